@@ -1,0 +1,1 @@
+"""lossd: evaluate loss functions and their gradients over HTTP."""

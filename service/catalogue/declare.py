@@ -1,0 +1,182 @@
+"""Turn a typed torch function into a `Loss`: the one declaration from which all else derives."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Literal, NamedTuple, ParamSpec, TypeVar, get_args, get_type_hints
+
+from torch import Tensor
+
+from service.catalogue import docstring
+from service.catalogue.spec import Condition, Example, Input, Output, Params, SizeRange, Values
+
+P = ParamSpec("P")
+R = TypeVar("R", bound=Tensor | tuple[Tensor, ...])
+T = TypeVar("T")
+
+REQUIRED = inspect.Parameter.empty
+"""The default of a param that must be sent."""
+
+Fuse = Literal["stack", "rows", "alone"]
+"""How several calls become one: over a new axis by vmap, concatenated along the rows, or not at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """A hyper-parameter: its annotated type (with annotated-types constraints) and its default.
+
+    ``values`` is set where it is a list of numbers whose length the inputs decide.
+    """
+
+    annotation: Any
+    default: Any
+    values: Values | None
+
+
+class Terms(NamedTuple):
+    """What a loss function returned, by role."""
+
+    loss: Tensor
+    divisor: Tensor | None
+    mean_terms: Tensor | None
+    aux: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Loss(Generic[P, R]):
+    """A declared loss. It still is its function: ``huber(predictions, targets, delta=2.0)`` type-checks."""
+
+    name: str
+    title: str
+    tasks: tuple[str, ...]
+    aliases: tuple[str, ...]
+    differentiable: bool
+    exact_gradient: bool
+    fuse: Fuse
+    requires: tuple[Condition | SizeRange, ...]
+    example: Example
+    function: Callable[P, R]
+    inputs: Mapping[str, Input]
+    params: Mapping[str, Param]
+    outputs: Mapping[str, Output]
+    prose: docstring.Prose
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.function(*args, **kwargs)
+
+    def terms(self, inputs: Mapping[str, Tensor], params: Params) -> Terms:
+        """Call the function by name and sort what it returns into loss, divisor and diagnostics."""
+        call: Callable[..., R] = self.function
+        returned = call(**{name: inputs.get(name) for name in self.inputs}, **params)
+        tensors = returned if isinstance(returned, tuple) else (returned,)
+        named = dict(zip(self.outputs, tensors, strict=True))
+        by_role = {output.role: named[name] for name, output in self.outputs.items()}
+        aux = {name: named[name].detach() for name, output in self.outputs.items() if output.role == "aux"}
+        return Terms(by_role["loss"], by_role.get("divisor"), by_role.get("mean_terms"), aux)
+
+    @property
+    def unreduced(self) -> Output:
+        """The output that is the loss before any reduction."""
+        return next(output for output in self.outputs.values() if output.role == "loss")
+
+    @property
+    def rows(self) -> int:
+        """How many rows of forms the inputs have."""
+        return max(len(spec.forms) for spec in self.inputs.values())
+
+    @property
+    def predictions(self) -> tuple[str, ...]:
+        """The inputs that ``gradients: true`` differentiates."""
+        return tuple(name for name, spec in self.inputs.items() if spec.role == "prediction")
+
+    def size_range(self, dim: str) -> SizeRange | None:
+        """Return the bounds declared for a dimension."""
+        return next((r for r in self.requires if isinstance(r, SizeRange) and r.dim == dim), None)
+
+    @property
+    def defaults(self) -> Params:
+        """The params as they are when none is sent, required ones left out."""
+        return {name: param.default for name, param in self.params.items() if param.default is not REQUIRED}
+
+
+def loss(
+    *,
+    title: str,
+    tasks: tuple[str, ...],
+    aliases: tuple[str, ...] = (),
+    differentiable: bool = True,
+    exact_gradient: bool = True,
+    fuse: Fuse = "stack",
+    requires: tuple[Condition | SizeRange, ...] = (),
+    example: Example | None = None,
+) -> Callable[[Callable[P, R]], Loss[P, R]]:
+    """Declare a function as a loss: positional arguments are its inputs, keyword-only ones its params.
+
+    ``exact_gradient=False`` says that the gradient is, by design, not the derivative of the value.
+
+    Raises:
+        TypeError: an argument or the result has no `Input` or `Output` annotation.
+        ValueError: the docstring lacks a section, or does not describe exactly the arguments.
+    """
+
+    def declare(function: Callable[P, R]) -> Loss[P, R]:
+        hints = get_type_hints(function, include_extras=True)
+        returns = hints.pop("return")
+        prose = docstring.read(function.__doc__ or "")
+        signature = inspect.signature(function).parameters
+        if list(prose.arguments) != list(signature):
+            raise ValueError(
+                f"{function.__name__}: Args describes {list(prose.arguments)}, not {list(signature)}"
+            )
+        keyword_only = {name: p.default for name, p in signature.items() if p.kind is p.KEYWORD_ONLY}
+        inputs = {
+            name: replace(_required(hints[name], Input), optional=parameter.default is None)
+            for name, parameter in signature.items()
+            if name not in keyword_only
+        }
+        if len({len(spec.forms) for spec in inputs.values()} - {1}) > 1:
+            raise TypeError(f"{function.__name__}: inputs with several forms need equally many")
+        return Loss(
+            name=function.__name__,
+            title=title,
+            tasks=tasks,
+            aliases=aliases,
+            differentiable=differentiable,
+            exact_gradient=exact_gradient,
+            fuse=fuse,
+            requires=requires,
+            example=example or Example(),
+            function=function,
+            inputs=inputs,
+            params={
+                name: Param(hints[name], default, _find(hints[name], Values))
+                for name, default in keyword_only.items()
+            },
+            outputs=_outputs(returns),
+            prose=prose,
+        )
+
+    return declare
+
+
+def _find(annotation: Any, wanted: type[T]) -> T | None:
+    """Return the first ``wanted`` among the metadata of an annotation, through unions with None."""
+    for item in get_args(annotation):
+        if isinstance(item, wanted):
+            return item
+        if get_args(item) and (found := _find(item, wanted)) is not None:
+            return found
+    return None
+
+
+def _required(annotation: Any, wanted: type[T]) -> T:
+    """Return the ``wanted`` among the metadata of an annotation, which must carry one."""
+    if (found := _find(annotation, wanted)) is None:
+        raise TypeError(f"{annotation} carries no {wanted.__name__}")
+    return found
+
+
+def _outputs(returns: Any) -> Mapping[str, Output]:
+    """Read the outputs off a return type: one annotated tensor, or a NamedTuple of them."""
+    fields = get_type_hints(returns, include_extras=True) if inspect.isclass(returns) else {"loss": returns}
+    return {name: _required(annotation, Output) for name, annotation in fields.items()}

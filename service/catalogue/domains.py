@@ -1,0 +1,290 @@
+"""Value domains: which numbers an input may hold.
+
+A domain knows three things, and everything else follows from them: how to `describe` itself (catalogue,
+OpenAPI, error messages), which elements it `admits` (validation), and how to `draw` values (runnable
+examples, warm-up, property tests). It may look at the call's params and other inputs through `Facts`:
+``box_format`` decides what a valid box is, a mask which elements matter.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Generator, Tensor
+
+from service.catalogue.dims import Shape, Sizes
+
+Kind = Literal["float", "int", "bool"]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a call while its values are checked or drawn."""
+
+    sizes: Sizes
+    params: Mapping[str, Any]
+    inputs: Mapping[str, Tensor]
+
+    def size(self, name: str) -> int:
+        """Return the one size that a dimension's name stands for."""
+        return self.sizes[name][0]
+
+
+class Domain(ABC):
+    """A set of admissible tensors of one kind of number."""
+
+    kind: ClassVar[Kind] = "float"
+    infinite: ClassVar[bool] = False
+    """Whether targets may be infinite too; predictions may wherever `admits` lets them."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Say in one phrase which values are admitted."""
+
+    @abstractmethod
+    def admits(self, values: Tensor, facts: Facts) -> Tensor:
+        """Return a boolean tensor of ``values``' shape, false where an element is outside the domain."""
+
+    def found(self, values: Tensor, index: tuple[int, ...]) -> str:
+        """Say what stands at an element that is not admitted."""
+        return f"{values[index].item():.10g}"
+
+    @abstractmethod
+    def draw(self, shape: Shape, facts: Facts, rng: Generator) -> Tensor:
+        """Return random admissible values in float64, or in the domain's own kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Real(Domain):
+    """Any number: what a model without a final activation gives."""
+
+    def describe(self) -> str:
+        return "any number"
+
+    def admits(self, values: Tensor, facts: Facts) -> Tensor:
+        return torch.ones_like(values, dtype=torch.bool)
+
+    def draw(self, shape: Shape, facts: Facts, rng: Generator) -> Tensor:
+        return torch.randn(shape, generator=rng, dtype=torch.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Between(Domain):
+    """An interval with its ends, as probabilities and soft masks have it; ``ignore`` names a param."""
+
+    low: float = 0.0
+    high: float = 1.0
+    ignore: str | None = None
+
+    def describe(self) -> str:
+        return f"numbers from {self.low:g} to {self.high:g}" + _or_ignored(self.ignore)
+
+    def admits(self, values: Tensor, facts: Facts) -> Tensor:
+        return (values >= self.low) & (values <= self.high) | _ignored(self.ignore, values, facts)
+
+    def draw(self, shape: Shape, facts: Facts, rng: Generator) -> Tensor:
+        return self.low + (self.high - self.low) * torch.rand(shape, generator=rng, dtype=torch.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Inside(Domain):
+    """An interval without its ends, as quantiles have it."""
+
+    low: float = 0.0
+    high: float = 1.0
+
+    def describe(self) -> str:
+        return f"numbers above {self.low:g} and below {self.high:g}"
+
+    def admits(self, values: Tensor, facts: Facts) -> Tensor:
+        return (values > self.low) & (values < self.high)
+
+    def draw(self, shape: Shape, facts: Facts, rng: Generator) -> Tensor:
+        unit = torch.rand(shape, generator=rng, dtype=torch.float64)
+        return self.low + (self.high - self.low) * (0.05 + 0.9 * unit)
+
+
+@dataclass(frozen=True, slots=True)
+class AtLeast(Domain):
+    """Numbers from ``low`` on, as counts and relevances are."""
+
+    low: float = 0.0
+
+    def describe(self) -> str:
+        return f"numbers of at least {self.low:g}"
+
+    def admits(self, values: Tensor, facts: Facts) -> Tensor:
+        return values >= self.low
+
+    def draw(self, shape: Shape, facts: Facts, rng: Generator) -> Tensor:
+        return self.low + 3 * torch.rand(shape, generator=rng, dtype=torch.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Above(Domain):
+    """Numbers greater than ``low``, as scales and variances are."""
+
+    low: float = 0.0
+
+    def describe(self) -> str:
+        return f"numbers above {self.low:g}"
+
+    def admits(self, values: Tensor, facts: Facts) -> Tensor:
+        return values > self.low
+
+    def draw(self, shape: Shape, facts: Facts, rng: Generator) -> Tensor:
+        return self.low + 0.2 + 3 * torch.rand(shape, generator=rng, dtype=torch.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf(Domain):
+    """A few given numbers, as the two sides of a margin are -1 and 1."""
+
+    choices: tuple[float, ...]
+    hint: str = ""
+
+    def describe(self) -> str:
+        *most, last = (f"{choice:g}" for choice in self.choices)
+        return f"{', '.join(most)} or {last}" + (f" ({self.hint})" if self.hint else "")
+
+    def admits(self, values: Tensor, facts: Facts) -> Tensor:
+        admitted = torch.zeros_like(values, dtype=torch.bool)
+        for choice in self.choices:
+            admitted |= values == choice
+        return admitted
+
+    def draw(self, shape: Shape, facts: Facts, rng: Generator) -> Tensor:
+        choices = torch.tensor(self.choices, dtype=torch.float64)
+        return choices[torch.randint(len(choices), shape, generator=rng)]
+
+
+@dataclass(frozen=True, slots=True)
+class LogProbabilities(Domain):
+    """Logarithms of probabilities along the axis ``axis``: never positive; minus infinity is log 0."""
+
+    axis: int = -1
+    infinite: ClassVar[bool] = True
+
+    def describe(self) -> str:
+        return "log-probabilities, so numbers of at most 0"
+
+    def admits(self, values: Tensor, facts: Facts) -> Tensor:
+        return values <= 1e-6
+
+    def draw(self, shape: Shape, facts: Facts, rng: Generator) -> Tensor:
+        return torch.randn(shape, generator=rng, dtype=torch.float64).log_softmax(self.axis)
+
+
+@dataclass(frozen=True, slots=True)
+class Simplex(Domain):
+    """Probability distributions along ``axis``: from 0 to 1, and their sum within 1e-3 of 1."""
+
+    axis: int = -1
+
+    def describe(self) -> str:
+        return (
+            f"probabilities that sum to 1 along {'the last axis' if self.axis == -1 else f'axis {self.axis}'}"
+        )
+
+    def admits(self, values: Tensor, facts: Facts) -> Tensor:
+        total = values.sum(self.axis, keepdim=True, dtype=torch.float64)
+        # the slack admits 0.001 itself, which float64 writes as slightly more
+        off = (total - 1).abs() > 1e-3 + 1e-12
+        return (values >= 0) & (values <= 1) & ~off
+
+    def found(self, values: Tensor, index: tuple[int, ...]) -> str:
+        value = values[index].item()
+        if 0 <= value <= 1:
+            axis = self.axis % values.dim()
+            row = values[(*index[:axis], slice(None), *index[axis + 1 :])]
+            return f"numbers that sum to {row.sum(dtype=torch.float64).item():.10g}"
+        return f"{value:.10g}"
+
+    def draw(self, shape: Shape, facts: Facts, rng: Generator) -> Tensor:
+        return torch.randn(shape, generator=rng, dtype=torch.float64).softmax(self.axis)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassIndex(Domain):
+    """Integers that index the dimension called ``dim``; ``ignore`` names the param of a value to skip."""
+
+    dim: str = "C"
+    ignore: str | None = None
+    kind: ClassVar[Kind] = "int"
+
+    def describe(self) -> str:
+        return f"integers from 0 to {self.dim} - 1" + _or_ignored(self.ignore)
+
+    def admits(self, values: Tensor, facts: Facts) -> Tensor:
+        return (values >= 0) & (values < facts.size(self.dim)) | _ignored(self.ignore, values, facts)
+
+    def draw(self, shape: Shape, facts: Facts, rng: Generator) -> Tensor:
+        return torch.randint(facts.size(self.dim), shape, generator=rng)
+
+
+@dataclass(frozen=True, slots=True)
+class Integers(Domain):
+    """Any integers: labels that are only compared with each other, tokens beyond a length."""
+
+    kind: ClassVar[Kind] = "int"
+
+    def describe(self) -> str:
+        return "any integers"
+
+    def admits(self, values: Tensor, facts: Facts) -> Tensor:
+        return torch.ones_like(values, dtype=torch.bool)
+
+    def draw(self, shape: Shape, facts: Facts, rng: Generator) -> Tensor:
+        # each label about twice, so that a row has others like it
+        return torch.arange(shape[-1] if shape else 1).div(2, rounding_mode="floor").expand(shape).clone()
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths(Domain):
+    """Integers that count the leading valid entries along the dimension called ``dim``."""
+
+    dim: str = "T"
+    least: int = 0
+    kind: ClassVar[Kind] = "int"
+
+    def describe(self) -> str:
+        return f"integers from {self.least} to {self.dim}"
+
+    def admits(self, values: Tensor, facts: Facts) -> Tensor:
+        return (values >= self.least) & (values <= facts.size(self.dim))
+
+    def draw(self, shape: Shape, facts: Facts, rng: Generator) -> Tensor:
+        most = facts.size(self.dim)
+        return torch.randint(max(self.least, most - 1), most + 1, shape, generator=rng)
+
+
+@dataclass(frozen=True, slots=True)
+class Mask(Domain):
+    """Which elements count: true is valid. 0 and 1 are read as false and true."""
+
+    kind: ClassVar[Kind] = "bool"
+
+    def describe(self) -> str:
+        return "true where an element counts, false where it is left out"
+
+    def admits(self, values: Tensor, facts: Facts) -> Tensor:
+        return torch.ones_like(values, dtype=torch.bool)
+
+    def draw(self, shape: Shape, facts: Facts, rng: Generator) -> Tensor:
+        # the first entries of a row are always valid, so that no row is wholly masked
+        most = shape[-1] if shape else 1
+        lengths = torch.randint(max(1, most - 1), most + 1, shape[:-1], generator=rng)
+        return (torch.arange(most) < lengths[..., None]).reshape(shape)
+
+
+def _or_ignored(param: str | None) -> str:
+    """Finish a description where a param names one more admissible value."""
+    return f", or {param}" if param else ""
+
+
+def _ignored(param: str | None, values: Tensor, facts: Facts) -> Tensor:
+    """Return where ``values`` equal the param that says what to ignore; nowhere if it is null."""
+    ignored = facts.params.get(param) if param else None
+    return torch.zeros_like(values, dtype=torch.bool) if ignored is None else values == ignored

@@ -1,0 +1,88 @@
+"""Draw valid inputs for a loss from its declaration alone: examples, warm-up and property tests."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from service.catalogue.declare import REQUIRED
+from service.catalogue.dims import Shape, Sizes, expand, names
+from service.catalogue.domains import Facts
+from service.catalogue.registry import AnyLoss
+from service.catalogue.spec import Params
+
+SMALL: Mapping[str, int | Sequence[int]] = {
+    "N": 2,
+    "M": 3,
+    "C": 3,
+    "D": 4,
+    "K": 3,
+    "L": 4,
+    "T": 5,
+    "...": (2,),
+}
+OTHER = 4
+"""The size of a dimension that `SMALL` does not name."""
+
+
+def draw_params(loss: AnyLoss, seed: int = 0) -> Params:
+    """Return params for a drawn call: the defaults, the declared example's, required lists drawn."""
+    rng = torch.Generator().manual_seed(seed)
+    facts = Facts(_sizes(loss, {**loss.defaults, **loss.example.params}), loss.defaults, {})
+    required = {
+        name: _tuples(param.values.domain.draw(expand(param.values.dims, facts.sizes), facts, rng))
+        for name, param in loss.params.items()
+        if param.default is REQUIRED and param.values and name not in loss.example.params
+    }
+    return {**loss.defaults, **required, **loss.example.params}
+
+
+def draw_inputs(
+    loss: AnyLoss,
+    params: Params,
+    *,
+    sizes: Mapping[str, int | Sequence[int]] | None = None,
+    row: int | None = None,
+    optional: bool = False,
+    seed: int = 0,
+) -> dict[str, Tensor]:
+    """Return one admissible tensor for each input, the same for the same seed.
+
+    ``row`` chooses among the forms (the first that suits the params), ``optional`` draws optional inputs too.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    row = rows(loss, params)[0] if row is None else row
+    bound = {**_sizes(loss, params), **{n: _shape(s) for n, s in (sizes or {}).items()}}
+    drawn: dict[str, Tensor] = {}
+    for name, spec in loss.inputs.items():
+        if optional or not spec.optional:
+            form = spec.form(row)
+            drawn[name] = form.domain.draw(expand(form.dims, bound), Facts(bound, params, drawn), rng)
+    return drawn
+
+
+def _tuples(values: Tensor) -> Any:
+    """Return a tensor as the nested tuples that params are."""
+    return tuple(map(_tuples, values)) if values.dim() else values.item()
+
+
+def rows(loss: AnyLoss, params: Params) -> list[int]:
+    """Return the rows of forms that are meant for these params."""
+    specs = loss.inputs.values()
+    return [r for r in range(loss.rows) if all(spec.form(r).when.holds(params) for spec in specs)]
+
+
+def _sizes(loss: AnyLoss, params: Params) -> Sizes:
+    """Return a size for every name in the loss's dims."""
+    used = set[str]().union(*(names(form.dims) for spec in loss.inputs.values() for form in spec.forms))
+    sizes = {name: _shape(SMALL.get(name, OTHER)) for name in used}
+    for name, param in loss.params.items():
+        if param.values and param.values.dims in used and isinstance(params.get(name), tuple):
+            sizes[param.values.dims] = (len(params[name]),)
+    return sizes | {name: _shape(size) for name, size in loss.example.sizes.items()}
+
+
+def _shape(size: int | Sequence[int]) -> Shape:
+    """Return a size as what a name of a pattern stands for."""
+    return (size,) if isinstance(size, int) else tuple(size)

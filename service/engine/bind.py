@@ -1,0 +1,322 @@
+"""Check a request against its loss's declaration, and cast its tensors to what the arithmetic runs in."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from service.catalogue.dims import Shape, Sizes, expand, match, match_empty, names, show, show_sizes
+from service.catalogue.domains import Facts, Kind, Real
+from service.catalogue.registry import AnyLoss
+from service.catalogue.spec import Condition, Form, Input, SizeRange
+from service.engine.call import HALF, Call, Request, Sent
+from service.problems import Fault, Invalid, pointer
+
+
+def bind(request: Request) -> Call:
+    """Return the valid call that a request makes.
+
+    Raises:
+        Invalid: with every fault that can be told without the ones before it being mended.
+    """
+    gradients_of, faults = _gradients_of(request)
+    fit = _fit(request)
+    kinded, wrong_kinds = _cast_kinds(request, fit)
+    facts = Facts(fit.sizes, request.params, kinded)
+    faults += fit.faults + wrong_kinds
+    faults += _check_domains(request, fit, facts) + _check_lists(request, fit.sizes)
+    if not fit.faults:
+        faults += _check_requires(request, fit, facts) if not faults else []
+        faults += _check_result(request, fit)
+    if faults:
+        raise Invalid(*faults)
+    weight, upstream = request.sample_weight, request.grad_output
+    unreduced = expand(request.loss.unreduced.dims(fit.sizes, request.params), fit.sizes)
+    return Call(
+        loss=request.loss,
+        inputs={name: _cast(tensor, request.dtype) for name, tensor in kinded.items()},
+        params=request.params,
+        gradients_of=gradients_of,
+        reduction=request.reduction,
+        sample_weight=None if weight is None else _broadcast(_cast(weight.tensor, request.dtype), unreduced),
+        grad_output=None if upstream is None else _cast(upstream.tensor, request.dtype),
+        dtype=request.dtype,
+    )
+
+
+def _gradients_of(request: Request) -> tuple[tuple[str, ...], list[Fault]]:
+    """Resolve the ``gradients`` field to input names."""
+    loss, asked = request.loss, request.gradients
+    if isinstance(asked, bool):
+        sent = (name for name in loss.predictions if name in request.inputs)
+        return tuple(sent) if asked and loss.differentiable else (), []
+    floating = [name for name, spec in loss.inputs.items() if spec.floating] if loss.differentiable else []
+    known = f"one of {', '.join(floating)}" if floating else f"no name: {loss.name} has no useful gradient"
+    faults = [
+        Fault(pointer("gradients", i), "gradient", f"Expected {known}; got {name!r}.")
+        for i, name in enumerate(asked)
+        if name not in floating
+    ]
+    faults += [
+        Fault(pointer("gradients", i), "gradient", f"Expected an input that is sent; {name!r} is not.")
+        for i, name in enumerate(asked)
+        if name in floating and name not in request.inputs
+    ]
+    return tuple(dict.fromkeys(asked)), faults
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """How the shapes sent agree with one row of forms."""
+
+    loss: AnyLoss
+    row: int
+    sizes: Sizes
+    shapes: Mapping[str, Shape]
+    faults: list[Fault]
+
+    def form(self, name: str) -> Form:
+        return self.loss.inputs[name].form(self.row)
+
+
+def _fit(request: Request) -> _Fit:
+    """Return the first row of forms that fits all inputs jointly, else the one with the fewest faults."""
+    loss = request.loss
+    specs = loss.inputs.values()
+    rows = [r for r in range(loss.rows) if all(spec.form(r).when.holds(request.params) for spec in specs)]
+    fits: list[_Fit] = []
+    for row in rows:
+        fits.append(_fit_row(request, row))
+        if not fits[-1].faults:
+            return fits[-1]
+    best = min(fits, key=lambda fit: len(fit.faults))
+    return _Fit(
+        best.loss, best.row, best.sizes, best.shapes, [_all_forms(request, rows, f) for f in best.faults]
+    )
+
+
+def _fit_row(request: Request, row: int) -> _Fit:
+    """Match every input with its form in one row."""
+    loss = request.loss
+    sizes: Sizes = {}
+    shapes: dict[str, Shape] = {}
+    faults: list[Fault] = []
+    least = {r.dim: r.least for r in loss.requires if isinstance(r, SizeRange)}
+    # tensors of unknown rank come last: the others fix their sizes
+    for name, sent in sorted(request.inputs.items(), key=lambda item: item[1].any_rank):
+        dims, shape = loss.inputs[name].form(row).dims, tuple(sent.tensor.shape)
+        found = match_empty(dims, sizes, least) if sent.any_rank else match(dims, shape, sizes)
+        if found is None:
+            expected = f"Expected dimensions {show(dims)}{show_sizes(sizes)}; got {list(shape)}."
+            faults.append(Fault(pointer("inputs", name), "shape", expected))
+        else:
+            sizes, shapes[name] = found, expand(dims, found)
+    return _Fit(loss, row, sizes, shapes, faults)
+
+
+def _all_forms(request: Request, rows: list[int], fault: Fault) -> Fault:
+    """Name every form that an input could have had."""
+    name = fault.pointer.rpartition("/")[2]
+    dims = dict.fromkeys(request.loss.inputs[name].form(row).dims for row in rows)
+    first, *others = [show(d) for d in dims]
+    told = fault.detail.replace(first, " or ".join([first, *others]), 1)
+    return Fault(fault.pointer, fault.code, told)
+
+
+def _cast_kinds(request: Request, fit: _Fit) -> tuple[dict[str, Tensor], list[Fault]]:
+    """Read each matched tensor as the kind of number its form wants, with all digits it was sent with."""
+    kinded: dict[str, Tensor] = {}
+    faults: list[Fault] = []
+    for name, shape in fit.shapes.items():
+        sent, kind = request.inputs[name], fit.form(name).domain.kind
+        tensor = sent.tensor.reshape(shape)
+        if (wrong := _not_of_kind(tensor, kind)) is not None:
+            words = "integers" if kind == "int" else "true and false, or 1 and 0"
+            faults.append(_fault_at(name, sent, wrong, "kind", words, f"{tensor[wrong].item():.10g}"))
+        else:
+            kinded[name] = (
+                tensor.to(torch.int64 if kind == "int" else torch.bool) if kind != "float" else tensor
+            )
+    # in the order of the declaration, so that a domain may look at what stands before it
+    return {name: kinded[name] for name in fit.loss.inputs if name in kinded}, faults
+
+
+def _not_of_kind(tensor: Tensor, kind: Kind) -> tuple[int, ...] | None:
+    """Return the place of the first element that is not of a kind."""
+    if kind == "float" or tensor.dtype == torch.bool:
+        return None
+    if kind == "bool":
+        return _first((tensor != 0) & (tensor != 1))
+    if not tensor.is_floating_point():
+        return None
+    return _first((tensor != tensor.trunc()) | (tensor.abs() >= 2.0**63))
+
+
+def _check_domains(request: Request, fit: _Fit, facts: Facts) -> list[Fault]:
+    """Return one fault for each input that holds something outside its domain: the first such element."""
+    faults: list[Fault] = []
+    for name, tensor in facts.inputs.items():
+        form = fit.form(name)
+        try:
+            admitted = _admitted(tensor, form, request.loss.inputs[name], facts)
+        except KeyError:
+            # a domain that looks at another input, which is itself at fault and told so
+            if fit.sizes.keys() >= names(form.dims) and len(facts.inputs) == len(request.inputs):
+                raise
+            continue
+        if admitted is not None and (index := _first(~admitted)) is not None:
+            expected = form.describe() + show_sizes(
+                {dim: fit.sizes[dim] for dim in _mentioned(form, fit.sizes)}
+            )
+            finite = bool(tensor[index].isfinite())
+            found = form.domain.found(tensor, index) if finite else str(tensor[index].item())
+            faults.append(_fault_at(name, request.inputs[name], index, "domain", expected, found))
+    return faults
+
+
+def _admitted(tensor: Tensor, form: Form, spec: Input, facts: Facts) -> Tensor | None:
+    """Return where a tensor holds what it may, None for everywhere.
+
+    NaN passes in predictions, as infinity does where the domain has no end; targets are finite.
+    """
+    if spec.role == "prediction" and isinstance(form.domain, Real):
+        return None
+    values = tensor.float() if tensor.dtype in HALF else tensor
+    admitted = form.domain.admits(values, facts)
+    if values.is_floating_point() and spec.role == "prediction":
+        admitted = admitted | values.isnan()
+    elif values.is_floating_point() and not form.domain.infinite:
+        admitted = admitted & values.isfinite()
+    counted = None if form.where is None else _counted(values, facts.inputs.get(form.where))
+    return admitted if counted is None else admitted | ~counted
+
+
+def _counted(values: Tensor, where: Tensor | None) -> Tensor | None:
+    """Return which elements a mask, or lengths along the last axis, leave in."""
+    if where is None:
+        return None
+    if where.dtype != torch.bool:
+        where = torch.arange(values.shape[-1]) < where[..., None]
+    return where.reshape((*where.shape, *[1] * (values.dim() - where.dim())))
+
+
+def _mentioned(form: Form, sizes: Sizes) -> list[str]:
+    """Return the dimensions whose sizes a form's description speaks of."""
+    words = form.describe().replace(",", " ").split()
+    return [dim for dim in sizes if dim in words]
+
+
+def _check_lists(request: Request, sizes: Sizes) -> list[Fault]:
+    """Check the params that are lists of numbers: their shape by the inputs' sizes, their values."""
+    faults: list[Fault] = []
+    for name, param in request.loss.params.items():
+        if param.values is None or not isinstance(request.params[name], tuple):
+            continue
+        dims, domain = param.values.dims, param.values.domain
+        values = _rectangular(request.params[name])
+        if values is None or match(dims, values.shape, sizes) is None:
+            got = "ragged rows" if values is None else f"{list(values.shape)}"
+            expected = f"Expected a list of dimensions {show(dims)}{show_sizes(sizes)}; got {got}."
+            faults.append(Fault(pointer("params", name), "shape", expected))
+        elif (index := _first(~domain.admits(values, Facts(sizes, request.params, {})))) is not None:
+            detail = f"Expected {domain.describe()}; got {domain.found(values, index)}."
+            faults.append(Fault(pointer("params", name, *index), "domain", detail))
+    return faults
+
+
+def _rectangular(rows: Any) -> Tensor | None:
+    """Return nested tuples as a tensor, None where they are ragged."""
+    try:
+        return torch.tensor(rows, dtype=torch.float64)
+    except (TypeError, ValueError):
+        return None
+
+
+def _check_requires(request: Request, fit: _Fit, facts: Facts) -> list[Fault]:
+    """Check sizes and conditions: bounds of dimensions, and what must hold across inputs and params."""
+    loss = request.loss
+    summed = frozenset(fit.sizes) - names(loss.unreduced.dims(fit.sizes, request.params))
+    least = dict.fromkeys(sorted(summed), 1)
+    ranges = {r.dim: r for r in loss.requires if isinstance(r, SizeRange)}
+    faults: list[Fault] = []
+    for dim in fit.sizes:
+        size, bounds = prod(fit.sizes[dim]), ranges.get(dim, SizeRange(dim, least.get(dim, 0)))
+        if size < bounds.least or (bounds.most is not None and size > bounds.most):
+            word = f"at least {bounds.least}" if size < bounds.least else f"at most {bounds.most}"
+            name = next(name for name in fit.shapes if dim in names(fit.form(name).dims))
+            detail = f"Expected {dim} to be {word} in {show(fit.form(name).dims)}; got {size}."
+            faults.append(Fault(pointer("inputs", name), "size", detail))
+    conditions = [c for c in loss.requires if isinstance(c, Condition)] if not faults else []
+    return faults + [
+        Fault(c.pointer, "condition", f"Expected {c.expected}; got {c.got(facts)}.")
+        for c in conditions
+        if not c.holds(facts)
+    ]
+
+
+def _check_result(request: Request, fit: _Fit) -> list[Fault]:
+    """Check what depends on the shape of the result: the reduction, ``sample_weight``, ``grad_output``."""
+    unreduced = expand(request.loss.unreduced.dims(fit.sizes, request.params), fit.sizes)
+    faults: list[Fault] = []
+    if request.reduction == "mean" and prod(unreduced) == 0:
+        name = next(iter(request.loss.inputs))
+        detail = f"Expected at least one element under reduction mean; got {list(fit.shapes[name])}."
+        faults.append(Fault(pointer("inputs", name), "empty", detail))
+    if (weight := request.sample_weight) is not None:
+        faults += _check_weight(weight, unreduced)
+    if (upstream := request.grad_output) is not None:
+        shape = unreduced if request.reduction == "none" else ()
+        if tuple(upstream.tensor.shape) != shape and not (upstream.any_rank and prod(shape) == 0):
+            expected = f"Expected the shape of the value, {list(shape)}; got {list(upstream.tensor.shape)}."
+            faults.append(Fault("/grad_output", "shape", expected))
+    return faults
+
+
+def _check_weight(weight: Sent, unreduced: Shape) -> list[Fault]:
+    """Check that a sample weight broadcasts to the unreduced loss from the left, and is finite and >= 0."""
+    shape, tensor = tuple(weight.tensor.shape), weight.tensor
+    fits = len(shape) <= len(unreduced) and all(s in (1, u) for s, u in zip(shape, unreduced, strict=False))
+    if not fits and not weight.any_rank:
+        expected = f"Expected {list(unreduced)}, or what broadcasts to it from the left; got {list(shape)}."
+        return [Fault("/sample_weight", "shape", expected)]
+    if (index := _first(~((tensor >= 0) & (tensor.isfinite())))) is None:
+        return []
+    expected, found = "finite numbers of at least 0", f"{tensor[index].item():.10g}"
+    return [_fault_at(None, weight, index, "domain", expected, found)]
+
+
+def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Round a floating input to the dtype asked for, and carry half types in float32."""
+    if tensor.dtype in (torch.int64, torch.bool):
+        return tensor
+    return tensor.to(dtype).float() if dtype in HALF else tensor.to(dtype)
+
+
+def _broadcast(weight: Tensor, unreduced: Shape) -> Tensor:
+    """Give a sample weight the rank of the unreduced loss, so that it broadcasts from the left."""
+    if weight.numel() == 0 and prod(unreduced) == 0:
+        return weight.new_zeros(unreduced)
+    return weight.reshape((*weight.shape, *[1] * (len(unreduced) - weight.dim())))
+
+
+def _first(wrong: Tensor) -> tuple[int, ...] | None:
+    """Return the index of the first true element, None where there is none."""
+    flat = wrong.reshape(-1)
+    if not bool(flat.any()):
+        return None
+    place = int(flat.to(torch.uint8).argmax())
+    return tuple(int(i) for i in torch.unravel_index(torch.tensor(place), wrong.shape))
+
+
+def _fault_at(
+    name: str | None, sent: Sent, index: tuple[int, ...], code: str, expected: str, found: str
+) -> Fault:
+    """Return a fault at one element: by its pointer if it has one, else by its index in the sentence."""
+    where = ("inputs", name) if name else ("sample_weight",)
+    if sent.addressable:
+        return Fault(pointer(*where, *index), code, f"Expected {expected}; got {found}.")
+    place = f" at {list(index)}" if index else ""
+    return Fault(pointer(*where), code, f"Expected {expected}; got {found}{place}.")

@@ -1,0 +1,74 @@
+"""The values that travel through the engine: what a client sent, a valid call, and what came of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from service.catalogue.registry import AnyLoss
+
+Reduction = Literal["mean", "sum", "none"]
+Dtype = Literal["float32", "float64", "float16", "bfloat16"]
+
+DTYPES: Mapping[Dtype, torch.dtype] = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
+HALF = (torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A tensor as a client sent it, on the CPU.
+
+    ``addressable``: its elements have JSON Pointers of their own. ``any_rank``: a JSON ``[]``, which is the
+    empty tensor of whatever rank is wanted.
+    """
+
+    tensor: Tensor
+    addressable: bool = False
+    any_rank: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A call whose envelope and params are valid, and whose tensors are decoded but not yet checked."""
+
+    loss: AnyLoss
+    inputs: Mapping[str, Sent]
+    params: Mapping[str, Any]
+    gradients: bool | tuple[str, ...] = True
+    reduction: Reduction = "mean"
+    sample_weight: Sent | None = None
+    grad_output: Sent | None = None
+    dtype: torch.dtype = torch.float32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A request that is known to be valid. Its floating tensors are in the dtype of the arithmetic.
+
+    ``dtype`` is the dtype asked for: results are rounded to it, float32 carries the arithmetic of half types.
+    """
+
+    loss: AnyLoss
+    inputs: Mapping[str, Tensor]
+    params: Mapping[str, Any]
+    gradients_of: tuple[str, ...] = ()
+    reduction: Reduction = "mean"
+    sample_weight: Tensor | None = None
+    grad_output: Tensor | None = None
+    dtype: torch.dtype = torch.float32
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What came of a `Call`: detached tensors on the CPU, the floating ones in the call's dtype."""
+
+    value: Tensor
+    gradients: Mapping[str, Tensor]
+    aux: Mapping[str, Tensor]

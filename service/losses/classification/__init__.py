@@ -1,0 +1,1 @@
+"""Losses between scores of classes and the classes that are right."""

@@ -1,0 +1,95 @@
+"""What can be wrong with a request, as values that know nothing of HTTP beyond a status number.
+
+Problem
+├── Unreadable         400  the body is not JSON
+├── NotFound           404  no such loss, no such path
+├── MethodNotAllowed   405
+├── TooLarge           413  over a configured limit
+├── UnsupportedMedia   415
+├── Invalid            422  readable, but not a valid request: carries every `Fault`
+├── Internal           500  a bug of ours
+└── Unavailable        503  starting or draining
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong, and where: ``pointer`` is a JSON Pointer (RFC 6901) into the request."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class Problem(Exception):
+    """A request that cannot be served. Subclasses fix ``status``, ``slug`` and ``title`` (RFC 9457)."""
+
+    status = 500
+    slug = "internal"
+    title = "Something broke on our side"
+
+    def __init__(self, detail: str, *faults: Fault) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.faults = faults
+
+
+class Unreadable(Problem):
+    """The body is not JSON; the detail says where."""
+
+    status, slug, title = 400, "unreadable", "The body could not be read"
+
+
+class NotFound(Problem):
+    """Nothing is at that path, or no loss has that name."""
+
+    status, slug, title = 404, "not-found", "There is no such thing"
+
+
+class MethodNotAllowed(Problem):
+    """The path exists, but not for that method; the ``Allow`` header lists those it takes."""
+
+    status, slug, title = 405, "method-not-allowed", "The method is not allowed here"
+
+
+class TooLarge(Problem):
+    """A body over a configured limit: the detail states limit, size and the setting's name."""
+
+    status, slug, title = 413, "too-large", "The request is too large"
+
+
+class UnsupportedMedia(Problem):
+    """A body in a format or coding that the route does not read."""
+
+    status, slug, title = 415, "unsupported-media-type", "The body's format is not supported"
+
+
+class Invalid(Problem):
+    """The body is readable, but not a valid request."""
+
+    status, slug, title = 422, "invalid", "The request is not valid"
+
+    def __init__(self, *faults: Fault) -> None:
+        count = "One thing" if len(faults) == 1 else f"{len(faults)} things"
+        super().__init__(f"{count} in the request must be changed.", *faults)
+
+
+class Internal(Problem):
+    """A bug of ours, whatever the input was."""
+
+
+class Unavailable(Problem):
+    """The service cannot answer now, but will."""
+
+    status, slug, title = 503, "unavailable", "The service cannot answer now"
+
+
+def pointer(*keys: str | int) -> str:
+    """Return the JSON Pointer that leads through ``keys``.
+
+    >>> pointer("inputs", "a/b", 3)
+    '/inputs/a~1b/3'
+    """
+    return "".join(f"/{str(key).replace('~', '~0').replace('/', '~1')}" for key in keys)

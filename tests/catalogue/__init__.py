@@ -1,0 +1,1 @@
+"""Tests of service/catalogue, one module a module."""

@@ -1,0 +1,23 @@
+"""Calls evaluated together equal calls evaluated alone."""
+
+import pytest
+import torch
+
+from service.catalogue.registry import AnyLoss
+from service.engine.evaluate import evaluate, evaluate_together
+from tests.conformance.cases import every_loss, variants
+
+
+@every_loss
+def test_calls_evaluated_together_equal_calls_evaluated_alone(loss: AnyLoss) -> None:
+    if loss.fuse == "alone":
+        pytest.skip("declared so")
+    for variant in variants(loss):
+        calls = [variant.call(seed) for seed in range(3)]
+        for together, alone in zip(evaluate_together(calls), map(evaluate, calls), strict=True):
+            for found, expected in (
+                (together.value, alone.value),
+                (dict(together.gradients), dict(alone.gradients)),
+                (dict(together.aux), dict(alone.aux)),
+            ):
+                torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12, equal_nan=True)

@@ -1,0 +1,1 @@
+"""Tests of service/engine, one module a module."""

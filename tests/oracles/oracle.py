@@ -1,0 +1,69 @@
+"""What an oracle is: a reference formula for one loss, and the edges at which it is compared."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Reference = Callable[..., Any]
+"""Takes the inputs as float64, int64 or bool arrays and the params by name (absent optional inputs are None).
+
+Returns the unreduced loss, or a mapping with ``loss`` and, where the loss has them, ``divisor``,
+``mean_terms`` and diagnostics by name.
+"""
+
+
+Draw = tuple[Mapping[str, int | tuple[int, ...]], Mapping[str, Any]]
+"""Sizes and params, both on top of the defaults."""
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A call at the edge of a domain: inputs, params, and the gradients of ``sum`` where they are decided.
+
+    A gradient is given as nested lists; a NaN among them is not compared.
+    """
+
+    inputs: Mapping[str, Any]
+    params: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    gradients: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """A loss's reference formula with its edges, and the sizes and params at which random calls are drawn.
+
+    ``tolerance`` is relative and absolute; 1e-9 unless the reference itself is less exact.
+    """
+
+    loss: str
+    reference: Reference
+    edges: Sequence[Edge]
+    draws: Sequence[Draw]
+    tolerance: float
+
+
+class Oracles:
+    """The oracles of one module."""
+
+    def __init__(self) -> None:
+        self.all: list[Oracle] = []
+
+    def of(
+        self,
+        loss: str,
+        *,
+        edges: Sequence[Edge] = (),
+        draws: Sequence[Draw] = (),
+        tolerance: float = 1e-9,
+    ) -> Callable[[Reference], Reference]:
+        """Declare a function as the oracle of a loss.
+
+        Random calls are drawn at the default, at every literal and boolean alternative of a param, and at
+        ``draws``: pairs of sizes such as ``{"N": 7, "...": (5,)}`` and params.
+        """
+
+        def declare(reference: Reference) -> Reference:
+            self.all.append(Oracle(loss, reference, edges, draws, tolerance))
+            return reference
+
+        return declare

@@ -1,0 +1,1 @@
+"""Tests of service/wire, one module a module."""
