@@ -1,6 +1,6 @@
 """Check a request against its loss's declaration, and cast its tensors to what the arithmetic runs in."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -16,20 +16,26 @@ from service.engine.call import HALF, Call, Request, Sent
 from service.problems import Fault, Invalid, pointer
 
 
-def bind(request: Request) -> Call:
+def bind(request: Request, known: Sequence[Fault] = ()) -> Call:
     """Return the valid call that a request makes.
+
+    ``known`` are faults that decoding has found: what is left of the request is checked all the same, so that
+    a client hears of all faults together.
 
     Raises:
         Invalid: with every fault that can be told without the ones before it being mended.
     """
     gradients_of, faults = _gradients_of(request)
+    faults = [*known, *faults]
     fit = _fit(request)
     kinded, wrong_kinds = _cast_kinds(request, fit)
     facts = Facts(fit.sizes, request.params, kinded)
     faults += fit.faults + wrong_kinds
-    faults += _check_domains(request, fit, facts) + _check_lists(request, fit.sizes)
-    if not fit.faults:
-        faults += _check_requires(request, fit, facts) if not faults else []
+    whole = not faults
+    faults += _check_domains(request, fit, facts, whole=whole) + _check_lists(request, fit.sizes)
+    if whole:
+        faults += _check_requires(request, fit, facts)
+    if len(fit.shapes) == len(request.inputs) and not _missing(request):
         faults += _check_result(request, fit)
     if faults:
         raise Invalid(*faults)
@@ -45,6 +51,11 @@ def bind(request: Request) -> Call:
         grad_output=None if upstream is None else _cast(upstream.tensor, request.dtype),
         dtype=request.dtype,
     )
+
+
+def _missing(request: Request) -> bool:
+    """Tell whether a required input could not be decoded."""
+    return any(not spec.optional and name not in request.inputs for name, spec in request.loss.inputs.items())
 
 
 def _gradients_of(request: Request) -> tuple[tuple[str, ...], list[Fault]]:
@@ -87,6 +98,8 @@ def _fit(request: Request) -> _Fit:
     loss = request.loss
     specs = loss.inputs.values()
     rows = [r for r in range(loss.rows) if all(spec.form(r).when.holds(request.params) for spec in specs)]
+    # params that no form is meant for are a condition's to refuse
+    rows = rows or [0]
     fits: list[_Fit] = []
     for row in rows:
         fits.append(_fit_row(request, row))
@@ -155,16 +168,18 @@ def _not_of_kind(tensor: Tensor, kind: Kind) -> tuple[int, ...] | None:
     return _first((tensor != tensor.trunc()) | (tensor.abs() >= 2.0**63))
 
 
-def _check_domains(request: Request, fit: _Fit, facts: Facts) -> list[Fault]:
-    """Return one fault for each input that holds something outside its domain: the first such element."""
+def _check_domains(request: Request, fit: _Fit, facts: Facts, *, whole: bool) -> list[Fault]:
+    """Return one fault for each input that holds something outside its domain: the first such element.
+
+    Unless the request is ``whole``, with every shape and kind right, a domain may miss what it looks at.
+    """
     faults: list[Fault] = []
     for name, tensor in facts.inputs.items():
         form = fit.form(name)
         try:
             admitted = _admitted(tensor, form, request.loss.inputs[name], facts)
         except KeyError:
-            # a domain that looks at another input, which is itself at fault and told so
-            if fit.sizes.keys() >= names(form.dims) and len(facts.inputs) == len(request.inputs):
+            if whole:
                 raise
             continue
         if admitted is not None and (index := _first(~admitted)) is not None:
@@ -213,13 +228,14 @@ def _check_lists(request: Request, sizes: Sizes) -> list[Fault]:
     """Check the params that are lists of numbers: their shape by the inputs' sizes, their values."""
     faults: list[Fault] = []
     for name, param in request.loss.params.items():
-        if param.values is None or not isinstance(request.params[name], tuple):
+        if param.values is None or not isinstance(request.params.get(name), tuple):
             continue
         dims, domain = param.values.dims, param.values.domain
         values = _rectangular(request.params[name])
         if values is None or match(dims, values.shape, sizes) is None:
             got = "ragged rows" if values is None else f"{list(values.shape)}"
-            expected = f"Expected a list of dimensions {show(dims)}{show_sizes(sizes)}; got {got}."
+            known = show_sizes({dim: size for dim, size in sizes.items() if dim in names(dims)})
+            expected = f"Expected a list of dimensions {show(dims)}{known}; got {got}."
             faults.append(Fault(pointer("params", name), "shape", expected))
         elif (index := _first(~domain.admits(values, Facts(sizes, request.params, {})))) is not None:
             detail = f"Expected {domain.describe()}; got {domain.found(values, index)}."

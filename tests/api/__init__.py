@@ -1,1 +1,1 @@
-"""Tests of service/api, one module a module."""
+"""Tests of service/api, over HTTP."""

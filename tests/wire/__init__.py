@@ -1,1 +1,1 @@
-"""Tests of service/wire, one module a module."""
+"""Tests of service/wire."""

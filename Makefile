@@ -1,0 +1,53 @@
+# Two commands on a machine with Python 3.11+ and make: `make serve` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help serve install test check format openapi docs bench image clean
+
+help:  ## show what there is to make
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+serve: $(VENV)/.installed  ## serve on 127.0.0.1:8000
+	$(BIN)/lossd serve
+
+test: $(VENV)/.installed-dev  ## run the tests
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+install: $(VENV)/.installed-dev  ## install the service and what its development needs
+
+check: $(VENV)/.installed-dev  ## lint, types, and that generated files are up to date
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/python -m service openapi | diff -q - openapi/openapi.json || (echo "run make openapi"; exit 1)
+
+format: $(VENV)/.installed-dev  ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+openapi: $(VENV)/.installed-dev  ## write openapi/openapi.json
+	$(BIN)/python -m service openapi > openapi/openapi.json
+
+bench: $(VENV)/.installed-dev  ## measure the README's speed claims beside plain FastAPI
+	$(BIN)/python -m benchmarks
+
+image:  ## build the container image
+	docker build -t lossd .
+
+clean:  ## remove the virtual environment and caches
+	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lossd needs Python 3.11 or newer")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lossd needs Python 3.11 or newer")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -e '.[dev]'
+	touch $@ $(VENV)/.installed

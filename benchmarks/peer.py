@@ -1,0 +1,45 @@
+"""The peer: the service one would write in an afternoon with FastAPI, pydantic lists and torch."""
+
+from typing import Any, Literal, cast
+
+import torch
+import torch.nn.functional as F
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+torch.set_num_threads(1)
+app = FastAPI()
+
+
+class Inputs(BaseModel):
+    """Logits of N samples and C classes, and the index of each sample's class."""
+
+    logits: list[list[float]]
+    targets: list[int]
+
+
+class Request(BaseModel):
+    """What a client sends."""
+
+    inputs: Inputs
+    reduction: Literal["mean", "sum"] = "mean"
+    gradients: bool = True
+
+
+class Answer(BaseModel):
+    """What a client gets."""
+
+    value: float
+    gradients: dict[str, list[list[float]]]
+
+
+@app.post("/v1/losses/cross_entropy")
+def cross_entropy(request: Request) -> Answer:
+    logits = torch.tensor(request.inputs.logits, requires_grad=request.gradients)
+    targets = torch.tensor(request.inputs.targets)
+    value = F.cross_entropy(logits, targets, reduction=request.reduction)
+    gradients: dict[str, list[list[float]]] = {}
+    if request.gradients:
+        (gradient,) = torch.autograd.grad(value, logits)
+        gradients["logits"] = cast(Any, gradient).tolist()
+    return Answer(value=value.item(), gradients=gradients)

@@ -1,0 +1,1 @@
+"""HTTP: each route decodes, evaluates and encodes, and says in one place how problems are answered."""

@@ -1,0 +1,292 @@
+"""The OpenAPI document: made from the catalogue, and kept to what client generators survive.
+
+So tensors are untyped, nothing is a union or recursive, a nullable param is its bare type and not required,
+numbers are doubles, and a schema serves requests and responses alike.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, get_args
+
+from service.catalogue.dims import split
+from service.catalogue.registry import AnyLoss, Catalogue
+from service.catalogue.spec import Input
+from service.engine.call import Dtype, Reduction
+from service.wire import describe
+from service.wire.native import Encoding
+
+VERSION = "0.1.0"
+Json = dict[str, Any]
+
+TENSOR = (
+    "A number, rectangular nested arrays of numbers, or "
+    '{"dtype": "float32", "shape": [2, 3], "data": "<base64 of row-major, little-endian bytes>"}.'
+)
+PROBLEMS = {
+    400: "The body is not readable JSON.",
+    404: "There is no such loss; the detail names the closest.",
+    405: "The path does not take this method.",
+    413: "The body is over the limit.",
+    415: "The body is not JSON.",
+    422: "The request is readable, but not valid.",
+    500: "A bug of the server.",
+    503: "The server cannot answer now.",
+}
+
+
+def document_of(catalogue: Catalogue) -> Callable[[], Json]:
+    """Return the function that makes the document once and then returns it."""
+    return cache(lambda: document(catalogue))
+
+
+def document(catalogue: Catalogue) -> Json:
+    """Return the whole OpenAPI document."""
+    paths: Json = {
+        "/v1/losses": {"get": _list_operation()},
+        "/v1/losses/{name}": {"get": _show_operation()},
+        "/v1/limits": {"get": _get("get_limits", "Limits of this server", "Limits", "operations")},
+        "/healthz": {"get": _get("healthz", "Whether the process is alive", "Status", "operations")},
+        "/readyz": {"get": _get("readyz", "Whether the device is warm", "Status", "operations", 503)},
+    }
+    schemas = _shared_schemas()
+    for loss in catalogue.values():
+        paths[f"/v1/losses/{loss.name}"] = {"post": _evaluate_operation(loss)}
+        schemas |= _request_schemas(loss)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "lossd",
+            "version": VERSION,
+            "description": "Loss values, per-element losses and exact gradients over HTTP.",
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": name} for name in sorted({t for loss in catalogue.values() for t in loss.tasks})]
+        + [{"name": "catalogue"}, {"name": "operations"}],
+        "paths": paths,
+        "components": {"schemas": schemas},
+    }
+
+
+def stem(loss: AnyLoss) -> str:
+    """Return ``CrossEntropy`` for ``cross_entropy``: what the names of a loss's schemas begin with."""
+    return loss.name.title().replace("_", "")
+
+
+def _evaluate_operation(loss: AnyLoss) -> Json:
+    """Describe the evaluation of one loss."""
+    content = {"schema": _ref(f"{stem(loss)}Request"), "example": describe.example(loss)}
+    return {
+        "operationId": loss.name,
+        "summary": loss.title,
+        "description": loss.prose.summary,
+        "tags": list(loss.tasks),
+        "requestBody": {"required": True, "content": {"application/json": content}},
+        "responses": _responses("The value, and what else was asked for.", "Evaluation", *PROBLEMS),
+    }
+
+
+def _request_schemas(loss: AnyLoss) -> Json:
+    """Return the schemas of one loss's request: the body, its inputs, its params."""
+    name, told = stem(loss), loss.prose.arguments
+    required = [key for key, spec in loss.inputs.items() if not spec.optional]
+    params = describe.params_schema(loss)
+    return {
+        f"{name}Inputs": {
+            "type": "object",
+            "properties": {key: _tensor(spec, told[key]) for key, spec in loss.inputs.items()},
+            "required": required,
+            "additionalProperties": False,
+        },
+        f"{name}Params": params,
+        f"{name}Request": {
+            "type": "object",
+            "description": loss.prose.summary,
+            "properties": {
+                "inputs": _ref(f"{name}Inputs"),
+                "params": _ref(f"{name}Params"),
+                **_options(),
+            },
+            "required": ["inputs", "params"] if "required" in params else ["inputs"],
+            "additionalProperties": False,
+        },
+    }
+
+
+def _tensor(spec: Input, description: str) -> Json:
+    """Describe an input tensor: untyped, with what the declaration says under ``x-`` keys."""
+    first = spec.forms[0]
+    return {
+        "description": f"{description} {TENSOR}",
+        "x-role": spec.role,
+        "x-kind": spec.kind,
+        "x-dims": list(split(first.dims)),
+        "x-domain": first.describe(),
+    }
+
+
+def _options() -> Json:
+    """Describe the fields that every request has beside its inputs and params."""
+    return {
+        "reduction": _choice(Reduction, "mean", "How the unreduced loss becomes the value."),
+        "sample_weight": {
+            "description": "Finite weights >= 0, one for each element of the unreduced loss or "
+            f"broadcastable to it from the left. {TENSOR}"
+        },
+        "gradients": {
+            "description": "true: gradients of every prediction input; false: none; a list of input names: "
+            "those. The default is true."
+        },
+        "grad_output": {
+            "description": "Upstream gradient, of the value's shape: gradients become the vector-Jacobian "
+            f"product. {TENSOR}"
+        },
+        "dtype": _choice(Dtype, "float32", "What the arithmetic runs in."),
+        "encoding": _choice(Encoding, "json", "How tensors come back."),
+    }
+
+
+def _choice(literal: Any, default: str, description: str) -> Json:
+    """Describe a field that takes one of a few words."""
+    return {
+        "type": "string",
+        "enum": list(get_args(literal)),
+        "default": default,
+        "description": description,
+    }
+
+
+def _shared_schemas() -> Json:
+    """Return the schemas that no single loss owns."""
+    text, names = {"type": "string"}, {"type": "array", "items": {"type": "string"}}
+    untyped_map = {"type": "object", "additionalProperties": True}
+    brief: Json = {
+        "name": text,
+        "title": text,
+        "tasks": names,
+        "summary": text,
+        "differentiable": {"type": "boolean"},
+    }
+    details: Json = {
+        **brief,
+        "aliases": names,
+        "formula": {"type": "string", "description": "LaTeX"},
+        "inputs": {"type": "array", "items": _ref("InputEntry")},
+        "params": {**untyped_map, "description": "The JSON Schema of the params."},
+        "unreduced": {**names, "description": "Dimensions of the loss before reduction."},
+        "unreduced_forms": {"type": "array", "items": untyped_map},
+        "aux": {**names, "description": "Names of extra outputs."},
+        "exact_gradient": {
+            "type": "boolean",
+            "description": "false: the gradient is, by design, not the derivative of the value.",
+        },
+        "use_when": text,
+        "pitfalls": text,
+        "sources": names,
+        "example": {**untyped_map, "description": "A request body that runs as it stands."},
+    }
+    input_entry: Json = {
+        "name": text,
+        "role": {"type": "string", "enum": ["prediction", "target"]},
+        "kind": {"type": "string", "enum": ["float", "int", "bool"]},
+        "dims": names,
+        "domain": text,
+        "optional": {"type": "boolean"},
+        "description": text,
+        "forms": {"type": "array", "items": untyped_map, "description": "Where there are several."},
+    }
+    evaluation: Json = {
+        "loss": {"type": "string", "description": "The loss's name, also where an alias was asked for."},
+        "value": {
+            "description": "A number for mean and sum, a tensor for none; null where it is not finite."
+        },
+        "gradients": {**untyped_map, "description": "A tensor for each input differentiated."},
+        "aux": {**untyped_map, "description": "Extra named outputs, where the loss has some."},
+        "nonfinite": {
+            "type": "object",
+            "additionalProperties": {"type": "integer"},
+            "description": "How many elements of an output are not finite, where there are any.",
+        },
+        "reduction": text,
+        "dtype": text,
+        "device": text,
+    }
+    fault: Json = {
+        "pointer": {"type": "string", "description": "JSON Pointer into the request."},
+        "code": text,
+        "detail": text,
+    }
+    problem: Json = {
+        "type": text,
+        "title": text,
+        "status": {"type": "integer"},
+        "detail": text,
+        "instance": text,
+        "errors": {"type": "array", "items": _ref("Fault")},
+    }
+    optional = {"aux", "nonfinite", "forms"}
+    return {
+        name: {
+            "type": "object",
+            "properties": properties,
+            "required": [key for key in properties if key not in optional or name == "LossEntry"],
+        }
+        for name, properties in {
+            "LossBrief": brief,
+            "LossList": {"losses": {"type": "array", "items": _ref("LossBrief")}},
+            "LossEntry": details,
+            "InputEntry": input_entry,
+            "Evaluation": evaluation,
+            "Limits": {"max_body_bytes": {"type": "integer"}},
+            "Status": {"status": text},
+            "Fault": fault,
+            "Problem": problem,
+        }.items()
+    }
+
+
+def _list_operation() -> Json:
+    """Describe the list of losses."""
+    operation = _get("list_losses", "List the losses, or find some", "LossList", "catalogue")
+    task, words = "Only losses for this task.", "Only losses that mention every one of these words."
+    operation["parameters"] = [
+        {"name": name, "in": "query", "required": False, "description": told, "schema": {"type": "string"}}
+        for name, told in (("task", task), ("q", words))
+    ]
+    return operation
+
+
+def _show_operation() -> Json:
+    """Describe the entry of one loss."""
+    operation = _get("get_loss", "Show all about one loss", "LossEntry", "catalogue", 404)
+    told = "A loss's name or alias."
+    operation["parameters"] = [
+        {"name": "name", "in": "path", "required": True, "description": told, "schema": {"type": "string"}}
+    ]
+    return operation
+
+
+def _get(operation_id: str, summary: str, schema: str, tag: str, *statuses: int) -> Json:
+    """Describe a GET without parameters."""
+    return {
+        "operationId": operation_id,
+        "summary": summary,
+        "tags": [tag],
+        "responses": _responses(summary, schema, *statuses, 500),
+    }
+
+
+def _responses(description: str, schema: str, *statuses: int) -> Json:
+    """Describe a 200 and the problems that there may be instead."""
+    found: Json = {
+        "200": {"description": description, "content": {"application/json": {"schema": _ref(schema)}}}
+    }
+    for status in statuses:
+        content = {"application/problem+json": {"schema": _ref("Problem")}}
+        found[str(status)] = {"description": PROBLEMS[status], "content": content}
+    return found
+
+
+def _ref(name: str) -> Json:
+    """Refer to a schema."""
+    return {"$ref": f"#/components/schemas/{name}"}

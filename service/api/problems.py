@@ -1,0 +1,79 @@
+"""Answer problems as RFC 9457, whoever raised them: our code, the framework, or a bug."""
+
+from typing import Any, cast
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from service.problems import (
+    Fault,
+    Internal,
+    Invalid,
+    MethodNotAllowed,
+    NotFound,
+    Problem,
+    TooLarge,
+    UnsupportedMedia,
+    pointer,
+)
+
+BY_STATUS = {404: NotFound, 405: MethodNotAllowed, 413: TooLarge, 415: UnsupportedMedia}
+
+
+def answer_problems(app: FastAPI) -> None:
+    """Let every exception of an application be answered as a problem."""
+    app.add_exception_handler(Problem, _of_problem)
+    app.add_exception_handler(HTTPException, _of_http_exception)
+    app.add_exception_handler(RequestValidationError, _of_validation)
+
+
+def content(problem: Problem, path: str) -> dict[str, Any]:
+    """Return the members of a problem document."""
+    return {
+        "type": f"urn:lossd:problem:{problem.slug}",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.detail,
+        "instance": path,
+        "errors": [{"pointer": f.pointer, "code": f.code, "detail": f.detail} for f in problem.faults],
+    }
+
+
+def response(problem: Problem, path: str, headers: dict[str, str] | None = None) -> Response:
+    """Return the answer that tells a client of a problem."""
+    return Response(
+        orjson.dumps(content(problem, path)),
+        problem.status,
+        headers=headers,
+        media_type="application/problem+json",
+    )
+
+
+async def _of_problem(request: Request, error: Exception) -> Response:
+    """Answer a problem of ours."""
+    return response(cast(Problem, error), request.url.path)
+
+
+async def _of_http_exception(request: Request, error: Exception) -> Response:
+    """Answer what the framework refuses: unknown paths, methods that a path does not take."""
+    error = cast(HTTPException, error)
+    kind = BY_STATUS.get(error.status_code, Internal)
+    if kind is NotFound:
+        problem: Problem = NotFound(f"There is nothing at {request.url.path}; GET /docs shows what there is.")
+    elif kind is MethodNotAllowed:
+        allowed = (error.headers or {}).get("Allow", "")
+        problem = MethodNotAllowed(f"Expected {allowed or 'another method'}; got {request.method}.")
+    else:
+        problem = kind(str(error.detail))
+    return response(problem, request.url.path, dict(error.headers or {}))
+
+
+async def _of_validation(request: Request, error: Exception) -> Response:
+    """Answer query and path parameters that FastAPI refuses."""
+    faults = [
+        Fault(pointer(*e["loc"]), e["type"], f"Expected a valid value: {e['msg']}; got {e.get('input')!r}.")
+        for e in cast(RequestValidationError, error).errors()
+    ]
+    return response(Invalid(*faults), request.url.path)

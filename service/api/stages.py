@@ -1,0 +1,28 @@
+"""How long each stage of a request took, for the ``Server-Timing`` header."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from time import perf_counter
+
+
+class Stages:
+    """Durations in seconds of the stages every answer names; those that did not happen took none."""
+
+    def __init__(self) -> None:
+        self.start = perf_counter()
+        self.seconds = {"decode": 0.0, "queue": 0.0, "compute": 0.0, "encode": 0.0}
+
+    @contextmanager
+    def measure(self, stage: str) -> Generator[None]:
+        """Add the time that the body of a ``with`` takes to a stage."""
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] += perf_counter() - start
+
+    def header(self) -> str:
+        """Return the header's value, in milliseconds."""
+        total = perf_counter() - self.start
+        parts = [f"{stage};dur={1e3 * seconds:.3f}" for stage, seconds in self.seconds.items()]
+        return ", ".join([*parts, f"total;dur={1e3 * total:.3f}"])

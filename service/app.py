@@ -1,0 +1,53 @@
+"""Put the parts together: catalogue, settings, device, routes. Nothing else knows them all."""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+import torch
+from fastapi import FastAPI
+
+from service.api import losses, openapi, operations
+from service.api.context import RequestContext
+from service.api.problems import answer_problems
+from service.catalogue.registry import Catalogue
+from service.engine import device as devices
+from service.losses import CATALOGUE
+from service.settings import Settings
+
+
+def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGUE) -> FastAPI:
+    """Assemble the application.
+
+    Raises:
+        ValueError: the device that the settings name does not exist.
+    """
+    settings = settings or Settings()
+    device = devices.choose(settings.device)
+    torch.set_num_threads(settings.threads)
+    pool = ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="lossd")
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        loop = asyncio.get_running_loop()
+        warming = loop.run_in_executor(pool, devices.warm_up, device, list(catalogue.values()))
+        warming.add_done_callback(lambda done: setattr(app.state, "ready", done.exception() is None))
+        yield
+        pool.shutdown(wait=True)
+
+    app = FastAPI(
+        title="lossd",
+        description="Loss values, per-element losses and exact gradients over HTTP.",
+        version=openapi.VERSION,
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    app.state.ready = False
+    app.add_middleware(RequestContext)
+    answer_problems(app)
+    app.include_router(losses.router(catalogue, settings, device, pool))
+    app.include_router(operations.router(app, settings))
+    app.openapi = openapi.document_of(catalogue)
+    return app

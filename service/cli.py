@@ -1,0 +1,83 @@
+"""The ``lossd`` command: serve, and print what is generated from the code."""
+
+import argparse
+import http.client
+import os
+import sys
+from collections.abc import Sequence
+
+from pydantic import ValidationError
+
+from service.settings import Settings, as_markdown, variable
+
+KEEP_ALIVE_S = 75
+"""Longer than the minute for which clients and proxies keep idle connections, so that they close first."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="lossd", description="Loss values and gradients over HTTP.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    serve = commands.add_parser("serve", help="serve over HTTP")
+    for name in ("host", "port", "workers"):
+        field = Settings.model_fields[name]
+        serve.add_argument(f"--{name}", help=f"{field.description} ({variable(name)}, {field.default})")
+    commands.add_parser("health", help="ask the server on this host whether it is ready; exit 1 if not")
+    commands.add_parser("openapi", help="print the OpenAPI document")
+    commands.add_parser("settings", help="print the settings as a Markdown table")
+    chosen = parser.parse_args(arguments)
+    if chosen.command == "serve":
+        _serve({name: getattr(chosen, name) for name in ("host", "port", "workers")})
+    elif chosen.command == "health":
+        _health()
+    elif chosen.command == "openapi":
+        _print_openapi()
+    else:
+        print(as_markdown())
+
+
+def _serve(flags: dict[str, str | None]) -> None:
+    """Serve until told to stop. Flags count as their environment variables, so that workers see them too."""
+    os.environ |= {variable(name): value for name, value in flags.items() if value is not None}
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        faults = [f"{variable(str(e['loc'][0]))}: {e['msg']}, got {e['input']!r}" for e in error.errors()]
+        sys.exit("\n".join(faults))
+    # the other commands do without a server
+    import uvicorn
+
+    uvicorn.run(
+        "service.app:create_app",
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        log_level=settings.log_level,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+    )
+
+
+def _health() -> None:
+    """Exit with 0 if the server that the settings describe is ready: what a container's health check runs."""
+    settings = Settings()
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
+    connection = http.client.HTTPConnection(host, settings.port, timeout=2)
+    try:
+        connection.request("GET", "/readyz")
+        sys.exit(connection.getresponse().status != 200)
+    except OSError as error:
+        sys.exit(f"no server at {host}:{settings.port}: {error}")
+
+
+def _print_openapi() -> None:
+    """Print the OpenAPI document, formatted and in a stable order."""
+    # serving does without what only this needs
+    import orjson
+
+    from service.api.openapi import document
+    from service.losses import CATALOGUE
+
+    print(orjson.dumps(document(CATALOGUE), option=orjson.OPT_INDENT_2).decode())

@@ -1,0 +1,47 @@
+"""The device that computes: which one, how it is set up, and a warm-up before it is called ready."""
+
+from collections.abc import Iterable
+from time import perf_counter
+
+import torch
+
+from service.catalogue.registry import AnyLoss
+from service.catalogue.sample import draw_inputs, draw_params
+from service.engine.bind import bind
+from service.engine.call import Request, Sent
+from service.engine.evaluate import evaluate
+
+WARM_UP_S = 0.5
+"""How long a warm-up goes through the catalogue: the first calls load kernels, the later ones little more."""
+
+
+def choose(name: str) -> torch.device:
+    """Return the device of that name; ``auto`` is CUDA where there is one, else the CPU.
+
+    Raises:
+        ValueError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"Expected auto, cpu, cuda, cuda:N or mps as the device; got {name!r}.") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"Expected a CUDA device that exists ({torch.cuda.device_count()} do); got {name}.")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("Expected a device that exists; got mps, which this machine has not.")
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise ValueError(f"Expected auto, cpu, cuda, cuda:N or mps as the device; got {name!r}.")
+    return torch.device("cuda:0") if name == "cuda" else device
+
+
+def warm_up(device: torch.device, losses: Iterable[AnyLoss]) -> None:
+    """Evaluate drawn calls of the losses until `WARM_UP_S` is over."""
+    start = perf_counter()
+    for loss in losses:
+        params = draw_params(loss)
+        inputs = {name: Sent(tensor) for name, tensor in draw_inputs(loss, params).items()}
+        evaluate(bind(Request(loss=loss, inputs=inputs, params=params)), device)
+        if perf_counter() - start > WARM_UP_S:
+            return

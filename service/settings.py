@@ -1,0 +1,60 @@
+"""Every setting of the service: a ``LOSSD_*`` environment variable with its type, default and meaning."""
+
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """The settings, read from the environment when an instance is made."""
+
+    model_config = SettingsConfigDict(env_prefix="LOSSD_", extra="ignore")
+
+    host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on; 0 takes any free one.")] = 8000
+    workers: Annotated[
+        int, Field(ge=1, description="Processes that serve, each with a device of its own.")
+    ] = 1
+    device: Annotated[
+        str,
+        Field(
+            description="`auto` (CUDA where there is one, else the CPU), `cpu`, `cuda`, `cuda:N` or `mps`."
+        ),
+    ] = "auto"
+    threads: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="Threads that one tensor operation may use on a CPU. More than 1 slows small calls.",
+        ),
+    ] = 1
+    max_body_bytes: Annotated[
+        int, Field(ge=1, description="Largest request body, in bytes. A larger one is a 413.")
+    ] = 256 * 1024 * 1024
+    log_level: Annotated[
+        str,
+        Field(pattern="^(critical|error|warning|info|debug)$", description="How much the log tells."),
+    ] = "info"
+
+    def limits(self) -> dict[str, int]:
+        """Return the limits that clients may know, each under its setting's name."""
+        return {"max_body_bytes": self.max_body_bytes}
+
+
+def variable(name: str) -> str:
+    """Return the environment variable of a setting.
+
+    >>> variable("max_body_bytes")
+    'LOSSD_MAX_BODY_BYTES'
+    """
+    return f"LOSSD_{name.upper()}"
+
+
+def as_markdown() -> str:
+    """Return the settings as the table that the README shows."""
+    rows = [
+        f"| `{variable(name)}` | `{field.default}` | {field.description} |"
+        for name, field in Settings.model_fields.items()
+    ]
+    return "\n".join(["| variable | default | meaning |", "| --- | --- | --- |", *rows])

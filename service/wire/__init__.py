@@ -1,0 +1,1 @@
+"""Bytes to validated calls, and evaluations to bytes. Knows pydantic, not HTTP."""

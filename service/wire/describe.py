@@ -1,0 +1,98 @@
+"""What the catalogue tells of a loss: its entry for clients and learners, and an example that runs."""
+
+from functools import cache
+from typing import Any, cast
+
+from torch import Tensor
+
+from service.catalogue.declare import REQUIRED
+from service.catalogue.dims import split
+from service.catalogue.registry import AnyLoss
+from service.catalogue.sample import draw_inputs, draw_params
+from service.catalogue.spec import Form, Input
+from service.wire.params import schema
+
+DIGITS = 4
+"""Decimals of the numbers in examples: short to read, and sums of probabilities stay within their slack."""
+
+
+def brief(loss: AnyLoss) -> dict[str, Any]:
+    """Return a loss's line in the list."""
+    return {
+        "name": loss.name,
+        "title": loss.title,
+        "tasks": list(loss.tasks),
+        "summary": loss.prose.summary,
+        "differentiable": loss.differentiable,
+    }
+
+
+@cache
+def entry(loss: AnyLoss) -> dict[str, Any]:
+    """Return all that the catalogue tells of a loss."""
+    return {
+        **brief(loss),
+        "aliases": list(loss.aliases),
+        "formula": loss.prose.formula,
+        "inputs": [_input(name, spec, loss.prose.arguments[name]) for name, spec in loss.inputs.items()],
+        "params": params_schema(loss),
+        "unreduced": list(split(loss.unreduced.forms[0].dims)),
+        "unreduced_forms": [_form(form) for form in loss.unreduced.forms],
+        "aux": [name for name, output in loss.outputs.items() if output.role == "aux"],
+        "exact_gradient": loss.exact_gradient,
+        "use_when": loss.prose.use_when,
+        "pitfalls": loss.prose.pitfalls,
+        "sources": list(loss.prose.sources),
+        "example": example(loss),
+    }
+
+
+def params_schema(loss: AnyLoss) -> dict[str, Any]:
+    """Return the JSON Schema of a loss's params."""
+    told = loss.prose.arguments
+    required = [name for name, param in loss.params.items() if param.default is REQUIRED]
+    return {
+        "type": "object",
+        "properties": {name: schema(param, told[name]) for name, param in loss.params.items()},
+        **({"required": required} if required else {}),
+        "additionalProperties": False,
+    }
+
+
+@cache
+def example(loss: AnyLoss) -> dict[str, Any]:
+    """Return a request body that runs as it stands, the same each time."""
+    params = draw_params(loss)
+    changed = {n: v for n, v in params.items() if v != loss.params[n].default}
+    inputs = {name: _rounded(tensor) for name, tensor in draw_inputs(loss, params).items()}
+    return {"inputs": inputs, **({"params": changed} if changed else {})}
+
+
+def _input(name: str, spec: Input, description: str) -> dict[str, Any]:
+    """Describe an input: its first form, and all of them where it has several."""
+    first, *others = dict.fromkeys(spec.forms)
+    return {
+        "name": name,
+        "role": spec.role,
+        "kind": spec.kind,
+        "dims": list(split(first.dims)),
+        "domain": first.describe(),
+        "optional": spec.optional,
+        "description": description,
+        **({"forms": [_form(form, domain=True) for form in (first, *others)]} if others else {}),
+    }
+
+
+def _form(form: Form, *, domain: bool = False) -> dict[str, Any]:
+    """Describe one form of a tensor."""
+    return {
+        "dims": list(split(form.dims)),
+        **({"kind": form.domain.kind, "domain": form.describe()} if domain else {}),
+        **({"when": form.when.text} if form.when.text else {}),
+    }
+
+
+def _rounded(tensor: Tensor) -> Any:
+    """Return a tensor as nested lists of short numbers."""
+    rounded = tensor.round(decimals=DIGITS) if tensor.is_floating_point() else tensor
+    return cast(Any, rounded).tolist()

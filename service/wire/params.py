@@ -1,0 +1,126 @@
+"""Hyper-parameters on the wire: their pydantic types, their JSON Schema, and the words for what is wanted."""
+
+from collections.abc import Mapping
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, create_model
+
+from service.catalogue.declare import REQUIRED, Param
+from service.catalogue.registry import AnyLoss
+from service.catalogue.spec import Values
+from service.wire.json import show
+
+CONFIG = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+BOUNDS = {
+    "exclusiveMinimum": "greater than",
+    "minimum": "of at least",
+    "exclusiveMaximum": "less than",
+    "maximum": "of at most",
+}
+
+
+@cache
+def params_model(loss: AnyLoss) -> type[BaseModel]:
+    """Return the model that validates a loss's params; lists must come as tuples, as `tuples` makes them."""
+    fields: dict[str, Any] = {
+        name: (_with_whole_numbers(param.annotation), ... if param.default is REQUIRED else param.default)
+        for name, param in loss.params.items()
+    }
+    return create_model("Params", __config__=CONFIG, **fields)
+
+
+def tuples(value: Any) -> Any:
+    """Return nested lists as nested tuples."""
+    return tuple(tuples(item) for item in cast(list[Any], value)) if isinstance(value, list) else value
+
+
+def schema(param: Param, description: str) -> dict[str, Any]:
+    """Return the JSON Schema of a param: a bare type, or untyped where it takes several.
+
+    A null default is left out, as is null itself: client generators know no unions.
+    """
+    choices = [_schema(annotation) for annotation in _without_none(param.annotation)]
+    found: dict[str, Any] = {**choices[0]} if len(choices) == 1 else {}
+    if len(choices) > 1:
+        description = f"{description} Takes {wanted(param.annotation)}."
+    if param.values:
+        found["x-dims"] = param.values.dims.split()
+        found["x-domain"] = param.values.domain.describe()
+    found["description"] = description
+    if param.default is not REQUIRED and param.default is not None:
+        found["default"] = param.default
+    return found
+
+
+def wanted(annotation: Any) -> str:
+    """Say in words what a param may be, for messages.
+
+    >>> from annotated_types import Gt
+    >>> wanted(Annotated[float, Gt(0)] | None)
+    'a number greater than 0, or null'
+    """
+    words = [_words(_schema(choice)) for choice in _without_none(annotation)]
+    return " or ".join(words) + (", or null" if NoneType in _alternatives(annotation) else "")
+
+
+def _words(found: Mapping[str, Any]) -> str:
+    """Put a JSON Schema into words."""
+    if "enum" in found:
+        return " or ".join(show(choice) for choice in found["enum"])
+    if found.get("type") == "array":
+        return f"a list of {_plural(_words(found['items']))}"
+    names = {"number": "a number", "integer": "an integer", "boolean": "true or false", "string": "a string"}
+    bounds = [f"{words} {found[key]:g}" for key, words in BOUNDS.items() if key in found]
+    return " ".join([names[found["type"]], " and ".join(bounds)]).strip()
+
+
+def _plural(words: str) -> str:
+    """Return the plural of what `_words` says."""
+    article, _, noun = words.partition(" ")
+    name, _, bounds = noun.partition(" ")
+    return f"{name}s {bounds}".strip() if article in ("a", "an") else words
+
+
+def _schema(annotation: Any) -> dict[str, Any]:
+    """Return the JSON Schema of one alternative of a param."""
+    adapter = TypeAdapter(annotation, config=None if get_origin(annotation) is Literal else CONFIG)
+    found = adapter.json_schema()
+    if "enum" not in found and get_origin(annotation) is Literal:
+        found = {"enum": list(get_args(annotation)), **{k: v for k, v in found.items() if k == "type"}}
+    return _with_formats(found)
+
+
+def _with_formats(found: dict[str, Any]) -> dict[str, Any]:
+    """Say that numbers are doubles, at any depth."""
+    if found.get("type") == "number":
+        return {"type": "number", "format": "double", **{k: v for k, v in found.items() if k != "type"}}
+    if "items" in found:
+        return {**found, "items": _with_formats(found["items"])}
+    return found
+
+
+def _without_none(annotation: Any) -> list[Any]:
+    """Return the alternatives of a type that are not None."""
+    return [choice for choice in _alternatives(annotation) if choice is not NoneType]
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """Return the members of a union, or the type itself, without the metadata that only the engine reads."""
+    if get_origin(annotation) in (Union, UnionType):
+        return [found for argument in get_args(annotation) for found in _alternatives(argument)]
+    if get_origin(annotation) is Annotated and any(isinstance(m, Values) for m in annotation.__metadata__):
+        return _alternatives(annotation.__origin__)
+    return [annotation]
+
+
+def _with_whole_numbers(annotation: Any) -> Any:
+    """Let a param that takes integers only take ``8.0`` too, which is how some clients write 8."""
+    kinds = {_schema(choice).get("type") for choice in _without_none(annotation)}
+    return Annotated[annotation, BeforeValidator(_whole)] if kinds == {"integer"} else annotation
+
+
+def _whole(value: Any) -> Any:
+    """Return a float without a fraction as the integer that it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value

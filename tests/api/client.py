@@ -1,0 +1,36 @@
+"""A client that calls an application in this process, as a real one would over HTTP."""
+
+import asyncio
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+
+from service.app import create_app
+from service.settings import Settings
+
+
+class Client:
+    """Sends requests to an application of its own."""
+
+    def __init__(self, app: FastAPI | None = None) -> None:
+        self.app = app or create_app(Settings(device="cpu"))
+
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Send one request and wait for its answer."""
+        return asyncio.run(self._request(method, path, **options))
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, **options: Any) -> httpx.Response:
+        return self.request("POST", path, **options)
+
+    def evaluate(self, loss: str, **body: Any) -> httpx.Response:
+        """Evaluate a loss on a JSON body."""
+        return self.post(f"/v1/losses/{loss}", json=body)
+
+    async def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://lossd") as client:
+            return await client.request(method, path, **options)

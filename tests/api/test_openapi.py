@@ -1,0 +1,105 @@
+"""The OpenAPI document: committed as it is served, valid, and free of what client generators stumble over."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+from openapi_spec_validator import validate
+
+from service.api.openapi import document, stem
+from service.catalogue.registry import AnyLoss
+from service.losses import CATALOGUE
+from tests.api.client import Client
+from tests.conformance.cases import every_loss
+
+COMMITTED = Path(__file__).parents[2] / "openapi" / "openapi.json"
+DOCUMENT = orjson.loads(orjson.dumps(document(CATALOGUE)))
+SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
+
+
+def test_the_committed_document_is_the_one_served(client: Client) -> None:
+    assert orjson.loads(COMMITTED.read_bytes()) == DOCUMENT, "run `make openapi`"
+    assert client.get("/openapi.json").json() == DOCUMENT
+
+
+def test_it_is_valid_openapi() -> None:
+    validate(DOCUMENT)
+
+
+def test_it_has_no_unions_and_no_recursion() -> None:
+    for node in _objects(DOCUMENT["components"]):
+        assert not node.keys() & {"anyOf", "oneOf", "allOf", "not"}, node
+        assert not isinstance(node.get("type"), list), node
+        assert not isinstance(node.get("default"), dict), node
+        if node.get("type") == "number":
+            assert node["format"] == "double"
+    for name in SCHEMAS:
+        assert name not in _reachable(name), f"{name} refers to itself"
+
+
+def test_every_error_is_declared_a_problem() -> None:
+    for path in DOCUMENT["paths"].values():
+        for operation in path.values():
+            for status, answer in operation["responses"].items():
+                if status != "200":
+                    [media] = answer["content"].items()
+                    assert media == (
+                        "application/problem+json",
+                        {"schema": {"$ref": "#/components/schemas/Problem"}},
+                    )
+
+
+@every_loss
+def test_each_request_is_spelled_out(loss: AnyLoss) -> None:
+    name = stem(loss)
+    inputs, params = SCHEMAS[f"{name}Inputs"], SCHEMAS[f"{name}Params"]
+    assert set(inputs["properties"]) == set(loss.inputs)
+    assert set(params["properties"]) == set(loss.params)
+    for key, schema in inputs["properties"].items():
+        assert "type" not in schema
+        assert schema["description"].startswith(loss.prose.arguments[key])
+        assert {"x-role", "x-dims", "x-kind", "x-domain"} <= schema.keys()
+    operation = DOCUMENT["paths"][f"/v1/losses/{loss.name}"]["post"]
+    reference = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+    assert reference == f"#/components/schemas/{name}Request"
+
+
+@every_loss
+def test_each_example_is_answered(client: Client, loss: AnyLoss) -> None:
+    operation = DOCUMENT["paths"][f"/v1/losses/{loss.name}"]["post"]
+    example = operation["requestBody"]["content"]["application/json"]["example"]
+    answer = client.evaluate(loss.name, **example)
+    assert answer.status_code == 200, answer.text
+
+
+def test_operation_ids_are_unique() -> None:
+    ids = [operation["operationId"] for path in DOCUMENT["paths"].values() for operation in path.values()]
+    assert len(ids) == len(set(ids))
+
+
+def _objects(node: Any) -> Iterator[dict[str, Any]]:
+    """Yield every JSON object in a document, but not what stands in examples."""
+    if isinstance(node, dict):
+        yield node
+        for key, value in node.items():
+            if key not in ("example", "examples", "properties"):
+                yield from _objects(value)
+        for value in node.get("properties", {}).values():
+            yield from _objects(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _objects(value)
+
+
+def _reachable(name: str) -> set[str]:
+    """Return the schemas that a schema refers to, directly or not."""
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        for node in _objects(SCHEMAS[waiting.pop()]):
+            reference = str(node.get("$ref", "")).rpartition("/")[2]
+            if reference and reference not in found:
+                found.add(reference)
+                waiting.append(reference)
+    return found

@@ -1,0 +1,28 @@
+"""Alive, ready, limits."""
+
+import asyncio
+
+from service.app import create_app
+from service.settings import Settings
+from tests.api.client import Client
+
+
+def test_a_server_is_ready_once_it_is_warm() -> None:
+    app = create_app(Settings(device="cpu"))
+    client = Client(app)
+    assert client.get("/healthz").json() == {"status": "alive"}
+    cold = client.get("/readyz")
+    assert (cold.status_code, cold.headers["content-type"]) == (503, "application/problem+json")
+
+    async def warmed() -> None:
+        async with app.router.lifespan_context(app):
+            while not app.state.ready:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(warmed(), 60))
+    assert client.get("/readyz").json() == {"status": "ready"}
+
+
+def test_limits_stand_under_their_settings_names() -> None:
+    client = Client(create_app(Settings(device="cpu", max_body_bytes=1000)))
+    assert client.get("/v1/limits").json() == {"max_body_bytes": 1000}

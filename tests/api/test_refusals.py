@@ -1,0 +1,258 @@
+"""Each kind of wrong request is answered with where it is wrong and what was expected."""
+
+import time
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+
+from service.app import create_app
+from service.settings import Settings
+from tests.api.client import Client
+
+LOGITS = [[2.0, 1.0, 0.1], [0.3, 0.2, 0.9]]
+GOOD = {"logits": LOGITS, "targets": [0, 1]}
+HUGE = {"dtype": "float32", "shape": [2**62, 2**62], "data": "AAAA"}
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "code", "detail"),
+    [
+        (
+            {"inputs": {**GOOD, "targets": [0, 3]}},
+            "/inputs/targets/1",
+            "domain",
+            "from 0 to C - 1, or ignore",
+        ),
+        ({"inputs": {**GOOD, "targets": [0, 0.5]}}, "/inputs/targets/1", "kind", "integers; got 0.5."),
+        ({"inputs": {**GOOD, "targets": [0]}}, "/inputs/targets", "shape", "(N = 2, C = 3); got [1]."),
+        ({"inputs": {**GOOD, "targets": [0, "a"]}}, "/inputs/targets/1", "type", 'a number; got "a".'),
+        ({"inputs": {**GOOD, "targets": [0, None]}}, "/inputs/targets/1", "type", "a number; got null."),
+        (
+            {"inputs": {**GOOD, "logits": [[1, 2, 3], [4, 5]]}},
+            "/inputs/logits/1",
+            "ragged",
+            "3; got length 2.",
+        ),
+        (
+            {"inputs": {**GOOD, "logits": [[1, 2], [3], [4, 5, 6]]}},
+            "/inputs/logits/1",
+            "ragged",
+            "an array of length 2; got length 1.",
+        ),
+        (
+            {"inputs": {**GOOD, "logits": [[1, 2, 3], [4, 5, [6]]]}},
+            "/inputs/logits/1/2",
+            "ragged",
+            "a number; got [6].",
+        ),
+        ({"inputs": {**GOOD, "logits": [[1, 2, 3], 4]}}, "/inputs/logits/1", "ragged", "length 3; got 4."),
+        ({"inputs": {"logits": LOGITS}}, "/inputs/targets", "missing", "a tensor; got nothing."),
+        ({"inputs": {**GOOD, "targets": None}}, "/inputs/targets", "missing", "a tensor; got null."),
+        (
+            {"inputs": {**GOOD, "target": [0]}},
+            "/inputs/target",
+            "unknown",
+            "one of logits, targets; got 'target'.",
+        ),
+        ({"inputs": [1]}, "/inputs", "type", "an object; got [1]."),
+        ({}, "/inputs", "missing", "an object of tensors; got nothing."),
+        ({"inputs": GOOD, "extra": 1}, "/extra", "unknown", "got 'extra'."),
+        ({"inputs": GOOD, "reduction": "avg"}, "/reduction", "value", '"mean", "sum" or "none"; got "avg".'),
+        ({"inputs": GOOD, "dtype": "int8"}, "/dtype", "value", 'got "int8".'),
+        ({"inputs": GOOD, "encoding": None}, "/encoding", "value", "got null."),
+        ({"inputs": GOOD, "gradients": "logits"}, "/gradients", "value", 'input names; got "logits".'),
+        ({"inputs": GOOD, "gradients": ["x"]}, "/gradients/0", "gradient", "got 'x'."),
+        ({"inputs": GOOD, "params": {"weigth": 1}}, "/params/weigth", "unknown", "got 'weigth'."),
+        (
+            {"inputs": GOOD, "params": {"label_smoothing": 2}},
+            "/params/label_smoothing",
+            "value",
+            "a number of at least 0 and of at most 1; got 2.",
+        ),
+        ({"inputs": GOOD, "params": {"ignore_index": 1.5}}, "/params/ignore_index", "value", "got 1.5."),
+        (
+            {"inputs": GOOD, "params": {"label_smoothing": True}},
+            "/params/label_smoothing",
+            "value",
+            "got true.",
+        ),
+        ({"inputs": GOOD, "params": {"weight": [1, 2]}}, "/params/weight", "shape", "[C] (C = 3); got [2]."),
+        ({"inputs": GOOD, "params": {"weight": [1, 2, -1]}}, "/params/weight/2", "domain", "got -1."),
+        ({"inputs": GOOD, "sample_weight": [1, -1]}, "/sample_weight/1", "domain", "at least 0; got -1."),
+        ({"inputs": GOOD, "sample_weight": [1, 1, 1]}, "/sample_weight", "shape", "from the left; got [3]."),
+        ({"inputs": GOOD, "grad_output": [1.0, 1.0]}, "/grad_output", "shape", "the value, []; got [2]."),
+        ({"inputs": {**GOOD, "logits": HUGE}}, "/inputs/logits/data", "length", "got 4 characters."),
+        (
+            {"inputs": {**GOOD, "logits": {"dtype": "float32", "shape": [1], "data": "A*AAAA=="}}},
+            "/inputs/logits/data",
+            "base64",
+            "Expected base64",
+        ),
+        (
+            {"inputs": {**GOOD, "logits": {"dtype": "float8", "shape": [1], "data": "AAAA"}}},
+            "/inputs/logits/dtype",
+            "dtype",
+            'got "float8".',
+        ),
+        (
+            {"inputs": {**GOOD, "logits": {"dtype": "float32", "shape": [-1], "data": ""}}},
+            "/inputs/logits/shape",
+            "shape",
+            "got [-1].",
+        ),
+        ({"inputs": {**GOOD, "logits": {"shape": [1]}}}, "/inputs/logits", "type", "an object with shape."),
+        ({"inputs": {**GOOD, "logits": "x"}}, "/inputs/logits", "type", 'got "x".'),
+    ],
+)
+def test_invalid_requests(client: Client, body: dict[str, Any], pointer: str, code: str, detail: str) -> None:
+    answer = client.evaluate("cross_entropy", **body)
+    assert answer.status_code == 422, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == 422
+    assert problem["instance"] == "/v1/losses/cross_entropy"
+    [error] = problem["errors"]
+    assert (error["pointer"], error["code"]) == (pointer, code)
+    assert error["detail"].startswith("Expected ")
+    assert detail in error["detail"], error["detail"]
+
+
+def test_all_faults_are_told_together(client: Client) -> None:
+    body = {
+        "inputs": {"logits": [[1, 2], [3]], "targets": [0.5], "foo": 1},
+        "params": {"label_smoothing": -1},
+        "reduction": 3,
+        "bar": None,
+    }
+    errors = client.evaluate("cross_entropy", **body).json()["errors"]
+    pointers = {error["pointer"] for error in errors}
+    assert pointers >= {"/inputs/logits/1", "/inputs/foo", "/params/label_smoothing", "/reduction", "/bar"}
+
+
+def test_packed_elements_are_told_by_their_index(client: Client) -> None:
+    targets = {"dtype": "uint8", "shape": [2], "data": "AAk="}
+    [error] = client.evaluate("cross_entropy", inputs={**GOOD, "targets": targets}).json()["errors"]
+    assert error["pointer"] == "/inputs/targets"
+    assert error["detail"].endswith("got 9 at [1].")
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400),
+        (b"{", 400),
+        (b'{"inputs": {"logits": [NaN]}}', 400),
+        (b'{"inputs": {"logits": [Infinity]}}', 400),
+        (b'{"inputs": {"logits": [1e400]}}', 400),
+        (b'{"inputs": "\xff"}', 400),
+        (b"{} x", 400),
+        (b"[" * 100_000 + b"]" * 100_000, 400),
+        (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, 400),
+        (b'{"inputs": {"logits": ' + b"[" * 500 + b"1" + b"]" * 500 + b', "targets": 0}}', 422),
+        (b"[]", 422),
+        (b"null", 422),
+        (b"1", 422),
+        (b'"x"', 422),
+        (b'{"inputs": {"logits": 1, "logits": 1, "targets": 1}}', 422),
+        (b'{"inputs": {"logits": [' + b"[1]," * 100_000 + b'[1, 2]], "targets": [0]}}', 422),
+        (b'{"inputs": {"logits": {"dtype": "float32", "shape": ' + b"[" * 300 + b"]" * 300 + b"}}}", 422),
+        (b'{"inputs": {"logits": [[1e308, -1e308]], "targets": [9223372036854775808]}}', 422),
+    ],
+)
+def test_hostile_bodies_are_refused_at_once(client: Client, body: bytes, status: int) -> None:
+    start = time.perf_counter()
+    headers = {"content-type": "application/json"}
+    answer = client.post("/v1/losses/cross_entropy", content=body, headers=headers)
+    assert time.perf_counter() - start < 1
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_unreadable_bodies_are_told_where(client: Client) -> None:
+    answer = client.post(
+        "/v1/losses/mse", content=b'{\n "inputs": x}', headers={"content-type": "application/json"}
+    )
+    assert "line 2 column 12" in answer.json()["detail"]
+
+
+def test_unknown_losses_suggest_the_closest(client: Client) -> None:
+    for method in ("GET", "POST"):
+        answer = client.request(method, "/v1/losses/hubber")
+        assert answer.status_code == 404
+        assert "huber" in answer.json()["detail"]
+    assert client.get(f"/v1/losses/{'x' * 60_000}").status_code == 404
+
+
+def test_unknown_paths_and_methods_are_problems(client: Client) -> None:
+    unknown = client.get("/nope")
+    assert (unknown.status_code, unknown.headers["content-type"]) == (404, "application/problem+json")
+    wrong = client.request("DELETE", "/v1/losses/mse")
+    assert wrong.status_code == 405
+    assert {"GET", "POST"} <= set(wrong.headers["allow"].replace(" ", "").split(","))
+    assert wrong.json()["status"] == 405
+    assert client.post("/healthz").headers["allow"] == "GET"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"content-type": "text/plain"},
+        {"content-type": "application/x-www-form-urlencoded"},
+        {"content-type": "application/json; charset=latin-1"},
+        {"content-type": "application/json", "content-encoding": "br"},
+    ],
+)
+def test_other_media_are_415(client: Client, headers: dict[str, str]) -> None:
+    answer = client.post("/v1/losses/mse", content=b"{}", headers=headers)
+    assert (answer.status_code, answer.json()["status"]) == (415, 415)
+
+
+@pytest.mark.parametrize("media", ["application/json; charset=UTF-8", "application/vnd.api+json", None])
+def test_json_media_types_are_read(client: Client, media: str | None) -> None:
+    body = b'{"inputs": {"predictions": [1], "targets": [0]}}'
+    answer = client.post("/v1/losses/mse", content=body, headers={"content-type": media} if media else {})
+    assert answer.status_code == 200
+
+
+def test_bodies_over_the_limit_are_413() -> None:
+    client = Client(create_app(Settings(device="cpu", max_body_bytes=100)))
+    headers = {"content-type": "application/json"}
+
+    async def chunks() -> Any:
+        for _ in range(10):
+            yield b" " * 20
+
+    for content in (b" " * 101, chunks()):
+        answer = client.post("/v1/losses/mse", content=content, headers=headers)
+        assert answer.status_code == 413
+        assert "100 bytes (LOSSD_MAX_BODY_BYTES)" in answer.json()["detail"]
+    exact = b'{"inputs": {"predictions": [1], "targets": [0]}}'.ljust(100)
+    assert client.post("/v1/losses/mse", content=exact, headers=headers).status_code == 200
+
+
+def test_every_answer_carries_an_id_and_its_timing(client: Client) -> None:
+    for path in ("/healthz", "/nope", "/v1/losses", "/v1/losses/mse"):
+        answer = client.get(path)
+        assert answer.headers["x-request-id"]
+        stages = [part.split(";")[0] for part in answer.headers["server-timing"].split(", ")]
+        assert stages[:4] == ["decode", "queue", "compute", "encode"]
+    kept = client.get("/healthz", headers={"x-request-id": "abc-1"})
+    assert kept.headers["x-request-id"] == "abc-1"
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    traced = client.get("/healthz", headers={"traceparent": f"00-{trace}-00f067aa0ba902b7-01"})
+    assert traced.headers["x-request-id"] == trace
+    assert client.get("/healthz", headers={"x-request-id": "x" * 200}).headers["x-request-id"] != "x" * 200
+
+
+def test_a_bug_is_a_500_without_a_stack() -> None:
+    app: FastAPI = create_app(Settings(device="cpu"))
+
+    async def broken(request: Any) -> Any:
+        raise RuntimeError("secret")
+
+    app.add_route("/broken", broken)
+    answer = Client(app).get("/broken")
+    assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
+    assert "secret" not in answer.text
+    assert answer.headers["x-request-id"]

@@ -1,0 +1,34 @@
+"""Names and aliases."""
+
+from dataclasses import replace
+from types import ModuleType
+
+import pytest
+
+from service.catalogue.registry import Catalogue, UnknownLoss
+from service.losses import CATALOGUE
+
+
+def test_no_two_losses_claim_one_name() -> None:
+    """A catalogue refuses that when it is made; here it is made of every loss."""
+    names = [name for loss in CATALOGUE.values() for name in (loss.name, *loss.aliases)]
+    assert len(names) == len(set(names))
+
+
+def test_a_clash_is_refused() -> None:
+    module = ModuleType("clash")
+    loss = CATALOGUE["cross_entropy"]
+    vars(module).update(first=loss, second=replace(loss, name="other", aliases=("CROSS-ENTROPY",)))
+    with pytest.raises(ValueError, match="both claim"):
+        Catalogue(module)
+
+
+@pytest.mark.parametrize("name", ["CrossEntropyLoss", "cross-entropy", "CROSS_ENTROPY", "cross_entropy_loss"])
+def test_case_dashes_and_a_trailing_loss_do_not_matter(name: str) -> None:
+    assert CATALOGUE[name].name == "cross_entropy"
+
+
+def test_unknown_names_come_with_the_closest() -> None:
+    with pytest.raises(UnknownLoss) as raised:
+        CATALOGUE["cros_entropi"]
+    assert "cross_entropy" in raised.value.closest

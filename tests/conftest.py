@@ -1,0 +1,5 @@
+"""Fixtures for all tests."""
+
+from tests.live import server
+
+__all__ = ["server"]

@@ -1,0 +1,1 @@
+"""Tests of examples/, each a real program against a live server."""

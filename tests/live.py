@@ -1,0 +1,13 @@
+"""A real server in a process of its own, for what only one can show."""
+
+from collections.abc import Generator
+
+import pytest
+
+from benchmarks import servers
+
+
+@pytest.fixture(scope="module")
+def server() -> Generator[str]:
+    with servers.lossd(env={"LOSSD_DEVICE": "cpu"}) as url:
+        yield url

@@ -1,0 +1,35 @@
+"""Settings: documented as they are, and refused with words."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.settings import Settings, as_markdown
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def test_the_readme_shows_the_settings_as_they_are() -> None:
+    assert as_markdown() in README, "paste the output of `lossd settings`"
+
+
+def test_no_setting_is_named_that_does_not_exist() -> None:
+    known = {f"LOSSD_{name.upper()}" for name in Settings.model_fields}
+    named = set(re.findall(r"LOSSD_[A-Z_]*[A-Z]", README))
+    assert named <= known
+
+
+def test_the_environment_sets_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOSSD_MAX_BODY_BYTES", "123")
+    assert Settings().max_body_bytes == 123
+
+
+def test_wrong_ones_stop_the_server_with_words() -> None:
+    command = [sys.executable, "-m", "service", "serve", "--port", "99999"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("LOSSD_PORT: ")
+    assert "Traceback" not in ended.stderr
