@@ -77,7 +77,8 @@ def cross_entropy(
     Pitfalls:
         Takes logits: probabilities go in without an error and give a loss that barely moves. With probability
         targets the mean divides by N, whatever the weights. If every target is ignored, the mean is NaN. With
-        smoothing, each class's weight scales its own share of the spread probability.
+        smoothing, each class's weight scales its own share of the spread probability. An ignored element's
+        logits must be numbers: NaN there costs nothing, but its gradient is NaN.
 
     Sources:
         - Szegedy et al. (2016), Rethinking the Inception Architecture, https://arxiv.org/abs/1512.00567

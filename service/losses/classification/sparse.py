@@ -48,11 +48,11 @@ def sparsemax(
         - Martins and Astudillo (2016), From Softmax to Sparsemax, https://arxiv.org/abs/1602.02068
     """
     scores = (logits - logits.amax(1, keepdim=True)).detach()
-    threshold = _sparsemax_threshold(scores)
+    threshold = _sparsemax_threshold(scores).to(scores)
     target = one_hot(targets, logits.shape[1]).to(scores)
     distance = F.relu(scores - threshold) - target
-    # the definition without its differences of squares: half the distance of the two distributions, plus
-    # how far the true class is below the threshold
+    # the definition without its differences of squares: half the squared distance of the two distributions,
+    # plus how far the true class is below the threshold
     below = F.relu(threshold[:, 0] - at_target(scores, targets))
     value = distance.square().sum(1) / 2 + below
     return value + zeros_with_slope(logits, distance).sum(1)
@@ -84,7 +84,7 @@ def entmax15(
         - Peters et al. (2019), Sparse Sequence-to-Sequence Models, https://arxiv.org/abs/1905.05702
     """
     scores = ((logits - logits.amax(1, keepdim=True)) / 2).detach()
-    threshold = _entmax15_threshold(scores)
+    threshold = _entmax15_threshold(scores).to(scores)
     roots = F.relu(scores - threshold)
     true = one_hot(targets, logits.shape[1])
     # the definition with z / 2 = tau + root - (how far below tau), as a sum of terms that cannot be negative
@@ -113,8 +113,11 @@ def _entmax15_threshold(scores: Tensor) -> Tensor:
 
 
 def _ranked(scores: Tensor) -> Tensor:
-    """Return the scores in descending order; no threshold is below -1, so nothing below it needs its size."""
-    return scores.clamp(min=-1).sort(dim=1, descending=True).values
+    """Return the scores in descending order; no threshold is below -1, so nothing below it needs its size.
+
+    In float64: the error of a sum over thousands of classes would be the error of each class.
+    """
+    return scores.double().clamp(min=-1).sort(dim=1, descending=True).values
 
 
 def _last_below(thresholds: Tensor, ranked: Tensor) -> Tensor:
