@@ -1,0 +1,56 @@
+"""Losses of one logit for each yes-or-no question: binary and multilabel targets, masks, dense heads."""
+
+from typing import Annotated
+
+import torch.nn.functional as F
+from annotated_types import Ge
+from torch import Tensor
+
+from service.catalogue.declare import loss
+from service.catalogue.domains import AtLeast, Between
+from service.catalogue.spec import Form, Params, Prediction, Target, Unreduced, Values, When
+
+
+def _is_list(params: Params) -> bool:
+    return isinstance(params["pos_weight"], tuple)
+
+
+LISTED = When("pos_weight is a list", _is_list)
+PLAIN = When("pos_weight is null or a number", lambda params: not _is_list(params))
+
+
+@loss(
+    title="Binary cross entropy with logits",
+    tasks=("classification", "segmentation"),
+    aliases=("bce_with_logits", "sigmoid_cross_entropy", "sigmoid_bce"),
+)
+def binary_cross_entropy_with_logits(
+    logits: Annotated[Tensor, Prediction([Form("...", when=PLAIN), Form("... C", when=LISTED)])],
+    targets: Annotated[
+        Tensor, Target([Form("...", Between(), when=PLAIN), Form("... C", Between(), when=LISTED)])
+    ],
+    *,
+    pos_weight: Annotated[float, Ge(0)] | Annotated[tuple[float, ...], Values("C", AtLeast(0))] | None = None,
+) -> Annotated[Tensor, Unreduced([Form("... C"), Form("...")])]:
+    r"""Negative log-likelihood of yes-or-no targets, from logits: binary, multilabel and mask targets.
+
+    Formula:
+        (1 - t) \log(1 + e^{z}) + w\, t \log(1 + e^{-z})
+
+    Args:
+        logits: Log-odds of the positive class.
+        targets: 1 for the positive class, 0 for the negative one, or a probability between.
+        pos_weight: Weight of the positive term: one for all, or one for each entry of the last axis.
+
+    Use when:
+        Each output answers its own question: two classes, several labels at once, a mask.
+
+    Pitfalls:
+        Takes logits: probabilities go in without an error. `pos_weight` does not change what the mean divides
+        by, so it also scales the step. A list of it runs along the last axis, not the second.
+
+    Sources:
+        - Good (1952), Rational Decisions, https://doi.org/10.1111/j.2517-6161.1952.tb00104.x
+    """
+    weight = None if pos_weight is None else logits.new_tensor(pos_weight)
+    return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weight, reduction="none")

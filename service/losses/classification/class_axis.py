@@ -1,0 +1,27 @@
+"""What the losses over exclusive classes share: the classes lie along axis 1, a target picks one of them."""
+
+from math import nan
+from typing import Annotated, NamedTuple
+
+import torch
+from torch import Tensor
+
+from service.catalogue.spec import Divisor, Unreduced
+
+
+class CountedLoss(NamedTuple):
+    """A loss per element, and what the mean divides by for it: NaN if that is nothing, as torch has it."""
+
+    loss: Annotated[Tensor, Unreduced("N ...")]
+    divisor: Annotated[Tensor, Divisor("N ...", empty=nan)]
+
+
+def one_hot(targets: Tensor, classes: int) -> Tensor:
+    """Return along a new axis 1 whether each class is the target."""
+    numbers = torch.arange(classes, device=targets.device)
+    return targets.unsqueeze(1) == numbers.reshape(-1, *[1] * (targets.dim() - 1))
+
+
+def at_target(scores: Tensor, targets: Tensor) -> Tensor:
+    """Return the score of each target's class."""
+    return scores.gather(1, targets.unsqueeze(1)).squeeze(1)
