@@ -32,7 +32,8 @@ class Edge:
 class Oracle:
     """A loss's reference formula with its edges, and the sizes and params at which random calls are drawn.
 
-    ``tolerance`` is relative and absolute; 1e-9 unless the reference itself is less exact.
+    ``tolerance`` is relative and absolute; 1e-9 unless the reference itself is less exact. ``grows`` says
+    that at scores of 1e4 the exact value is beyond float32.
     """
 
     loss: str
@@ -40,6 +41,7 @@ class Oracle:
     edges: Sequence[Edge]
     draws: Sequence[Draw]
     tolerance: float
+    grows: bool
 
 
 class Oracles:
@@ -55,6 +57,7 @@ class Oracles:
         edges: Sequence[Edge] = (),
         draws: Sequence[Draw] = (),
         tolerance: float = 1e-9,
+        grows: bool = False,
     ) -> Callable[[Reference], Reference]:
         """Declare a function as the oracle of a loss.
 
@@ -63,7 +66,7 @@ class Oracles:
         """
 
         def declare(reference: Reference) -> Reference:
-            self.all.append(Oracle(loss, reference, edges, draws, tolerance))
+            self.all.append(Oracle(loss, reference, edges, draws, tolerance, grows))
             return reference
 
         return declare

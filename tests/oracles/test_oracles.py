@@ -4,6 +4,7 @@ import importlib
 import json
 import pkgutil
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 import tests.oracles
+from service.catalogue.domains import Real
 from service.catalogue.registry import AnyLoss
 from service.catalogue.sample import draw_inputs, draw_params, rows
 from service.catalogue.spec import Params
@@ -20,7 +22,7 @@ from service.engine.bind import bind
 from service.engine.call import Call, Request, Sent
 from service.engine.evaluate import evaluate
 from service.losses import CATALOGUE
-from tests.conformance.cases import variants
+from tests.conformance.cases import variants, with_inputs
 from tests.oracles.oracle import Oracle, Oracles
 
 MODULES = [m.name for m in pkgutil.walk_packages(tests.oracles.__path__, "tests.oracles.")]
@@ -60,6 +62,24 @@ def test_edges_equal_the_oracle(oracle: Oracle) -> None:
         call = call_of(CATALOGUE[oracle.loss], edge.inputs, edge.params, reduction="sum")
         compare(oracle, call, str(edge))
         compare_gradients(call, edge.gradients, oracle.tolerance, str(edge))
+
+
+@every_oracle
+def test_large_real_predictions_stay_finite(oracle: Oracle) -> None:
+    """Scores of ±1e4 must not overflow float32: only what the mathematics itself sends beyond may."""
+    loss = CATALOGUE[oracle.loss]
+    if oracle.grows:
+        pytest.skip("the exact value is beyond float32")
+    for variant in variants(loss)[:2]:
+        call = variant.call(dtype=torch.float32)
+        large = {
+            name: 1e4 * call.inputs[name].sign()
+            for name in loss.predictions
+            if name in call.inputs and isinstance(loss.inputs[name].form(variant.row).domain, Real)
+        }
+        evaluation = evaluate(with_inputs(call, **large))
+        assert evaluation.value.isfinite(), variant.params
+        assert all(gradient.isfinite().all() for gradient in evaluation.gradients.values()), variant.params
 
 
 @pytest.mark.parametrize("anchor", ANCHORS, ids=lambda anchor: anchor["loss"])
@@ -115,7 +135,7 @@ def compare(oracle: Oracle, call: Call, told: str) -> None:
 
 def compare_gradients(call: Call, expected: Mapping[str, Any], tolerance: float, told: str) -> None:
     """Assert that gradients are finite where the value is, and as given where they are given."""
-    gradients = evaluate(call).gradients
+    gradients = evaluate(replace(call, gradients_of=tuple(expected))).gradients
     for name, value in expected.items():
         want = np.asarray(value, dtype=np.float64)
         found = np.where(np.isnan(want), np.nan, gradients[name].numpy())

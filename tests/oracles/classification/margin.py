@@ -31,6 +31,7 @@ def _edge(gradient: list[float]) -> Edge:
 
 @oracles.of(
     "exponential",
+    grows=True,
     draws=SIZES,
     edges=[Edge({"logits": [1e4, -700], "targets": [1, 1]}, gradients={"logits": [0, -exp(700)]})],
 )

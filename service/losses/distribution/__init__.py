@@ -1,0 +1,1 @@
+"""Losses between two distributions: given as probabilities, as parameters, or as samples."""

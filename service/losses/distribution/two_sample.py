@@ -1,0 +1,150 @@
+"""Losses between two sets of feature vectors, each taken as samples of a distribution: one value a call."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+from annotated_types import MinLen
+from torch import Tensor
+
+from service.catalogue.declare import loss
+from service.catalogue.domains import Above
+from service.catalogue.spec import Condition, Prediction, SizeRange, Target, Unreduced, Values
+
+
+@loss(
+    title="Maximum mean discrepancy",
+    tasks=("distribution",),
+    requires=(
+        Condition(
+            "/params/unbiased",
+            "false where either side has only one sample",
+            lambda facts: f"true with N = {facts.size('N')} and M = {facts.size('M')}",
+            lambda facts: not facts.params["unbiased"] or min(facts.size("N"), facts.size("M")) > 1,
+        ),
+    ),
+)
+def mmd(
+    predictions: Annotated[Tensor, Prediction("N D")],
+    targets: Annotated[Tensor, Target("M D")],
+    *,
+    bandwidths: Annotated[tuple[float, ...], Values("S", Above(0)), MinLen(1)] = (1.0,),
+    unbiased: bool = False,
+) -> Annotated[Tensor, Unreduced("")]:
+    r"""Squared distance between the kernel means of two sets of samples, for domain adaptation.
+
+    Formula:
+        \overline{k(\hat y, \hat y')} + \overline{k(y, y')} - 2\, \overline{k(\hat y, y)},
+        \quad k(a, b) = \frac{1}{S} \sum_{s} e^{-\lVert a - b \rVert^2 / (2 \sigma_s^2)}
+
+    Args:
+        predictions: Samples of one distribution, one in each row.
+        targets: Samples of the other distribution, of the same features.
+        bandwidths: Widths of the Gaussian kernels, which are averaged.
+        unbiased: Leave the pairs of a sample with itself out of the first two means.
+
+    Use when:
+        Two distributions of features should become alike in all their moments, without a discriminator.
+
+    Pitfalls:
+        The kernels are averaged; codes that sum them give a multiple. A bandwidth far from the typical
+        distance between samples gives no gradient: use several. The unbiased estimate can be negative.
+        The cost grows with the square of the number of samples.
+
+    Sources:
+        - Gretton et al. (2012), A Kernel Two-Sample Test, https://jmlr.org/papers/v13/gretton12a.html
+    """
+    among_predictions = _mean_of_pairs(_similarities(predictions, predictions, bandwidths), unbiased)
+    among_targets = _mean_of_pairs(_similarities(targets, targets, bandwidths), unbiased)
+    return among_predictions + among_targets - 2 * _similarities(predictions, targets, bandwidths).mean()
+
+
+def _similarities(first: Tensor, second: Tensor, bandwidths: Sequence[float]) -> Tensor:
+    """Return the mean of the Gaussian kernels for every pair of rows."""
+    scaled = _distances(first, second)[..., None] / first.new_tensor(bandwidths)
+    return (-scaled.square() / 2).exp().mean(-1)
+
+
+def _mean_of_pairs(similarities: Tensor, unbiased: bool) -> Tensor:
+    """Return the mean over the pairs of a set, those of a sample with itself left out if ``unbiased``."""
+    if not unbiased:
+        return similarities.mean()
+    n = similarities.shape[0]
+    return similarities.triu(1).sum() / (n * (n - 1) / 2)
+
+
+@loss(title="Energy distance", tasks=("distribution",))
+def energy_distance(
+    predictions: Annotated[Tensor, Prediction("N D")],
+    targets: Annotated[Tensor, Target("M D")],
+) -> Annotated[Tensor, Unreduced("")]:
+    r"""Distance between two sets of samples from Euclidean distances alone, with nothing to tune.
+
+    Formula:
+        2\, \overline{\lVert \hat y - y \rVert} - \overline{\lVert \hat y - \hat y' \rVert}
+        - \overline{\lVert y - y' \rVert}
+
+    Args:
+        predictions: Samples of one distribution, one in each row.
+        targets: Samples of the other distribution, of the same features.
+
+    Use when:
+        Samples should follow a distribution and there is no scale by which to choose a kernel.
+
+    Pitfalls:
+        The means run over all pairs, those of a sample with itself too, so it is never negative. This is the
+        squared form: scipy returns its root. Features in different units dominate one another: scale them.
+
+    Sources:
+        - Szekely & Rizzo (2013), Energy Statistics: A Class of Statistics Based on Distances,
+          https://doi.org/10.1016/j.jspi.2013.03.018
+    """
+    between = _distances(predictions, targets).mean()
+    return 2 * between - _distances(predictions, predictions).mean() - _distances(targets, targets).mean()
+
+
+def _distances(first: Tensor, second: Tensor) -> Tensor:
+    """Return the Euclidean distance of every pair of rows; its gradient is 0 where it is 0."""
+    # from differences: the expanded square loses its digits, and with them the zeros, for close rows
+    return torch.cdist(first, second, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+@loss(
+    title="CORAL",
+    tasks=("distribution",),
+    aliases=("deep_coral",),
+    requires=(SizeRange("N", least=2), SizeRange("M", least=2)),
+)
+def coral(
+    predictions: Annotated[Tensor, Prediction("N D")],
+    targets: Annotated[Tensor, Target("M D")],
+) -> Annotated[Tensor, Unreduced("")]:
+    r"""Squared distance between the feature covariances of a source and a target domain.
+
+    Formula:
+        \frac{1}{4 D^2} \left\lVert \hat C - C \right\rVert_F^2,
+        \quad C = \frac{1}{M - 1} \sum_j (y_j - \bar y)(y_j - \bar y)^\top
+
+    Args:
+        predictions: Features of samples of one domain, one in each row.
+        targets: Features of samples of the other domain.
+
+    Use when:
+        A network trained in one domain should see alike correlated features in another, at a low cost.
+
+    Pitfalls:
+        Blind to a shift of the means, and to everything beyond second moments. It goes with the fourth power
+        of the features' scale, so its weight must follow. Covariances divide by the number of samples less 1.
+
+    Sources:
+        - Sun & Saenko (2016), Deep CORAL: Correlation Alignment for Deep Domain Adaptation,
+          https://arxiv.org/abs/1607.01719
+    """
+    gap = _covariance(predictions) - _covariance(targets)
+    return gap.square().sum() / (4 * gap.shape[0] ** 2)
+
+
+def _covariance(samples: Tensor) -> Tensor:
+    """Return the covariance of the columns."""
+    centered = samples - samples.mean(0)
+    return centered.T @ centered / (samples.shape[0] - 1)

@@ -1,0 +1,1 @@
+"""Losses of generative models: adversarial scores, gradient penalties, variational and discrete latents."""

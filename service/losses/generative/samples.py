@@ -1,0 +1,8 @@
+"""Samples of any shape as rows: what a loss sums within each sample, whatever its dimensions."""
+
+from torch import Tensor
+
+
+def flattened(values: Tensor) -> Tensor:
+    """Return one row for each sample of the first dimension, also where a sample is a single number."""
+    return values.unsqueeze(-1).flatten(1)
