@@ -1,0 +1,204 @@
+"""Losses of counts and of positive amounts, whose spread grows with their mean."""
+
+from math import log, pi
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Gt
+from torch import Tensor
+
+from service.catalogue.declare import loss
+from service.catalogue.domains import Above, AtLeast, Real
+from service.catalogue.spec import Condition, Form, Prediction, Target, Unreduced, When, given
+
+
+@loss(title="Poisson negative log-likelihood", tasks=("regression",), aliases=("poisson",))
+def poisson_nll(
+    predictions: Annotated[
+        Tensor,
+        Prediction(
+            [Form("...", when=given(log_input=True)), Form("...", AtLeast(0), when=given(log_input=False))]
+        ),
+    ],
+    targets: Annotated[Tensor, Target("...", AtLeast(0))],
+    *,
+    log_input: bool = True,
+    full: bool = False,
+    eps: Annotated[float, Gt(0)] = 1e-8,
+) -> Annotated[Tensor, Unreduced("...")]:
+    r"""Negative log-likelihood of counts that happen at a predicted rate.
+
+    Formula:
+        e^{\hat y} - y \hat y \quad \text{or, of rates,} \quad \hat y - y \ln(\hat y + \varepsilon),
+        \qquad \left[ + y \ln y - y + \tfrac{1}{2} \ln 2\pi y \text{ where } y > 1 \right]
+
+    Args:
+        predictions: Logarithms of the estimated rates; the rates themselves if `log_input` is false.
+        targets: Observed counts.
+        log_input: Whether predictions are logarithms.
+        full: Whether to add Stirling's approximation of the constant ln(y!), for targets above 1.
+        eps: Added to a rate before its logarithm is taken; unused with `log_input`.
+
+    Use when:
+        Targets count events, and their variance is about their mean.
+
+    Pitfalls:
+        Takes log-rates by default: a model that ends in a softplus or an exponential needs `log_input` false.
+        Counts that vary more than their mean call for `negative_binomial_nll`. Without `full` it may be
+        negative.
+
+    Sources:
+        - Cameron & Trivedi (2013), Regression Analysis of Count Data, https://doi.org/10.1017/CBO9781139013567
+    """
+    if log_input:
+        loss = predictions.exp() - targets * predictions
+    else:
+        loss = predictions - targets * (predictions + eps).log()
+    if not full:
+        return loss
+    several = targets > 1
+    counts = torch.where(several, targets, 1.0)
+    stirling = counts * counts.log() - counts + (2 * pi * counts).log() / 2
+    return loss + torch.where(several, stirling, 0.0)
+
+
+@loss(title="Negative binomial negative log-likelihood", tasks=("regression",), aliases=("nb",))
+def negative_binomial_nll(
+    predictions: Annotated[Tensor, Prediction("...", Above(0))],
+    dispersions: Annotated[Tensor, Prediction("...", Above(0))],
+    targets: Annotated[Tensor, Target("...", AtLeast(0))],
+) -> Annotated[Tensor, Unreduced("...")]:
+    r"""Negative log-likelihood of counts that vary more than Poisson's: demand, gene expression.
+
+    Formula:
+        -\ln \frac{\Gamma(y + \theta)}{\Gamma(y + 1)\, \Gamma(\theta)}
+        - \theta \ln \frac{\theta}{\theta + \hat y} - y \ln \frac{\hat y}{\theta + \hat y}
+
+    Args:
+        predictions: Estimated means.
+        dispersions: Estimated \theta: the variance is \hat y + \hat y^2 / \theta, so large values are
+            Poisson's.
+        targets: Observed counts.
+
+    Use when:
+        Counts are over-dispersed: their variance exceeds their mean.
+
+    Pitfalls:
+        `dispersions` is the inverse of what some texts call dispersion. Libraries that take `total_count` and
+        `logits` mean \theta and \ln \hat y - \ln \theta.
+
+    Sources:
+        - Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics,
+          https://doi.org/10.1038/s41592-018-0229-2
+        - Salinas et al. (2017), DeepAR: Probabilistic Forecasting with Autoregressive Recurrent Networks,
+          https://arxiv.org/abs/1704.04110
+    """
+    # the leading terms of Stirling's formula cancel on paper, so that large counts do not cancel in numbers
+    excess, total = predictions - targets, targets + dispersions
+    leading = total * _log_ratio(predictions + dispersions, total, excess)
+    leading = leading + targets * _log_ratio(targets + 1, predictions, 1 - excess)
+    roots = (torch.log1p(targets / dispersions) + torch.log1p(targets)) / 2 - 1 + log(2 * pi) / 2
+    remainders = _stirling_error(targets + 1) + _stirling_error(dispersions) - _stirling_error(total)
+    return leading + roots + remainders
+
+
+_ZERO = When("power is 0", lambda params: params["power"] == 0)
+_BELOW_TWO = When("power is below 2", lambda params: 0 < params["power"] < 2)
+_FROM_TWO = When("power is at least 2", lambda params: params["power"] >= 2)
+
+
+@loss(
+    title="Tweedie deviance",
+    tasks=("regression",),
+    aliases=("tweedie",),
+    requires=(
+        Condition(
+            "/params/power",
+            "0, or a number of at least 1",
+            lambda facts: facts.params["power"],
+            lambda facts: facts.params["power"] == 0 or facts.params["power"] >= 1,
+        ),
+    ),
+)
+def tweedie_deviance(
+    predictions: Annotated[
+        Tensor,
+        Prediction(
+            [
+                Form("...", Above(0), when=_BELOW_TWO),
+                Form("...", Above(0), when=_FROM_TWO),
+                Form("...", Real(), when=_ZERO),
+            ]
+        ),
+    ],
+    targets: Annotated[
+        Tensor,
+        Target(
+            [
+                Form("...", AtLeast(0), when=_BELOW_TWO),
+                Form("...", Above(0), when=_FROM_TWO),
+                Form("...", Real(), when=_ZERO),
+            ]
+        ),
+    ],
+    *,
+    power: Annotated[float, Ge(0)] = 1.5,
+) -> Annotated[Tensor, Unreduced("...")]:
+    r"""Deviance of amounts with many exact zeros, as insurance claims and rainfall have them.
+
+    Formula:
+        2 \left( \frac{y^{2-k}}{(1-k)(2-k)} - \frac{y\, \hat y^{1-k}}{1-k} + \frac{\hat y^{2-k}}{2-k} \right),
+        \quad \text{at } k = 1:\ 2 \left( y \ln \frac{y}{\hat y} - y + \hat y \right),
+        \quad k = 2:\ 2 \left( \ln \frac{\hat y}{y} + \frac{y}{\hat y} - 1 \right)
+
+    Args:
+        predictions: Estimated means, positive unless `power` is 0.
+        targets: Observed amounts: at least 0 below power 2, positive from 2 on, any number at power 0.
+        power: Exponent k with which the variance grows with the mean: 0 is the squared error, 1 Poisson's, 2
+            the gamma, 3 the inverse Gaussian deviance; between 1 and 2 amounts with exact zeros.
+
+    Use when:
+        Targets are positive amounts with a mass at zero (1 < power < 2), or positive with a constant relative
+        spread (power 2).
+
+    Pitfalls:
+        A deviance, not a log-likelihood: 0 at a perfect fit, so `power` cannot be chosen by it. Predictions
+        must be positive: end the model in an exponential or softplus.
+
+    Sources:
+        - Jørgensen (1987), Exponential Dispersion Models, https://doi.org/10.1111/j.2517-6161.1987.tb01685.x
+    """
+    if power == 0:
+        return (predictions - targets).square()
+    zero = targets == 0
+    amounts = torch.where(zero, predictions, targets)
+    ratio = _log_ratio(amounts, predictions, amounts - predictions)
+    scale = predictions ** (2 - power)
+    # twice the integral of (y - u) / u^k from the prediction to the target, over their ratio
+    loss = amounts * predictions ** (1 - power) * _power_integral(ratio, 1 - power)
+    loss = loss - scale * _power_integral(ratio, 2 - power)
+    return 2 * (torch.where(zero, scale / (2 - power), loss) if power < 2 else loss)
+
+
+def _power_integral(log_end: Tensor, exponent: float) -> Tensor:
+    """Return the integral of u^(exponent - 1) from 1 to e^log_end; at exponent 0 it is the logarithm."""
+    return log_end if abs(exponent) < 1e-20 else torch.expm1(exponent * log_end) / exponent
+
+
+def _log_ratio(numerator: Tensor, denominator: Tensor, difference: Tensor) -> Tensor:
+    """Return the logarithm of a ratio; near 1 it is made of the difference, whose digits the ratio lost."""
+    close = difference.abs() < denominator / 2
+    near = torch.log1p(torch.where(close, difference, 0.0) / denominator)
+    return torch.where(close, near, numerator.log() - denominator.log())
+
+
+def _stirling_error(values: Tensor) -> Tensor:
+    """Return by how much the logarithm of the gamma function exceeds Stirling's formula."""
+    large = values > 16
+    inverse = 1 / torch.where(large, values, 16.0)
+    square = inverse.square()
+    series = (1 / 1260 + (-1 / 1680 + square / 1188) * square) * square
+    series = inverse * (1 / 12 + (-1 / 360 + series) * square)
+    small = torch.where(large, 1.0, values)
+    exact = torch.lgamma(small) - (small - 0.5) * small.log() + small - log(2 * pi) / 2
+    return torch.where(large, series, exact)

@@ -1,0 +1,166 @@
+"""Errors relative to the size of what is predicted: percentages and logarithms."""
+
+from typing import Annotated
+
+import torch
+from annotated_types import Gt
+from torch import Tensor
+
+from service.catalogue.declare import loss
+from service.catalogue.domains import Above
+from service.catalogue.spec import Prediction, Target, Unreduced
+from service.losses.regression.magnitudes import norm
+
+
+@loss(title="Absolute percentage error", tasks=("regression",), aliases=("mean_absolute_percentage_error",))
+def mape(
+    predictions: Annotated[Tensor, Prediction("...")],
+    targets: Annotated[Tensor, Target("...")],
+    *,
+    epsilon: Annotated[float, Gt(0)] = 1e-7,
+) -> Annotated[Tensor, Unreduced("...")]:
+    r"""Absolute error in percent of the target.
+
+    Formula:
+        100\, \frac{|\hat y - y|}{\max(|y|, \varepsilon)}
+
+    Args:
+        predictions: Estimated values.
+        targets: Observed values, away from zero.
+        epsilon: Least size of the denominator; it is a floor, not added.
+
+    Use when:
+        Targets are positive and far from zero, and errors matter in proportion.
+
+    Pitfalls:
+        In percent; some libraries give the fraction. A single target near zero dominates all others. It
+        favours predictions that are too low.
+
+    Sources:
+        - Makridakis (1993), Accuracy measures: theoretical and practical concerns,
+          https://doi.org/10.1016/0169-2070(93)90079-3
+    """
+    return 100 * ((predictions - targets).abs() / targets.abs().clamp(min=epsilon))
+
+
+@loss(title="Symmetric absolute percentage error", tasks=("regression",), aliases=("symmetric_mape",))
+def smape(
+    predictions: Annotated[Tensor, Prediction("...")],
+    targets: Annotated[Tensor, Target("...")],
+    *,
+    epsilon: Annotated[float, Gt(0)] = 1e-7,
+) -> Annotated[Tensor, Unreduced("...")]:
+    r"""Absolute error in percent of the mean size of prediction and target, from 0 to 200.
+
+    Formula:
+        200\, \frac{|\hat y - y|}{\max(|\hat y| + |y|, \varepsilon)}
+
+    Args:
+        predictions: Estimated values.
+        targets: Observed values.
+        epsilon: Least size of the denominator.
+
+    Use when:
+        Errors matter in proportion and some targets are small: the loss stays bounded.
+
+    Pitfalls:
+        Ranges to 200; some libraries leave out the 2, and give half of it, or a fraction. Where the signs
+        differ it is 200 whatever the prediction, so nothing is learnt there. 0 where both are 0.
+
+    Sources:
+        - Armstrong (1985), Long-Range Forecasting: From Crystal Ball to Computer
+        - Hyndman & Koehler (2006), Another look at measures of forecast accuracy,
+          https://doi.org/10.1016/j.ijforecast.2006.03.001
+    """
+    size = (predictions.abs() + targets.abs()).clamp(min=epsilon)
+    return 200 * ((predictions - targets).abs() / size)
+
+
+@loss(title="Weighted absolute percentage error", tasks=("regression",), aliases=("wape", "weighted_mape"))
+def wmape(
+    predictions: Annotated[Tensor, Prediction("...")],
+    targets: Annotated[Tensor, Target("...")],
+    *,
+    epsilon: Annotated[float, Gt(0)] = 1e-7,
+) -> Annotated[Tensor, Unreduced("")]:
+    r"""Summed absolute error in percent of the summed targets: one number, for intermittent demand.
+
+    Formula:
+        100\, \frac{\sum_i |\hat y_i - y_i|}{\max\left( \sum_i |y_i|, \varepsilon \right)}
+
+    Args:
+        predictions: Estimated values.
+        targets: Observed values; single ones may be zero.
+        epsilon: Least size of the denominator.
+
+    Use when:
+        Many targets are zero, as in demand by day and product, so that percentages of each make no sense.
+
+    Pitfalls:
+        One ratio for the whole call: it is no mean over rows, and the values of two batches cannot be
+        averaged.
+
+    Sources:
+        - Kolassa & Schütz (2007), Advantages of the MAD/Mean Ratio over the MAPE, Foresight 6
+    """
+    return 100 * ((predictions - targets).abs().sum() / targets.abs().sum().clamp(min=epsilon))
+
+
+@loss(title="Squared logarithmic error", tasks=("regression",), aliases=("mean_squared_logarithmic_error",))
+def msle(
+    predictions: Annotated[Tensor, Prediction("...", Above(-1))],
+    targets: Annotated[Tensor, Target("...", Above(-1))],
+) -> Annotated[Tensor, Unreduced("...")]:
+    r"""Squared difference of logarithms: proportional errors of targets over orders of magnitude.
+
+    Formula:
+        \left( \ln(1 + \hat y) - \ln(1 + y) \right)^2
+
+    Args:
+        predictions: Estimated values, greater than -1.
+        targets: Observed values, greater than -1.
+
+    Use when:
+        Targets such as counts or prices span orders of magnitude, and a factor matters more than a
+        difference.
+
+    Pitfalls:
+        A prediction that is too low costs more than one too high by the same amount. Values of -1 and below
+        are refused rather than clamped: let the model end in a softplus or an exponential.
+
+    Sources:
+        - Pedregosa et al. (2011), Scikit-learn: Machine Learning in Python, https://arxiv.org/abs/1201.0490
+    """
+    return _log_ratios(predictions, targets).square()
+
+
+@loss(title="Root mean squared logarithmic error", tasks=("regression",))
+def rmsle(
+    predictions: Annotated[Tensor, Prediction("...", Above(-1))],
+    targets: Annotated[Tensor, Target("...", Above(-1))],
+) -> Annotated[Tensor, Unreduced("")]:
+    r"""Root of the mean squared difference of logarithms: one number, a typical factor of error.
+
+    Formula:
+        \sqrt{\frac{1}{n} \sum_i \left( \ln(1 + \hat y_i) - \ln(1 + y_i) \right)^2}
+
+    Args:
+        predictions: Estimated values, greater than -1.
+        targets: Observed values, greater than -1.
+
+    Use when:
+        Errors of proportion are to be reported in one number, as in forecasts of demand.
+
+    Pitfalls:
+        The values of two batches cannot be averaged: average `msle`, then take the root. The gradient is
+        defined as 0 at a perfect fit, where the derivative does not exist.
+
+    Sources:
+        - Kaggle (2014), Bike Sharing Demand: Evaluation, https://www.kaggle.com/c/bike-sharing-demand
+    """
+    return norm(_log_ratios(predictions, targets)) / predictions.numel() ** 0.5
+
+
+def _log_ratios(predictions: Tensor, targets: Tensor) -> Tensor:
+    """Return how many factors of e a prediction, plus one, is above its target plus one."""
+    return torch.log1p(predictions) - torch.log1p(targets)
