@@ -43,7 +43,10 @@ def bind(request: Request, known: Sequence[Fault] = ()) -> Call:
     unreduced = expand(request.loss.unreduced.dims(fit.sizes, request.params), fit.sizes)
     return Call(
         loss=request.loss,
-        inputs={name: _cast(tensor, request.dtype) for name, tensor in kinded.items()},
+        inputs={
+            name: _cast(tensor, request.dtype) if fit.form(name).domain.kind == "float" else tensor
+            for name, tensor in kinded.items()
+        },
         params=request.params,
         gradients_of=gradients_of,
         reduction=request.reduction,
@@ -306,8 +309,6 @@ def _check_weight(weight: Sent, unreduced: Shape) -> list[Fault]:
 
 def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """Round a floating input to the dtype asked for, and carry half types in float32."""
-    if tensor.dtype in (torch.int64, torch.bool):
-        return tensor
     return tensor.to(dtype).float() if dtype in HALF else tensor.to(dtype)
 
 
