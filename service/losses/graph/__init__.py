@@ -1,0 +1,1 @@
+"""Losses of nodes and the edges between them."""

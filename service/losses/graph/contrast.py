@@ -1,0 +1,155 @@
+"""Losses that set true nodes, neighbours, features and facts against others."""
+
+from typing import Annotated
+
+import torch.nn.functional as F
+from annotated_types import Ge
+from torch import Tensor
+
+from service.catalogue.declare import loss
+from service.catalogue.spec import Prediction, Target, Unreduced
+
+
+@loss(title="Deep graph infomax", tasks=("graph",), aliases=("deep_graph_infomax",))
+def dgi(
+    positive: Annotated[Tensor, Prediction("N D")],
+    negative: Annotated[Tensor, Prediction("N D")],
+    summary: Annotated[Tensor, Prediction("D")],
+    weights: Annotated[Tensor, Prediction("D D")],
+) -> Annotated[Tensor, Unreduced("N")]:
+    r"""Tells nodes of a graph from nodes of a corrupted one by the graph's summary, without labels.
+
+    Formula:
+        \log\left(1 + e^{-h_i^\top W s}\right) + \log\left(1 + e^{\tilde h_i^\top W s}\right)
+
+    Args:
+        positive: Embeddings of the graph's nodes.
+        negative: Embeddings of a corrupted graph's nodes, its features shuffled for instance.
+        summary: One vector for the graph, as a rule the sigmoid of the mean embedding.
+        weights: Matrix of the bilinear discriminator.
+
+    Use when:
+        You pretrain a node encoder and have no labels.
+
+    Pitfalls:
+        The summary is yours to compute, and its gradient must flow back to the encoder. The order is h W s:
+        a discriminator that computes s W h needs its matrix transposed.
+
+    Sources:
+        - Veličković et al. (2019), Deep Graph Infomax, https://arxiv.org/abs/1809.10341
+    """
+    probe = weights @ summary
+    return -F.logsigmoid(positive @ probe) - F.logsigmoid(-(negative @ probe))
+
+
+@loss(
+    title="Skip-gram with negative sampling",
+    tasks=("graph", "metric_learning"),
+    aliases=("graphsage", "node2vec", "word2vec"),
+)
+def skipgram_negative_sampling(
+    anchor: Annotated[Tensor, Prediction("N D")],
+    positive: Annotated[Tensor, Prediction("N D")],
+    negative: Annotated[Tensor, Prediction("N K D")],
+    *,
+    negative_weight: Annotated[float, Ge(0)] = 1.0,
+) -> Annotated[Tensor, Unreduced("N")]:
+    r"""Tells a node's or word's neighbour from random ones by inner products: node2vec, word2vec.
+
+    Formula:
+        \log\left(1 + e^{-a \cdot p}\right) + w \sum_k \log\left(1 + e^{a \cdot n_k}\right)
+
+    Args:
+        anchor: Embedding of each node.
+        positive: Embedding of a neighbour, on a random walk for instance.
+        negative: Embeddings of K nodes drawn at random.
+        negative_weight: Weight of the sum over the negatives.
+
+    Use when:
+        You embed nodes or words by the company they keep.
+
+    Pitfalls:
+        The negatives are summed, not averaged: with more of them they outweigh the positive. For their mean
+        send 1/K as `negative_weight`.
+
+    Sources:
+        - Mikolov et al. (2013), Distributed Representations of Words and Phrases, https://arxiv.org/abs/1310.4546
+        - Hamilton et al. (2017), Inductive Representation Learning on Large Graphs, https://arxiv.org/abs/1706.02216
+    """
+    near = (anchor * positive).sum(-1)
+    far = (anchor[:, None] * negative).sum(-1)
+    return -F.logsigmoid(near) - negative_weight * F.logsigmoid(-far).sum(-1)
+
+
+@loss(title="Scaled cosine error", tasks=("graph",), aliases=("graphmae",))
+def scaled_cosine_error(
+    predictions: Annotated[Tensor, Prediction("... D")],
+    targets: Annotated[Tensor, Target("... D")],
+    *,
+    gamma: Annotated[float, Ge(1)] = 3.0,
+) -> Annotated[Tensor, Unreduced("...")]:
+    r"""Cosine distance to a power, which leaves easy samples alone: masked graph autoencoders.
+
+    Formula:
+        \left(1 - \frac{\hat y \cdot y}{\|\hat y\| \|y\|}\right)^\gamma
+
+    Args:
+        predictions: Reconstructed features of each masked node.
+        targets: Its features.
+        gamma: Power; 1 is the cosine distance itself, more plays down what is nearly right.
+
+    Use when:
+        You reconstruct the features of masked nodes, and their lengths vary too much for a squared error.
+
+    Pitfalls:
+        Lengths are not learned. The distance is at most 2, so errors above 1 (more than a right angle) are
+        amplified by the power. Norms are kept above 1e-8: a zero vector is at distance 1 from everything.
+
+    Sources:
+        - Hou et al. (2022), GraphMAE: Self-Supervised Masked Graph Autoencoders, https://arxiv.org/abs/2205.10803
+    """
+    cosine = F.cosine_similarity(predictions, targets, dim=-1, eps=1e-8)
+    # rounding may leave a cosine above 1, whose broken power is NaN
+    return F.relu(1 - cosine).pow(gamma)
+
+
+@loss(
+    title="Self-adversarial negative sampling",
+    tasks=("graph",),
+    aliases=("rotate_loss", "self_adversarial_negative_sampling"),
+    exact_gradient=False,
+)
+def self_adversarial(
+    real_scores: Annotated[Tensor, Prediction("N")],
+    fake_scores: Annotated[Tensor, Prediction("N K")],
+    *,
+    margin: float = 9.0,
+    adversarial_temperature: Annotated[float, Ge(0)] = 1.0,
+) -> Annotated[Tensor, Unreduced("N")]:
+    r"""Tells facts from corrupted ones, the most plausible of which count most: knowledge graphs.
+
+    Formula:
+        \tfrac{1}{2} \left(\log\left(1 + e^{-(\gamma + r)}\right)
+        + \sum_k w_k \log\left(1 + e^{\gamma + f_k}\right)\right),
+        \quad w = \mathrm{softmax}(\alpha f)
+
+    Args:
+        real_scores: Plausibility of each fact, higher is likelier: as a rule minus a distance.
+        fake_scores: Plausibility of K corruptions of it.
+        margin: Distance below which a fact is held to be true.
+        adversarial_temperature: How much the plausible corruptions count before the others; 0 is all alike.
+
+    Use when:
+        You embed a knowledge graph, and most random corruptions are too easy to teach anything.
+
+    Pitfalls:
+        Send minus the distance, not the distance. The weights count as constants: the gradient leaves them
+        out, so it is not the derivative of the value. The margin has the scale of the distances: 9 suits
+        those of RotatE, of hundreds of dimensions.
+
+    Sources:
+        - Sun et al. (2019), RotatE: Knowledge Graph Embedding by Relational Rotation, https://arxiv.org/abs/1902.10197
+    """
+    weights = (adversarial_temperature * fake_scores).softmax(-1).detach()
+    fake = -(weights * F.logsigmoid(-(margin + fake_scores))).sum(-1)
+    return (fake - F.logsigmoid(margin + real_scores)) / 2

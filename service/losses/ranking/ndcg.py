@@ -1,0 +1,191 @@
+"""Normalised discounted cumulative gain as a loss: the metric itself, and two smooth versions of it."""
+
+from typing import Annotated, Literal, NamedTuple
+
+import torch
+from annotated_types import Ge, Gt, Le
+from torch import Tensor
+
+from service.catalogue.declare import loss
+from service.catalogue.domains import AtLeast, Mask
+from service.catalogue.spec import Divisor, Prediction, Target, Unreduced
+from service.losses.ranking.gains import cumulative_gain, exponential_gains, ideal_gain
+from service.losses.ranking.items import at_most_pairs, descending, valid_items
+
+
+class NdcgLoss(NamedTuple):
+    """What a list's NDCG lacks of 1, and whether it has any relevant item; without one it leaves the mean."""
+
+    loss: Annotated[Tensor, Unreduced("N")]
+    divisor: Annotated[Tensor, Divisor("N")]
+
+
+@loss(
+    title="Approximate NDCG",
+    tasks=("ranking",),
+    aliases=("approxndcg",),
+    requires=(at_most_pairs(2**27),),
+)
+def approx_ndcg(
+    scores: Annotated[Tensor, Prediction("N L")],
+    targets: Annotated[Tensor, Target("N L", AtLeast(0), where="mask")],
+    mask: Annotated[Tensor, Target("N L", Mask())] | None = None,
+    *,
+    temperature: Annotated[float, Gt(0)] = 1.0,
+) -> NdcgLoss:
+    r"""One minus NDCG with soft ranks: a differentiable stand-in for the metric.
+
+    Formula:
+        1 - \frac{1}{\mathrm{IDCG}} \sum_i \frac{2^{y_i} - 1}{\log_2(1 + \hat r_i)},
+        \quad \hat r_i = 1 + \sum_{j \ne i} \varsigma\left(\frac{\hat s_j - \hat s_i}{T}\right)
+
+    Args:
+        scores: Score of each item, one list a row.
+        targets: Relevance of each item.
+        mask: True for real items, false for padding.
+        temperature: Difference of scores over which a rank changes hands; towards 0 the ranks become the
+            true ones.
+
+    Use when:
+        NDCG is what you are measured by, and you want a loss whose value can be read as it.
+
+    Pitfalls:
+        The lower the temperature, the truer the ranks and the smaller the gradients: at differences of many
+        temperatures nothing is learned. Lists without relevant items leave the mean. Other libraries return
+        the negative NDCG: this is 1 more.
+
+    Sources:
+        - Qin et al. (2010), A General Approximation Framework for Direct Optimization of IR Measures, https://doi.org/10.1007/s10791-009-9124-x
+    """
+    valid = valid_items(scores, mask)
+    rivals = torch.where(valid, scores, -torch.inf)[:, None]
+    own = torch.where(valid, scores, 0.0)[:, :, None]
+    # an item's own term in the sum is the sigmoid of 0
+    ranks = 0.5 + torch.sigmoid((rivals - own) / temperature).sum(-1)
+    gains = exponential_gains(targets, valid)
+    return _shortfall((gains / torch.log2(1 + ranks)).sum(-1), ideal_gain(gains, None))
+
+
+@loss(
+    title="Neural NDCG",
+    tasks=("ranking",),
+    aliases=("neuralndcg",),
+    requires=(at_most_pairs(2**24), at_most_pairs(2**30, rounds="max_iter")),
+)
+def neural_ndcg(
+    scores: Annotated[Tensor, Prediction("N L")],
+    targets: Annotated[Tensor, Target("N L", AtLeast(0), where="mask")],
+    mask: Annotated[Tensor, Target("N L", Mask())] | None = None,
+    *,
+    temperature: Annotated[float, Gt(0)] = 1.0,
+    k: Annotated[int, Ge(1)] | None = None,
+    max_iter: Annotated[int, Ge(0), Le(10_000)] = 50,
+) -> NdcgLoss:
+    r"""One minus NDCG of a softly sorted list: NeuralSort made doubly stochastic by Sinkhorn scaling.
+
+    Formula:
+        1 - \frac{1}{\mathrm{IDCG}@k} \sum_{r \le k} \frac{\sum_j \hat P_{rj}\, (2^{y_j} - 1)}{\log_2(1 + r)},
+        \quad \hat P = \mathrm{Sinkhorn}(P),
+        \quad P_{rj} \propto \exp\left(\frac{(n + 1 - 2r)\, \hat s_j - \sum_m |\hat s_j - \hat s_m|}{T}\right)
+
+    Args:
+        scores: Score of each item, one list a row.
+        targets: Relevance of each item.
+        mask: True for real items, false for padding.
+        temperature: Sharpness of the sorting: towards 0 it becomes the true one.
+        k: Ranks that count; null for all.
+        max_iter: Rounds of dividing by the column sums, then by the row sums.
+
+    Use when:
+        NDCG is what you are measured by, lists are short, and `approx_ndcg` is too coarse.
+
+    Pitfalls:
+        Exactly `max_iter` rounds are made; implementations that stop early by the worst list of a batch
+        give a list a value that depends on its neighbours. Time and memory grow with the square of the
+        length. Lists without relevant items leave the mean.
+
+    Sources:
+        - Pobrotyn and Bialobrzeski (2021), NeuralNDCG, https://arxiv.org/abs/2102.07831
+        - Grover et al. (2019), Stochastic Optimization of Sorting Networks via Continuous Relaxations, https://arxiv.org/abs/1903.08850
+    """
+    valid = valid_items(scores, mask)
+    gains = exponential_gains(targets, valid)
+    expected = _softly_sorted(gains, torch.where(valid, scores, 0.0), valid, temperature, max_iter)
+    return _shortfall(cumulative_gain(expected, k), ideal_gain(gains, k))
+
+
+@loss(title="NDCG", tasks=("ranking",), aliases=("ndcg_metric",), differentiable=False)
+def ndcg(
+    scores: Annotated[Tensor, Prediction("N L")],
+    targets: Annotated[Tensor, Target("N L", AtLeast(0), where="mask")],
+    mask: Annotated[Tensor, Target("N L", Mask())] | None = None,
+    *,
+    k: Annotated[int, Ge(1)] | None = None,
+    gain: Literal["exponential", "linear"] = "exponential",
+) -> NdcgLoss:
+    r"""One minus the normalised discounted cumulative gain: the ranking metric, for evaluation.
+
+    Formula:
+        1 - \frac{\mathrm{DCG}@k}{\mathrm{IDCG}@k},
+        \quad \mathrm{DCG}@k = \sum_{r \le k} \frac{g_{\pi(r)}}{\log_2(1 + r)},
+        \quad \hat s_{\pi(1)} \ge \hat s_{\pi(2)} \ge \dots
+
+    Args:
+        scores: Score of each item, one list a row.
+        targets: Relevance of each item.
+        mask: True for real items, false for padding.
+        k: Ranks that count; null for all.
+        gain: What an item is worth: 2^y - 1 or its relevance y itself.
+
+    Use when:
+        You compare rankers. To train one, use `lambdarank` or `approx_ndcg`.
+
+    Pitfalls:
+        It has no gradient. Items of equal score are ranked by their index, where scikit-learn averages over
+        their orders; its gain is the linear one too. Lists without relevant items leave the mean, rather
+        than count as perfect or as worst.
+
+    Sources:
+        - Järvelin and Kekäläinen (2002), Cumulated Gain-Based Evaluation of IR Techniques, https://doi.org/10.1145/582415.582418
+    """
+    valid = valid_items(scores, mask)
+    gains = exponential_gains(targets, valid) if gain == "exponential" else torch.where(valid, targets, 0.0)
+    ranked = gains.gather(-1, descending(scores, valid))
+    return _shortfall(cumulative_gain(ranked, k), ideal_gain(gains, k))
+
+
+def _shortfall(gain: Tensor, ideal: Tensor) -> NdcgLoss:
+    """Return what a gain lacks of the ideal one, as a share of it; 0 where there is nothing to gain."""
+    relevant = ideal > 0
+    loss = 1 - gain / torch.where(relevant, ideal, 1.0)
+    return NdcgLoss(torch.where(relevant, loss, 0.0), relevant.to(loss))
+
+
+def _softly_sorted(gains: Tensor, scores: Tensor, valid: Tensor, temperature: float, rounds: int) -> Tensor:
+    """Return the expected gain at each rank of the valid items, 0 at the ranks beyond."""
+    count = valid.sum(-1, keepdim=True)
+    # the order does not depend on the level of the scores, but the digits of what follows do
+    scores = scores - (scores.sum(-1, keepdim=True) / count.clamp(min=1)).detach()
+    rank = torch.arange(1, scores.shape[-1] + 1, device=scores.device)
+    spread = torch.where(valid[:, None], scores[:, :, None] - scores[:, None], 0.0).abs().sum(-1)
+    lead = (count + 1 - 2 * rank)[:, :, None] * scores[:, None] - spread[:, None]
+    # finite where left out: a list without any valid item stays free of NaN
+    lead = torch.where(valid[:, None], lead / temperature, torch.finfo(lead.dtype).min)
+    sorting = lead.softmax(-1)
+    # Sinkhorn's rounds divide whole rows and columns, so their factors suffice, L numbers a round, not L^2
+    row = used = (rank <= count).to(scores)
+    column = torch.ones_like(scores)
+    for _ in range(rounds):
+        column = _inverse(_product(sorting.mT, row))
+        row = used * _inverse(_product(sorting, column))
+    return row * _product(sorting, column * gains)
+
+
+def _product(matrix: Tensor, vector: Tensor) -> Tensor:
+    """Multiply each list's matrix with its vector."""
+    return (matrix @ vector[:, :, None])[:, :, 0]
+
+
+def _inverse(total: Tensor) -> Tensor:
+    """Return one over a sum, and 1 where nothing was summed."""
+    return torch.where(total == 0, 1.0, total).reciprocal()
