@@ -348,11 +348,8 @@ def wiou(
     diagonal = squared_length(enclosing_sides(box, target)) + eps
     attention = torch.exp(squared_length(centre_offset(box, target)) / diagonal.detach())
     cost = (1 - share).detach()
-    mean = (
-        (1 - momentum) * running_mean + momentum * cost.mean()
-        if cost.numel()
-        else cost.new_tensor(running_mean)
-    )
+    observed = cost.mean() if cost.numel() else cost.new_tensor(running_mean)
+    mean = (1 - momentum) * running_mean + momentum * observed
     outlier = cost / running_mean
     match version:
         case 1:

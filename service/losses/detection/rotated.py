@@ -187,15 +187,7 @@ def probiou(
     """
     box, target = _read(boxes), _read(targets)
     dx, dy = box.x - target.x, box.y - target.y
-    # the quadratic form of the adjugate needs no inverse, and its terms are all positive
-    spread = (
-        sum(
-            (along * own.height) ** 2 + (across * own.width) ** 2
-            for own in (box, target)
-            for along, across in [_turned(own, dx, dy)]
-        )
-        / 12
-    )
+    spread = (_adjugate_form(box, dx, dy) + _adjugate_form(target, dx, dy)) / 12
     joint = _joint_determinant(box, target) / 144
     each = box.width * box.height * target.width * target.height / 144
     distance = spread / (joint + eps) / 4 + torch.log(joint / (4 * each + eps) + eps) / 2
@@ -277,20 +269,26 @@ def _turned(box: _Box, dx: Tensor, dy: Tensor) -> tuple[Tensor, Tensor]:
     return dx * cos + dy * sin, dy * cos - dx * sin
 
 
-def _squared_cos_sin(box: _Box, other: _Box) -> tuple[Tensor, Tensor]:
-    """Return the squared cosine and sine of the angle between two boxes."""
+def _adjugate_form(box: _Box, dx: Tensor, dy: Tensor) -> Tensor:
+    """Return the quadratic form of an offset in the adjugate of a covariance: determinant times inverse."""
+    along, across = _turned(box, dx, dy)
+    return (along * box.height).square() + (across * box.width).square()
+
+
+def _variances(box: _Box, other: _Box) -> tuple[Tensor, Tensor]:
+    """Return the variances of ``box`` along the width and along the height of ``other``."""
     angle = box.angle - other.angle
-    return angle.cos().square(), angle.sin().square()
+    cos2, sin2 = angle.cos().square(), angle.sin().square()
+    width2, height2 = box.width.square(), box.height.square()
+    return width2 * cos2 + height2 * sin2, width2 * sin2 + height2 * cos2
 
 
 def _divergence(box: _Box, other: _Box, alpha: float) -> Tensor:
     """Return the Kullback-Leibler divergence of ``box`` from ``other``."""
     along, across = _turned(other, box.x - other.x, box.y - other.y)
     offset = (along / other.width).square() + (across / other.height).square()
-    cos2, sin2 = _squared_cos_sin(box, other)
-    trace = ((box.width / other.width).square() + (box.height / other.height).square()) * cos2 + (
-        (box.height / other.width).square() + (box.width / other.height).square()
-    ) * sin2
+    variance_along, variance_across = _variances(box, other)
+    trace = variance_along / other.width.square() + variance_across / other.height.square()
     determinants = torch.log(other.width / box.width) + torch.log(other.height / box.height)
     return 2 * offset / alpha**2 + trace / 2 + determinants - 1
 
@@ -298,31 +296,27 @@ def _divergence(box: _Box, other: _Box, alpha: float) -> Tensor:
 def _shape_distance(box: _Box, other: _Box) -> Tensor:
     """Return the squared Wasserstein distance of two Gaussians around one centre.
 
-    It is a + b - 2c with 4c² = (a + b)² - (what follows), so a quotient in which equal boxes do not cancel.
+    That is the sum of the traces less twice a root, which is nearly the same for nearly equal boxes. The
+    difference of their squares factors into differences of sides and angles, and leaves a quotient.
     """
-    sides = ((box.width - other.width).square() + (box.height - other.height).square()) * (
-        (box.width + other.width).square() + (box.height + other.height).square()
+    width, height = other.width.square(), other.height.square()
+    along, across = _variances(box, other)
+    traces = box.width.square() + box.height.square() + width + height
+    roots = 2 * torch.sqrt(
+        along * width + across * height + 2 * box.width * box.height * other.width * other.height
     )
-    stretches = (box.width.square() - box.height.square()) * (other.width.square() - other.height.square())
-    cos2, sin2 = _squared_cos_sin(box, other)
-    squares = sum(side.square() for side in (box.width, box.height, other.width, other.height))
-    mixed = (
-        ((box.width * other.width).square() + (box.height * other.height).square()) * cos2
-        + ((box.width * other.height).square() + (box.height * other.width).square()) * sin2
-        + 2 * box.width * box.height * other.width * other.height
-    )
-    return (sides + 4 * stretches * sin2) / (squares + 2 * mixed.sqrt()) / 4
+    apart = (box.width - other.width).square() + (box.height - other.height).square()
+    joined = (box.width + other.width).square() + (box.height + other.height).square()
+    turned = (box.width.square() - box.height.square()) * (width - height)
+    turn = (box.angle - other.angle).sin().square()
+    return (apart * joined + 4 * turned * turn) / (traces + roots) / 4
 
 
 def _joint_determinant(box: _Box, other: _Box) -> Tensor:
-    """Return the determinant of the sum of two covariances, for k = 1."""
-    cos2, sin2 = _squared_cos_sin(box, other)
-    return (
-        (box.width * box.height).square()
-        + (other.width * other.height).square()
-        + ((box.width * other.width).square() + (box.height * other.height).square()) * sin2
-        + ((box.width * other.height).square() + (box.height * other.width).square()) * cos2
-    )
+    """Return the determinant of the sum of two covariances."""
+    along, across = _variances(box, other)
+    own = (box.width * box.height).square() + (other.width * other.height).square()
+    return own + along * other.height.square() + across * other.width.square()
 
 
 def _mapped(distance: Tensor, fun: Map, tau: float) -> Tensor:
