@@ -70,7 +70,7 @@ def nwd(
 
 
 def _gaussian(box: Box) -> Tensor:
-    """Return mean and standard deviations, up to a factor of the latter, along the last axis."""
+    """Return the mean and the standard deviations of a box as a Gaussian, along the last axis."""
     return (torch.cat([box.near + box.far, box.sides]) / 2).movedim(0, -1)
 
 
