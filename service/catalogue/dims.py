@@ -63,15 +63,14 @@ def match_empty(dims: str, sizes: Sizes, least: Mapping[str, int]) -> Sizes | No
 
     >>> match_empty("N D", {}, {})
     {'N': (0,), 'D': (1,)}
+    >>> match_empty("... 4", {}, {})
+    {'...': (0,)}
     """
     found, free = dict(sizes), 0
     for part in split(dims):
         if not part.isdigit() and part not in found:
-            if part == "..." and dims != "...":
-                found[part] = ()
-            else:
-                found[part] = (least.get(part, 1) if free else 0,)
-                free += 1
+            found[part] = () if free and part == "..." else (least.get(part, 1) if free else 0,)
+            free += 1
     return found if 0 in expand(dims, found) else None
 
 
