@@ -71,5 +71,5 @@ def test_large_real_predictions_stay_finite(loss: AnyLoss) -> None:
         assert all(gradient.isfinite().all() for gradient in evaluation.gradients.values()), variant.params
 
 
-GROWS: set[str] = set()
+GROWS = {"ppo_clip"}
 """Losses whose exact value at scores of 1e4 is beyond float32."""
