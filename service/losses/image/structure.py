@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from service.catalogue.declare import loss
@@ -154,7 +154,7 @@ def local_ncc(
     predictions: Annotated[Tensor, Prediction("N C H W", Pixels())],
     targets: Annotated[Tensor, Target("N C H W", Pixels(like="predictions"))],
     *,
-    kernel_size: Annotated[int, Ge(1)] = 3,
+    kernel_size: Annotated[int, Ge(1), Le(2**31 - 1)] = 3,
     smooth_nr: Annotated[float, Ge(0)] = 0.0,
     smooth_dr: Annotated[float, Gt(0)] = 1e-5,
 ) -> Annotated[Tensor, Unreduced("N C H W")]:
