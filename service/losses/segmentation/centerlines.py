@@ -75,11 +75,12 @@ def _covered(lines: Tensor, masks: Tensor, smooth: float) -> Tensor:
 
 def _skeleton(masks: Tensor, iterations: int) -> Tensor:
     """Return what each erosion leaves that an opening would remove: thin ridges."""
-    lines = F.relu(masks - _dilate(_erode(masks)))
-    for _ in range(iterations):
-        masks = _erode(masks)
-        ridges = F.relu(masks - _dilate(_erode(masks)))
+    lines = torch.zeros_like(masks)
+    for _ in range(iterations + 1):
+        eroded = _erode(masks)
+        ridges = F.relu(masks - _dilate(eroded))
         lines = lines + F.relu(ridges - lines * ridges)
+        masks = eroded
     return lines
 
 

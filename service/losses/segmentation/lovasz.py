@@ -10,7 +10,7 @@ from service.catalogue.declare import loss
 from service.catalogue.domains import ClassIndex
 from service.catalogue.spec import Form, Prediction, SizeRange, Target, Unreduced, given
 from service.losses.segmentation.domains import HardMask
-from service.losses.segmentation.masks import ratio, soft_masks
+from service.losses.segmentation.masks import counted, one_hot, ratio
 
 PER_IMAGE = [Form("N", when=given(per_image=True)), Form("", when=given(per_image=False))]
 """A number for each image, or one for the whole batch."""
@@ -92,14 +92,14 @@ def lovasz_softmax(
     Sources:
         - Berman et al. (2018), The Lovász-Softmax loss, https://arxiv.org/abs/1705.08790
     """
-    probabilities, one_hot, _ = soft_masks(logits, targets, "multiclass", ignore_index=ignore_index)
-    errors, truths = (
-        (probabilities - one_hot).abs().unsqueeze(-1).flatten(2),
-        one_hot.unsqueeze(-1).flatten(2),
-    )
+    logits, targets, valid = counted(logits, targets, "multiclass", ignore_index)
+    probabilities, truths = logits.softmax(1), one_hot(targets, logits)
+    errors = torch.where(truths, 1 - probabilities, probabilities)
+    if valid is not None:
+        errors, truths = torch.where(valid, errors, 0), valid & truths
+    errors, truths = errors.unsqueeze(-1).flatten(2), truths.unsqueeze(-1).flatten(2)
     if not per_image:
         errors, truths = errors.transpose(0, 1).flatten(1), truths.transpose(0, 1).flatten(1)
-    truths = truths > 0
     of_class = (errors * _jaccard_steps(errors.detach(), truths)).sum(-1)
     if classes == "all":
         return of_class.mean(-1)

@@ -125,7 +125,7 @@ def soft_masks(
     """Return the masks of every class; a binary mask has one."""
     logits, targets, valid = counted(logits, targets, mode, ignore_index)
     if mode == "multiclass":
-        probabilities, truths = logits.softmax(1), one_hot(targets, logits)
+        probabilities, truths = logits.softmax(1), one_hot(targets, logits).to(logits.dtype)
     else:
         probabilities, truths = logits.sigmoid(), targets
     if valid is not None and mode == "multiclass":
@@ -161,9 +161,9 @@ def counted(
 
 
 def one_hot(targets: Tensor, logits: Tensor) -> Tensor:
-    """Return 1 at each target's class and 0 elsewhere, in the shape and type of the logits."""
+    """Return true at each target's class and false elsewhere, in the shape of the logits."""
     classes = torch.arange(logits.shape[1], device=targets.device)
-    return (targets.unsqueeze(1) == classes.reshape(-1, *[1] * (targets.dim() - 1))).to(logits.dtype)
+    return targets.unsqueeze(1) == classes.reshape(-1, *[1] * (targets.dim() - 1))
 
 
 def total(maps: Tensor) -> Tensor:

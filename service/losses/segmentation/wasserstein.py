@@ -79,7 +79,7 @@ def generalized_wasserstein_dice(
         weights = (targets != 0).to(errors).unsqueeze(1)
         misses = total(errors)
     else:
-        sizes = total(one_hot(targets, logits))
+        sizes = total(one_hot(targets, logits)).to(errors.dtype)
         weights = _at(1 / (sizes + 1), targets)
         misses = total(weights * errors)
     return overlap_loss(2 * total(weights * (1 - errors)), misses, smooth).squeeze(-1)
