@@ -170,7 +170,7 @@ def hausdorff_er(
 
 def _cross_mean(maps: Tensor) -> Tensor:
     """Average each pixel with its four neighbours, zeros beyond the border."""
-    # sums of shifts: ten times faster than a convolution of one channel, and nothing is kept for the gradient
+    # sums of shifts: three to four times faster than a convolution of one channel, and nothing is kept
     padded = F.pad(maps, (1, 1, 1, 1))
     vertical = padded[..., :-2, 1:-1] + padded[..., 2:, 1:-1]
     horizontal = padded[..., 1:-1, :-2] + padded[..., 1:-1, 2:]
