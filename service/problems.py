@@ -76,6 +76,24 @@ class Invalid(Problem):
         super().__init__(f"{count} in the request must be changed.", *faults)
 
 
+class Busy(Problem):
+    """As many requests wait as are accepted; ``retry_after`` says in how many seconds some will be done."""
+
+    status, slug, title = 429, "busy", "The queue is full"
+
+    def __init__(self, capacity: int, retry_after: int) -> None:
+        super().__init__(
+            f"Expected at most {capacity} requests at once (LOSSD_MAX_QUEUE); come back in {retry_after} s."
+        )
+        self.retry_after = retry_after
+
+
+class Late(Problem):
+    """The deadline passed before the answer was there."""
+
+    status, slug, title = 504, "late", "The deadline has passed"
+
+
 class Internal(Problem):
     """A bug of ours, whatever the input was."""
 

@@ -1,10 +1,18 @@
-"""Evaluate one call: the value, the gradients, the diagnostics."""
+"""Evaluate one call: the value, the gradients, the diagnostics.
+
+Only the loss's own function is differentiated by autograd. The reduction is linear in the unreduced loss, so
+its share of the chain rule is known: it becomes the upstream gradient that the function is differentiated
+with. That is faster than a graph of sums and quotients, and an empty mean has zero gradients as a matter of
+course.
+"""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from service.catalogue.declare import Terms
 from service.engine.call import Call, Evaluation
 
 Tensors = Mapping[str, Tensor]
@@ -17,34 +25,50 @@ def evaluate(call: Call, device: torch.device = CPU) -> Evaluation:
         name: tensor.to(device).detach().requires_grad_(name in call.gradients_of)
         for name, tensor in call.inputs.items()
     }
-    weight = None if call.sample_weight is None else call.sample_weight.to(device)
-    reduced, aux = value(call, leaves, weight)
-    upstream = None if call.grad_output is None else call.grad_output.to(device)
-    found = gradients(call, reduced, leaves, upstream)
+    terms = call.loss.terms(leaves, call.params)
+    weight, upstream = (t if t is None else t.to(device) for t in (call.sample_weight, call.grad_output))
+    reduced = reduce(call, terms, weight, upstream)
+    found = gradients(call, terms, reduced.slope, leaves)
     return Evaluation(
-        finished(call, reduced),
+        finished(call, reduced.value),
         {name: finished(call, gradient) for name, gradient in found.items()},
-        {name: finished(call, tensor) for name, tensor in aux.items()},
+        {name: finished(call, tensor) for name, tensor in terms.aux.items()},
     )
 
 
-def value(call: Call, leaves: Tensors, weight: Tensor | None) -> tuple[Tensor, Tensors]:
-    """Return the reduced loss, still attached to ``leaves``, and the diagnostics."""
-    terms = call.loss.terms(leaves, call.params)
+class Reduced(NamedTuple):
+    """A value, and its derivative with respect to what was reduced."""
+
+    value: Tensor
+    slope: Tensor
+
+
+def reduce(
+    call: Call, terms: Terms, weight: Tensor | None, upstream: Tensor | None, *, stacked: bool = False
+) -> Reduced:
+    """Reduce an unreduced loss, or several that are stacked along a first axis, each by itself."""
+    loss = _reducible(call, terms).detach()
+    slope = torch.ones_like(loss) if weight is None else weight.expand_as(loss)
+    weighted = loss if weight is None else loss * weight
+    if call.reduction == "none":
+        return Reduced(weighted, slope if upstream is None else slope * upstream)
+    value = _sum(weighted, stacked)
     if call.reduction == "mean":
-        averaged = terms.loss if terms.mean_terms is None else terms.mean_terms
-        return _mean(averaged, terms.divisor, weight, call.loss.empty_mean), terms.aux
-    loss = terms.loss if weight is None else terms.loss * weight
-    return loss.sum() if call.reduction == "sum" else loss, terms.aux
+        share = slope if terms.divisor is None else slope * terms.divisor.detach()
+        total = _sum(share, stacked)
+        safe = torch.where(total == 0, torch.inf, total)
+        slope = slope / _spread(safe, slope)
+        value = torch.where(total == 0, call.loss.empty_mean, value / safe)
+    return Reduced(value, slope if upstream is None else slope * _spread(upstream, slope))
 
 
-def gradients(call: Call, reduced: Tensor, leaves: Tensors, upstream: Tensor | None) -> Tensors:
-    """Differentiate the value with respect to the inputs that the call asks for."""
+def gradients(call: Call, terms: Terms, slope: Tensor, leaves: Tensors) -> Tensors:
+    """Differentiate with respect to the inputs that the call asks for."""
     wanted = [leaves[name] for name in call.gradients_of]
-    if not reduced.requires_grad:
+    reducible = _reducible(call, terms)
+    if not reducible.requires_grad:
         return {name: torch.zeros_like(leaves[name]) for name in call.gradients_of}
-    seed = torch.ones_like(reduced) if upstream is None else upstream
-    found = torch.autograd.grad(reduced, wanted, seed, allow_unused=True, materialize_grads=True)
+    found = torch.autograd.grad(reducible, wanted, slope, allow_unused=True, materialize_grads=True)
     return dict(zip(call.gradients_of, found, strict=True))
 
 
@@ -54,14 +78,16 @@ def finished(call: Call, tensor: Tensor) -> Tensor:
     return (tensor.to(call.dtype) if tensor.is_floating_point() else tensor).cpu()
 
 
-def _mean(loss: Tensor, divisor: Tensor | None, weight: Tensor | None, empty: float) -> Tensor:
-    """Return the weighted mean; where it would divide by zero ``empty``, with zero gradients."""
-    if divisor is None and weight is None:
-        return loss.sum() / loss.numel()
-    share = torch.ones_like(loss) if divisor is None else divisor
-    if weight is not None:
-        loss, share = loss * weight, share * weight
-    total = share.sum()
-    # divide by a safe number first: 0 times the infinite slope of x / 0 would make the gradients NaN
-    mean = loss.sum() / torch.where(total == 0, 1.0, total)
-    return torch.where(total == 0, empty, mean)
+def _reducible(call: Call, terms: Terms) -> Tensor:
+    """Return what the call's reduction is applied to."""
+    return terms.loss if call.reduction != "mean" or terms.mean_terms is None else terms.mean_terms
+
+
+def _sum(tensor: Tensor, stacked: bool) -> Tensor:
+    """Sum a tensor, or each of several."""
+    return tensor.reshape(len(tensor), -1).sum(1) if stacked else tensor.sum()
+
+
+def _spread(totals: Tensor, like: Tensor) -> Tensor:
+    """Give one number for each stacked tensor, or one for all, the rank of what it multiplies."""
+    return totals.reshape(totals.shape + (1,) * (like.dim() - totals.dim()))

@@ -6,12 +6,14 @@ that each gives what it gives alone. What torch has no batching rule for is decl
 
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from service.catalogue.declare import Terms
 from service.engine.call import Call, Evaluation
-from service.engine.evaluate import CPU, evaluate, finished, gradients, value
+from service.engine.evaluate import CPU, evaluate, finished, gradients, reduce
 
 BUDGET = 1 << 24
 """Most `work` that is stacked at once: what fusing saves is gone long before, and memory is bounded by it."""
@@ -66,23 +68,27 @@ def evaluate_together(calls: Sequence[Call], device: torch.device = CPU) -> list
         name: _stack([call.inputs[name] for call in calls], device).requires_grad_(name in first.gradients_of)
         for name in first.inputs
     }
-    weights = None if first.sample_weight is None else _stack([_weight(call) for call in calls], device)
 
-    def one(inputs: Mapping[str, Tensor], weight: Tensor | None) -> tuple[Tensor, Mapping[str, Tensor]]:
-        return value(first, inputs, weight)
+    def parts(inputs: Mapping[str, Tensor]) -> dict[str, Any]:
+        # vmap takes tensors only, no None
+        terms = first.loss.terms(inputs, first.params)
+        return {name: part for name, part in terms._asdict().items() if part is not None}
 
-    in_dims = (0, None if weights is None else 0)
-    values, aux = torch.func.vmap(one, in_dims=in_dims)(leaves, weights)
+    found = torch.func.vmap(parts)(leaves)
+    terms = Terms(found["loss"], found.get("divisor"), found.get("mean_terms"), found["aux"])
+    weight = None if first.sample_weight is None else _stack([_weight(call) for call in calls], device)
     upstream = None if first.grad_output is None else _stack([_upstream(call) for call in calls], device)
-    found = {n: finished(first, t).unbind() for n, t in gradients(first, values, leaves, upstream).items()}
-    extras = {name: finished(first, tensor).unbind() for name, tensor in aux.items()}
+    reduced = reduce(first, terms, weight, upstream, stacked=True)
+    slopes = gradients(first, terms, reduced.slope, leaves)
+    gradients_of = {name: finished(first, tensor).unbind() for name, tensor in slopes.items()}
+    aux = {name: finished(first, tensor).unbind() for name, tensor in terms.aux.items()}
     return [
         Evaluation(
-            alone,
-            {name: tensors[place] for name, tensors in found.items()},
-            {name: tensors[place] for name, tensors in extras.items()},
+            value,
+            {name: tensors[place] for name, tensors in gradients_of.items()},
+            {name: tensors[place] for name, tensors in aux.items()},
         )
-        for place, alone in enumerate(finished(first, values).unbind())
+        for place, value in enumerate(finished(first, reduced.value).unbind())
     ]
 
 
