@@ -80,6 +80,11 @@ class Loss(Generic[P, R]):
         return next(output for output in self.outputs.values() if output.role == "loss")
 
     @property
+    def empty_mean(self) -> float:
+        """What the mean is where its divisor is zero."""
+        return next((output.empty for output in self.outputs.values() if output.role == "divisor"), 0.0)
+
+    @property
     def rows(self) -> int:
         """How many rows of forms the inputs have."""
         return max(len(spec.forms) for spec in self.inputs.values())

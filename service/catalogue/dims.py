@@ -1,16 +1,19 @@
 """Dimension patterns: how the shapes of a loss's tensors hang together.
 
 A pattern is a string such as ``"N C ..."``: a name stands for one size that is the same wherever the name
-returns, a number for itself, a number before a name (``2N``) for a multiple, and ``...`` for any run of
-further sizes.
+returns, a number for itself, a number before a name (``2N``) for a multiple, one behind it (``C-1``) for what
+is left without some, and ``...`` for any run of further sizes.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 
 Shape = tuple[int, ...]
 Sizes = Mapping[str, Shape]
 """What each name of a pattern stands for. ``...`` may hold any number of sizes, a name holds one."""
+
+_PART = re.compile(r"(?P<factor>\d*)(?P<name>.*?)(?:-(?P<less>\d+))?")
 
 
 @cache
@@ -27,10 +30,10 @@ def split(dims: str) -> tuple[str, ...]:
 def names(dims: str) -> frozenset[str]:
     """Return the names in a pattern, ``...`` among them, numbers not.
 
-    >>> sorted(names("2N C 4 ..."))
+    >>> sorted(names("2N C-1 4 ..."))
     ['...', 'C', 'N']
     """
-    return frozenset(name for part in split(dims) if (name := part.lstrip("0123456789")))
+    return frozenset(name for part in split(dims) if (name := _read(part)[1]))
 
 
 def match(dims: str, shape: Sequence[int], sizes: Sizes) -> Sizes | None:
@@ -63,15 +66,14 @@ def match_empty(dims: str, sizes: Sizes, least: Mapping[str, int]) -> Sizes | No
 
     >>> match_empty("N D", {}, {})
     {'N': (0,), 'D': (1,)}
+    >>> match_empty("... 4", {}, {})
+    {'...': (0,)}
     """
     found, free = dict(sizes), 0
     for part in split(dims):
         if not part.isdigit() and part not in found:
-            if part == "..." and dims != "...":
-                found[part] = ()
-            else:
-                found[part] = (least.get(part, 1) if free else 0,)
-                free += 1
+            found[part] = () if free and part == "..." else (least.get(part, 1) if free else 0,)
+            free += 1
     return found if 0 in expand(dims, found) else None
 
 
@@ -80,13 +82,23 @@ def expand(dims: str, sizes: Sizes) -> Shape:
 
     >>> expand("2N ...", {"N": (3,), "...": (8, 8)})
     (6, 8, 8)
+    >>> expand("N C-1", {"N": (3,), "C": (5,)})
+    (3, 4)
     """
     shape: list[int] = []
     for part in split(dims):
-        name = part.lstrip("0123456789")
-        factor = int(part.removesuffix(name) or 1)
-        shape += [factor * size for size in sizes[name]] if name else [factor]
+        factor, name, less = _read(part)
+        shape += [factor * size - less for size in sizes[name]] if name else [factor]
     return tuple(shape)
+
+
+@cache
+def _read(part: str) -> tuple[int, str, int]:
+    """Return the multiple, the name and what is taken off it: of a plain name, 1 and 0."""
+    found = _PART.fullmatch(part)
+    assert found is not None
+    factor, name, less = found["factor"], found["name"], found["less"]
+    return int(factor or 1), name, int(less or 0)
 
 
 def show(dims: str) -> str:

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from service.catalogue.registry import AnyLoss
-from service.engine.evaluate import evaluate, evaluate_together
+from service.engine.evaluate import evaluate
+from service.engine.fuse import evaluate_together
 from tests.conformance.cases import every_loss, variants
 
 

@@ -1,0 +1,1 @@
+"""Losses that compare boxes, axis-aligned or rotated, and the scores of a detector."""

@@ -1,0 +1,227 @@
+"""Losses of how far centres, corners, sides or plain coordinates are off."""
+
+import math
+from typing import Annotated, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Gt
+from torch import Tensor
+
+from service.catalogue.declare import loss
+from service.catalogue.domains import Facts
+from service.catalogue.spec import Condition, Diagnostic, Example, Prediction, Target, Unreduced
+from service.losses.detection.boxes import (
+    Box,
+    BoxFormat,
+    BoxLoss,
+    Epsilon,
+    PredictedBoxes,
+    TargetBoxes,
+    centre_offset,
+    overlap,
+    read_pair,
+    squared_length,
+)
+
+
+@loss(
+    title="Normalized Gaussian Wasserstein distance (NWD)",
+    tasks=("detection",),
+    aliases=("normalized_wasserstein", "normalized_gaussian_wasserstein"),
+)
+def nwd(
+    boxes: PredictedBoxes,
+    targets: TargetBoxes,
+    *,
+    constant: Annotated[float, Gt(0)] = 12.8,
+    box_format: BoxFormat = "xyxy",
+    eps: Epsilon = 1e-7,
+) -> BoxLoss:
+    r"""Distance of boxes seen as Gaussians: smooth for tiny objects, whose overlap jumps by the pixel.
+
+    Formula:
+        1 - \exp\left(-\frac{1}{C} \left\lVert \left(d_x, d_y, \frac{w - w^*}{2}, \frac{h - h^*}{2}\right)
+        \right\rVert_2\right)
+
+    Args:
+        boxes: Predicted boxes, in `box_format`.
+        targets: The true box of each predicted one.
+        constant: C, the distance at which the loss is 0.63, in the unit of the boxes: about the mean size of
+            the objects.
+        box_format: `xyxy` for two corners, `xywh` for top-left corner and size, `cxcywh` for centre and size.
+        eps: Added to the union in the diagnostic `iou`; the loss itself needs none.
+
+    Use when:
+        Objects are tiny, below about 16 pixels.
+
+    Pitfalls:
+        Not scale-free: the default of 12.8 is a size in pixels, that of the mean object of AI-TOD. Boxes in
+        [0, 1] need a `constant` in that unit.
+
+    Sources:
+        - Wang et al. (2021), A Normalized Gaussian Wasserstein Distance for Tiny Object Detection,
+          https://arxiv.org/abs/2110.13389
+    """
+    box, target = read_pair(boxes, targets, box_format)
+    # its gradient is 0 at a perfect fit, where that of a plain square root is NaN
+    distance = F.pairwise_distance(_gaussian(box), _gaussian(target), eps=0)
+    return BoxLoss(-torch.expm1(-distance / constant), overlap(box, target, eps).iou)
+
+
+def _gaussian(box: Box) -> Tensor:
+    """Return the mean and the standard deviations of a box as a Gaussian, along the last axis."""
+    return (torch.cat([box.near + box.far, box.sides]) / 2).movedim(0, -1)
+
+
+@loss(
+    title="Minimum point distance IoU (MPDIoU)",
+    tasks=("detection",),
+    example=Example(params={"image_width": 20.0, "image_height": 16.0}),
+)
+def mpdiou(
+    boxes: PredictedBoxes,
+    targets: TargetBoxes,
+    *,
+    image_width: Annotated[float, Gt(0)],
+    image_height: Annotated[float, Gt(0)],
+    box_format: BoxFormat = "xyxy",
+    eps: Epsilon = 1e-7,
+) -> BoxLoss:
+    r"""IoU loss plus the squared distances of both corners, over the image's diagonal.
+
+    Formula:
+        1 - \mathrm{IoU} + \frac{d_1^2 + d_2^2}{W^2 + H^2},
+        \quad d_1, d_2 \text{ the distances of the top-left and of the bottom-right corners}
+
+    Args:
+        boxes: Predicted boxes, in `box_format`.
+        targets: The true box of each predicted one.
+        image_width: W, in the unit of the boxes.
+        image_height: H, in the unit of the boxes.
+        box_format: `xyxy` for two corners, `xywh` for top-left corner and size, `cxcywh` for centre and size.
+        eps: Added to the union, so that boxes without area give a finite loss.
+
+    Use when:
+        Images have one fixed size, and boxes may agree in centre and aspect ratio but not in size.
+
+    Pitfalls:
+        `image_width` and `image_height` are in the unit of the boxes: 1 and 1 for boxes in [0, 1].
+
+    Sources:
+        - Siliang and Yong (2023), MPDIoU, https://arxiv.org/abs/2307.07662
+    """
+    box, target = read_pair(boxes, targets, box_format)
+    share = overlap(box, target, eps).iou
+    corners = squared_length(box.near - target.near) + squared_length(box.far - target.far)
+    return BoxLoss(1 - share + corners / (image_width**2 + image_height**2), share)
+
+
+class CoordinateLoss(NamedTuple):
+    """A loss for each of the four numbers of each pair of boxes, and how much the boxes overlap."""
+
+    loss: Annotated[Tensor, Unreduced("... 4")]
+    iou: Annotated[Tensor, Diagnostic("...")]
+
+
+@loss(
+    title="Bounded IoU",
+    tasks=("detection",),
+    aliases=("biou",),
+)
+def bounded_iou(
+    boxes: PredictedBoxes,
+    targets: TargetBoxes,
+    *,
+    beta: Annotated[float, Gt(0)] = 0.2,
+    box_format: BoxFormat = "xyxy",
+    eps: Epsilon = 1e-3,
+) -> CoordinateLoss:
+    r"""Smooth L1 of what each of x, y, width and height alone costs in IoU at best.
+
+    Formula:
+        \mathrm{SmoothL1}_\beta(e), \quad
+        e_x = 1 - \max\left(0, \frac{w^* - 2 |d_x|}{w^* + 2 |d_x| + \epsilon}\right), \quad
+        e_w = 1 - \min\left(\frac{w^*}{w + \epsilon}, \frac{w}{w^* + \epsilon}\right),
+        \quad e_y, e_h \text{ alike}
+
+    Args:
+        boxes: Predicted boxes, in `box_format`.
+        targets: The true box of each predicted one.
+        beta: Where smooth L1 turns from a parabola into a line.
+        box_format: `xyxy` for two corners, `xywh` for top-left corner and size, `cxcywh` for centre and size.
+        eps: Added to what divides, so that boxes without area give a finite loss.
+
+    Use when:
+        Each coordinate of a box should be weighed by what it matters to the overlap, as older detectors did.
+
+    Pitfalls:
+        Gives four numbers for each pair, in the order x, y, w, h, whatever `box_format` is. Offsets are
+        measured against the sides of the target: beyond half a side they have no gradient.
+
+    Sources:
+        - Tychsen-Smith and Petersson (2018), Improving Object Localization with Fitness NMS and Bounded IoU
+          Loss, https://arxiv.org/abs/1711.00164
+    """
+    box, target = read_pair(boxes, targets, box_format)
+    off = 2 * centre_offset(box, target).abs()
+    centres = torch.relu((target.sides - off) / (target.sides + off + eps))
+    sides = torch.minimum(target.sides / (box.sides + eps), box.sides / (target.sides + eps))
+    error = 1 - torch.cat([centres, sides])
+    each = F.smooth_l1_loss(error, torch.zeros_like(error), beta=beta, reduction="none")
+    return CoordinateLoss(each.movedim(0, -1), overlap(box, target, eps).iou)
+
+
+def _exponent(facts: Facts) -> float:
+    """Return gamma / alpha, the logarithm of how much steeper than linear balanced L1 may become."""
+    return facts.params["gamma"] / facts.params["alpha"]
+
+
+@loss(
+    title="Balanced L1",
+    tasks=("detection",),
+    requires=(
+        # e^80 still is a float32
+        Condition("/params/gamma", "gamma / alpha of at most 80", _exponent, lambda f: _exponent(f) <= 80),
+    ),
+)
+def balanced_l1(
+    predictions: Annotated[Tensor, Prediction("...")],
+    targets: Annotated[Tensor, Target("...")],
+    *,
+    alpha: Annotated[float, Gt(0)] = 0.5,
+    gamma: Annotated[float, Gt(0)] = 1.5,
+    beta: Annotated[float, Gt(0)] = 1.0,
+) -> Annotated[Tensor, Unreduced("...")]:
+    r"""Smooth L1 with larger gradients for small errors: easy and hard boxes weigh more alike.
+
+    Formula:
+        \begin{cases} \beta \left(\frac{\alpha}{b} \left(\frac{b x}{\beta} + 1\right)
+        \ln\left(\frac{b x}{\beta} + 1\right) - \frac{\alpha x}{\beta}\right) & x < \beta \\
+        \gamma x + \frac{\gamma \beta}{b} - \alpha \beta & x \ge \beta \end{cases},
+        \quad x = |\hat y - y|, \quad b = e^{\gamma / \alpha} - 1
+
+    Args:
+        predictions: Estimated coordinates, or offsets of coordinates.
+        targets: Their true values.
+        alpha: How strongly small errors are raised: the smaller, the more.
+        gamma: The slope beyond `beta`, so the largest gradient.
+        beta: The error at which the curve turns into a line, in the unit of the coordinates.
+
+    Use when:
+        A few boxes with large errors outweigh the many that nearly fit.
+
+    Pitfalls:
+        For a `beta` other than 1 the curve is rescaled as a whole; another common reading turns negative near
+        zero there.
+
+    Sources:
+        - Pang et al. (2019), Libra R-CNN: Towards Balanced Learning for Object Detection,
+          https://arxiv.org/abs/1904.02701
+    """
+    error = (predictions - targets).abs()
+    growth = math.expm1(gamma / alpha)
+    inner = error.clamp(max=beta) / beta
+    curve = alpha * ((inner + 1 / growth) * torch.log1p(growth * inner) - inner)
+    # the line continues the curve: at beta both have slope gamma
+    return beta * curve + gamma * torch.relu(error - beta)

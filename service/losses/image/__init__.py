@@ -1,0 +1,1 @@
+"""Losses between images: restoration, structure, edges, depth and registration."""

@@ -1,0 +1,101 @@
+"""What the losses on embeddings share: directions, distances, who is whose positive, sums of exponentials."""
+
+from typing import Any, NamedTuple, Protocol, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Relations(NamedTuple):
+    """For each row of a labelled batch, which other rows have its label, and which rows another."""
+
+    positives: Tensor
+    negatives: Tensor
+
+
+def relations(targets: Tensor) -> Relations:
+    """Compare the labels of all rows; a row is neither its own positive nor its own negative."""
+    same = targets[:, None] == targets
+    return Relations(same & others(targets), ~same)
+
+
+def others(rows: Tensor) -> Tensor:
+    """Return a square mask, one row and column for each row of a tensor, false on the diagonal."""
+    return ~torch.eye(rows.shape[0], dtype=torch.bool, device=rows.device)
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Divide each vector by its length; the zero vector stays what it is."""
+    return F.normalize(vectors, dim=-1, eps=1e-12)
+
+
+def cosine(vectors: Tensor, partners: Tensor) -> Tensor:
+    """Return the cosine of the angle between each vector and its partner."""
+    return (unit(vectors) * unit(partners)).sum(-1)
+
+
+def cosines(rows: Tensor, columns: Tensor) -> Tensor:
+    """Return the cosine of the angle between every row and every column."""
+    return unit(rows) @ unit(columns).mT
+
+
+def length(vectors: Tensor, p: float = 2.0) -> Tensor:
+    """Return the p-norm along the last axis, with slope 0 at the zero vector."""
+    return torch.pairwise_distance(vectors, torch.zeros_like(vectors), p, eps=0.0)
+
+
+def distances(rows: Tensor, columns: Tensor) -> Tensor:
+    """Return the Euclidean distance between every row and every column, with slope 0 where they coincide.
+
+    By differences: the expanded square ``x.x - 2 x.y + y.y`` has no digits left for near points.
+    """
+    if rows.dtype == torch.float64:
+        return torch.cdist(rows, columns, compute_mode="donot_use_mm_for_euclid_dist")
+    return cast(_Measure, _FastSlopes).apply(rows, columns)
+
+
+class _Measure(Protocol):
+    """What `_FastSlopes` is to its caller."""
+
+    def apply(self, rows: Tensor, columns: Tensor, /) -> Tensor: ...
+
+
+class _FastSlopes(torch.autograd.Function):
+    """Distances of float32 vectors whose slopes are matrix products, ten times as fast as torch's own.
+
+    The slope ``sum_j w_j (x - y_j)`` becomes ``x sum_j w_j - sum_j w_j y_j``, which cancels where x is near
+    y_j. In float64 that costs 1e-16 |x| / d: less than float32 rounds to, unless d is below 1e-9 |x|.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(rows: Tensor, columns: Tensor) -> Tensor:
+        return torch.cdist(rows, columns, compute_mode="donot_use_mm_for_euclid_dist")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs, output)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor]:
+        rows, columns, distance = ctx.saved_tensors
+        pull = torch.where(distance > 0, upstream[0] / distance, 0.0).double()
+        wide_rows, wide_columns = rows.double(), columns.double()
+        of_rows = pull.sum(-1)[..., None] * wide_rows - pull @ wide_columns
+        of_columns = pull.sum(-2)[..., None] * wide_columns - pull.mT @ wide_rows
+        return of_rows.to(rows), of_columns.to(columns)
+
+
+def masked_logsumexp(values: Tensor, mask: Tensor, *, empty: float = -torch.inf) -> Tensor:
+    """Return log sum exp over the last axis where ``mask`` is true, and ``empty`` where it nowhere is."""
+    nothing = ~mask.any(-1)
+    # a row of nothing sums ones that are dropped in the end: -inf alone would make its slopes NaN
+    left_out = torch.where(nothing, 0.0, -torch.inf)[..., None]
+    return torch.where(nothing, empty, torch.where(mask, values, left_out).logsumexp(-1))
+
+
+def softplus(x: Tensor) -> Tensor:
+    """Return log(1 + exp(x)) with all digits; 0 at -inf, the log of an empty sum."""
+    return -F.logsigmoid(-x)

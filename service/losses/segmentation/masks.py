@@ -1,0 +1,187 @@
+"""Soft masks out of logits and targets, alike in every mode: what all losses of this family start from."""
+
+from typing import Annotated, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from service.catalogue.domains import Between, ClassIndex, Facts
+from service.catalogue.spec import Condition, Form, Prediction, Target, given
+
+Mode = Literal["multiclass", "multilabel", "binary"]
+
+_MULTICLASS = given(mode="multiclass")
+_MULTILABEL = given(mode="multilabel")
+_BINARY = given(mode="binary")
+
+MaskLogits = Annotated[
+    Tensor,
+    Prediction(
+        [
+            Form("N C ...", when=_MULTICLASS),
+            Form("N C ...", when=_MULTILABEL),
+            Form("N ...", when=_BINARY),
+        ]
+    ),
+]
+"""Logits in the three modes. Only binary masks have no class axis."""
+
+MaskTargets = Annotated[
+    Tensor,
+    Target(
+        [
+            Form("N ...", ClassIndex(), _MULTICLASS),
+            Form("N C ...", Between(), _MULTILABEL),
+            Form("N ...", Between(), _BINARY),
+        ]
+    ),
+]
+"""The truth in the three modes: class indices, or a number from 0 to 1 for each element of the logits."""
+
+IgnorableTargets = Annotated[
+    Tensor,
+    Target(
+        [
+            Form("N ...", ClassIndex(ignore="ignore_index"), _MULTICLASS),
+            Form("N C ...", Between(ignore="ignore_index"), _MULTILABEL),
+            Form("N ...", Between(ignore="ignore_index"), _BINARY),
+        ]
+    ),
+]
+"""The truth in the three modes, where ``ignore_index`` may stand for pixels that do not count."""
+
+FlatMaskLogits = Annotated[
+    Tensor,
+    Prediction(
+        [
+            Form("N C H W", when=_MULTICLASS),
+            Form("N C H W", when=_MULTILABEL),
+            Form("N H W", when=_BINARY),
+        ]
+    ),
+]
+"""Logits of two-dimensional images in the three modes."""
+
+FlatMaskTargets = Annotated[
+    Tensor,
+    Target(
+        [
+            Form("N H W", ClassIndex(), _MULTICLASS),
+            Form("N C H W", Between(), _MULTILABEL),
+            Form("N H W", Between(), _BINARY),
+        ]
+    ),
+]
+"""The truth of two-dimensional images in the three modes."""
+
+PER_CLASS = [
+    Form("N C", when=given(include_background=True)),
+    Form("N C-1", when=given(include_background=False)),
+    Form("N"),
+]
+"""A number for each image and class; binary masks have one class, and no axis for it."""
+
+
+def _classes(facts: Facts) -> int:
+    """Return how many classes the logits have: one where there is no axis for them."""
+    return facts.size("C") if "C" in facts.sizes else 1
+
+
+TWO_CLASSES = Condition(
+    "/inputs/logits",
+    "at least 2 classes in mode multiclass",
+    _classes,
+    lambda facts: facts.params["mode"] != "multiclass" or _classes(facts) >= 2,
+)
+HAS_FOREGROUND = Condition(
+    "/params/include_background",
+    "true where there is only one class",
+    lambda facts: "false",
+    lambda facts: facts.params["include_background"] or _classes(facts) >= 2,
+)
+CLASSES = (TWO_CLASSES, HAS_FOREGROUND)
+"""What must hold of the classes in every loss that has a ``mode`` and ``include_background``."""
+
+
+class Masks(NamedTuple):
+    """Probabilities and truths from 0 to 1, ``[N, C, ...]``: both 0 where a pixel does not count.
+
+    ``valid`` says which pixels count; it broadcasts to the masks, and is None where all do.
+    """
+
+    probabilities: Tensor
+    truths: Tensor
+    valid: Tensor | None
+
+
+def soft_masks(
+    logits: Tensor,
+    targets: Tensor,
+    mode: Mode,
+    *,
+    include_background: bool = True,
+    ignore_index: int | None = None,
+) -> Masks:
+    """Return the masks of every class; a binary mask has one."""
+    logits, targets, valid = counted(logits, targets, mode, ignore_index)
+    if mode == "multiclass":
+        probabilities, truths = logits.softmax(1), one_hot(targets, logits).to(logits.dtype)
+    else:
+        probabilities, truths = logits.sigmoid(), targets
+    if valid is not None and mode == "multiclass":
+        probabilities, truths = torch.where(valid, probabilities, 0), torch.where(valid, truths, 0)
+    elif valid is not None:
+        probabilities = torch.where(valid, probabilities, 0)
+    if include_background:
+        return Masks(probabilities, truths, valid)
+    foreground = valid if valid is None or mode == "multiclass" else valid[:, 1:]
+    return Masks(probabilities[:, 1:], truths[:, 1:], foreground)
+
+
+def counted(
+    logits: Tensor, targets: Tensor, mode: Mode, ignore_index: int | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return logits and targets that are 0 where a pixel does not count, and which pixels do.
+
+    All have a class axis, except the targets of mode multiclass; there the valid pixels have one of size 1.
+    """
+    if mode == "binary":
+        logits, targets = logits.unsqueeze(1), targets.unsqueeze(1)
+    if ignore_index is None:
+        return logits, targets, None
+    valid = targets != ignore_index
+    if mode != "multiclass":
+        # a half type may have rounded the ignored value; nothing else can be outside of [0, 1]
+        valid = valid & (targets >= 0) & (targets <= 1)
+    targets = torch.where(valid, targets, 0)
+    if mode == "multiclass":
+        valid = valid.unsqueeze(1)
+    # the logits themselves are replaced: a NaN that does not count must not reach a softmax's gradient
+    return torch.where(valid, logits, 0), targets, valid
+
+
+def one_hot(targets: Tensor, logits: Tensor) -> Tensor:
+    """Return true at each target's class and false elsewhere, in the shape of the logits."""
+    classes = torch.arange(logits.shape[1], device=targets.device)
+    return targets.unsqueeze(1) == classes.reshape(-1, *[1] * (targets.dim() - 1))
+
+
+def total(maps: Tensor) -> Tensor:
+    """Sum ``[N, C, ...]`` over space, which may have no axis: ``[N, C]``."""
+    return maps.unsqueeze(-1).flatten(2).sum(-1)
+
+
+def average(maps: Tensor) -> Tensor:
+    """Average ``[N, C, ...]`` over space, which may have no axis: ``[N, C]``."""
+    return maps.unsqueeze(-1).flatten(2).mean(-1)
+
+
+def ratio(numerator: Tensor, denominator: Tensor, empty: float) -> Tensor:
+    """Divide; where the denominator is 0 return ``empty``, with a gradient of 0."""
+    nothing = denominator == 0
+    return torch.where(nothing, empty, numerator / torch.where(nothing, 1, denominator))
+
+
+def without_class_axis(loss: Tensor, mode: Mode) -> Tensor:
+    """Drop the last axis, over classes, where binary masks have but one."""
+    return loss.squeeze(-1) if mode == "binary" else loss

@@ -1,0 +1,91 @@
+"""Overlap of classes that are more or less alike, by a matrix of how far apart they are."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Ge
+from torch import Generator, Tensor
+
+from service.catalogue.declare import loss
+from service.catalogue.dims import Shape
+from service.catalogue.domains import ClassIndex, Domain, Facts
+from service.catalogue.spec import Prediction, SizeRange, Target, Unreduced, Values
+from service.losses.segmentation.counts import overlap_loss
+from service.losses.segmentation.masks import one_hot, total
+
+
+@dataclass(frozen=True, slots=True)
+class Distances(Domain):
+    """A square matrix of how far apart classes are: nothing from themselves."""
+
+    def describe(self) -> str:
+        return "numbers of at least 0, and 0 on the diagonal"
+
+    def admits(self, values: Tensor, facts: Facts) -> Tensor:
+        diagonal = torch.eye(values.shape[-1], dtype=torch.bool)
+        return torch.where(diagonal, values == 0, values >= 0)
+
+    def draw(self, shape: Shape, facts: Facts, rng: Generator) -> Tensor:
+        # classes on a line, as grades of a disease are
+        places = torch.arange(shape[-1], dtype=torch.float64)
+        return (places[:, None] - places).abs()
+
+
+@loss(
+    title="Generalised Wasserstein Dice",
+    tasks=("segmentation",),
+    aliases=("gwdl",),
+    requires=(SizeRange("C", least=2),),
+)
+def generalized_wasserstein_dice(
+    logits: Annotated[Tensor, Prediction("N C ...")],
+    targets: Annotated[Tensor, Target("N ...", ClassIndex())],
+    *,
+    distance_matrix: Annotated[tuple[tuple[float, ...], ...], Values("C C", Distances())],
+    weighting: Literal["default", "generalized"] = "default",
+    smooth: Annotated[float, Ge(0)] = 1e-5,
+) -> Annotated[Tensor, Unreduced("N")]:
+    r"""Dice overlap in which confusing similar classes costs less: ordered or nested labels.
+
+    Formula:
+        1 - \frac{2 \sum_i a_i (1 - d_i) + s}{2 \sum_i a_i (1 - d_i) + \sum_i d_i + s},
+        \quad d_i = \sum_c M_{y_i c}\, p_{ic},\; a_i = [y_i \ne 0]
+
+    Args:
+        logits: Scores of each pixel, with a class axis; a softmax makes them probabilities.
+        targets: Class index of each pixel.
+        distance_matrix: How bad it is to take one class (row, the true one) for another; scaled so that the
+            worst is 1.
+        weighting: Whether every pixel but the background weighs 1 in the overlap, or each pixel one over the
+            size of its class plus one, the errors too.
+        smooth: Added above and below, so that a perfect image of background costs nothing.
+
+    Use when:
+        Some mistakes are worse than others, as between grades of a disease or parts of an organ.
+
+    Pitfalls:
+        With the default weighting class 0 is the background: right there, a pixel adds nothing to the
+        overlap. Only ratios within the matrix matter.
+
+    Sources:
+        - Fidon et al. (2017), Generalised Wasserstein Dice Score, https://arxiv.org/abs/1707.00478
+    """
+    worst = max(map(max, distance_matrix)) or 1.0
+    distances = logits.new_tensor(distance_matrix) / worst
+    costs = torch.einsum("kc,nc...->nk...", distances, logits.softmax(1))
+    errors = costs.gather(1, targets.unsqueeze(1))
+    if weighting == "default":
+        weights = (targets != 0).to(errors).unsqueeze(1)
+        misses = total(errors)
+    else:
+        sizes = total(one_hot(targets, logits)).to(errors.dtype)
+        weights = _at(1 / (sizes + 1), targets)
+        misses = total(weights * errors)
+    return overlap_loss(2 * total(weights * (1 - errors)), misses, smooth).squeeze(-1)
+
+
+def _at(values: Tensor, targets: Tensor) -> Tensor:
+    """Return each class's value, ``[N, C]``, at the pixels of that class, ``[N, 1, ...]``."""
+    flat = targets.unsqueeze(-1).flatten(1)
+    return values.gather(1, flat).reshape(targets.shape).unsqueeze(1)

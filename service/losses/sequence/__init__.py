@@ -1,0 +1,1 @@
+"""Losses over sequences of tokens, actions and labels."""

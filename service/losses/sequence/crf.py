@@ -1,0 +1,80 @@
+"""Linear-chain conditional random fields: the likelihood of a whole sequence of labels."""
+
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from service.catalogue.declare import loss
+from service.catalogue.domains import ClassIndex, Facts, Mask
+from service.catalogue.spec import Condition, Prediction, Target, Unreduced
+from service.losses.sequence.impossible import detach_impossible
+
+
+@loss(
+    title="Conditional random field",
+    tasks=("nlp", "sequence"),
+    aliases=("crf", "linear_chain_crf", "conditional_random_field"),
+    requires=(
+        Condition(
+            "/inputs/mask",
+            "rows that are true from their first step to their last valid one, and false after it",
+            lambda facts: f"something else in row {int(_runs(facts).byte().argmin())}",
+            lambda facts: bool(_runs(facts).all()),
+        ),
+    ),
+)
+def crf_nll(
+    emissions: Annotated[Tensor, Prediction("N T K")],
+    transitions: Annotated[Tensor, Prediction("K K")],
+    start_transitions: Annotated[Tensor, Prediction("K")],
+    end_transitions: Annotated[Tensor, Prediction("K")],
+    targets: Annotated[Tensor, Target("N T", ClassIndex("K"), where="mask")],
+    mask: Annotated[Tensor, Target("N T", Mask())] | None = None,
+) -> Annotated[Tensor, Unreduced("N")]:
+    r"""Negative log-likelihood of a label sequence under a linear-chain CRF: tagging, segmentation of text.
+
+    Formula:
+        \log \sum_{y'} e^{s(y')} - s(y), \quad
+        s(y) = b_{y_1} + \sum_t z_{t, y_t} + \sum_{t > 1} A_{y_{t-1}, y_t} + e_{y_T}
+
+    Args:
+        emissions: Score of each label at each step.
+        transitions: Score of going from the label of the row to the label of the column.
+        start_transitions: Score of beginning with each label.
+        end_transitions: Score of ending with each label.
+        targets: The right label at each step.
+        mask: True at the valid steps of each sequence, which come first; all if absent.
+
+    Use when:
+        Neighbouring labels depend on each other, as in named-entity tagging.
+
+    Pitfalls:
+        This is the negative log-likelihood: some libraries return the likelihood to be maximised.
+        `transitions[i, j]` goes from i to j, which some codes transpose. The mean runs over sequences; for a
+        mean over tokens divide the sum by their number.
+
+    Sources:
+        - Lafferty et al. (2001), Conditional Random Fields: Probabilistic Models for Segmenting and Labeling
+          Sequence Data, https://repository.upenn.edu/cis_papers/159/
+    """
+    steps = torch.ones_like(targets, dtype=torch.bool) if mask is None else mask
+    scores = torch.where(steps[..., None], emissions, 0.0)
+    labels = torch.where(steps, targets, 0)
+
+    forward = start_transitions + scores[:, 0]
+    for t in range(1, scores.shape[1]):
+        onward = detach_impossible(forward[:, :, None] + transitions).logsumexp(1) + scores[:, t]
+        forward = torch.where(steps[:, t, None], onward, forward)
+    partition = (forward + end_transitions).logsumexp(1)
+
+    last = labels.gather(1, steps.sum(1, keepdim=True) - 1).squeeze(1)
+    emitted = scores.gather(2, labels[..., None]).squeeze(2).sum(1)
+    moved = torch.where(steps[:, 1:], transitions[labels[:, :-1], labels[:, 1:]], 0.0).sum(1)
+    return partition - (start_transitions[labels[:, 0]] + emitted + moved + end_transitions[last])
+
+
+def _runs(facts: Facts) -> Tensor:
+    """Return which rows of the mask are a run of true steps from the first on."""
+    mask = facts.inputs.get("mask")
+    return torch.tensor(True) if mask is None else mask[:, 0] & (mask[:, 1:] <= mask[:, :-1]).all(1)

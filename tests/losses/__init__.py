@@ -1,0 +1,1 @@
+"""What single families promise beyond what holds of every loss."""
