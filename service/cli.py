@@ -1,10 +1,11 @@
-"""The ``lossd`` command: serve, and print what is generated from the code."""
+"""The ``lossd`` command: serve, and print or write what is generated from the code."""
 
 import argparse
 import http.client
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -25,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands.add_parser("health", help="ask the server on this host whether it is ready; exit 1 if not")
     commands.add_parser("openapi", help="print the OpenAPI document")
     commands.add_parser("settings", help="print the settings as a Markdown table")
+    docs = commands.add_parser("docs", help="write the losses' pages as Markdown")
+    docs.add_argument("directory", type=Path, help="where to, such as docs/losses")
     chosen = parser.parse_args(arguments)
     if chosen.command == "serve":
         _serve({name: getattr(chosen, name) for name in ("host", "port", "workers")})
@@ -32,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _health()
     elif chosen.command == "openapi":
         _print_openapi()
+    elif chosen.command == "docs":
+        _write_docs(chosen.directory)
     else:
         print(as_markdown())
 
@@ -81,3 +86,11 @@ def _print_openapi() -> None:
     from service.losses import CATALOGUE
 
     print(orjson.dumps(document(CATALOGUE), option=orjson.OPT_INDENT_2).decode())
+
+
+def _write_docs(directory: Path) -> None:
+    """Write the pages of the losses."""
+    from service.api.pages import write
+    from service.losses import CATALOGUE
+
+    write(CATALOGUE, directory)

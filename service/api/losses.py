@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from service.api import body
 from service.api.stages import Stages
 from service.catalogue.registry import AnyLoss, Catalogue, UnknownLoss
+from service.catalogue.search import search
 from service.engine.evaluate import evaluate
 from service.problems import NotFound
 from service.settings import Settings
@@ -28,8 +29,7 @@ def router(
 
     @routes.get("/v1/losses")
     async def list_losses(task: str | None = None, q: str | None = None) -> dict[str, Any]:
-        found = [loss for loss in catalogue.values() if _matches(loss, task, q)]
-        return {"losses": [describe.brief(loss) for loss in found]}
+        return {"losses": [describe.brief(loss) for loss in search(catalogue, task, q)]}
 
     async def one_loss(request: Request) -> Response:
         loss = find(catalogue, request.path_params["name"])
@@ -70,14 +70,3 @@ def _answer(loss: AnyLoss, sent: bytes, device: torch.device, stages: Stages) ->
         evaluation = evaluate(decoded.call, device)
     with stages.measure("encode"):
         return native.encode(decoded, evaluation, device)
-
-
-def _matches(loss: AnyLoss, task: str | None, query: str | None) -> bool:
-    """Tell whether a loss is for a task, and mentions every word of a query."""
-    if task and task.lower() not in loss.tasks:
-        return False
-    prose = loss.prose
-    text = " ".join(
-        [loss.name, *loss.aliases, loss.title, *loss.tasks, prose.summary, prose.use_when]
-    ).lower()
-    return all(word in text for word in (query or "").lower().split())

@@ -248,7 +248,10 @@ def _shared_schemas() -> Json:
 def _list_operation() -> Json:
     """Describe the list of losses."""
     operation = _get("list_losses", "List the losses, or find some", "LossList", "catalogue")
-    task, words = "Only losses for this task.", "Only losses that mention every one of these words."
+    task, words = (
+        "Only losses for this task.",
+        "Words to look for, such as class imbalance; the best match comes first.",
+    )
     operation["parameters"] = [
         {"name": name, "in": "query", "required": False, "description": told, "schema": {"type": "string"}}
         for name, told in (("task", task), ("q", words))

@@ -33,11 +33,11 @@ class Catalogue(Mapping[str, AnyLoss]):
         self._by_key: dict[str, AnyLoss] = {}
         for loss in self._losses.values():
             for name in (loss.name, *loss.aliases):
-                if (other := self._by_key.setdefault(_key(name), loss)) is not loss:
+                if (other := self._by_key.setdefault(key(name), loss)) is not loss:
                     raise ValueError(f"{other.name} and {loss.name} both claim the name {name}")
 
     def __getitem__(self, name: str) -> AnyLoss:
-        if (loss := self._losses.get(name) or self._by_key.get(_key(name))) is None:
+        if (loss := self._losses.get(name) or self._by_key.get(key(name))) is None:
             raise UnknownLoss(name, self._closest(name))
         return loss
 
@@ -50,11 +50,11 @@ class Catalogue(Mapping[str, AnyLoss]):
     def _closest(self, name: str) -> list[str]:
         """Return up to three names of losses that resemble ``name``, by their aliases too."""
         # an absurdly long name would take difflib seconds
-        keys = difflib.get_close_matches(_key(name[:80]), self._by_key, n=5)
-        return list(dict.fromkeys(self._by_key[key].name for key in keys))[:3]
+        close = difflib.get_close_matches(key(name[:80]), self._by_key, n=5)
+        return list(dict.fromkeys(self._by_key[found].name for found in close))[:3]
 
 
-def _key(name: str) -> str:
-    """Return what is compared of a name."""
-    key = name.lower().replace("-", "").replace("_", "").replace(" ", "")
-    return key.removesuffix("loss") or key
+def key(name: str) -> str:
+    """Return what is compared of a name, so that ``BCE-Loss`` and ``bce`` are one."""
+    letters = name.lower().replace("-", "").replace("_", "").replace(" ", "")
+    return letters.removesuffix("loss") or letters

@@ -63,7 +63,7 @@ def params_schema(loss: AnyLoss) -> dict[str, Any]:
 def example(loss: AnyLoss) -> dict[str, Any]:
     """Return a request body that runs as it stands, the same each time."""
     params = draw_params(loss)
-    changed = {n: v for n, v in params.items() if v != loss.params[n].default}
+    changed = {n: _short(v) for n, v in params.items() if v != loss.params[n].default}
     inputs = {name: _rounded(tensor) for name, tensor in draw_inputs(loss, params).items()}
     return {"inputs": inputs, **({"params": changed} if changed else {})}
 
@@ -96,3 +96,10 @@ def _rounded(tensor: Tensor) -> Any:
     """Return a tensor as nested lists of short numbers."""
     rounded = tensor.round(decimals=DIGITS) if tensor.is_floating_point() else tensor
     return cast(Any, rounded).tolist()
+
+
+def _short(value: Any) -> Any:
+    """Return a param with tuples as lists, and numbers of few digits."""
+    if isinstance(value, tuple):
+        return [_short(item) for item in cast(tuple[Any, ...], value)]
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
