@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Generic, Literal, NamedTuple, ParamSpec, TypeVar, get_args, get_type_hints
 
 from torch import Tensor
@@ -69,27 +70,31 @@ class Loss(Generic[P, R]):
         call: Callable[..., R] = self.function
         returned = call(**{name: inputs.get(name) for name in self.inputs}, **params)
         tensors = returned if isinstance(returned, tuple) else (returned,)
-        named = dict(zip(self.outputs, tensors, strict=True))
-        by_role = {output.role: named[name] for name, output in self.outputs.items()}
-        aux = {name: named[name].detach() for name, output in self.outputs.items() if output.role == "aux"}
+        by_role: dict[str, Tensor] = {}
+        aux: dict[str, Tensor] = {}
+        for (name, output), tensor in zip(self.outputs.items(), tensors, strict=True):
+            if output.role == "aux":
+                aux[name] = tensor.detach()
+            else:
+                by_role[output.role] = tensor
         return Terms(by_role["loss"], by_role.get("divisor"), by_role.get("mean_terms"), aux)
 
-    @property
+    @cached_property
     def unreduced(self) -> Output:
         """The output that is the loss before any reduction."""
         return next(output for output in self.outputs.values() if output.role == "loss")
 
-    @property
+    @cached_property
     def empty_mean(self) -> float:
         """What the mean is where its divisor is zero."""
         return next((output.empty for output in self.outputs.values() if output.role == "divisor"), 0.0)
 
-    @property
+    @cached_property
     def rows(self) -> int:
         """How many rows of forms the inputs have."""
         return max(len(spec.forms) for spec in self.inputs.values())
 
-    @property
+    @cached_property
     def predictions(self) -> tuple[str, ...]:
         """The inputs that ``gradients: true`` differentiates."""
         return tuple(name for name, spec in self.inputs.items() if spec.role == "prediction")
@@ -98,7 +103,7 @@ class Loss(Generic[P, R]):
         """Return the bounds declared for a dimension."""
         return next((r for r in self.requires if isinstance(r, SizeRange) and r.dim == dim), None)
 
-    @property
+    @cached_property
     def defaults(self) -> Params:
         """The params as they are when none is sent, required ones left out."""
         return {name: param.default for name, param in self.params.items() if param.default is not REQUIRED}

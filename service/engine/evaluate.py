@@ -43,32 +43,28 @@ class Reduced(NamedTuple):
     slope: Tensor
 
 
-def reduce(
-    call: Call, terms: Terms, weight: Tensor | None, upstream: Tensor | None, *, stacked: bool = False
-) -> Reduced:
-    """Reduce an unreduced loss, or several that are stacked along a first axis, each by itself."""
-    loss = _reducible(call, terms).detach()
-    slope = torch.ones_like(loss) if weight is None else weight.expand_as(loss)
+def reduce(call: Call, terms: Terms, weight: Tensor | None, upstream: Tensor | None) -> Reduced:
+    """Reduce an unreduced loss."""
+    loss = reducible(call, terms).detach()
     weighted = loss if weight is None else loss * weight
-    if call.reduction == "none":
-        return Reduced(weighted, slope if upstream is None else slope * upstream)
-    value = _sum(weighted, stacked)
+    value, share = weighted, 1.0
+    if call.reduction != "none":
+        value = weighted.sum()
     if call.reduction == "mean":
-        share = slope if terms.divisor is None else slope * terms.divisor.detach()
-        total = _sum(share, stacked)
-        safe = torch.where(total == 0, torch.inf, total)
-        slope = slope / _spread(safe, slope)
-        value = torch.where(total == 0, call.loss.empty_mean, value / safe)
-    return Reduced(value, slope if upstream is None else slope * _spread(upstream, slope))
+        total = _divisor(loss, terms.divisor, weight)
+        value = value / total if total else torch.full_like(value, call.loss.empty_mean)
+        share = 1 / total if total else 0.0
+    slope = torch.full_like(loss, share) if weight is None else (share * weight).expand_as(loss)
+    return Reduced(value, slope if upstream is None else slope * upstream)
 
 
 def gradients(call: Call, terms: Terms, slope: Tensor, leaves: Tensors) -> Tensors:
     """Differentiate with respect to the inputs that the call asks for."""
     wanted = [leaves[name] for name in call.gradients_of]
-    reducible = _reducible(call, terms)
-    if not reducible.requires_grad:
+    loss = reducible(call, terms)
+    if not loss.requires_grad:
         return {name: torch.zeros_like(leaves[name]) for name in call.gradients_of}
-    found = torch.autograd.grad(reducible, wanted, slope, allow_unused=True, materialize_grads=True)
+    found = torch.autograd.grad(loss, wanted, slope, allow_unused=True, materialize_grads=True)
     return dict(zip(call.gradients_of, found, strict=True))
 
 
@@ -78,16 +74,14 @@ def finished(call: Call, tensor: Tensor) -> Tensor:
     return (tensor.to(call.dtype) if tensor.is_floating_point() else tensor).cpu()
 
 
-def _reducible(call: Call, terms: Terms) -> Tensor:
+def reducible(call: Call, terms: Terms) -> Tensor:
     """Return what the call's reduction is applied to."""
     return terms.loss if call.reduction != "mean" or terms.mean_terms is None else terms.mean_terms
 
 
-def _sum(tensor: Tensor, stacked: bool) -> Tensor:
-    """Sum a tensor, or each of several."""
-    return tensor.reshape(len(tensor), -1).sum(1) if stacked else tensor.sum()
-
-
-def _spread(totals: Tensor, like: Tensor) -> Tensor:
-    """Give one number for each stacked tensor, or one for all, the rank of what it multiplies."""
-    return totals.reshape(totals.shape + (1,) * (like.dim() - totals.dim()))
+def _divisor(loss: Tensor, divisor: Tensor | None, weight: Tensor | None) -> float:
+    """Return what the mean divides by."""
+    if divisor is None and weight is None:
+        return loss.numel()
+    share = torch.ones_like(loss) if divisor is None else divisor.detach()
+    return (share if weight is None else share * weight).sum().item()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from service.catalogue.declare import Terms
 from service.engine.call import Call, Evaluation
-from service.engine.evaluate import CPU, evaluate, finished, gradients, reduce
+from service.engine.evaluate import CPU, Reduced, evaluate, finished, gradients, reducible
 
 BUDGET = 1 << 24
 """Most `work` that is stacked at once: what fusing saves is gone long before, and memory is bounded by it."""
@@ -78,7 +78,7 @@ def evaluate_together(calls: Sequence[Call], device: torch.device = CPU) -> list
     terms = Terms(found["loss"], found.get("divisor"), found.get("mean_terms"), found["aux"])
     weight = None if first.sample_weight is None else _stack([_weight(call) for call in calls], device)
     upstream = None if first.grad_output is None else _stack([_upstream(call) for call in calls], device)
-    reduced = reduce(first, terms, weight, upstream, stacked=True)
+    reduced = _reduce_each(first, terms, weight, upstream)
     slopes = gradients(first, terms, reduced.slope, leaves)
     gradients_of = {name: finished(first, tensor).unbind() for name, tensor in slopes.items()}
     aux = {name: finished(first, tensor).unbind() for name, tensor in terms.aux.items()}
@@ -90,6 +90,32 @@ def evaluate_together(calls: Sequence[Call], device: torch.device = CPU) -> list
         )
         for place, value in enumerate(finished(first, reduced.value).unbind())
     ]
+
+
+def _reduce_each(call: Call, terms: Terms, weight: Tensor | None, upstream: Tensor | None) -> Reduced:
+    """Reduce losses that are stacked along a first axis, each by itself, as `evaluate.reduce` does one."""
+    loss = reducible(call, terms).detach()
+    value = loss if weight is None else loss * weight
+    slope = torch.ones_like(loss) if weight is None else weight.expand_as(loss)
+    if call.reduction == "mean":
+        total = _sum_each(slope if terms.divisor is None else slope * terms.divisor.detach())
+        # divided by infinity, an empty mean has no slope
+        safe = torch.where(total == 0, torch.inf, total)
+        slope = slope / _spread(safe, slope)
+        value = torch.where(total == 0, call.loss.empty_mean, _sum_each(value) / safe)
+    elif call.reduction == "sum":
+        value = _sum_each(value)
+    return Reduced(value, slope if upstream is None else slope * _spread(upstream, slope))
+
+
+def _sum_each(tensor: Tensor) -> Tensor:
+    """Sum each of several stacked tensors."""
+    return tensor.reshape(len(tensor), -1).sum(1)
+
+
+def _spread(each: Tensor, like: Tensor) -> Tensor:
+    """Give what there is one of for each stacked tensor the rank of what it is multiplied with."""
+    return each.reshape(each.shape + (1,) * (like.dim() - each.dim()))
 
 
 def _attempt(call: Call, device: torch.device) -> Evaluation | Exception:
