@@ -1,5 +1,6 @@
 # Two commands on a machine with Python 3.11+ and make: `make serve` and `make test`.
 PYTHON ?= python3
+IMAGE_BUILDER ?= docker
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -39,7 +40,7 @@ bench: $(VENV)/.installed-dev  ## measure the README's speed claims beside plain
 	$(BIN)/python -m benchmarks
 
 image:  ## build the container image
-	docker build -t lossd .
+	$(IMAGE_BUILDER) build -t lossd .
 
 clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info

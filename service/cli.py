@@ -3,9 +3,11 @@
 import argparse
 import http.client
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 from pydantic import ValidationError
 
@@ -49,6 +51,8 @@ def _serve(flags: dict[str, str | None]) -> None:
     except ValidationError as error:
         faults = [f"{variable(str(e['loc'][0]))}: {e['msg']}, got {e['input']!r}" for e in error.errors()]
         sys.exit("\n".join(faults))
+    # a container's first process would ignore it until the server, whose imports take seconds, handles it
+    signal.signal(signal.SIGTERM, _stop)
     # the other commands do without a server
     import uvicorn
 
@@ -63,6 +67,11 @@ def _serve(flags: dict[str, str | None]) -> None:
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
     )
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:
+    """Exit as one that was told to: the server, once it runs, first answers what it was asked."""
+    sys.exit(0)
 
 
 def _health() -> None:
