@@ -31,8 +31,10 @@ format: $(VENV)/.installed-dev  ## format the code
 openapi: $(VENV)/.installed-dev  ## write openapi/openapi.json
 	$(BIN)/python -m service openapi > openapi/openapi.json
 
-bench: $(VENV)/.installed-dev  ## measure the README's speed claims beside plain FastAPI
+bench: $(VENV)/.installed-dev  ## measure the README's speed claims, and losses at large sizes
 	$(BIN)/python -m benchmarks
+	@echo
+	$(BIN)/python -m benchmarks.scale
 
 image:  ## build the container image
 	docker build -t lossd .
