@@ -38,6 +38,8 @@ docs: $(VENV)/.installed-dev  ## write docs/losses
 
 bench: $(VENV)/.installed-dev  ## measure the README's speed claims beside plain FastAPI
 	$(BIN)/python -m benchmarks
+	@echo
+	$(BIN)/python -m benchmarks.scale
 
 image:  ## build the container image
 	$(IMAGE_BUILDER) build -t lossd .

@@ -1,8 +1,10 @@
 """The examples do what they say, against a live server."""
 
 import json
+import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -28,3 +30,36 @@ def test_the_same_in_curl_for_one_call(server: str) -> None:
     command = ["sh", str(EXAMPLES / "curl" / "one_call.sh"), server]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert json.loads(ended.stdout)["loss"] == "cross_entropy"
+
+
+def test_a_go_program_moves_boxes_onto_targets_that_they_do_not_touch(server: str, boxes: Path) -> None:
+    ended = subprocess.run([boxes, server], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    table, conclusion = ended.stdout.split("\n\n")
+    # loss, IoU and area at a step, under iou, giou and ciou
+    first, *_, last = [[run.split() for run in line.split("|")[1:]] for line in table.splitlines()[1:]]
+    assert [overlap for _, overlap, _ in first] == ["0.000"] * 3
+    assert last[0] == first[0]
+    assert all(float(overlap) > 0.95 for _, overlap, _ in last[1:])
+    giou, ciou = (int(words.split(",")[0]) for words in conclusion.split("at step ")[1:])
+    assert ciou < giou
+
+
+def test_the_go_program_says_when_there_is_no_server(boxes: Path) -> None:
+    command = [boxes, "http://127.0.0.1:1"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert "is the server running?" in ended.stderr
+
+
+@pytest.fixture(scope="module")
+def boxes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compile the Go example as ``go run`` does: without a network, or a trace in the user's cache."""
+    if shutil.which("go") is None:
+        pytest.skip("there is no go on this machine")
+    program = tmp_path_factory.mktemp("go") / "boxes"
+    command = ["go", "build", "-o", str(program), str(EXAMPLES / "detection" / "boxes.go")]
+    with tempfile.TemporaryDirectory() as cache:
+        environment = {**os.environ, "GOFLAGS": "-mod=mod", "GOPROXY": "off", "GOCACHE": cache}
+        subprocess.run(command, env=environment, timeout=110, check=True)
+    return program
