@@ -25,9 +25,9 @@ def bind(request: Request, known: Sequence[Fault] = ()) -> Call:
     Raises:
         Invalid: with every fault that can be told without the ones before it being mended.
     """
-    gradients_of, faults = _gradients_of(request)
-    faults = [*known, *faults]
     fit = _fit(request)
+    gradients_of, faults = _gradients_of(request, fit)
+    faults = [*known, *faults]
     kinded, wrong_kinds = _cast_kinds(request, fit)
     facts = Facts(fit.sizes, request.params, kinded)
     faults += fit.faults + wrong_kinds
@@ -61,8 +61,8 @@ def _missing(request: Request) -> bool:
     return any(not spec.optional and name not in request.inputs for name, spec in request.loss.inputs.items())
 
 
-def _gradients_of(request: Request) -> tuple[tuple[str, ...], list[Fault]]:
-    """Resolve the ``gradients`` field to input names."""
+def _gradients_of(request: Request, fit: "_Fit") -> tuple[tuple[str, ...], list[Fault]]:
+    """Resolve the ``gradients`` field to names of inputs that hold real numbers as they are sent."""
     loss, asked = request.loss, request.gradients
     if isinstance(asked, bool):
         sent = (name for name in loss.predictions if name in request.inputs)
@@ -78,6 +78,11 @@ def _gradients_of(request: Request) -> tuple[tuple[str, ...], list[Fault]]:
         Fault(pointer("gradients", i), "gradient", f"Expected an input that is sent; {name!r} is not.")
         for i, name in enumerate(asked)
         if name in floating and name not in request.inputs
+    ]
+    faults += [
+        Fault(pointer("gradients", i), "gradient", f"Expected real numbers; got the integers of {name!r}.")
+        for i, name in enumerate(asked)
+        if name in floating and not fit.faults and name in fit.shapes and fit.form(name).domain.kind == "int"
     ]
     return tuple(dict.fromkeys(asked)), faults
 

@@ -63,6 +63,12 @@ HUGE = {"dtype": "float32", "shape": [2**62, 2**62], "data": "AAAA"}
         ({"inputs": GOOD, "encoding": None}, "/encoding", "value", "got null."),
         ({"inputs": GOOD, "gradients": "logits"}, "/gradients", "value", 'input names; got "logits".'),
         ({"inputs": GOOD, "gradients": ["x"]}, "/gradients/0", "gradient", "got 'x'."),
+        (
+            {"inputs": GOOD, "gradients": ["targets"]},
+            "/gradients/0",
+            "gradient",
+            "the integers of 'targets'.",
+        ),
         ({"inputs": GOOD, "params": {"weigth": 1}}, "/params/weigth", "unknown", "got 'weigth'."),
         (
             {"inputs": GOOD, "params": {"label_smoothing": 2}},
