@@ -11,9 +11,11 @@ from fastapi import FastAPI
 
 from service.api import losses, openapi, operations
 from service.api.context import RequestContext
+from service.api.evaluation import Evaluations
 from service.api.problems import answer_problems
 from service.catalogue.registry import Catalogue
 from service.engine import device as devices
+from service.engine.queue import Queue
 from service.losses import CATALOGUE
 from service.settings import Settings
 
@@ -27,7 +29,9 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGU
     settings = settings or Settings()
     device = devices.choose(settings.device)
     torch.set_num_threads(settings.threads)
-    pool = ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="lossd")
+    cores = os.cpu_count() or 1
+    queue = Queue(device, capacity=settings.max_queue, threads=cores if device.type == "cpu" else 1)
+    pool = ThreadPoolExecutor(max_workers=cores, thread_name_prefix="wire")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
@@ -36,6 +40,7 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGU
         warming.add_done_callback(lambda done: setattr(app.state, "ready", done.exception() is None))
         yield
         pool.shutdown(wait=True)
+        queue.close()
 
     app = FastAPI(
         title="lossd",
@@ -45,9 +50,10 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGU
         redoc_url=None,
     )
     app.state.ready = False
+    app.add_middleware(Evaluations, catalogue=catalogue, settings=settings, queue=queue, pool=pool)
     app.add_middleware(RequestContext)
     answer_problems(app)
-    app.include_router(losses.router(catalogue, settings, device, pool))
+    app.include_router(losses.router(catalogue))
     app.include_router(operations.router(app, settings))
     app.openapi = openapi.document_of(catalogue)
     return app

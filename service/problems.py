@@ -7,8 +7,10 @@ Problem
 ├── TooLarge           413  over a configured limit
 ├── UnsupportedMedia   415
 ├── Invalid            422  readable, but not a valid request: carries every `Fault`
+├── Busy               429  as many requests as are accepted at once
 ├── Internal           500  a bug of ours
-└── Unavailable        503  starting or draining
+├── Unavailable        503  starting or draining
+└── Late               504  over the deadline
 """
 
 from dataclasses import dataclass

@@ -32,14 +32,21 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[
         int, Field(ge=1, description="Largest request body, in bytes. A larger one is a 413.")
     ] = 256 * 1024 * 1024
+    max_queue: Annotated[
+        int, Field(ge=1, description="Requests that are accepted at once. One more is a 429.")
+    ] = 512
+    deadline_s: Annotated[
+        float,
+        Field(gt=0, description="Seconds within which a request is answered, else it is a 504."),
+    ] = 60.0
     log_level: Annotated[
         str,
         Field(pattern="^(critical|error|warning|info|debug)$", description="How much the log tells."),
     ] = "info"
 
-    def limits(self) -> dict[str, int]:
+    def limits(self) -> dict[str, float]:
         """Return the limits that clients may know, each under its setting's name."""
-        return {"max_body_bytes": self.max_body_bytes}
+        return {name: getattr(self, name) for name in ("max_body_bytes", "max_queue", "deadline_s")}
 
 
 def variable(name: str) -> str:

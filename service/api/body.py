@@ -1,45 +1,53 @@
 """Read request bodies: their format, their coding, their size."""
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope
 
+from service.api.waiting import ClientGone
 from service.problems import TooLarge, UnsupportedMedia
 from service.settings import Settings, variable
 
 
-async def read(request: Request, settings: Settings) -> bytes:
+async def read(scope: Scope, receive: Receive, settings: Settings) -> bytes:
     """Return a JSON request's body.
 
     Raises:
         UnsupportedMedia: it is declared to be something else than JSON, or compressed.
         TooLarge: it is longer than the limit, or says that it will be.
+        ClientGone: the client left before all of it was here.
     """
-    _refuse_other_media(request)
+    headers = Headers(scope=scope)
+    _refuse_other_media(headers)
     limit = settings.max_body_bytes
-    declared = request.headers.get("content-length", "")
+    declared = headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
         raise _too_large(declared, limit)
     chunks: list[bytes] = []
     length = 0
-    try:
-        async for chunk in request.stream():
-            length += len(chunk)
-            if length > limit:
-                raise _too_large(f"more than {length}", limit)
-            chunks.append(chunk)
-    except ClientDisconnect:
-        return b""
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunks.append(message.get("body", b""))
+        length += len(chunks[-1])
+        more = message.get("more_body", False)
+        if length > limit:
+            raise _too_large(f"more than {limit}" if more else str(length), limit)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _refuse_other_media(request: Request) -> None:
+def _refuse_other_media(headers: Headers) -> None:
     """Refuse a content type that is not JSON, and any content coding. A missing type is taken for JSON."""
-    declared = request.headers.get("content-type", "application/json")
+    declared = headers.get("content-type", "application/json")
+    if declared == "application/json" and "content-encoding" not in headers:
+        return
     media, *parameters = (part.strip().lower() for part in declared.split(";"))
     charset = next((p.partition("=")[2].strip('"') for p in parameters if p.startswith("charset=")), "utf-8")
     is_json = media == "application/json" or (media.startswith("application/") and media.endswith("+json"))
     if not is_json or charset not in ("utf-8", "utf8", "us-ascii"):
         raise UnsupportedMedia(f"Expected Content-Type: application/json in UTF-8; got {declared}.")
-    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    coding = headers.get("content-encoding", "identity").strip().lower()
     if coding not in ("", "identity"):
         raise UnsupportedMedia(f"Expected a body without Content-Encoding; got {coding}.")
 

@@ -29,8 +29,10 @@ PROBLEMS = {
     413: "The body is over the limit.",
     415: "The body is not JSON.",
     422: "The request is readable, but not valid.",
+    429: "The queue is full; Retry-After says when to come back.",
     500: "A bug of the server.",
     503: "The server cannot answer now.",
+    504: "The deadline has passed.",
 }
 
 
@@ -224,6 +226,11 @@ def _shared_schemas() -> Json:
         "instance": text,
         "errors": {"type": "array", "items": _ref("Fault")},
     }
+    limits: Json = {
+        "max_body_bytes": {"type": "integer"},
+        "max_queue": {"type": "integer"},
+        "deadline_s": {"type": "number", "format": "double"},
+    }
     optional = {"aux", "nonfinite", "forms"}
     return {
         name: {
@@ -237,7 +244,7 @@ def _shared_schemas() -> Json:
             "LossEntry": details,
             "InputEntry": input_entry,
             "Evaluation": evaluation,
-            "Limits": {"max_body_bytes": {"type": "integer"}},
+            "Limits": limits,
             "Status": {"status": text},
             "Fault": fault,
             "Problem": problem,

@@ -21,7 +21,7 @@ def router(app: FastAPI, settings: Settings) -> APIRouter:
         return {"status": "ready"}
 
     @routes.get("/v1/limits")
-    async def limits() -> dict[str, int]:
+    async def limits() -> dict[str, float]:
         return settings.limits()
 
     return routes

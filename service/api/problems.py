@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from service.problems import (
+    Busy,
     Fault,
     Internal,
     Invalid,
@@ -46,7 +47,9 @@ def response(problem: Problem, path: str, headers: dict[str, str] | None = None)
     return Response(
         orjson.dumps(content(problem, path)),
         problem.status,
-        headers=headers,
+        headers={"Retry-After": str(problem.retry_after), **(headers or {})}
+        if isinstance(problem, Busy)
+        else headers,
         media_type="application/problem+json",
     )
 

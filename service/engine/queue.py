@@ -8,12 +8,11 @@ Jobs whose client has left are dropped when they are taken, and a failure stays 
 
 import asyncio
 import math
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Generator, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from time import monotonic
+from time import perf_counter
 
 import torch
 
@@ -27,13 +26,16 @@ SMALL = 1 << 15
 """Most `work` that is computed on the event loop: a thread's hand-over would cost more than it takes."""
 
 
-@dataclass(eq=False, slots=True)
 class Job:
-    """Calls that are alike, of one client."""
+    """Calls of one client that are alike; ``future`` has a result for each, whatever became of it."""
 
-    calls: Sequence[Call]
-    work: int
-    future: "asyncio.Future[list[Result]]"
+    __slots__ = ("calls", "finished", "future", "queued", "started", "work")
+
+    def __init__(self, calls: Sequence[Call]) -> None:
+        self.calls = calls
+        self.work = len(calls) * work(calls[0])
+        self.future: asyncio.Future[Sequence[Result]] = asyncio.get_running_loop().create_future()
+        self.queued = self.started = self.finished = perf_counter()
 
 
 class Queue:
@@ -42,64 +44,48 @@ class Queue:
     def __init__(self, device: torch.device, *, capacity: int, threads: int) -> None:
         self.device = device
         self.capacity = capacity
-        self.accepted = 0
-        """Requests that have been accepted and not been answered."""
+        self._accepted = 0
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="device")
         self._waiting: dict[Hashable, deque[Job]] = {}
         self._running = 0
         self._awake = False
-        self._seconds = 0.01
+        self._pace = 0.01
 
     @contextmanager
     def permit(self) -> Generator[None]:
         """Accept a request until the body of the ``with`` is done.
 
         Raises:
-            Busy: there are as many as the capacity allows; says when to come back.
+            Busy: as many as the capacity allows are accepted and not answered; says when to come back.
         """
-        if self.accepted >= self.capacity:
-            raise Busy(self.capacity, max(1, math.ceil(self.accepted * self._seconds / self._threads)))
-        self.accepted += 1
-        start = monotonic()
+        if self._accepted >= self.capacity:
+            raise Busy(self.capacity, max(1, math.ceil(self._accepted * self._pace)))
+        self._accepted += 1
+        start = perf_counter()
         try:
             yield
         finally:
-            self.accepted -= 1
-            # what one request takes of the device's time when all wait for each other, averaged over some
-            share = (monotonic() - start) * self._threads / (self.accepted + 1)
-            self._seconds += 0.05 * (share - self._seconds)
+            # of the seconds that this request took, its share: the others were answered meanwhile too
+            share = (perf_counter() - start) / self._accepted
+            self._pace += 0.05 * (share - self._pace)
+            self._accepted -= 1
 
-    async def evaluate(self, calls: Sequence[Call]) -> list[Result]:
-        """Compute calls; each gives its evaluation, or what it raised. Cancelling drops what still waits."""
-        places = _alike(calls)
-        jobs = [self._enqueue(key, [calls[place] for place in group]) for key, group in places]
-        try:
-            done = [await job.future for job in jobs]
-        except asyncio.CancelledError:
-            for job in jobs:
-                job.future.cancel()
-            raise
-        results: list[Result] = [AssertionError()] * len(calls)
-        for (_, group), answers in zip(places, done, strict=True):
-            for place, answer in zip(group, answers, strict=True):
-                results[place] = answer
-        return results
+    def submit(self, calls: Sequence[Call]) -> list[Job]:
+        """Queue calls that are alike, in pieces within the budget of work."""
+        at_once = max(1, BUDGET // max(1, work(calls[0])))
+        jobs = [Job(calls[start : start + at_once]) for start in range(0, len(calls), at_once)]
+        self._waiting.setdefault(likeness(calls[0]), deque()).extend(jobs)
+        self._wake()
+        return jobs
 
     def close(self) -> None:
         """Wait for what runs, and end the threads."""
         self._pool.shutdown(wait=True)
 
-    def _enqueue(self, key: Hashable, calls: Sequence[Call]) -> Job:
-        """Let a job wait for the device."""
-        job = Job(calls, len(calls) * work(calls[0]), asyncio.get_running_loop().create_future())
-        self._waiting.setdefault(key, deque()).append(job)
-        self._wake()
-        return job
-
     def _wake(self) -> None:
         """Look for work once everything that is ready now has had its turn: it may bring company."""
-        if not self._awake and self._running < self._threads:
+        if self._waiting and not self._awake and self._running < self._threads:
             self._awake = True
             asyncio.get_running_loop().call_soon(self._dispatch)
 
@@ -107,25 +93,34 @@ class Queue:
         """Start on the oldest jobs that are alike."""
         self._awake = False
         jobs = self._take()
-        if not jobs:
-            return
-        calls = [call for job in jobs for call in job.calls]
-        if self.device.type == "cpu" and sum(job.work for job in jobs) <= SMALL:
-            _resolve(jobs, evaluate_alike(calls, self.device))
-        else:
-            self._running += 1
-            running = asyncio.get_running_loop().run_in_executor(
-                self._pool, evaluate_alike, calls, self.device
-            )
-            running.add_done_callback(lambda done: self._finish(jobs, done))
-        if self._waiting:
+        if jobs:
+            calls = jobs[0].calls if len(jobs) == 1 else [call for job in jobs for call in job.calls]
+            if self.device.type == "cpu" and sum(job.work for job in jobs) <= SMALL:
+                _resolve(jobs, evaluate_alike(calls, self.device))
+            else:
+                self._start(jobs, calls)
+        self._wake()
+
+    def _start(self, jobs: Sequence[Job], calls: Sequence[Call]) -> None:
+        """Let a thread compute."""
+        self._running += 1
+        loop = asyncio.get_running_loop()
+        running = loop.run_in_executor(self._pool, evaluate_alike, calls, self.device)
+
+        def finish(done: asyncio.Future[list[Result]]) -> None:
+            self._running -= 1
+            error = done.exception()
+            failed = [RuntimeError(repr(error))] * len(calls)
+            _resolve(jobs, done.result() if error is None else failed)
             self._wake()
 
+        running.add_done_callback(finish)
+
     def _take(self) -> list[Job]:
-        """Return the first kind's jobs within the budget; what is left of that kind goes to the end."""
+        """Return the jobs of the first kind that fit the budget; what is left of the kind goes to the end."""
         while self._waiting:
-            key, kind = next(iter(self._waiting.items()))
-            del self._waiting[key]
+            key = next(iter(self._waiting))
+            kind = self._waiting.pop(key)
             taken: list[Job] = []
             total = 0
             while kind and (not taken or total + kind[0].work <= BUDGET):
@@ -133,38 +128,19 @@ class Queue:
                 if not job.future.done():
                     taken.append(job)
                     total += job.work
+                    job.started = perf_counter()
             if kind:
                 self._waiting[key] = kind
             if taken:
                 return taken
         return []
 
-    def _finish(self, jobs: Sequence[Job], done: "asyncio.Future[list[Result]]") -> None:
-        """Hand out what a thread has computed, and look for more."""
-        self._running -= 1
-        error = done.exception()
-        count = sum(len(job.calls) for job in jobs)
-        _resolve(jobs, done.result() if error is None else [RuntimeError(repr(error))] * count)
-        if self._waiting:
-            self._wake()
-
-
-def _alike(calls: Sequence[Call]) -> list[tuple[Hashable, list[int]]]:
-    """Return the places of calls that are alike, in pieces within the budget."""
-    groups: defaultdict[Hashable, list[int]] = defaultdict(list)
-    for place, call in enumerate(calls):
-        groups[likeness(call)].append(place)
-    pieces: list[tuple[Hashable, list[int]]] = []
-    for key, places in groups.items():
-        size = max(1, BUDGET // max(1, work(calls[places[0]])))
-        pieces += [(key, places[start : start + size]) for start in range(0, len(places), size)]
-    return pieces
-
 
 def _resolve(jobs: Sequence[Job], results: Sequence[Result]) -> None:
     """Give each job its results; one whose client has left in the meantime takes none."""
     start = 0
     for job in jobs:
+        job.finished = perf_counter()
         if not job.future.done():
-            job.future.set_result(list(results[start : start + len(job.calls)]))
+            job.future.set_result(results[start : start + len(job.calls)])
         start += len(job.calls)
