@@ -9,8 +9,7 @@ from annotated_types import Gt
 from torch import Tensor
 
 from service.catalogue.declare import loss
-from service.catalogue.domains import Facts
-from service.catalogue.spec import Condition, Diagnostic, Example, Prediction, Target, Unreduced
+from service.catalogue.spec import Diagnostic, Example, Prediction, Target, Unreduced
 from service.losses.detection.boxes import (
     Box,
     BoxFormat,
@@ -172,19 +171,11 @@ def bounded_iou(
     return CoordinateLoss(each.movedim(0, -1), overlap(box, target, eps).iou)
 
 
-def _exponent(facts: Facts) -> float:
-    """Return gamma / alpha, the logarithm of how much steeper than linear balanced L1 may become."""
-    return facts.params["gamma"] / facts.params["alpha"]
+STEEPEST = 60.0
+"""Beyond this exponent only errors below e^-60 of `beta` see the bend of balanced L1 at 0."""
 
 
-@loss(
-    title="Balanced L1",
-    tasks=("detection",),
-    requires=(
-        # e^80 still is a float32
-        Condition("/params/gamma", "gamma / alpha of at most 80", _exponent, lambda f: _exponent(f) <= 80),
-    ),
-)
+@loss(title="Balanced L1", tasks=("detection",))
 def balanced_l1(
     predictions: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...")],
@@ -220,8 +211,11 @@ def balanced_l1(
           https://arxiv.org/abs/1904.02701
     """
     error = (predictions - targets).abs()
-    growth = math.expm1(gamma / alpha)
+    exponent = min(gamma / alpha, STEEPEST)
+    growth = math.expm1(exponent)
     inner = error.clamp(max=beta) / beta
     curve = alpha * ((inner + 1 / growth) * torch.log1p(growth * inner) - inner)
+    # the part of the exponent that is left only adds to the slope of log1p(growth * inner)
+    curve = curve + max(0.0, gamma - alpha * STEEPEST) * inner
     # the line continues the curve: at beta both have slope gamma
     return beta * curve + gamma * torch.relu(error - beta)

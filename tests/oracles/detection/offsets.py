@@ -1,7 +1,7 @@
 """Offset losses from their origins: Gaussians as matrices, and the gradients of balanced L1 integrated."""
 
 from itertools import product
-from math import exp, expm1, log1p, sqrt
+from math import exp, expm1, log, log1p, sqrt
 
 import numpy as np
 from scipy.integrate import quad
@@ -77,6 +77,12 @@ def bounded_iou(
         ),
         # for beta above 1 the loss stays positive near 0
         Edge({"predictions": [0.05], "targets": [0.0]}, {"beta": 2.0}),
+        # e to the power of gamma / alpha is beyond float32
+        Edge(
+            {"predictions": [0.0, 1e-6, 0.3, -1.0, 7.0], "targets": [0.0] * 5},
+            {"alpha": 0.01, "gamma": 1.5, "beta": 0.8},
+            gradients={"predictions": [0, 1.5 + 0.01 * log(1e-6 / 0.8), 1.5 + 0.01 * log(0.375), -1.5, 1.5]},
+        ),
     ],
 )
 def balanced_l1(predictions: Array, targets: Array, *, alpha: float, gamma: float, beta: float) -> Array:
