@@ -24,7 +24,9 @@ check: $(VENV)/.installed-dev  ## lint, types, and that generated files are up t
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/python -m service openapi | diff -q - openapi/openapi.json || (echo "run make openapi"; exit 1)
-	$(BIN)/python -m service docs $(VENV)/losses && diff -rq $(VENV)/losses docs/losses || (echo "run make docs"; exit 1)
+	cp README.md $(VENV)/README.md
+	$(BIN)/python -m service docs $(VENV)/losses $(VENV)/README.md
+	diff -rq $(VENV)/losses docs/losses && diff -q $(VENV)/README.md README.md || (echo "run make docs"; exit 1)
 
 format: $(VENV)/.installed-dev  ## format the code
 	$(BIN)/ruff check --fix .
@@ -33,8 +35,8 @@ format: $(VENV)/.installed-dev  ## format the code
 openapi: $(VENV)/.installed-dev  ## write openapi/openapi.json
 	$(BIN)/python -m service openapi > openapi/openapi.json
 
-docs: $(VENV)/.installed-dev  ## write docs/losses
-	$(BIN)/python -m service docs docs/losses
+docs: $(VENV)/.installed-dev  ## write docs/losses and the generated parts of the README
+	$(BIN)/python -m service docs docs/losses README.md
 
 bench: $(VENV)/.installed-dev  ## measure the README's speed claims beside plain FastAPI
 	$(BIN)/python -m benchmarks

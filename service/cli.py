@@ -11,7 +11,7 @@ from types import FrameType
 
 from pydantic import ValidationError
 
-from service.settings import Settings, as_markdown, variable
+from service.settings import Settings, variable
 
 KEEP_ALIVE_S = 75
 """Longer than the minute for which clients and proxies keep idle connections, so that they close first."""
@@ -27,9 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         serve.add_argument(f"--{name}", help=f"{field.description} ({variable(name)}, {field.default})")
     commands.add_parser("health", help="ask the server on this host whether it is ready; exit 1 if not")
     commands.add_parser("openapi", help="print the OpenAPI document")
-    commands.add_parser("settings", help="print the settings as a Markdown table")
-    docs = commands.add_parser("docs", help="write the losses' pages as Markdown")
-    docs.add_argument("directory", type=Path, help="where to, such as docs/losses")
+    docs = commands.add_parser("docs", help="write the losses' pages, and what a README says of the code")
+    docs.add_argument("directory", type=Path, help="where the pages go, such as docs/losses")
+    docs.add_argument("readme", type=Path, nargs="?", help="a README with marks such as <!-- settings -->")
     chosen = parser.parse_args(arguments)
     if chosen.command == "serve":
         _serve({name: getattr(chosen, name) for name in ("host", "port", "workers")})
@@ -37,10 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _health()
     elif chosen.command == "openapi":
         _print_openapi()
-    elif chosen.command == "docs":
-        _write_docs(chosen.directory)
     else:
-        print(as_markdown())
+        _write_docs(chosen.directory, chosen.readme)
 
 
 def _serve(flags: dict[str, str | None]) -> None:
@@ -97,9 +95,12 @@ def _print_openapi() -> None:
     print(orjson.dumps(document(CATALOGUE), option=orjson.OPT_INDENT_2).decode())
 
 
-def _write_docs(directory: Path) -> None:
-    """Write the pages of the losses."""
+def _write_docs(directory: Path, readme: Path | None) -> None:
+    """Write the pages of the losses, and the generated parts of a README."""
     from service.api.pages import write
+    from service.api.readme import fill
     from service.losses import CATALOGUE
 
     write(CATALOGUE, directory)
+    if readme:
+        fill(CATALOGUE, readme)

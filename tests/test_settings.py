@@ -7,13 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from service.api.readme import filled
+from service.losses import CATALOGUE
 from service.settings import Settings, as_markdown
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
 def test_the_readme_shows_the_settings_as_they_are() -> None:
-    assert as_markdown() in README, "paste the output of `lossd settings`"
+    assert as_markdown() in README, "run `make docs`"
+
+
+def test_the_readmes_generated_parts_are_up_to_date() -> None:
+    assert filled(CATALOGUE, README) == README, "run `make docs`"
 
 
 def test_no_setting_is_named_that_does_not_exist() -> None:

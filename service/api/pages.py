@@ -103,7 +103,8 @@ def pages(catalogue: Catalogue) -> dict[str, str]:
     """Return the text of each page by the name of its file."""
     losses = catalogue.values()
     families = {
-        name: [loss for loss in losses if _family(loss) == name] for name in sorted(set(map(_family, losses)))
+        name: [loss for loss in losses if family_of(loss) == name]
+        for name in sorted(set(map(family_of, losses)))
     }
     found = {f"{name}.md": _page(catalogue, name, members) for name, members in families.items()}
     return {"README.md": _index(catalogue, families), **found}
@@ -221,7 +222,7 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def _link(loss: AnyLoss) -> str:
-    return f"[`{loss.name}`]({_family(loss)}.md#{loss.name})"
+    return f"[`{loss.name}`]({family_of(loss)}.md#{loss.name})"
 
 
 def _codes(names: Iterable[str]) -> str:
@@ -233,7 +234,7 @@ def _title(name: str) -> str:
     return name.upper() if len(name) <= 3 else name.replace("_", " ").capitalize()
 
 
-def _family(loss: AnyLoss) -> str:
+def family_of(loss: AnyLoss) -> str:
     """Return the name below ``service.losses`` of the module or package that declares a loss."""
     return loss.function.__module__.split(".")[2]
 
