@@ -15,7 +15,7 @@ def router(catalogue: Catalogue) -> APIRouter:
     """Return the routes."""
     routes = APIRouter()
 
-    @routes.get("/v1/losses")
+    @routes.api_route("/v1/losses", methods=["GET", "HEAD"])
     async def list_losses(task: str | None = None, q: str | None = None) -> dict[str, Any]:
         return {"losses": [describe.brief(loss) for loss in search(catalogue, task, q)]}
 

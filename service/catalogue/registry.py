@@ -6,17 +6,21 @@ from types import ModuleType
 from typing import Any, cast
 
 from service.catalogue.declare import Loss
+from service.problems import quoted
 
 AnyLoss = Loss[..., Any]
 
 
-class UnknownLoss(LookupError):
+class UnknownLoss(KeyError):
     """No loss of that name; ``closest`` holds the names that were perhaps meant."""
 
     def __init__(self, name: str, closest: list[str]) -> None:
-        super().__init__(f"There is no loss {name!r}; the closest names are {', '.join(closest) or 'none'}.")
+        super().__init__(name)
         self.name = name
         self.closest = closest
+
+    def __str__(self) -> str:
+        return f"There is no loss {quoted(self.name)}; the closest names are {', '.join(self.closest)}."
 
 
 class Catalogue(Mapping[str, AnyLoss]):
@@ -48,9 +52,9 @@ class Catalogue(Mapping[str, AnyLoss]):
         return len(self._losses)
 
     def _closest(self, name: str) -> list[str]:
-        """Return up to three names of losses that resemble ``name``, by their aliases too."""
+        """Return the names of the three losses that resemble ``name`` most, by their aliases too."""
         # an absurdly long name would take difflib seconds
-        close = difflib.get_close_matches(key(name[:80]), self._by_key, n=5)
+        close = difflib.get_close_matches(key(name[:40]), self._by_key, n=9, cutoff=0)
         return list(dict.fromkeys(self._by_key[found].name for found in close))[:3]
 
 

@@ -13,6 +13,7 @@ from service.catalogue.spec import Values
 from service.wire.json import show
 
 CONFIG = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+Items = tuple[Any, ...]
 BOUNDS = {
     "exclusiveMinimum": "greater than",
     "minimum": "of at least",
@@ -23,17 +24,12 @@ BOUNDS = {
 
 @cache
 def params_model(loss: AnyLoss) -> type[BaseModel]:
-    """Return the model that validates a loss's params; lists must come as tuples, as `tuples` makes them."""
+    """Return the model that validates a loss's params; lists must come as tuples, as `json.plain` makes them."""
     fields: dict[str, Any] = {
-        name: (_with_whole_numbers(param.annotation), ... if param.default is REQUIRED else param.default)
+        name: (_lenient(param), ... if param.default is REQUIRED else param.default)
         for name, param in loss.params.items()
     }
     return create_model("Params", __config__=CONFIG, **fields)
-
-
-def tuples(value: Any) -> Any:
-    """Return nested lists as nested tuples."""
-    return tuple(tuples(item) for item in cast(list[Any], value)) if isinstance(value, list) else value
 
 
 def schema(param: Param, description: str) -> dict[str, Any]:
@@ -115,10 +111,30 @@ def _alternatives(annotation: Any) -> list[Any]:
     return [annotation]
 
 
-def _with_whole_numbers(annotation: Any) -> Any:
-    """Let a param that takes integers only take ``8.0`` too, which is how some clients write 8."""
-    kinds = {_schema(choice).get("type") for choice in _without_none(annotation)}
-    return Annotated[annotation, BeforeValidator(_whole)] if kinds == {"integer"} else annotation
+def _lenient(param: Param) -> Any:
+    """Return a param's type for validation: integers may be written ``8.0``, as some clients write 8."""
+    kinds = {_schema(choice).get("type") for choice in _without_none(param.annotation)}
+    if kinds == {"integer"}:
+        return Annotated[param.annotation, BeforeValidator(_whole)]
+    return Annotated[param.annotation, of_kinds(int, float)] if param.values else param.annotation
+
+
+def of_kinds(*kinds: type) -> BeforeValidator:
+    """Return what refuses a list of anything else with one error: pydantic would make one for each element."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, tuple) and not _kinds(cast(Items, value)) <= {*kinds}:
+            raise ValueError
+        return value
+
+    return BeforeValidator(check)
+
+
+def _kinds(items: Items) -> set[type]:
+    """Return the types of the elements of nested tuples."""
+    found = set(map(type, items))
+    rows = [cast(Items, row) for row in items if isinstance(row, tuple)] if tuple in found else []
+    return (found - {tuple}).union(*map(_kinds, rows))
 
 
 def _whole(value: Any) -> Any:

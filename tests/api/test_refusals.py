@@ -67,7 +67,7 @@ HUGE = {"dtype": "float32", "shape": [2**62, 2**62], "data": "AAAA"}
             {"inputs": GOOD, "gradients": ["targets"]},
             "/gradients/0",
             "gradient",
-            "the integers of 'targets'.",
+            "one of logits; got 'targets'.",
         ),
         ({"inputs": GOOD, "params": {"weigth": 1}}, "/params/weigth", "unknown", "got 'weigth'."),
         (
@@ -107,7 +107,7 @@ HUGE = {"dtype": "float32", "shape": [2**62, 2**62], "data": "AAAA"}
             "shape",
             "got [-1].",
         ),
-        ({"inputs": {**GOOD, "logits": {"shape": [1]}}}, "/inputs/logits", "type", "an object with shape."),
+        ({"inputs": {**GOOD, "logits": {"shape": [1]}}}, "/inputs/logits", "type", 'got {"shape":[1]}.'),
         ({"inputs": {**GOOD, "logits": "x"}}, "/inputs/logits", "type", 'got "x".'),
     ],
 )
@@ -197,7 +197,7 @@ def test_unknown_paths_and_methods_are_problems(client: Client) -> None:
     assert wrong.status_code == 405
     assert {"GET", "POST"} <= set(wrong.headers["allow"].replace(" ", "").split(","))
     assert wrong.json()["status"] == 405
-    assert client.post("/healthz").headers["allow"] == "GET"
+    assert client.post("/healthz").headers["allow"] == "GET, HEAD"
 
 
 @pytest.mark.parametrize(
