@@ -44,7 +44,7 @@ def dgi(
 
 @loss(
     title="Skip-gram with negative sampling",
-    tasks=("graph", "metric_learning"),
+    tasks=("graph",),
     aliases=("graphsage", "node2vec", "word2vec"),
 )
 def skipgram_negative_sampling(

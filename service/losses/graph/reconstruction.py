@@ -113,7 +113,7 @@ def adjacency_reconstruction(
     return loss * pairs / (2 * (pairs - edges)) if normalize else loss
 
 
-@loss(title="VGAE prior", tasks=("graph", "generative"))
+@loss(title="VGAE prior", tasks=("graph",))
 def vgae_kl(
     means: Annotated[Tensor, Prediction("N D")], log_stds: Annotated[Tensor, Prediction("N D")]
 ) -> Annotated[Tensor, Unreduced("N")]:

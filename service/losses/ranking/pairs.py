@@ -80,7 +80,7 @@ def ranknet_pairwise(
 
 @loss(
     title="Bayesian personalised ranking",
-    tasks=("ranking", "graph"),
+    tasks=("ranking",),
     aliases=("bradley_terry", "reward_model"),
 )
 def bpr(
