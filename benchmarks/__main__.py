@@ -1,21 +1,18 @@
 """Print one table: each of the README's speed claims beside plain FastAPI, measured in turns in one run."""
 
-import asyncio
 import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
 
-import httpx
 import numpy as np
 import orjson
 import torch
 
 from benchmarks import servers
+from benchmarks.client import Connection, calls_a_second
 
 PATH = "/v1/losses/cross_entropy"
-HEADERS = {"content-type": "application/json"}
 
 
 def main() -> None:
@@ -29,9 +26,9 @@ def main() -> None:
         for rows, classes, turns in ((1024, 1000, 9), (256, 100, 40), (8, 10, 400)):
             body = request(rows, classes)
             what = f"[{rows}, {classes}] as JSON, gradients back ({_size(len(body))})"
-            print(row(what, *in_turns(lambda url, body=body: post(url, body), ours, peer, turns)))
+            print(row(what, *in_turns(body, ours, peer, turns)))
         small = request(8, 10)
-        rates = [max(asyncio.run(calls_a_second(url, small)) for _ in range(3)) for url in (ours, peer)]
+        rates = [max(calls_a_second(url, PATH, small) for _ in range(3)) for url in (ours, peer)]
         ratio = rates[0] / rates[1]
         print(
             f"| [8, 10], calls a second over 8 connections | {rates[0]:.0f} | {rates[1]:.0f} | {ratio:.1f}x |"
@@ -46,50 +43,17 @@ def request(rows: int, classes: int) -> bytes:
     return orjson.dumps({"inputs": inputs}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-_clients: dict[str, httpx.Client] = {}
-
-
-def post(url: str, body: bytes) -> None:
-    """Send a call over a connection that is kept."""
-    client = _clients.setdefault(url, httpx.Client(timeout=120))
-    client.post(url + PATH, content=body, headers=HEADERS).raise_for_status()
-
-
-def in_turns(call: Callable[[str], None], ours: str, peer: str, turns: int) -> tuple[float, float]:
+def in_turns(body: bytes, ours: str, peer: str, turns: int) -> tuple[float, float]:
     """Return the median seconds of a call to each server, the servers taking turns."""
     times: dict[str, list[float]] = {ours: [], peer: []}
+    connections = {url: Connection(url) for url in times}
     for turn in range(turns + 2):
         for url, taken in times.items():
             start = time.perf_counter()
-            call(url)
+            connections[url].post(PATH, body)
             if turn >= 2:
                 taken.append(time.perf_counter() - start)
     return statistics.median(times[ours]), statistics.median(times[peer])
-
-
-async def calls_a_second(url: str, body: bytes, connections: int = 8, seconds: float = 3.0) -> float:
-    """Return how many calls a server answers in a second to a few clients at once.
-
-    The clients write raw HTTP, so that what is measured is the server.
-    """
-    head = f"POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    message = head.encode() + body
-    host, port = url.removeprefix("http://").split(":")
-    end = time.perf_counter() + seconds
-
-    async def client() -> int:
-        reader, writer = await asyncio.open_connection(host, int(port))
-        count = 0
-        while time.perf_counter() < end:
-            writer.write(message)
-            headers = await reader.readuntil(b"\r\n\r\n")
-            length = int(headers.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-            await reader.readexactly(length)
-            count += 1
-        writer.close()
-        return count
-
-    return sum(await asyncio.gather(*(client() for _ in range(connections)))) / seconds
 
 
 def row(what: str, ours: float, peer: float) -> str:

@@ -1,12 +1,11 @@
 """POST /v1/losses/{name}, answered in front of the framework: its routing takes as long as a small call.
 
-Decode, submit, encode: what is small is decoded and encoded where it arrives, what is large in a thread.
+What is small is decoded and encoded where it arrives, and computed with others like it; what is large is worked
+on in a thread.
 """
 
 import asyncio
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -15,12 +14,12 @@ from service.api.stages import Stages
 from service.api.waiting import ClientGone, wait
 from service.catalogue.registry import AnyLoss, Catalogue, UnknownLoss
 from service.engine.call import Evaluation
+from service.engine.evaluate import evaluate
 from service.engine.queue import Queue
 from service.problems import NotFound, Problem
 from service.settings import Settings
 from service.wire import native
 
-T = TypeVar("T")
 PREFIX = "/v1/losses/"
 SMALL = 16 * 1024
 """Bytes up to which a body is worked on where it arrives: a hand-over to a thread would cost more."""
@@ -64,22 +63,45 @@ class Evaluations:
         loss = find(self.catalogue, scope["path"][len(PREFIX) :])
         sent = await body.read(scope, receive, self.settings)
         with self.queue.permit():
-            with stages.measure("decode"):
-                decoded = await self._work(len(sent), lambda: native.decode(loss, sent))
-            [job] = self.queue.submit([decoded.call])
-            [result] = await wait(job, receive, self.settings.deadline_s)
-            stages.seconds["queue"] = job.started - job.queued
-            stages.seconds["compute"] = job.finished - job.started
-            if not isinstance(result, Evaluation):
-                raise result
-            with stages.measure("encode"):
-                return await self._work(len(sent), lambda: native.encode(decoded, result, self.queue.device))
+            if len(sent) <= SMALL:
+                decoded = _decode(loss, sent, stages)
+                return self._encode(decoded, await self._computed(decoded, receive, stages), stages)
+            loop = asyncio.get_running_loop()
+            if self.queue.device.type == "cpu":
+                # nothing is gained by company here, and each hand-over would cost time
+                whole = loop.run_in_executor(self.pool, self._work, loss, sent, stages)
+                return await wait(whole, receive, self.settings.deadline_s)
+            decoded = await loop.run_in_executor(self.pool, _decode, loss, sent, stages)
+            evaluation = await self._computed(decoded, receive, stages)
+            return await loop.run_in_executor(self.pool, self._encode, decoded, evaluation, stages)
 
-    async def _work(self, size: int, task: Callable[[], T]) -> T:
-        """Do what takes time in proportion to a body: here if it is small, else in a thread."""
-        if size <= SMALL:
-            return task()
-        return await asyncio.get_running_loop().run_in_executor(self.pool, task)
+    async def _computed(self, decoded: native.Decoded, receive: Receive, stages: Stages) -> Evaluation:
+        """Let the queue compute a call."""
+        [job] = self.queue.submit([decoded.call])
+        [result] = await wait(job.future, receive, self.settings.deadline_s)
+        stages.seconds["queue"] = job.started - job.queued
+        stages.seconds["compute"] = job.finished - job.started
+        if not isinstance(result, Evaluation):
+            raise result
+        return result
+
+    def _work(self, loss: AnyLoss, sent: bytes, stages: Stages) -> bytes:
+        """Decode, compute, encode."""
+        decoded = _decode(loss, sent, stages)
+        with stages.measure("compute"):
+            evaluation = evaluate(decoded.call, self.queue.device)
+        return self._encode(decoded, evaluation, stages)
+
+    def _encode(self, decoded: native.Decoded, evaluation: Evaluation, stages: Stages) -> bytes:
+        """Write an answer."""
+        with stages.measure("encode"):
+            return native.encode(decoded, evaluation, self.queue.device)
+
+
+def _decode(loss: AnyLoss, sent: bytes, stages: Stages) -> native.Decoded:
+    """Read a request."""
+    with stages.measure("decode"):
+        return native.decode(loss, sent)
 
 
 def find(catalogue: Catalogue, name: str) -> AnyLoss:

@@ -1,14 +1,13 @@
 """Wait for the queue on a client's behalf: not beyond its deadline, and not once it has left."""
 
 import asyncio
-from collections.abc import Sequence
-from time import perf_counter
+from typing import TypeVar
 
 from starlette.types import Receive
 
-from service.engine.queue import Job, Result
 from service.problems import Late
 
+T = TypeVar("T")
 PATIENCE_S = 0.02
 """How long to wait before looking whether the client is still there: most answers are there by then."""
 
@@ -17,31 +16,35 @@ class ClientGone(Exception):
     """Nobody is left to answer."""
 
 
-async def wait(job: Job, receive: Receive, deadline: float) -> Sequence[Result]:
-    """Return a job's results.
+async def wait(future: asyncio.Future[T], receive: Receive, deadline: float) -> T:
+    """Return what a future gives.
 
     Raises:
-        Late: they are not there within ``deadline`` seconds since the job was queued.
+        Late: it is not there within ``deadline`` seconds.
         ClientGone: the client has closed its connection.
     """
-    if not job.future.done():
-        await asyncio.wait({job.future}, timeout=min(PATIENCE_S, deadline))
-    if not job.future.done():
-        await _wait_longer(job, receive, deadline)
-    return job.future.result()
+    # the loop computes small jobs when all that was ready has had its turn
+    for _ in range(2):
+        if future.done():
+            return future.result()
+        await asyncio.sleep(0)
+    if not future.done():
+        await asyncio.wait({future}, timeout=min(PATIENCE_S, deadline))
+    if not future.done():
+        await _wait_longer(future, receive, deadline - PATIENCE_S, deadline)
+    return future.result()
 
 
-async def _wait_longer(job: Job, receive: Receive, deadline: float) -> None:
-    """Wait for a job, the deadline, or the client's leaving, whichever comes first."""
+async def _wait_longer(future: asyncio.Future[T], receive: Receive, left: float, deadline: float) -> None:
+    """Wait for a future, the deadline, or the client's leaving, whichever comes first."""
     leaving = asyncio.ensure_future(_left(receive))
     try:
-        left = deadline - (perf_counter() - job.queued)
-        await asyncio.wait({job.future, leaving}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-        if not job.future.done():
-            job.future.cancel()
+        await asyncio.wait({future, leaving}, timeout=max(0, left), return_when=asyncio.FIRST_COMPLETED)
+        if not future.done():
+            future.cancel()
             if leaving.done():
                 raise ClientGone
-            raise Late(f"Expected an answer within {deadline:g} s (LOSSD_DEADLINE_S, Request-Timeout).")
+            raise Late(f"Expected an answer within {deadline:g} s (LOSSD_DEADLINE_S).")
     finally:
         leaving.cancel()
 

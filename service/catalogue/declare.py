@@ -9,7 +9,7 @@ from typing import Any, Generic, Literal, NamedTuple, ParamSpec, TypeVar, get_ar
 from torch import Tensor
 
 from service.catalogue import docstring
-from service.catalogue.spec import Condition, Example, Input, Output, Params, SizeRange, Values
+from service.catalogue.spec import ALWAYS, Condition, Example, Form, Input, Output, Params, SizeRange, Values
 
 P = ParamSpec("P")
 R = TypeVar("R", bound=Tensor | tuple[Tensor, ...])
@@ -99,9 +99,22 @@ class Loss(Generic[P, R]):
         """The inputs that ``gradients: true`` differentiates."""
         return tuple(name for name, spec in self.inputs.items() if spec.role == "prediction")
 
-    def size_range(self, dim: str) -> SizeRange | None:
-        """Return the bounds declared for a dimension."""
-        return next((r for r in self.requires if isinstance(r, SizeRange) and r.dim == dim), None)
+    @cached_property
+    def ranges(self) -> Mapping[str, SizeRange]:
+        """The bounds declared for dimensions."""
+        return {bounds.dim: bounds for bounds in self.requires if isinstance(bounds, SizeRange)}
+
+    def rows_for(self, params: Params) -> list[int]:
+        """Return the rows of forms that are meant for these params."""
+        forms = self._conditional_forms
+        return [row for row in range(self.rows) if all(form.when.holds(params) for form in forms[row])]
+
+    @cached_property
+    def _conditional_forms(self) -> list[list[Form]]:
+        """The forms of each row that are not meant for all params."""
+        specs = self.inputs.values()
+        rows = [[spec.form(row) for spec in specs] for row in range(self.rows)]
+        return [[form for form in row if form.when is not ALWAYS] for row in rows]
 
     @cached_property
     def defaults(self) -> Params:

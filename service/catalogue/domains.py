@@ -6,6 +6,7 @@ examples, warm-up, property tests). It may look at the call's params and other i
 ``box_format`` decides what a valid box is, a mask which elements matter.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,6 +48,13 @@ class Domain(ABC):
     def admits(self, values: Tensor, facts: Facts) -> Tensor:
         """Return a boolean tensor of ``values``' shape, false where an element is outside the domain."""
 
+    def range(self, facts: Facts) -> tuple[float, float] | None:
+        """Return two numbers between which, with both, every value is admitted; None where there are none.
+
+        A look at the least and the greatest value settles most calls, and `admits` only what it leaves open.
+        """
+        return None
+
     def found(self, values: Tensor, index: tuple[int, ...]) -> str:
         """Say what stands at an element that is not admitted."""
         return show_number(values[index])
@@ -62,6 +70,9 @@ class Real(Domain):
 
     def describe(self) -> str:
         return "any number"
+
+    def range(self, facts: Facts) -> tuple[float, float]:
+        return -math.inf, math.inf
 
     def admits(self, values: Tensor, facts: Facts) -> Tensor:
         return torch.ones_like(values, dtype=torch.bool)
@@ -83,6 +94,9 @@ class Between(Domain):
 
     def admits(self, values: Tensor, facts: Facts) -> Tensor:
         return (values >= self.low) & (values <= self.high) | _ignored(self.ignore, values, facts)
+
+    def range(self, facts: Facts) -> tuple[float, float]:
+        return self.low, self.high
 
     def draw(self, shape: Shape, facts: Facts, rng: Generator) -> Tensor:
         return self.low + (self.high - self.low) * torch.rand(shape, generator=rng, dtype=torch.float64)
@@ -118,6 +132,9 @@ class AtLeast(Domain):
     def admits(self, values: Tensor, facts: Facts) -> Tensor:
         return values >= self.low
 
+    def range(self, facts: Facts) -> tuple[float, float]:
+        return self.low, math.inf
+
     def draw(self, shape: Shape, facts: Facts, rng: Generator) -> Tensor:
         return self.low + 3 * torch.rand(shape, generator=rng, dtype=torch.float64)
 
@@ -133,6 +150,9 @@ class Above(Domain):
 
     def admits(self, values: Tensor, facts: Facts) -> Tensor:
         return values > self.low
+
+    def range(self, facts: Facts) -> tuple[float, float]:
+        return math.nextafter(self.low, math.inf), math.inf
 
     def draw(self, shape: Shape, facts: Facts, rng: Generator) -> Tensor:
         return self.low + 0.2 + 3 * torch.rand(shape, generator=rng, dtype=torch.float64)
@@ -172,6 +192,9 @@ class LogProbabilities(Domain):
 
     def admits(self, values: Tensor, facts: Facts) -> Tensor:
         return values <= 1e-6
+
+    def range(self, facts: Facts) -> tuple[float, float]:
+        return -math.inf, 1e-6
 
     def draw(self, shape: Shape, facts: Facts, rng: Generator) -> Tensor:
         return torch.randn(shape, generator=rng, dtype=torch.float64).log_softmax(self.axis)
@@ -219,6 +242,9 @@ class ClassIndex(Domain):
 
     def admits(self, values: Tensor, facts: Facts) -> Tensor:
         return (values >= 0) & (values < facts.size(self.dim)) | _ignored(self.ignore, values, facts)
+
+    def range(self, facts: Facts) -> tuple[float, float]:
+        return 0, facts.size(self.dim) - 1
 
     def draw(self, shape: Shape, facts: Facts, rng: Generator) -> Tensor:
         return torch.randint(facts.size(self.dim), shape, generator=rng)

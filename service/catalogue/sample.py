@@ -52,7 +52,7 @@ def draw_inputs(
     ``row`` chooses among the forms (the first that suits the params), ``optional`` draws optional inputs too.
     """
     rng = torch.Generator().manual_seed(seed)
-    row = rows(loss, params)[0] if row is None else row
+    row = loss.rows_for(params)[0] if row is None else row
     bound = {**_sizes(loss, params), **{n: _shape(s) for n, s in (sizes or {}).items()}}
     drawn: dict[str, Tensor] = {}
     for name, spec in loss.inputs.items():
@@ -65,12 +65,6 @@ def draw_inputs(
 def _tuples(values: Tensor) -> Any:
     """Return a tensor as the nested tuples that params are."""
     return tuple(map(_tuples, values)) if values.dim() else values.item()
-
-
-def rows(loss: AnyLoss, params: Params) -> list[int]:
-    """Return the rows of forms that are meant for these params."""
-    specs = loss.inputs.values()
-    return [r for r in range(loss.rows) if all(spec.form(r).when.holds(params) for spec in specs)]
 
 
 def _sizes(loss: AnyLoss, params: Params) -> Sizes:

@@ -72,6 +72,11 @@ class Input:
         return self.forms[0].domain.kind
 
     @property
+    def whole(self) -> bool:
+        """Whether some form of the input holds integers."""
+        return any(form.domain.kind == "int" for form in self.forms)
+
+    @property
     def floating(self) -> bool:
         """Whether some form of the input can be differentiated."""
         return any(form.domain.kind == "float" for form in self.forms)

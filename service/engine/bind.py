@@ -109,10 +109,8 @@ def _gradients_of(request: Request, fit: _Fit, known: Sequence[Fault]) -> tuple[
 def _fit(request: Request) -> _Fit:
     """Return the first row of forms that fits all inputs jointly, else the one with the fewest faults."""
     loss = request.loss
-    specs = loss.inputs.values()
-    rows = [r for r in range(loss.rows) if all(spec.form(r).when.holds(request.params) for spec in specs)]
     # params that no form is meant for are a condition's to refuse
-    rows = rows or [0]
+    rows = loss.rows_for(request.params) or [0]
     fits: list[_Fit] = []
     for row in rows:
         fits.append(_fit_row(request, row))
@@ -130,11 +128,14 @@ def _fit_row(request: Request, row: int) -> _Fit:
     sizes: Sizes = {}
     shapes: dict[str, Shape] = {}
     faults: list[Fault] = []
-    least = {r.dim: r.least for r in loss.requires if isinstance(r, SizeRange)}
     # tensors of unknown rank come last: the others fix their sizes
     for name, sent in sorted(request.inputs.items(), key=lambda item: item[1].any_rank):
         dims, shape = loss.inputs[name].form(row).dims, tuple(sent.tensor.shape)
-        found = match_empty(dims, sizes, least) if sent.any_rank else match(dims, shape, sizes)
+        found = (
+            match_empty(dims, sizes, {d: r.least for d, r in loss.ranges.items()})
+            if sent.any_rank
+            else match(dims, shape, sizes)
+        )
         if found is None:
             expected = f"Expected dimensions {show(dims)}{show_sizes(sizes)}; got {list(shape)}."
             faults.append(Fault(pointer("inputs", name), "shape", expected))
@@ -158,7 +159,7 @@ def _cast_kinds(request: Request, fit: _Fit) -> tuple[dict[str, Tensor], list[Fa
     faults: list[Fault] = []
     for name, shape in fit.shapes.items():
         sent, kind = request.inputs[name], fit.form(name).domain.kind
-        tensor = sent.tensor.reshape(shape)
+        tensor = sent.tensor.reshape(shape) if sent.any_rank else sent.tensor
         if (wrong := _not_of_kind(tensor, kind)) is not None:
             words = "integers" if kind == "int" else "true and false, or 1 and 0"
             faults.append(_fault_at(name, sent, wrong, "kind", words, show_number(tensor[wrong])))
@@ -190,12 +191,14 @@ def _check_domains(request: Request, fit: _Fit, facts: Facts, *, whole: bool) ->
     for name, tensor in facts.inputs.items():
         form = fit.form(name)
         try:
+            if _within(tensor, form, request.loss.inputs[name], facts):
+                continue
             admitted = _admitted(tensor, form, request.loss.inputs[name], facts)
         except KeyError:
             if whole:
                 raise
             continue
-        if admitted is not None and (index := _first(~admitted)) is not None:
+        if (index := _first(~admitted)) is not None:
             expected = form.describe() + show_sizes(
                 {dim: fit.sizes[dim] for dim in _mentioned(form, fit.sizes)}
             )
@@ -205,13 +208,24 @@ def _check_domains(request: Request, fit: _Fit, facts: Facts, *, whole: bool) ->
     return faults
 
 
-def _admitted(tensor: Tensor, form: Form, spec: Input, facts: Facts) -> Tensor | None:
-    """Return where a tensor holds what it may, None for everywhere.
+def _within(tensor: Tensor, form: Form, spec: Input, facts: Facts) -> bool:
+    """Tell whether a look at the least and the greatest value shows that all are admitted."""
+    if spec.role == "prediction" and isinstance(form.domain, Real):
+        return True
+    bounds = form.domain.range(facts)
+    if bounds is None or not tensor.numel() or tensor.dtype == torch.bool:
+        return False
+    # NaN is neither within nor without
+    least, most = (value.item() for value in tensor.aminmax())
+    finite = not tensor.is_floating_point() or (math.isfinite(least) and math.isfinite(most))
+    return bounds[0] <= least and most <= bounds[1] and finite
+
+
+def _admitted(tensor: Tensor, form: Form, spec: Input, facts: Facts) -> Tensor:
+    """Return where a tensor holds what it may.
 
     NaN passes in predictions, as infinity does where the domain has no end; targets are finite.
     """
-    if spec.role == "prediction" and isinstance(form.domain, Real):
-        return None
     values = tensor.float() if tensor.dtype in HALF else tensor
     admitted = form.domain.admits(values, facts)
     if values.is_floating_point() and spec.role == "prediction":
@@ -268,21 +282,20 @@ def _check_requires(request: Request, fit: _Fit, facts: Facts) -> list[Fault]:
     """Check sizes and conditions: bounds of dimensions, and what must hold across inputs and params."""
     loss = request.loss
     summed = frozenset(fit.sizes) - names(loss.unreduced.dims(fit.sizes, request.params))
-    least = dict.fromkeys(sorted(summed), 1)
-    ranges = {r.dim: r for r in loss.requires if isinstance(r, SizeRange)}
     faults: list[Fault] = []
     for dim in fit.sizes:
-        size, bounds = prod(fit.sizes[dim]), ranges.get(dim, SizeRange(dim, least.get(dim, 0)))
+        size, bounds = prod(fit.sizes[dim]), loss.ranges.get(dim, SizeRange(dim, int(dim in summed)))
         if size < bounds.least or (bounds.most is not None and size > bounds.most):
             word = f"at least {bounds.least}" if size < bounds.least else f"at most {bounds.most}"
             name = next(name for name in fit.shapes if dim in names(fit.form(name).dims))
             detail = f"Expected {dim} to be {word} in {show(fit.form(name).dims)}; got {size}."
             faults.append(Fault(pointer("inputs", name), "size", detail))
-    conditions = [c for c in loss.requires if isinstance(c, Condition)] if not faults else []
-    return faults + [
+    if faults:
+        return faults
+    return [
         Fault(c.pointer, "condition", f"Expected {c.expected}; got {c.got(facts)}.")
-        for c in conditions
-        if not c.holds(facts)
+        for c in loss.requires
+        if isinstance(c, Condition) and not c.holds(facts)
     ]
 
 

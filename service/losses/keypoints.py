@@ -314,7 +314,7 @@ def heatmap_ohkm(
 
 @loss(
     title="Gaussian focal loss",
-    tasks=("keypoints", "detection"),
+    tasks=("keypoints",),
     aliases=("penalty_reduced_focal", "cornernet_focal", "centernet_focal"),
 )
 def gaussian_focal(

@@ -1,5 +1,6 @@
 """The native JSON door: a request body to a valid call, an evaluation to a response body."""
 
+import math
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, NamedTuple, cast, get_args
 
@@ -29,6 +30,7 @@ class Envelope(BaseModel):
     encoding: Encoding = "json"
 
 
+USUAL = Envelope()
 EXPECTED = {
     "reduction": '"mean", "sum" or "none"',
     "gradients": "true, false or a list of input names",
@@ -93,6 +95,8 @@ class _Reader:
     def _envelope(self) -> Envelope:
         """Validate the options; wrong ones are told and take their defaults."""
         sent = {name: json.plain(self.fields[name]) for name in EXPECTED if name in self.fields}
+        if not sent:
+            return USUAL
         self.arrays += sum(map(_arrays, sent.values()))
         try:
             return Envelope.model_validate(sent)
@@ -107,6 +111,8 @@ class _Reader:
         """Validate the params; wrong ones are told and take their defaults."""
         found = self._object("params", self.loss.params) or {}
         sent = {name: json.plain(value) for name, value in found.items()}
+        if not sent and len(self.loss.defaults) == len(self.loss.params):
+            return self.loss.defaults
         self.arrays += sum(map(_arrays, sent.values()))
         try:
             return dict(params_model(self.loss).model_validate(sent))
@@ -126,8 +132,7 @@ class _Reader:
         if (found := self._object("inputs", known)) is None:
             return inputs
         for name, spec in known.items():
-            whole = any(form.domain.kind == "int" for form in spec.forms)
-            if (sent := self._tensor(found.get(name), "inputs", name, whole=whole)) is not None:
+            if (sent := self._tensor(found.get(name), "inputs", name, whole=spec.whole)) is not None:
                 inputs[name] = sent
             elif found.get(name) is None and not spec.optional:
                 detail = f"Expected a tensor; got {'null' if name in found else 'nothing'}."
@@ -202,5 +207,11 @@ def _nonfinite(evaluation: Evaluation) -> dict[str, int]:
     outputs: dict[str, Tensor] = {"value": evaluation.value}
     outputs |= {f"gradients.{name}": tensor for name, tensor in evaluation.gradients.items()}
     outputs |= {f"aux.{name}": tensor for name, tensor in evaluation.aux.items()}
-    counts = {name: int((~tensor.isfinite()).sum()) for name, tensor in outputs.items()}
+    counts = {name: _count_nonfinite(tensor) for name, tensor in outputs.items()}
     return {name: count for name, count in counts.items() if count}
+
+
+def _count_nonfinite(tensor: Tensor) -> int:
+    """Count the elements that are not finite."""
+    # one such element shows in the sum, which is much sooner there than the count
+    return 0 if math.isfinite(tensor.sum().item()) else int((~tensor.isfinite()).sum())

@@ -125,7 +125,7 @@ def of_kinds(*kinds: type) -> BeforeValidator:
     def check(value: Any) -> Any:
         if isinstance(value, tuple) and not _kinds(cast(Items, value)) <= {*kinds}:
             raise ValueError
-        return value
+        return cast(Any, value)
 
     return BeforeValidator(check)
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from service.engine.call import Sent
 from service.problems import Fault, Invalid, pointer
-from service.wire.json import MOST_COUNTED, is_array, is_object, length, members, show
+from service.wire.json import MOST_COUNTED, are_arrays, is_array, is_object, length, members, show
 
 DTYPES: dict[str, torch.dtype] = {
     "bool": torch.bool,
@@ -140,7 +140,7 @@ def _is_rectangular(array: Any, shape: Shape) -> bool:
     except TypeError:
         return False
     # an empty string or object is as long as an empty array, and has no elements that would give it away
-    return 0 not in shape or all(map(is_array, _level(array, len(shape) - 1)))
+    return 0 not in shape or are_arrays(_level(array, len(shape) - 1))
 
 
 def _numbers(array: Any, shape: Shape, whole: bool) -> Tensor | None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from service.catalogue.registry import AnyLoss
-from service.catalogue.sample import draw_inputs, draw_params, rows
+from service.catalogue.sample import draw_inputs, draw_params
 from service.catalogue.spec import Params
 from service.engine.bind import bind
 from service.engine.call import Call, Request, Sent
@@ -48,7 +48,7 @@ def variants(loss: AnyLoss) -> list[Variant]:
     found = [
         Variant(loss, params, row, optional)
         for params in [default, *_other_choices(loss, default)]
-        for row in rows(loss, params)
+        for row in loss.rows_for(params)
         for optional in {False, has_optional}
     ]
     # choices may exclude each other (no background to leave out of a binary mask); the default must be valid

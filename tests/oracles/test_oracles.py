@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import tests.oracles
 from service.catalogue.domains import Real
 from service.catalogue.registry import AnyLoss
-from service.catalogue.sample import draw_inputs, draw_params, rows
+from service.catalogue.sample import draw_inputs, draw_params
 from service.catalogue.spec import Params
 from service.engine.bind import bind
 from service.engine.call import Call, Request, Sent
@@ -97,7 +97,7 @@ def random_calls(oracle: Oracle) -> Iterator[Call]:
             yield variant.call(seed)
     for seed, (sizes, params) in enumerate(oracle.draws):
         chosen = {**draw_params(loss), **params}
-        for row in rows(loss, chosen):
+        for row in loss.rows_for(chosen):
             yield _bind(loss, draw_inputs(loss, chosen, sizes=sizes, row=row, seed=seed), chosen)
 
 

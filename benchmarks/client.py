@@ -1,0 +1,60 @@
+"""A client that costs next to nothing, so that what is measured is the server."""
+
+import socket
+import threading
+import time
+
+
+class Connection:
+    """One kept connection that posts JSON and reads the whole answer."""
+
+    def __init__(self, url: str) -> None:
+        host, port = url.removeprefix("http://").split(":")
+        self._socket = socket.create_connection((host, int(port)))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._buffer = memoryview(bytearray(1 << 16))
+
+    def post(self, path: str, body: bytes) -> None:
+        """Send a body and wait for its answer, which must be a 200."""
+        head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        self._socket.sendall(head.encode() + body)
+        received = self._receive(0)
+        while (end := bytes(self._buffer[:received]).find(b"\r\n\r\n")) < 0:
+            received += self._receive(received)
+        headers = bytes(self._buffer[:end]).lower()
+        assert headers.startswith(b"http/1.1 200"), headers
+        length = int(headers.split(b"content-length: ")[1].split(b"\r\n")[0])
+        left = length - (received - end - 4)
+        while left > 0:
+            left -= self._receive(0)
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _receive(self, start: int) -> int:
+        """Read what is there."""
+        count = self._socket.recv_into(self._buffer[start:])
+        assert count, "the server has closed the connection"
+        return count
+
+
+def calls_a_second(url: str, path: str, body: bytes, *, connections: int = 8, seconds: float = 3.0) -> float:
+    """Return how many calls a server answers in a second to a few clients at once."""
+    counts: list[int] = []
+    end = time.perf_counter() + seconds
+
+    def run() -> None:
+        connection = Connection(url)
+        count = 0
+        while time.perf_counter() < end:
+            connection.post(path, body)
+            count += 1
+        connection.close()
+        counts.append(count)
+
+    threads = [threading.Thread(target=run) for _ in range(connections)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(counts) / seconds
