@@ -4,7 +4,7 @@ Problem
 ├── Unreadable         400  the body is not JSON
 ├── NotFound           404  no such loss, no such path
 ├── MethodNotAllowed   405
-├── TooLarge           413  over a configured limit
+├── TooLarge           413  over a configured limit, or over the device's memory
 ├── UnsupportedMedia   415
 ├── Invalid            422  readable, but not a valid request: carries every `Fault`
 ├── Internal           500  a bug of ours
@@ -12,6 +12,11 @@ Problem
 """
 
 from dataclasses import dataclass
+
+MOST_FAULTS = 100
+"""A problem tells this many faults: a body of megabytes could hold millions."""
+MOST_CHARACTERS = 100
+"""Of a name that a client made up, a problem repeats this much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,7 @@ class MethodNotAllowed(Problem):
 
 
 class TooLarge(Problem):
-    """A body over a configured limit: the detail states limit, size and the setting's name."""
+    """A body or a call over a limit: the detail states limit, size and the setting's name."""
 
     status, slug, title = 413, "too-large", "The request is too large"
 
@@ -72,8 +77,9 @@ class Invalid(Problem):
     status, slug, title = 422, "invalid", "The request is not valid"
 
     def __init__(self, *faults: Fault) -> None:
-        count = "One thing" if len(faults) == 1 else f"{len(faults)} things"
-        super().__init__(f"{count} in the request must be changed.", *faults)
+        least = "At least " if len(faults) >= MOST_FAULTS else ""
+        count = "One thing" if len(faults) == 1 else f"{least}{len(faults[:MOST_FAULTS])} things"
+        super().__init__(f"{count} in the request must be changed.", *faults[:MOST_FAULTS])
 
 
 class Internal(Problem):
@@ -87,9 +93,19 @@ class Unavailable(Problem):
 
 
 def pointer(*keys: str | int) -> str:
-    """Return the JSON Pointer that leads through ``keys``.
+    """Return the JSON Pointer that leads through ``keys``, of which very long ones are cut.
 
     >>> pointer("inputs", "a/b", 3)
     '/inputs/a~1b/3'
     """
-    return "".join(f"/{str(key).replace('~', '~0').replace('/', '~1')}" for key in keys)
+    cut = (str(key)[:MOST_CHARACTERS] for key in keys)
+    return "".join(f"/{key.replace('~', '~0').replace('/', '~1')}" for key in cut)
+
+
+def quoted(name: str) -> str:
+    """Quote a name that a client made up, shortened.
+
+    >>> quoted("nane")
+    "'nane'"
+    """
+    return repr(name if len(name) <= MOST_CHARACTERS else f"{name[:MOST_CHARACTERS]}...")

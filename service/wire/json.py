@@ -1,16 +1,28 @@
 """Read JSON without making Python objects of numbers: simdjson parses, arrays stay in its memory."""
 
+import re
 import threading
-from collections.abc import Iterator
-from typing import Any, cast
+from collections import Counter
+from collections.abc import Collection
+from itertools import islice
+from typing import Any
 
 import orjson
 import simdjson
 
-from service.problems import Fault, Invalid, Unreadable, pointer
+from service.problems import MOST_FAULTS, Fault, Unreadable, pointer, quoted
 
 LARGE = 1 << 24
 """Bodies of more bytes get a parser of their own: a parser keeps the memory that its largest body took."""
+MOST_COUNTED = 0xFFFFFF
+"""simdjson counts an array's elements up to here: longer ones say that they are as long as this."""
+DEEPEST = 8
+"""Levels that `plain` reads. No param and no option has as many."""
+MOST_SHOWN = 60
+"""Characters of a value that messages quote."""
+
+# unsigned 64 bits hold every number of 19 digits, signed ones do not
+_BEYOND_64_BITS = re.compile(rb"(?<![\d.eE+-])(-\d{19,}+|\d{20,}+)(?=[\s,\]}])")
 
 _local = threading.local()
 
@@ -18,59 +30,77 @@ _local = threading.local()
 def parse(body: bytes) -> Any:
     """Return the document: scalars as Python values, objects and arrays unread.
 
-    Integers beyond 64 bits, which simdjson does not read, make it a document of plain Python values.
-
     Raises:
-        Unreadable: the body is not JSON; the detail says where.
+        Unreadable: the body is not JSON, or holds a number beyond float64; the detail says where.
     """
     try:
         return _parser(len(body)).parse(body)
+    except (ValueError, RuntimeError) as error:
+        told = str(error)
+    # simdjson reads no integers beyond 64 bits, but floats of any length. A string that is of use in a request
+    # does not hold so many digits before what may follow a number
+    by_number = told.startswith(("BIGINT_ERROR", "NUMBER_ERROR"))
+    mended = _BEYOND_64_BITS.sub(rb"\1e0", body) if by_number else body
+    try:
+        return simdjson.Parser().parse(mended)
     except (ValueError, RuntimeError):
-        return _parse_plainly(body)
+        raise Unreadable(f"The body is not readable JSON: {_what_is_wrong(body)}.") from None
 
 
 def is_object(value: Any) -> bool:
     """Tell whether a value is a JSON object."""
-    return isinstance(value, (simdjson.Object, dict))
+    return isinstance(value, simdjson.Object)
 
 
 def is_array(value: Any) -> bool:
     """Tell whether a value is a JSON array."""
-    return isinstance(value, (simdjson.Array, list))
+    return isinstance(value, simdjson.Array)
 
 
-def members(value: Any, *where: str) -> Iterator[tuple[str, Any]]:
-    """Yield the members of an object, unread.
-
-    Raises:
-        Invalid: a name stands there twice, so that what is meant is anybody's guess.
-    """
-    seen = set[str]()
-    for name in list(value.keys()):
-        if name in seen:
-            detail = f"Expected each name once; got {name!r} twice."
-            raise Invalid(Fault(pointer(*where, name), "duplicate", detail))
-        seen.add(name)
-        yield name, value[name]
+def length(array: Any) -> int:
+    """Return how many elements an array has."""
+    counted = len(array)
+    return counted if counted < MOST_COUNTED else sum(1 for _ in array)
 
 
-def plain(value: Any) -> Any:
-    """Return a value as Python objects, arrays as lists."""
-    if isinstance(value, simdjson.Array):
-        return cast(list[Any], value.as_list())  # pyright: ignore[reportUnknownMemberType]
-    return value.as_dict() if isinstance(value, simdjson.Object) else value
+def members(value: Any, known: Collection[str], *where: str | int) -> tuple[dict[str, Any], list[Fault]]:
+    """Return the members of an object that are known, unread, and a fault for each unknown or repeated name."""
+    # the parser's own way through members reads all that is in them
+    times = Counter[str](value.keys())
+    expected = f"one of {', '.join(known)}" if known else "no names"
+    unknown = islice((name for name in times if name not in known), MOST_FAULTS)
+    faults = [
+        Fault(pointer(*where, name), "unknown", f"Expected {expected}; got {quoted(name)}.")
+        for name in unknown
+    ]
+    faults += [
+        Fault(pointer(*where, name), "duplicate", f"Expected the name once; got it {times[name]} times.")
+        for name in known
+        if times[name] > 1
+    ]
+    return {name: value[name] for name in known if name in times}, faults
+
+
+def plain(value: Any, levels: int = DEEPEST) -> Any:
+    """Return arrays as tuples; objects, and what lies deeper than ``levels``, stay unread."""
+    if not levels or not is_array(value):
+        return value
+    # the parser's own conversion to a list writes out of bounds beyond MOST_COUNTED
+    items = tuple(value)
+    return tuple(plain(item, levels - 1) for item in items) if any(map(is_array, items)) else items
 
 
 def show(value: Any) -> str:
     """Write a value as messages quote it: as JSON, shortened.
 
-    >>> show([1, "a"])
-    '[1,"a"]'
+    >>> show("a")
+    '"a"'
     """
-    if is_array(value):
-        value = [plain(item) for item, _ in zip(value, range(20), strict=False)]
-    text = orjson.dumps(plain(value), default=str, option=orjson.OPT_SERIALIZE_NUMPY).decode()
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    if is_array(value) or is_object(value):
+        text = value.mini[: 4 * MOST_SHOWN].decode(errors="ignore")
+    else:
+        text = orjson.dumps(value[:MOST_SHOWN] if isinstance(value, str) else value).decode()
+    return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 3]}..."
 
 
 def _parser(size: int) -> simdjson.Parser:
@@ -83,9 +113,14 @@ def _parser(size: int) -> simdjson.Parser:
     return parser
 
 
-def _parse_plainly(body: bytes) -> Any:
-    """Parse with orjson: it reads what simdjson cannot, and says where a body breaks."""
+def _what_is_wrong(body: bytes) -> str:
+    """Say why a body is not JSON, and where: simdjson does not tell, orjson does."""
     try:
-        return orjson.loads(body)
+        body.decode()
+    except UnicodeDecodeError as error:
+        return f"byte {error.start} is not UTF-8"
+    try:
+        orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise Unreadable(f"The body is not JSON: {error}.") from None
+        return str(error)
+    return "its arrays and objects are nested too deep"

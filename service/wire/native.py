@@ -1,7 +1,7 @@
 """The native JSON door: a request body to a valid call, an evaluation to a response body."""
 
-from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, get_args
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, Literal, NamedTuple, cast, get_args
 
 import orjson
 import torch
@@ -13,7 +13,7 @@ from service.engine.bind import bind
 from service.engine.call import DTYPES, Call, Dtype, Evaluation, Reduction, Request, Sent
 from service.problems import Fault, Invalid, pointer
 from service.wire import json, tensors
-from service.wire.params import CONFIG, params_model, tuples, wanted
+from service.wire.params import CONFIG, of_kinds, params_model, wanted
 
 Encoding = Literal["json", "base64"]
 
@@ -24,7 +24,7 @@ class Envelope(BaseModel):
     model_config = CONFIG
 
     reduction: Reduction = "mean"
-    gradients: bool | tuple[str, ...] = True
+    gradients: Annotated[bool | tuple[str, ...], of_kinds(str)] = True
     dtype: Dtype = "float32"
     encoding: Encoding = "json"
 
@@ -63,13 +63,12 @@ class _Reader:
             raise Invalid(Fault("", "type", f"Expected a JSON object; got {json.show(document)}."))
         self.loss = loss
         self.body = body
-        self.faults: list[Fault] = []
         self.tensors: list[tuple[Any, Sent, tuple[str, ...]]] = []
-        self.fields = dict(json.members(document))
+        self.arrays = 0
+        self.fields, self.faults = json.members(document, FIELDS)
 
     def decode(self) -> Decoded:
         """Return the valid call, or raise all faults together."""
-        self._refuse_unknown(self.fields, FIELDS)
         envelope = self._envelope()
         params = self._params()
         inputs = self._inputs()
@@ -91,34 +90,30 @@ class _Reader:
         )
         return Decoded(call, envelope.encoding)
 
-    def _refuse_unknown(self, found: Mapping[str, Any], known: tuple[str, ...], *where: str) -> None:
-        """Tell of names that nothing reads."""
-        for name in found.keys() - set(known):
-            detail = f"Expected one of {', '.join(known) or 'no names'}; got {name!r}."
-            self.faults.append(Fault(pointer(*where, name), "unknown", detail))
-
     def _envelope(self) -> Envelope:
         """Validate the options; wrong ones are told and take their defaults."""
-        sent = {name: tuples(json.plain(self.fields[name])) for name in EXPECTED if name in self.fields}
+        sent = {name: json.plain(self.fields[name]) for name in EXPECTED if name in self.fields}
+        self.arrays += sum(map(_arrays, sent.values()))
         try:
             return Envelope.model_validate(sent)
         except ValidationError as error:
             for name in dict.fromkeys(str(e["loc"][0]) for e in error.errors()):
-                detail = f"Expected {EXPECTED[name]}; got {json.show(sent.pop(name))}."
+                detail = f"Expected {EXPECTED[name]}; got {json.show(self.fields[name])}."
+                del sent[name]
                 self.faults.append(Fault(pointer(name), "value", detail))
             return Envelope.model_validate(sent)
 
     def _params(self) -> Mapping[str, Any]:
         """Validate the params; wrong ones are told and take their defaults."""
-        found = self._object("params") or {}
-        self._refuse_unknown(found, tuple(self.loss.params), "params")
-        sent = {name: tuples(json.plain(v)) for name, v in found.items() if name in self.loss.params}
+        found = self._object("params", self.loss.params) or {}
+        sent = {name: json.plain(value) for name, value in found.items()}
+        self.arrays += sum(map(_arrays, sent.values()))
         try:
             return dict(params_model(self.loss).model_validate(sent))
         except ValidationError as error:
             wrong = dict.fromkeys(str(e["loc"][0]) for e in error.errors())
             for name in wrong:
-                code, got = ("value", json.show(sent[name])) if name in sent else ("missing", "nothing")
+                code, got = ("value", json.show(found[name])) if name in sent else ("missing", "nothing")
                 detail = f"Expected {wanted(self.loss.params[name].annotation)}; got {got}."
                 self.faults.append(Fault(pointer("params", name), code, detail))
             return {**self.loss.defaults, **{n: v for n, v in sent.items() if n not in wrong}}
@@ -128,9 +123,8 @@ class _Reader:
         known, inputs = self.loss.inputs, dict[str, Sent]()
         if "inputs" not in self.fields:
             self.faults.append(Fault("/inputs", "missing", "Expected an object of tensors; got nothing."))
-        if (found := self._object("inputs")) is None:
+        if (found := self._object("inputs", known)) is None:
             return inputs
-        self._refuse_unknown(found, tuple(known), "inputs")
         for name, spec in known.items():
             whole = any(form.domain.kind == "int" for form in spec.forms)
             if (sent := self._tensor(found.get(name), "inputs", name, whole=whole)) is not None:
@@ -140,15 +134,17 @@ class _Reader:
                 self.faults.append(Fault(pointer("inputs", name), "missing", detail))
         return inputs
 
-    def _object(self, name: str) -> dict[str, Any] | None:
-        """Return the members of an object field; None where it is absent, or no object, which is told."""
+    def _object(self, name: str, known: Collection[str]) -> dict[str, Any] | None:
+        """Return the known members of an object field; None where it is absent, or no object, which is told."""
         if name not in self.fields:
             return None
         value = self.fields[name]
         if not json.is_object(value):
             self.faults.append(Fault(pointer(name), "type", f"Expected an object; got {json.show(value)}."))
             return None
-        return dict(json.members(value, name))
+        found, faults = json.members(value, known, name)
+        self.faults += faults
+        return found
 
     def _tensor(self, value: Any, *where: str, whole: bool = False) -> Sent | None:
         """Read one tensor; None where there is none, or a fault."""
@@ -164,20 +160,23 @@ class _Reader:
 
     def _refuse_hidden_arrays(self) -> None:
         """Look for arrays inside rows of numbers, where the count of brackets says that there are some."""
-        others = {n: json.plain(v) for n, v in self.fields.items() if n in EXPECTED or n == "params"}
-        expected = sum(tensors.brackets(value, sent) for value, sent, _ in self.tensors)
-        expected += orjson.dumps(others).count(b"[") + sum(
-            json.is_object(value) for value, _, _ in self.tensors
-        )
-        # a search for one byte is much faster than for several, and bodies seldom hold an escape
-        escaped = b"\\" in self.body and b"\\u005" in self.body
-        if self.body.count(b"[") == expected and not escaped:
+        known = self.arrays + sum(tensors.brackets(value, sent) for value, sent, _ in self.tensors)
+        # brackets in strings, and in what has been refused, only make for more
+        if self.body.count(b"[") == known:
             return
         for value, sent, where in self.tensors:
             try:
                 tensors.refuse_hidden(value, sent, *where)
             except Invalid as invalid:
                 self.faults += invalid.faults
+
+
+def _arrays(value: Any) -> int:
+    """Count the arrays that a plain value is made of."""
+    if not isinstance(value, tuple):
+        return 0
+    items = cast(tuple[Any, ...], value)
+    return 1 + (sum(map(_arrays, items)) if tuple in set(map(type, items)) else 0)
 
 
 def encode(decoded: Decoded, evaluation: Evaluation, device: torch.device) -> bytes:

@@ -13,6 +13,8 @@ from service.catalogue.spec import Values
 from service.wire.json import show
 
 CONFIG = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+Items = tuple[Any, ...]
+FORMATS = {"number": "double", "integer": "int64"}
 BOUNDS = {
     "exclusiveMinimum": "greater than",
     "minimum": "of at least",
@@ -23,17 +25,12 @@ BOUNDS = {
 
 @cache
 def params_model(loss: AnyLoss) -> type[BaseModel]:
-    """Return the model that validates a loss's params; lists must come as tuples, as `tuples` makes them."""
+    """Return the model that validates a loss's params; lists must come as tuples, as `json.plain` makes them."""
     fields: dict[str, Any] = {
-        name: (_with_whole_numbers(param.annotation), ... if param.default is REQUIRED else param.default)
+        name: (_lenient(param), ... if param.default is REQUIRED else param.default)
         for name, param in loss.params.items()
     }
     return create_model("Params", __config__=CONFIG, **fields)
-
-
-def tuples(value: Any) -> Any:
-    """Return nested lists as nested tuples."""
-    return tuple(tuples(item) for item in cast(list[Any], value)) if isinstance(value, list) else value
 
 
 def schema(param: Param, description: str) -> dict[str, Any]:
@@ -71,7 +68,12 @@ def _words(found: Mapping[str, Any]) -> str:
         return " or ".join(show(choice) for choice in found["enum"])
     if found.get("type") == "array":
         return f"a list of {_plural(_words(found['items']))}"
-    names = {"number": "a number", "integer": "an integer", "boolean": "true or false", "string": "a string"}
+    names = {
+        "number": "a number",
+        "integer": "a 64-bit integer",
+        "boolean": "true or false",
+        "string": "a string",
+    }
     bounds = [f"{words} {found[key]:g}" for key, words in BOUNDS.items() if key in found]
     return " ".join([names[found["type"]], " and ".join(bounds)]).strip()
 
@@ -93,9 +95,9 @@ def _schema(annotation: Any) -> dict[str, Any]:
 
 
 def _with_formats(found: dict[str, Any]) -> dict[str, Any]:
-    """Say that numbers are doubles, at any depth."""
-    if found.get("type") == "number":
-        return {"type": "number", "format": "double", **{k: v for k, v in found.items() if k != "type"}}
+    """Say that numbers are doubles and integers of 64 bits, at any depth."""
+    if (format := FORMATS.get(found.get("type", ""))) and "enum" not in found:
+        return {"type": found["type"], "format": format, **{k: v for k, v in found.items() if k != "type"}}
     if "items" in found:
         return {**found, "items": _with_formats(found["items"])}
     return found
@@ -115,12 +117,39 @@ def _alternatives(annotation: Any) -> list[Any]:
     return [annotation]
 
 
-def _with_whole_numbers(annotation: Any) -> Any:
-    """Let a param that takes integers only take ``8.0`` too, which is how some clients write 8."""
-    kinds = {_schema(choice).get("type") for choice in _without_none(annotation)}
-    return Annotated[annotation, BeforeValidator(_whole)] if kinds == {"integer"} else annotation
+def _lenient(param: Param) -> Any:
+    """Return a param's type for validation: integers may be written ``8.0``, as some clients write 8."""
+    kinds = {_schema(choice).get("type") for choice in _without_none(param.annotation)}
+    if kinds == {"integer"}:
+        return Annotated[param.annotation, BeforeValidator(_whole)]
+    return Annotated[param.annotation, of_kinds(int, float)] if param.values else param.annotation
+
+
+def of_kinds(*kinds: type) -> BeforeValidator:
+    """Return what refuses a list of anything else with one error: pydantic would make one for each element."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, tuple) and not _kinds(cast(Items, value)) <= {*kinds}:
+            raise ValueError
+        return cast(Any, value)
+
+    return BeforeValidator(check)
+
+
+def _kinds(items: Items) -> set[type]:
+    """Return the types of the elements of nested tuples."""
+    found = set(map(type, items))
+    rows = [cast(Items, row) for row in items if isinstance(row, tuple)] if tuple in found else []
+    return (found - {tuple}).union(*map(_kinds, rows))
 
 
 def _whole(value: Any) -> Any:
-    """Return a float without a fraction as the integer that it is."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    """Return a float without a fraction as the integer that it is; refuse integers beyond 64 bits.
+
+    Raises:
+        ValueError: it is beyond 64 bits, with which torch computes.
+    """
+    whole = int(value) if isinstance(value, float) and value.is_integer() else value
+    if isinstance(whole, int) and not -(2**63) <= whole < 2**63:
+        raise ValueError
+    return whole

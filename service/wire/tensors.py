@@ -1,11 +1,13 @@
 """Tensors on the wire: JSON arrays or packed bytes in, the same out, never one element at a time.
 
 A JSON array becomes a tensor through simdjson's flat buffer. That forgets the nesting, so the shape is read
-off the first element of each level, each row's length is compared with it, and `refuse_hidden` finds arrays
-that stand where a number belongs.
+off the first element of each level, every other length is compared with it, and `refuse_hidden` finds arrays
+that stand where a number belongs. Only what is wrong somewhere is looked through element by element.
 """
 
 import binascii
+from collections.abc import Iterable
+from itertools import chain
 from math import prod
 from typing import Any
 
@@ -15,18 +17,31 @@ from torch import Tensor
 
 from service.engine.call import Sent
 from service.problems import Fault, Invalid, pointer
-from service.wire.json import is_array, is_object, members, plain, show
+from service.wire.json import MOST_COUNTED, is_array, is_object, length, members, show
 
-DTYPES = {
-    name: getattr(torch, name)
-    for name in (
-        ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"]
-    )
+DTYPES: dict[str, torch.dtype] = {
+    "bool": torch.bool,
+    "uint8": torch.uint8,
+    "int8": torch.int8,
+    "int16": torch.int16,
+    "int32": torch.int32,
+    "int64": torch.int64,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float32": torch.float32,
+    "float64": torch.float64,
 }
-MAX_RANK = 32
+PACKED = ("dtype", "shape", "data")
 WANTED = "a number, rectangular arrays of numbers, or {dtype, shape, data}"
+MAX_RANK = 32
+MAX_BESIDE_ZERO = 1 << 20
+"""Bound of the product of an empty tensor's other sizes, which no length of data bounds: [n, 0] is n times []."""
+NUMBERS = {bool, int, float}
+EXACT = 2.0**53
+"""Floats from here on may stand for an integer that float64 does not have."""
 
 Path = tuple[str | int, ...]
+Shape = tuple[int, ...]
 
 
 def read(value: Any, *where: str | int, whole: bool = False) -> Sent:
@@ -47,9 +62,9 @@ def read(value: Any, *where: str | int, whole: bool = False) -> Sent:
 
 
 def brackets(value: Any, sent: Sent) -> int:
-    """Return how many arrays a JSON tensor of this shape is made of."""
+    """Return how many JSON arrays a tensor on the wire is made of: a packed one has its shape."""
     if not is_array(value):
-        return 0
+        return int(is_object(value))
     shape = sent.tensor.shape
     return sum(prod(shape[:level]) for level in range(len(shape)))
 
@@ -60,8 +75,9 @@ def refuse_hidden(value: Any, sent: Sent, *where: str | int) -> None:
     Raises:
         Invalid: there is one, as in ``[[1, 2], [3, [4]]]``, whose count of numbers fits.
     """
-    if is_array(value):
-        _refuse_arrays(value, sent.tensor.dim(), where)
+    shape = tuple(sent.tensor.shape)
+    if is_array(value) and not set(map(type, _level(value, len(shape)))) <= NUMBERS:
+        _refuse_misfits(value, shape, where)
 
 
 def write(tensor: Tensor, encoding: str) -> Any:
@@ -87,108 +103,148 @@ def raw_bytes(tensor: Tensor) -> memoryview:
 def _read_array(array: Any, where: Path, whole: bool) -> Sent:
     """Read nested JSON arrays."""
     shape = _shape(array, where)
-    _refuse_ragged(array, shape, where)
-    if prod(shape) == 0:
-        return Sent(torch.zeros(shape), addressable=True, any_rank=len(shape) == 1)
-    values = _flat(array, where, whole)
-    if values.numel() != prod(shape):
-        _refuse_arrays(array, len(shape), where)
+    values = _numbers(array, shape, whole) if _is_rectangular(array, shape) else None
+    if values is None:
+        _refuse_misfits(array, shape, where)
         raise _invalid(where, "ragged", "rectangular arrays of numbers", "arrays of different lengths")
-    return Sent(values.reshape(shape), addressable=True)
+    return Sent(values.reshape(shape), addressable=True, any_rank=shape == (0,))
 
 
-def _shape(array: Any, where: Path) -> tuple[int, ...]:
+def _shape(array: Any, where: Path) -> Shape:
     """Return the lengths of the arrays on the way to the first number."""
     shape: list[int] = []
     while is_array(array):
         if len(shape) == MAX_RANK:
             raise _invalid(where, "rank", f"at most {MAX_RANK} dimensions", "more")
-        shape.append(len(array))
+        shape.append(length(array))
         if not shape[-1]:
             break
         array = array[0]
     return tuple(shape)
 
 
-def _refuse_ragged(array: Any, shape: tuple[int, ...], where: Path) -> None:
-    """Compare the length of every array above the numbers with the shape."""
-    if len(shape) < 2:
-        return
-    if len(shape) == 2:
-        # one pass at C speed; only what it finds wrong is looked for row by row
-        try:
-            if set(map(len, array)) <= {shape[1]}:
-                return
-        except TypeError:
-            pass
-    for place, row in enumerate(array):
-        if not is_array(row):
-            raise _invalid((*where, place), "ragged", f"an array of length {shape[1]}", show(row))
-        if len(row) != shape[1]:
-            raise _invalid((*where, place), "ragged", f"an array of length {shape[1]}", f"length {len(row)}")
-        _refuse_ragged(row, shape[1:], (*where, place))
+def _level(array: Any, depth: int) -> Iterable[Any]:
+    """Return what lies ``depth`` levels down in nested arrays, one after the other, at C speed."""
+    items: Iterable[Any] = (array,)
+    for _ in range(depth):
+        items = chain.from_iterable(items)
+    return items
 
 
-def _refuse_arrays(array: Any, depth: int, where: Path) -> None:
-    """Find an array deeper than ``depth`` levels."""
-    for place, item in enumerate(array):
-        if depth > 1:
-            _refuse_arrays(item, depth - 1, (*where, place))
-        elif is_array(item):
-            raise _invalid((*where, place), "ragged", "a number", show(item))
+def _is_rectangular(array: Any, shape: Shape) -> bool:
+    """Tell whether every array above the numbers is as long as the shape says."""
+    try:
+        for depth in range(1, len(shape)):
+            if set(map(len, _level(array, depth))) != {min(shape[depth], MOST_COUNTED)}:
+                return False
+    except TypeError:
+        return False
+    # an empty string or object is as long as an empty array, and has no elements that would give it away
+    return 0 not in shape or all(map(is_array, _level(array, len(shape) - 1)))
 
 
-def _flat(array: Any, where: Path, whole: bool) -> Tensor:
-    """Return all numbers of nested arrays in a row."""
+def _numbers(array: Any, shape: Shape, whole: bool) -> Tensor | None:
+    """Return all numbers of nested arrays in a row; None where there is something else, or the count is off."""
+    if not prod(shape):
+        return torch.zeros(shape)
     for letter, dtype in (("i", torch.int64), ("d", torch.float64)) if whole else (("d", torch.float64),):
         try:
-            return torch.frombuffer(array.as_buffer(of_type=letter), dtype=dtype)
-        except (TypeError, ValueError, AttributeError):
+            values = torch.frombuffer(array.as_buffer(of_type=letter), dtype=dtype)
+        except (TypeError, ValueError):
             continue
-    return _flat_plain(plain(array), where)
+        if values.numel() != prod(shape):
+            return None
+        # an integer among numbers spelled 1.0 has lost its last digits here
+        if not (whole and values.is_floating_point() and bool((values.abs() >= EXACT).any())):
+            return values
+    return _mixed_numbers(array, shape)
 
 
-def _flat_plain(rows: list[Any], where: Path) -> Tensor:
-    """Return the numbers, or the trues and falses, of arrays that simdjson has no buffer for."""
-    try:
-        values = np.array(rows)
-    except ValueError:
-        values = np.array(None)
-    if values.dtype.kind not in "bif":
-        _refuse_others(rows, where)
-        values = np.array(rows, dtype=np.float64)
-    return torch.as_tensor(values).reshape(-1)
+def _mixed_numbers(array: Any, shape: Shape) -> Tensor | None:
+    """Return the numbers of arrays that hold true and false, or integers beside fractions, with all digits."""
+    found = set(map(type, _level(array, len(shape))))
+    if not found <= NUMBERS:
+        return None
+    elements = _level(array, len(shape))
+    if found == {bool}:
+        values = np.fromiter(elements, np.bool_)
+    else:
+        try:
+            values = np.fromiter(map(_exact, elements), np.int64)
+        except (ValueError, OverflowError):
+            values = np.fromiter(_level(array, len(shape)), np.float64)
+    return torch.as_tensor(values) if values.size == prod(shape) else None
 
 
-def _refuse_others(rows: list[Any], where: Path) -> None:
-    """Find the first element that is neither an array nor a number."""
-    for place, item in enumerate(rows):
-        if isinstance(item, list):
-            _refuse_others(item, (*where, place))  # pyright: ignore[reportUnknownArgumentType]
-        elif not isinstance(item, (bool, int, float)):
-            raise _invalid((*where, place), "type", "a number", show(item))
+def _exact(number: float) -> int:
+    """Return the integer that a number is.
+
+    Raises:
+        ValueError: it has a fraction.
+    """
+    if number != int(number):
+        raise ValueError
+    return int(number)
+
+
+def _refuse_misfits(array: Any, shape: Shape, where: Path) -> None:
+    """Find the first thing in nested arrays that does not fit the shape, level by level.
+
+    Raises:
+        Invalid: there is one.
+    """
+    for depth in range(1, len(shape)):
+        counted = min(shape[depth], MOST_COUNTED)
+        for place, row in enumerate(_level(array, depth)):
+            if not is_array(row) or len(row) != counted:
+                path = (*where, *_index(place, shape[:depth]))
+                got = f"length {length(row)}" if is_array(row) else show(row)
+                raise _invalid(path, "ragged", f"an array of length {shape[depth]}", got)
+    for place, item in enumerate(_level(array, len(shape))):
+        if type(item) not in NUMBERS:
+            path = (*where, *_index(place, shape))
+            raise _invalid(path, "ragged" if is_array(item) else "type", "a number", show(item))
+
+
+def _index(place: int, shape: Shape) -> tuple[int, ...]:
+    """Return the index of the element at a place in row-major order."""
+    return tuple(int(i) for i in np.unravel_index(place, shape))
 
 
 def _read_packed(value: Any, where: Path) -> Sent:
     """Read ``{dtype, shape, data}``; lengths are compared before anything is allocated."""
-    fields = {name: plain(field) for name, field in members(value, *map(str, where))}
-    if fields.keys() != {"dtype", "shape", "data"}:
-        raise _invalid(where, "type", WANTED, f"an object with {', '.join(sorted(fields)) or 'nothing'}")
-    name, shape, data = fields["dtype"], fields["shape"], fields["data"]
+    fields, faults = members(value, PACKED, *where)
+    if len(fields) < len(PACKED):
+        raise _invalid(where, "type", WANTED, show(value))
+    if faults:
+        raise Invalid(*faults)
+    name, data = fields["dtype"], fields["data"]
     if not isinstance(name, str) or name not in DTYPES:
         raise _invalid((*where, "dtype"), "dtype", f"one of {', '.join(DTYPES)}", show(name))
-    if not is_array(shape) or not all(type(size) is int and size >= 0 for size in shape):
-        raise _invalid((*where, "shape"), "shape", "a list of integers of at least 0", show(shape))
-    if len(shape) > MAX_RANK:
-        raise _invalid((*where, "shape"), "rank", f"at most {MAX_RANK} dimensions", f"{len(shape)}")
+    dtype = DTYPES[name]
+    shape = _packed_shape(fields["shape"], (*where, "shape"))
     if not isinstance(data, str):
         raise _invalid((*where, "data"), "type", "a base64 string", show(data))
-    dtype: torch.dtype = DTYPES[name]
     size = prod(shape) * dtype.itemsize
-    if len(data) != 4 * ((size + 2) // 3):
-        got = f"{len(data)} characters"
-        raise _invalid((*where, "data"), "length", f"the base64 of {size} bytes ({name} {shape})", got)
-    return Sent(from_bytes(_unpack(data, size, where), dtype, shape))
+    if len(data) != (characters := 4 * ((size + 2) // 3)):
+        expected = f"{characters} characters, the base64 of {size} bytes ({name} {shape})"
+        raise _invalid((*where, "data"), "length", expected, f"{len(data)} characters")
+    return Sent(from_bytes(_unpack(data, size, (*where, "data")), dtype, shape))
+
+
+def _packed_shape(value: Any, where: Path) -> list[int]:
+    """Read a packed tensor's shape."""
+    if not is_array(value):
+        raise _invalid(where, "shape", "a list of integers of at least 0", show(value))
+    if length(value) > MAX_RANK:
+        raise _invalid(where, "rank", f"at most {MAX_RANK} dimensions", f"{length(value)}")
+    shape = list(value)
+    if not all(type(size) is int and size >= 0 for size in shape):
+        raise _invalid(where, "shape", "a list of integers of at least 0", show(value))
+    if 0 in shape and prod(size for size in shape if size) > MAX_BESIDE_ZERO:
+        expected = f"at most {MAX_BESIDE_ZERO} as the product of the sizes beside 0"
+        raise _invalid(where, "shape", expected, show(value))
+    return shape
 
 
 def _unpack(data: str, size: int, where: Path) -> bytes:
@@ -196,9 +252,10 @@ def _unpack(data: str, size: int, where: Path) -> bytes:
     try:
         raw = binascii.a2b_base64(data, strict_mode=True)
     except (binascii.Error, ValueError) as error:
-        raise _invalid((*where, "data"), "base64", "base64", f"{error}") from None
+        expected, got = "base64 of the standard alphabet, with its padding", f"something else: {error}"
+        raise _invalid(where, "base64", expected, got) from None
     if len(raw) != size:
-        raise _invalid((*where, "data"), "length", f"{size} bytes", f"{len(raw)}")
+        raise _invalid(where, "length", f"the base64 of {size} bytes", f"that of {len(raw)}")
     return raw
 
 
