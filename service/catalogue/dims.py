@@ -105,4 +105,6 @@ def show_sizes(sizes: Sizes) -> str:
     ' (N = 2, ... = 8 x 8)'
     """
     known = ", ".join(f"{name} = {' x '.join(map(str, size))}" for name, size in sizes.items() if size)
+    if sizes and not known:
+        known = "a single number"
     return f" ({known})" if known else ""

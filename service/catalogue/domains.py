@@ -49,7 +49,7 @@ class Domain(ABC):
 
     def found(self, values: Tensor, index: tuple[int, ...]) -> str:
         """Say what stands at an element that is not admitted."""
-        return f"{values[index].item():.10g}"
+        return show_number(values[index])
 
     @abstractmethod
     def draw(self, shape: Shape, facts: Facts, rng: Generator) -> Tensor:
@@ -200,7 +200,7 @@ class Simplex(Domain):
             axis = self.axis % values.dim()
             row = values[(*index[:axis], slice(None), *index[axis + 1 :])]
             return f"numbers that sum to {row.sum(dtype=torch.float64).item():.10g}"
-        return f"{value:.10g}"
+        return show_number(values[index])
 
     def draw(self, shape: Shape, facts: Facts, rng: Generator) -> Tensor:
         return torch.randn(shape, generator=rng, dtype=torch.float64).softmax(self.axis)
@@ -277,6 +277,15 @@ class Mask(Domain):
         most = shape[-1] if shape else 1
         lengths = torch.randint(max(1, most - 1), most + 1, shape[:-1], generator=rng)
         return (torch.arange(most) < lengths[..., None]).reshape(shape)
+
+
+def show_number(element: Tensor) -> str:
+    """Write one element as messages quote it, with all digits: 1.0000000001 is not 1.
+
+    >>> show_number(torch.tensor(2.0)), show_number(torch.tensor(2**53 + 1))
+    ('2', '9007199254740993')
+    """
+    return str(element.item()).removesuffix(".0")
 
 
 def _or_ignored(param: str | None) -> str:

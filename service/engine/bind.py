@@ -1,7 +1,9 @@
 """Check a request against its loss's declaration, and cast its tensors to what the arithmetic runs in."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from math import prod
 from typing import Any
 
@@ -9,11 +11,11 @@ import torch
 from torch import Tensor
 
 from service.catalogue.dims import Shape, Sizes, expand, match, match_empty, names, show, show_sizes
-from service.catalogue.domains import Facts, Kind, Real
+from service.catalogue.domains import Facts, Kind, Real, show_number
 from service.catalogue.registry import AnyLoss
 from service.catalogue.spec import Condition, Form, Input, SizeRange
 from service.engine.call import HALF, Call, Request, Sent
-from service.problems import Fault, Invalid, pointer
+from service.problems import MOST_FAULTS, Fault, Invalid, pointer, quoted
 
 
 def bind(request: Request, known: Sequence[Fault] = ()) -> Call:
@@ -25,9 +27,9 @@ def bind(request: Request, known: Sequence[Fault] = ()) -> Call:
     Raises:
         Invalid: with every fault that can be told without the ones before it being mended.
     """
-    gradients_of, faults = _gradients_of(request)
-    faults = [*known, *faults]
     fit = _fit(request)
+    gradients_of, faults = _gradients_of(request, fit, known)
+    faults = [*known, *faults]
     kinded, wrong_kinds = _cast_kinds(request, fit)
     facts = Facts(fit.sizes, request.params, kinded)
     faults += fit.faults + wrong_kinds
@@ -47,11 +49,13 @@ def bind(request: Request, known: Sequence[Fault] = ()) -> Call:
             name: _cast(tensor, request.dtype) if fit.form(name).domain.kind == "float" else tensor
             for name, tensor in kinded.items()
         },
-        params=request.params,
+        params={name: _round(param, request.dtype) for name, param in request.params.items()},
         gradients_of=gradients_of,
         reduction=request.reduction,
         sample_weight=None if weight is None else _broadcast(_cast(weight.tensor, request.dtype), unreduced),
-        grad_output=None if upstream is None else _cast(upstream.tensor, request.dtype),
+        grad_output=None
+        if upstream is None
+        else _cast(upstream.tensor, request.dtype).reshape(_value_shape(request, unreduced)),
         dtype=request.dtype,
     )
 
@@ -59,27 +63,6 @@ def bind(request: Request, known: Sequence[Fault] = ()) -> Call:
 def _missing(request: Request) -> bool:
     """Tell whether a required input could not be decoded."""
     return any(not spec.optional and name not in request.inputs for name, spec in request.loss.inputs.items())
-
-
-def _gradients_of(request: Request) -> tuple[tuple[str, ...], list[Fault]]:
-    """Resolve the ``gradients`` field to input names."""
-    loss, asked = request.loss, request.gradients
-    if isinstance(asked, bool):
-        sent = (name for name in loss.predictions if name in request.inputs)
-        return tuple(sent) if asked and loss.differentiable else (), []
-    floating = [name for name, spec in loss.inputs.items() if spec.floating] if loss.differentiable else []
-    known = f"one of {', '.join(floating)}" if floating else f"no name: {loss.name} has no useful gradient"
-    faults = [
-        Fault(pointer("gradients", i), "gradient", f"Expected {known}; got {name!r}.")
-        for i, name in enumerate(asked)
-        if name not in floating
-    ]
-    faults += [
-        Fault(pointer("gradients", i), "gradient", f"Expected an input that is sent; {name!r} is not.")
-        for i, name in enumerate(asked)
-        if name in floating and name not in request.inputs
-    ]
-    return tuple(dict.fromkeys(asked)), faults
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +77,33 @@ class _Fit:
 
     def form(self, name: str) -> Form:
         return self.loss.inputs[name].form(self.row)
+
+    def floating(self, name: str) -> bool:
+        """Whether an input holds numbers that can be differentiated: targets may be indices or probabilities."""
+        return self.loss.inputs[name].floating if self.faults else self.form(name).domain.kind == "float"
+
+
+def _gradients_of(request: Request, fit: _Fit, known: Sequence[Fault]) -> tuple[tuple[str, ...], list[Fault]]:
+    """Resolve the ``gradients`` field to input names."""
+    loss, asked = request.loss, request.gradients
+    if isinstance(asked, bool):
+        sent = (name for name in loss.predictions if name in request.inputs)
+        return tuple(sent) if asked and loss.differentiable else (), []
+    floating = [name for name in loss.inputs if fit.floating(name)] if loss.differentiable else []
+    names = f"one of {', '.join(floating)}" if floating else f"no name: {loss.name} has no useful gradient"
+    # what could not be decoded is told of already
+    undecoded = {name for name in loss.inputs if any(f.pointer.startswith(f"/inputs/{name}") for f in known)}
+    present = request.inputs.keys() | undecoded
+    wrong = ((i, name) for i, name in enumerate(asked) if name not in floating or name not in present)
+    faults = [
+        Fault(
+            pointer("gradients", i),
+            "gradient",
+            f"Expected {names if name not in floating else 'an input that is sent'}; got {quoted(name)}.",
+        )
+        for i, name in islice(wrong, MOST_FAULTS)
+    ]
+    return tuple(dict.fromkeys(asked)), faults
 
 
 def _fit(request: Request) -> _Fit:
@@ -151,7 +161,7 @@ def _cast_kinds(request: Request, fit: _Fit) -> tuple[dict[str, Tensor], list[Fa
         tensor = sent.tensor.reshape(shape)
         if (wrong := _not_of_kind(tensor, kind)) is not None:
             words = "integers" if kind == "int" else "true and false, or 1 and 0"
-            faults.append(_fault_at(name, sent, wrong, "kind", words, f"{tensor[wrong].item():.10g}"))
+            faults.append(_fault_at(name, sent, wrong, "kind", words, show_number(tensor[wrong])))
         else:
             kinded[name] = (
                 tensor.to(torch.int64 if kind == "int" else torch.bool) if kind != "float" else tensor
@@ -190,7 +200,7 @@ def _check_domains(request: Request, fit: _Fit, facts: Facts, *, whole: bool) ->
                 {dim: fit.sizes[dim] for dim in _mentioned(form, fit.sizes)}
             )
             finite = bool(tensor[index].isfinite())
-            found = form.domain.found(tensor, index) if finite else str(tensor[index].item())
+            found = form.domain.found(tensor, index) if finite else show_number(tensor[index])
             faults.append(_fault_at(name, request.inputs[name], index, "domain", expected, found))
     return faults
 
@@ -287,29 +297,40 @@ def _check_result(request: Request, fit: _Fit) -> list[Fault]:
     if (weight := request.sample_weight) is not None:
         faults += _check_weight(weight, unreduced)
     if (upstream := request.grad_output) is not None:
-        shape = unreduced if request.reduction == "none" else ()
+        shape = _value_shape(request, unreduced)
         if tuple(upstream.tensor.shape) != shape and not (upstream.any_rank and prod(shape) == 0):
             expected = f"Expected the shape of the value, {list(shape)}; got {list(upstream.tensor.shape)}."
             faults.append(Fault("/grad_output", "shape", expected))
     return faults
 
 
+def _value_shape(request: Request, unreduced: Shape) -> Shape:
+    """Return the shape that the value will have."""
+    return unreduced if request.reduction == "none" else ()
+
+
 def _check_weight(weight: Sent, unreduced: Shape) -> list[Fault]:
     """Check that a sample weight broadcasts to the unreduced loss from the left, and is finite and >= 0."""
     shape, tensor = tuple(weight.tensor.shape), weight.tensor
     fits = len(shape) <= len(unreduced) and all(s in (1, u) for s, u in zip(shape, unreduced, strict=False))
-    if not fits and not weight.any_rank:
+    if not fits and not (weight.any_rank and prod(unreduced) == 0):
         expected = f"Expected {list(unreduced)}, or what broadcasts to it from the left; got {list(shape)}."
         return [Fault("/sample_weight", "shape", expected)]
     if (index := _first(~((tensor >= 0) & (tensor.isfinite())))) is None:
         return []
-    expected, found = "finite numbers of at least 0", f"{tensor[index].item():.10g}"
+    expected, found = "finite numbers of at least 0", show_number(tensor[index])
     return [_fault_at(None, weight, index, "domain", expected, found)]
 
 
 def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """Round a floating input to the dtype asked for, and carry half types in float32."""
     return tensor.to(dtype).float() if dtype in HALF else tensor.to(dtype)
+
+
+def _round(param: Any, dtype: torch.dtype) -> Any:
+    """Let a param beyond the dtype of the arithmetic be infinite, as elements of tensors are."""
+    most = torch.finfo(torch.float32 if dtype in HALF else dtype).max
+    return math.copysign(math.inf, param) if isinstance(param, float) and abs(param) > most else param
 
 
 def _broadcast(weight: Tensor, unreduced: Shape) -> Tensor:
