@@ -6,20 +6,26 @@ import torch
 from torch import Tensor
 
 from service.engine.call import Call, Evaluation
+from service.engine.memory import within_memory
 
 Leaves = Mapping[str, Tensor]
 CPU = torch.device("cpu")
 
 
 def evaluate(call: Call, device: torch.device = CPU) -> Evaluation:
-    """Compute the value, the gradients and the diagnostics of one call."""
-    leaves = {
-        name: tensor.to(device).detach().requires_grad_(name in call.gradients_of)
-        for name, tensor in call.inputs.items()
-    }
-    value, aux = _value(call, leaves)
-    gradients = _gradients(call, value, leaves, call.grad_output)
-    return _finish(call, value, gradients, aux)
+    """Compute the value, the gradients and the diagnostics of one call.
+
+    Raises:
+        TooLarge: it needs more memory than the device has.
+    """
+    with within_memory(device):
+        leaves = {
+            name: tensor.to(device).detach().requires_grad_(name in call.gradients_of)
+            for name, tensor in call.inputs.items()
+        }
+        value, aux = _value(call, leaves)
+        gradients = _gradients(call, value, leaves, call.grad_output)
+        return _finish(call, value, gradients, aux)
 
 
 def evaluate_together(calls: Sequence[Call], device: torch.device = CPU) -> list[Evaluation]:
