@@ -2,7 +2,7 @@
 
 from starlette.requests import ClientDisconnect, Request
 
-from service.problems import TooLarge, UnsupportedMedia
+from service.problems import TooLarge, UnsupportedMedia, quoted
 from service.settings import Settings, variable
 
 
@@ -24,7 +24,7 @@ async def read(request: Request, settings: Settings) -> bytes:
         async for chunk in request.stream():
             length += len(chunk)
             if length > limit:
-                raise _too_large(f"more than {length}", limit)
+                raise _too_large(f"at least {length}", limit)
             chunks.append(chunk)
     except ClientDisconnect:
         return b""
@@ -38,10 +38,10 @@ def _refuse_other_media(request: Request) -> None:
     charset = next((p.partition("=")[2].strip('"') for p in parameters if p.startswith("charset=")), "utf-8")
     is_json = media == "application/json" or (media.startswith("application/") and media.endswith("+json"))
     if not is_json or charset not in ("utf-8", "utf8", "us-ascii"):
-        raise UnsupportedMedia(f"Expected Content-Type: application/json in UTF-8; got {declared}.")
+        raise UnsupportedMedia(f"Expected Content-Type: application/json in UTF-8; got {quoted(declared)}.")
     coding = request.headers.get("content-encoding", "identity").strip().lower()
     if coding not in ("", "identity"):
-        raise UnsupportedMedia(f"Expected a body without Content-Encoding; got {coding}.")
+        raise UnsupportedMedia(f"Expected a body without Content-Encoding; got {quoted(coding)}.")
 
 
 def _too_large(size: str, limit: int) -> TooLarge:

@@ -26,7 +26,7 @@ def router(
     """Return the routes, which evaluate on a device; larger bodies are worked on in the pool."""
     routes = APIRouter()
 
-    @routes.get("/v1/losses")
+    @routes.api_route("/v1/losses", methods=["GET", "HEAD"])
     async def list_losses(task: str | None = None, q: str | None = None) -> dict[str, Any]:
         found = [loss for loss in catalogue.values() if _matches(loss, task, q)]
         return {"losses": [describe.brief(loss) for loss in found]}

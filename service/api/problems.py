@@ -1,6 +1,7 @@
 """Answer problems as RFC 9457, whoever raised them: our code, the framework, or a bug."""
 
 from typing import Any, cast
+from urllib.parse import quote
 
 import orjson
 from fastapi import FastAPI, Request, Response
@@ -17,6 +18,7 @@ from service.problems import (
     TooLarge,
     UnsupportedMedia,
     pointer,
+    quoted,
 )
 
 BY_STATUS = {404: NotFound, 405: MethodNotAllowed, 413: TooLarge, 415: UnsupportedMedia}
@@ -36,7 +38,7 @@ def content(problem: Problem, path: str) -> dict[str, Any]:
         "title": problem.title,
         "status": problem.status,
         "detail": problem.detail,
-        "instance": path,
+        "instance": quote(path),
         "errors": [{"pointer": f.pointer, "code": f.code, "detail": f.detail} for f in problem.faults],
     }
 
@@ -53,21 +55,23 @@ def response(problem: Problem, path: str, headers: dict[str, str] | None = None)
 
 async def _of_problem(request: Request, error: Exception) -> Response:
     """Answer a problem of ours."""
-    return response(cast(Problem, error), request.url.path)
+    return response(cast(Problem, error), request.scope["path"])
 
 
 async def _of_http_exception(request: Request, error: Exception) -> Response:
     """Answer what the framework refuses: unknown paths, methods that a path does not take."""
     error = cast(HTTPException, error)
-    kind = BY_STATUS.get(error.status_code, Internal)
+    kind, path = BY_STATUS.get(error.status_code, Internal), request.scope["path"]
+    headers = dict(error.headers or {})
     if kind is NotFound:
-        problem: Problem = NotFound(f"There is nothing at {request.url.path}; GET /docs shows what there is.")
+        problem: Problem = NotFound(f"There is nothing at {quoted(path)}; GET /docs shows what there is.")
     elif kind is MethodNotAllowed:
-        allowed = (error.headers or {}).get("Allow", "")
-        problem = MethodNotAllowed(f"Expected {allowed or 'another method'}; got {request.method}.")
+        # the framework lists them in no order
+        headers["Allow"] = allowed = ", ".join(sorted(headers["Allow"].split(", ")))
+        problem = MethodNotAllowed(f"Expected {allowed}; got {request.method}.")
     else:
         problem = kind(str(error.detail))
-    return response(problem, request.url.path, dict(error.headers or {}))
+    return response(problem, path, headers)
 
 
 async def _of_validation(request: Request, error: Exception) -> Response:
@@ -76,4 +80,4 @@ async def _of_validation(request: Request, error: Exception) -> Response:
         Fault(pointer(*e["loc"]), e["type"], f"Expected a valid value: {e['msg']}; got {e.get('input')!r}.")
         for e in cast(RequestValidationError, error).errors()
     ]
-    return response(Invalid(*faults), request.url.path)
+    return response(Invalid(*faults), request.scope["path"])

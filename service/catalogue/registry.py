@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any, cast
 
 from service.catalogue.declare import Loss
+from service.problems import quoted
 
 AnyLoss = Loss[..., Any]
 
@@ -14,7 +15,7 @@ class UnknownLoss(LookupError):
     """No loss of that name; ``closest`` holds the names that were perhaps meant."""
 
     def __init__(self, name: str, closest: list[str]) -> None:
-        super().__init__(f"There is no loss {name!r}; the closest names are {', '.join(closest) or 'none'}.")
+        super().__init__(f"There is no loss {quoted(name)}; the closest names are {', '.join(closest)}.")
         self.name = name
         self.closest = closest
 
@@ -48,9 +49,9 @@ class Catalogue(Mapping[str, AnyLoss]):
         return len(self._losses)
 
     def _closest(self, name: str) -> list[str]:
-        """Return up to three names of losses that resemble ``name``, by their aliases too."""
+        """Return the names of the three losses that resemble ``name`` most, by their aliases too."""
         # an absurdly long name would take difflib seconds
-        keys = difflib.get_close_matches(_key(name[:80]), self._by_key, n=5)
+        keys = difflib.get_close_matches(_key(name[:40]), self._by_key, n=9, cutoff=0)
         return list(dict.fromkeys(self._by_key[key].name for key in keys))[:3]
 
 
