@@ -44,11 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _serve(flags: dict[str, str | None]) -> None:
     """Serve until told to stop. Flags count as their environment variables, so that workers see them too."""
     os.environ |= {variable(name): value for name, value in flags.items() if value is not None}
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        faults = [f"{variable(str(e['loc'][0]))}: {e['msg']}, got {e['input']!r}" for e in error.errors()]
-        sys.exit("\n".join(faults))
+    settings = _settings()
     # a container's first process would ignore it until the server, whose imports take seconds, handles it
     signal.signal(signal.SIGTERM, _stop)
     # the other commands do without a server
@@ -74,7 +70,7 @@ def _stop(signum: int, frame: FrameType | None) -> None:
 
 def _health() -> None:
     """Exit with 0 if the server that the settings describe is ready: what a container's health check runs."""
-    settings = Settings()
+    settings = _settings()
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
     connection = http.client.HTTPConnection(host, settings.port, timeout=2)
     try:
@@ -82,6 +78,15 @@ def _health() -> None:
         sys.exit(connection.getresponse().status != 200)
     except OSError as error:
         sys.exit(f"no server at {host}:{settings.port}: {error}")
+
+
+def _settings() -> Settings:
+    """Read the settings; exit with words where they are wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        faults = [f"{variable(str(e['loc'][0]))}: {e['msg']}, got {e['input']!r}" for e in error.errors()]
+        sys.exit("\n".join(faults))
 
 
 def _print_openapi() -> None:

@@ -4,7 +4,7 @@ Problem
 ├── Unreadable         400  the body is not JSON
 ├── NotFound           404  no such loss, no such path
 ├── MethodNotAllowed   405
-├── TooLarge           413  over a configured limit
+├── TooLarge           413  over a configured limit, or over the device's memory
 ├── UnsupportedMedia   415
 ├── Invalid            422  readable, but not a valid request: carries every `Fault`
 ├── Busy               429  as many requests as are accepted at once
@@ -62,7 +62,7 @@ class MethodNotAllowed(Problem):
 
 
 class TooLarge(Problem):
-    """A body over a configured limit: the detail states limit, size and the setting's name."""
+    """A body or a call over a limit: the detail states limit, size and the setting's name."""
 
     status, slug, title = 413, "too-large", "The request is too large"
 

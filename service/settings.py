@@ -19,7 +19,8 @@ class Settings(BaseSettings):
     device: Annotated[
         str,
         Field(
-            description="`auto` (CUDA where there is one, else the CPU), `cpu`, `cuda`, `cuda:N` or `mps`."
+            pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$",
+            description="`auto` (CUDA where there is one, else the CPU), `cpu`, `cuda`, `cuda:N` or `mps`.",
         ),
     ] = "auto"
     threads: Annotated[

@@ -1,5 +1,6 @@
 """Settings: documented as they are, and refused with words."""
 
+import os
 import re
 import subprocess
 import sys
@@ -33,9 +34,14 @@ def test_the_environment_sets_them(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings().max_body_bytes == 123
 
 
-def test_wrong_ones_stop_the_server_with_words() -> None:
-    command = [sys.executable, "-m", "service", "serve", "--port", "99999"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+@pytest.mark.parametrize("command", ["serve", "health"])
+@pytest.mark.parametrize(("name", "value"), [("LOSSD_PORT", "99999"), ("LOSSD_DEVICE", "tpu")])
+def test_wrong_ones_stop_it_with_words(command: str, name: str, value: str) -> None:
+    arguments = [sys.executable, "-m", "service", command]
+    environment = {**os.environ, name: value}
+    ended = subprocess.run(
+        arguments, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
     assert ended.returncode == 1
-    assert ended.stderr.startswith("LOSSD_PORT: ")
+    assert ended.stderr.startswith(f"{name}: ")
     assert "Traceback" not in ended.stderr

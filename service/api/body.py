@@ -33,7 +33,7 @@ async def read(scope: Scope, receive: Receive, settings: Settings) -> bytes:
         length += len(chunks[-1])
         more = message.get("more_body", False)
         if length > limit:
-            raise _too_large(f"more than {limit}" if more else str(length), limit)
+            raise _too_large(f"at least {length}" if more else str(length), limit)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 

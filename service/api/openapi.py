@@ -26,7 +26,7 @@ PROBLEMS = {
     400: "The body is not readable JSON.",
     404: "There is no such loss; the detail names the closest.",
     405: "The path does not take this method.",
-    413: "The body is over the limit.",
+    413: "The body is over the limit, or the call over the memory of the device.",
     415: "The body is not JSON.",
     422: "The request is readable, but not valid.",
     429: "The queue is full; Retry-After says when to come back.",
@@ -90,13 +90,13 @@ def _evaluate_operation(loss: AnyLoss) -> Json:
 
 def _request_schemas(loss: AnyLoss) -> Json:
     """Return the schemas of one loss's request: the body, its inputs, its params."""
-    name, told = stem(loss), loss.prose.arguments
+    name, told, examples = stem(loss), loss.prose.arguments, describe.example_inputs(loss)
     required = [key for key, spec in loss.inputs.items() if not spec.optional]
     params = describe.params_schema(loss)
     return {
         f"{name}Inputs": {
             "type": "object",
-            "properties": {key: _tensor(spec, told[key]) for key, spec in loss.inputs.items()},
+            "properties": {key: _tensor(spec, told[key], examples[key]) for key, spec in loss.inputs.items()},
             "required": required,
             "additionalProperties": False,
         },
@@ -115,11 +115,12 @@ def _request_schemas(loss: AnyLoss) -> Json:
     }
 
 
-def _tensor(spec: Input, description: str) -> Json:
+def _tensor(spec: Input, description: str, example: Any) -> Json:
     """Describe an input tensor: untyped, with what the declaration says under ``x-`` keys."""
     first = spec.forms[0]
     return {
         "description": f"{description} {TENSOR}",
+        "examples": [example],
         "x-role": spec.role,
         "x-kind": spec.kind,
         "x-dims": list(split(first.dims)),
@@ -133,15 +134,18 @@ def _options() -> Json:
         "reduction": _choice(Reduction, "mean", "How the unreduced loss becomes the value."),
         "sample_weight": {
             "description": "Finite weights >= 0, one for each element of the unreduced loss or "
-            f"broadcastable to it from the left. {TENSOR}"
+            f"broadcastable to it from the left. {TENSOR}",
+            "examples": [1.0],
         },
         "gradients": {
             "description": "true: gradients of every prediction input; false: none; a list of input names: "
-            "those. The default is true."
+            "those. The default is true.",
+            "examples": [True],
         },
         "grad_output": {
             "description": "Upstream gradient, of the value's shape: gradients become the vector-Jacobian "
-            f"product. {TENSOR}"
+            f"product. {TENSOR}",
+            "examples": [1.0],
         },
         "dtype": _choice(Dtype, "float32", "What the arithmetic runs in."),
         "encoding": _choice(Encoding, "json", "How tensors come back."),
@@ -200,7 +204,8 @@ def _shared_schemas() -> Json:
     evaluation: Json = {
         "loss": {"type": "string", "description": "The loss's name, also where an alias was asked for."},
         "value": {
-            "description": "A number for mean and sum, a tensor for none; null where it is not finite."
+            "description": "A number for mean and sum, a tensor for none; null where it is not finite.",
+            "examples": [0.4170299470424652],
         },
         "gradients": {**untyped_map, "description": "A tensor for each input differentiated."},
         "aux": {**untyped_map, "description": "Extra named outputs, where the loss has some."},

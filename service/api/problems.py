@@ -65,12 +65,12 @@ async def _of_http_exception(request: Request, error: Exception) -> Response:
     """Answer what the framework refuses: unknown paths, methods that a path does not take."""
     error = cast(HTTPException, error)
     kind, path = BY_STATUS.get(error.status_code, Internal), request.scope["path"]
-    headers: dict[str, str] = {}
+    headers = dict(error.headers or {})
     if kind is NotFound:
         problem: Problem = NotFound(f"There is nothing at {quoted(path)}; GET /docs shows what there is.")
     elif kind is MethodNotAllowed:
         # the framework lists them in no order
-        headers["Allow"] = allowed = ", ".join(sorted((error.headers or {})["Allow"].split(", ")))
+        headers["Allow"] = allowed = ", ".join(sorted(headers["Allow"].split(", ")))
         problem = MethodNotAllowed(f"Expected {allowed}; got {request.method}.")
     else:
         problem = kind(str(error.detail))

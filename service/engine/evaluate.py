@@ -6,6 +6,7 @@ with. That is faster than a graph of sums and quotients, and an empty mean has z
 course.
 """
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -14,13 +15,24 @@ from torch import Tensor
 
 from service.catalogue.declare import Terms
 from service.engine.call import Call, Evaluation
+from service.engine.memory import within_memory
 
 Tensors = Mapping[str, Tensor]
 CPU = torch.device("cpu")
 
 
 def evaluate(call: Call, device: torch.device = CPU) -> Evaluation:
-    """Compute what a call asks for, on a device; what comes of it is on the CPU."""
+    """Compute what a call asks for, on a device; what comes of it is on the CPU.
+
+    Raises:
+        TooLarge: it needs more memory than the device has.
+    """
+    with within_memory(device):
+        return _evaluate(call, device)
+
+
+def _evaluate(call: Call, device: torch.device) -> Evaluation:
+    """Compute a call, with whatever torch raises."""
     leaves = {
         name: tensor.to(device).detach().requires_grad_(name in call.gradients_of)
         for name, tensor in call.inputs.items()
@@ -47,14 +59,15 @@ def reduce(call: Call, terms: Terms, weight: Tensor | None, upstream: Tensor | N
     """Reduce an unreduced loss."""
     loss = reducible(call, terms).detach()
     weighted = loss if weight is None else loss * weight
-    value, share = weighted, 1.0
+    value, total = weighted, 1.0
     if call.reduction != "none":
         value = weighted.sum()
     if call.reduction == "mean":
         total = _divisor(loss, terms.divisor, weight)
         value = value / total if total else torch.full_like(value, call.loss.empty_mean)
-        share = 1 / total if total else 0.0
-    slope = torch.full_like(loss, share) if weight is None else (share * weight).expand_as(loss)
+    # divided by infinity, an empty mean has no slope
+    share = total or math.inf
+    slope = torch.full_like(loss, 1 / share) if weight is None else (weight / share).expand_as(loss)
     return Reduced(value, slope if upstream is None else slope * upstream)
 
 

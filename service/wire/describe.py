@@ -62,10 +62,16 @@ def params_schema(loss: AnyLoss) -> dict[str, Any]:
 @cache
 def example(loss: AnyLoss) -> dict[str, Any]:
     """Return a request body that runs as it stands, the same each time."""
-    params = draw_params(loss)
-    changed = {n: _short(v) for n, v in params.items() if v != loss.params[n].default}
-    inputs = {name: _rounded(tensor) for name, tensor in draw_inputs(loss, params).items()}
-    return {"inputs": inputs, **({"params": changed} if changed else {})}
+    changed = {n: _short(v) for n, v in draw_params(loss).items() if v != loss.params[n].default}
+    required = {n: tensor for n, tensor in example_inputs(loss).items() if not loss.inputs[n].optional}
+    return {"inputs": required, **({"params": changed} if changed else {})}
+
+
+@cache
+def example_inputs(loss: AnyLoss) -> dict[str, Any]:
+    """Return a value for each input of the example, and for each that it could have besides."""
+    drawn = draw_inputs(loss, draw_params(loss), optional=True)
+    return {name: _rounded(tensor) for name, tensor in drawn.items()}
 
 
 def _input(name: str, spec: Input, description: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from service.wire.json import show
 
 CONFIG = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 Items = tuple[Any, ...]
+FORMATS = {"number": "double", "integer": "int64"}
 BOUNDS = {
     "exclusiveMinimum": "greater than",
     "minimum": "of at least",
@@ -67,7 +68,12 @@ def _words(found: Mapping[str, Any]) -> str:
         return " or ".join(show(choice) for choice in found["enum"])
     if found.get("type") == "array":
         return f"a list of {_plural(_words(found['items']))}"
-    names = {"number": "a number", "integer": "an integer", "boolean": "true or false", "string": "a string"}
+    names = {
+        "number": "a number",
+        "integer": "a 64-bit integer",
+        "boolean": "true or false",
+        "string": "a string",
+    }
     bounds = [f"{words} {found[key]:g}" for key, words in BOUNDS.items() if key in found]
     return " ".join([names[found["type"]], " and ".join(bounds)]).strip()
 
@@ -89,9 +95,9 @@ def _schema(annotation: Any) -> dict[str, Any]:
 
 
 def _with_formats(found: dict[str, Any]) -> dict[str, Any]:
-    """Say that numbers are doubles, at any depth."""
-    if found.get("type") == "number":
-        return {"type": "number", "format": "double", **{k: v for k, v in found.items() if k != "type"}}
+    """Say that numbers are doubles and integers of 64 bits, at any depth."""
+    if (format := FORMATS.get(found.get("type", ""))) and "enum" not in found:
+        return {"type": found["type"], "format": format, **{k: v for k, v in found.items() if k != "type"}}
     if "items" in found:
         return {**found, "items": _with_formats(found["items"])}
     return found
@@ -138,5 +144,12 @@ def _kinds(items: Items) -> set[type]:
 
 
 def _whole(value: Any) -> Any:
-    """Return a float without a fraction as the integer that it is."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    """Return a float without a fraction as the integer that it is; refuse integers beyond 64 bits.
+
+    Raises:
+        ValueError: it is beyond 64 bits, with which torch computes.
+    """
+    whole = int(value) if isinstance(value, float) and value.is_integer() else value
+    if isinstance(whole, int) and not -(2**63) <= whole < 2**63:
+        raise ValueError
+    return whole

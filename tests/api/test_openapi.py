@@ -59,10 +59,20 @@ def test_each_request_is_spelled_out(loss: AnyLoss) -> None:
     for key, schema in inputs["properties"].items():
         assert "type" not in schema
         assert schema["description"].startswith(loss.prose.arguments[key])
-        assert {"x-role", "x-dims", "x-kind", "x-domain"} <= schema.keys()
+        assert {"examples", "x-role", "x-dims", "x-kind", "x-domain"} <= schema.keys()
     operation = DOCUMENT["paths"][f"/v1/losses/{loss.name}"]["post"]
     reference = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
     assert reference == f"#/components/schemas/{name}Request"
+
+
+@every_loss
+def test_the_examples_of_all_inputs_make_a_request(client: Client, loss: AnyLoss) -> None:
+    operation = DOCUMENT["paths"][f"/v1/losses/{loss.name}"]["post"]
+    params = operation["requestBody"]["content"]["application/json"]["example"].get("params", {})
+    properties = SCHEMAS[f"{stem(loss)}Inputs"]["properties"]
+    inputs = {name: schema["examples"][0] for name, schema in properties.items()}
+    answer = client.evaluate(loss.name, inputs=inputs, params=params)
+    assert answer.status_code == 200, answer.text
 
 
 @every_loss

@@ -182,12 +182,49 @@ def test_unreadable_bodies_are_told_where(client: Client) -> None:
     assert "line 2 column 12" in answer.json()["detail"]
 
 
+def test_a_body_is_not_repeated_in_the_answer(client: Client) -> None:
+    names = {f"{'k' * 10_000}{i}": 1 for i in range(200)}
+    answer = client.evaluate("mse", inputs={**names, "predictions": "x" * 10_000}, gradients=["y" * 10_000])
+    assert answer.status_code == 422
+    assert len(answer.json()["errors"]) == 100
+    assert answer.json()["detail"].startswith("At least 100 things")
+    assert len(answer.content) < 50_000
+
+
+@pytest.mark.parametrize("field", ["params", "gradients", "reduction", "sample_weight", "x"])
+@pytest.mark.parametrize("nested", ["[" * 900 + "]" * 900, '{"a":' * 900 + "1" + "}" * 900])
+def test_deep_nesting_is_refused_wherever_it_is(client: Client, field: str, nested: str) -> None:
+    body = f'{{"inputs": {{"predictions": [1, {nested}], "targets": [1, 2]}}, "{field}": {nested}}}'
+    answer = client.post("/v1/losses/mse", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 422, answer.text
+
+
+def test_a_call_over_the_memory_is_413(client: Client) -> None:
+    """Pairs of items: a square of a size that a few bytes can ask for."""
+    lists = {"dtype": "float32", "shape": [0, 2**20], "data": ""}
+    answer = client.evaluate("lambdarank", inputs={"scores": lists, "targets": lists}, reduction="sum")
+    assert answer.status_code in (200, 413), answer.text
+
+
+def test_the_instance_is_a_uri_reference(client: Client) -> None:
+    assert client.get("/v1/losses/a%20b%3Fc%C3%A9").json()["instance"] == "/v1/losses/a%20b%3Fc%C3%A9"
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/v1/limits", "/v1/losses", "/v1/losses/mse", "/openapi.json"])
+def test_what_can_be_got_has_a_head(client: Client, path: str) -> None:
+    answer = client.request("HEAD", path)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+
+
 def test_unknown_losses_suggest_the_closest(client: Client) -> None:
     for method in ("GET", "POST"):
         answer = client.request(method, "/v1/losses/hubber")
         assert answer.status_code == 404
         assert "huber" in answer.json()["detail"]
-    assert client.get(f"/v1/losses/{'x' * 60_000}").status_code == 404
+    far = client.get(f"/v1/losses/{'x' * 60_000}")
+    assert far.status_code == 404
+    assert "the closest names are " in far.json()["detail"]
+    assert len(far.json()["detail"]) < 300
 
 
 def test_unknown_paths_and_methods_are_problems(client: Client) -> None:
@@ -248,7 +285,11 @@ def test_every_answer_carries_an_id_and_its_timing(client: Client) -> None:
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     traced = client.get("/healthz", headers={"traceparent": f"00-{trace}-00f067aa0ba902b7-01"})
     assert traced.headers["x-request-id"] == trace
-    assert client.get("/healthz", headers={"x-request-id": "x" * 200}).headers["x-request-id"] != "x" * 200
+    for wrong in ("x" * 200, "a b", "\u00e9", ""):
+        sent = client.get("/healthz", headers={"x-request-id": wrong.encode("latin-1")})
+        assert sent.headers["x-request-id"] != wrong
+    for void in (f"00-{'0' * 32}-00f067aa0ba902b7-01", f"ff-{trace}-00f067aa0ba902b7-01", "x"):
+        assert client.get("/healthz", headers={"traceparent": void}).headers["x-request-id"] not in void
 
 
 def test_a_bug_is_a_500_without_a_stack() -> None:

@@ -1,0 +1,95 @@
+"""Reading JSON: what is refused, what is quoted, and nothing that grows beyond the body."""
+
+import time
+
+import pytest
+
+from service.problems import MOST_FAULTS, Unreadable
+from service.wire import json
+
+
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        (b"", "line 1 column 1"),
+        (b"[1,\n 2,]", "line 2 column 3"),
+        (b'{"a": NaN}', "line 1 column 7"),
+        (b"[1e400]", "line 1 column 2"),
+        (b"[1" + b"0" * 400 + b"]", "line 1 column 2"),
+        (b'["\\ud800"]', "line 1 column"),
+        (b'{"a": "\xff"}', "byte 7"),
+        (b"[" * 2000 + b"]" * 2000, "depth"),
+    ],
+)
+def test_what_is_not_json_is_told_where(body: bytes, where: str) -> None:
+    with pytest.raises(Unreadable, match=where):
+        json.parse(body)
+
+
+@pytest.mark.parametrize("number", [2**64, -(2**63) - 1, 10**30, -(10**19)])
+def test_integers_beyond_64_bits_are_floats(number: int) -> None:
+    assert list(json.parse(b"[%d, 1.5, 7]" % number)) == [float(number), 1.5, 7]
+
+
+def test_digits_of_fractions_and_exponents_are_left_alone() -> None:
+    body = b"[18446744073709551616, 0.12345678901234567890123, 1e-00000000000000000000005]"
+    assert list(json.parse(body)) == [2.0**64, 0.12345678901234568, 1e-5]
+
+
+@pytest.mark.parametrize("body", [b"[" + b"1" * 5_000_000 + b"x]", b"[" * 5_000_000, b" " * 5_000_000])
+def test_a_hostile_body_is_refused_in_time(body: bytes) -> None:
+    start = time.perf_counter()
+    with pytest.raises(Unreadable):
+        json.parse(body)
+    assert time.perf_counter() - start < 2
+
+
+def test_a_document_that_is_still_held_does_not_spoil_the_next() -> None:
+    held = json.parse(b'{"a": 1}')
+    assert list(json.parse(b"[2]")) == [2]
+    assert held["a"] == 1
+
+
+def test_members_are_those_known_and_every_other_is_a_fault() -> None:
+    document = json.parse(b'{"a": [1], "b/~": 2, "a\\u0000": 3, "c": 4, "c": 5}')
+    found, faults = json.members(document, ("a", "c", "d"), "x")
+    assert found.keys() == {"a", "c"}
+    assert [(f.pointer, f.code) for f in faults] == [
+        ("/x/b~1~0", "unknown"),
+        ("/x/a\0", "unknown"),
+        ("/x/c", "duplicate"),
+    ]
+
+
+def test_faults_do_not_grow_with_the_body() -> None:
+    names = ", ".join(f'"{"k" * 1000}{i}": 1' for i in range(1000))
+    _, faults = json.members(json.parse(f"{{{names}}}".encode()), ())
+    assert len(faults) == MOST_FAULTS
+    assert max(len(f.pointer) + len(f.detail) for f in faults) < 300
+
+
+def test_an_array_longer_than_simdjson_counts_is_counted() -> None:
+    longest = json.parse(b"[" + b"1," * (json.MOST_COUNTED + 1) + b"1]")
+    assert len(longest) == json.MOST_COUNTED
+    assert json.length(longest) == json.MOST_COUNTED + 2
+
+
+def test_plain_values_are_tuples_down_to_a_depth() -> None:
+    assert json.plain(json.parse(b'[1, [true, "a", null], []]')) == (1, (True, "a", None), ())
+    deep = json.plain(json.parse(b"[" * 900 + b"]" * 900))
+    for _ in range(json.DEEPEST - 1):
+        (deep,) = deep
+    assert json.is_array(deep[0])
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        (b'{"a": [1, 2.5, true, null, "b"]}', '{"a":[1,2.5,true,null,"b"]}'),
+        (b"[" * 900 + b"]" * 900, "[" * 57 + "..."),
+        (b'"' + b"x" * 1000 + b'"', '"' + "x" * 56 + "..."),
+        (b"[" + b"1," * 1000 + b"1]", "[" + "1," * 28 + "..."),
+    ],
+)
+def test_values_are_quoted_shortened(body: bytes, shown: str) -> None:
+    assert json.show(json.parse(body)) == shown

@@ -1,0 +1,161 @@
+"""Tensors on the wire: every form in, the same bits out, and a pointer to what fits nowhere."""
+
+import base64
+from typing import Any
+
+import orjson
+import pytest
+import torch
+
+from service.engine.call import Sent
+from service.problems import Invalid
+from service.wire import json, tensors
+
+DTYPES = sorted(tensors.DTYPES)
+
+
+def read(body: str | bytes, *, whole: bool = False) -> Sent:
+    """Read a tensor as a request's body holds it."""
+    document = json.parse(body.encode() if isinstance(body, str) else body)
+    sent = tensors.read(document, "x", whole=whole)
+    tensors.refuse_hidden(document, sent, "x")
+    return sent
+
+
+def packed(shape: Any, data: Any, dtype: Any = "float32") -> bytes:
+    return orjson.dumps({"dtype": dtype, "shape": shape, "data": data})
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("1", torch.tensor(1.0)),
+        ("-0.0", torch.tensor(-0.0)),
+        ("true", torch.tensor(True)),
+        ("[1, 2.0, 3e0]", torch.tensor([1.0, 2.0, 3.0])),
+        ("[true, false]", torch.tensor([True, False])),
+        ("[[true], [1], [0.5]]", torch.tensor([[1.0], [1.0], [0.5]])),
+        ("[[[1, 2], [3, 4]]]", torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])),
+        ("[[], []]", torch.zeros(2, 0)),
+        ("[18446744073709551616]", torch.tensor([2.0**64])),
+    ],
+)
+def test_json_tensors(body: str, expected: torch.Tensor) -> None:
+    sent = read(body)
+    assert sent.addressable
+    torch.testing.assert_close(sent.tensor.double(), expected.double(), rtol=0, atol=0)
+
+
+def test_only_a_bare_empty_array_has_any_rank() -> None:
+    assert read("[]").any_rank
+    assert not read("[[]]").any_rank
+    assert not read(packed([0], "")).any_rank
+
+
+@pytest.mark.parametrize(
+    "body", ["[9007199254740993]", "[9007199254740993, 1.0]", "[[9007199254740993, true]]"]
+)
+def test_whole_numbers_keep_all_digits(body: str) -> None:
+    assert int(read(body, whole=True).tensor.flatten()[0]) == 2**53 + 1
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "code", "got"),
+    [
+        ("[[1, 2], 3]", "/x/1", "ragged", "3"),
+        ("[[1, 2], [3]]", "/x/1", "ragged", "length 1"),
+        ("[[1], [2, [3]]]", "/x/1", "ragged", "length 2"),
+        ("[[1, 2], [3, [4]]]", "/x/1/1", "ragged", "[4]"),
+        ("[1, [2]]", "/x/1", "ragged", "[2]"),
+        ("[[1, []], [2, [3, 4]]]", "/x/0/1", "ragged", "[]"),
+        ("[[[1], [2]], [[3], [4, 5]]]", "/x/1/1", "ragged", "length 2"),
+        ("[[], [1]]", "/x/1", "ragged", "length 1"),
+        ("[[1, 2], []]", "/x/1", "ragged", "length 0"),
+        ("[[], {}]", "/x/1", "ragged", "{}"),
+        ('[[], ""]', "/x/1", "ragged", '""'),
+        ('[[1, 2], "ab"]', "/x/1", "ragged", '"ab"'),
+        ('[[1, 2], {"a": 1, "b": 2}]', "/x/1", "ragged", '{"a":1,"b":2}'),
+        ('[1, "2"]', "/x/1", "type", '"2"'),
+        ("[true, null]", "/x/1", "type", "null"),
+        ("null", "/x", "type", "null"),
+        ('"1"', "/x", "type", '"1"'),
+        ("[" * 33 + "]" * 33, "/x", "rank", "more"),
+    ],
+)
+def test_json_that_is_no_tensor(body: str, pointer: str, code: str, got: str) -> None:
+    with pytest.raises(Invalid) as raised:
+        read(body)
+    [fault] = raised.value.faults
+    assert (fault.pointer, fault.code) == (pointer, code)
+    assert fault.detail.startswith("Expected ")
+    assert fault.detail.endswith(f"; got {got}.")
+
+
+def test_a_long_string_among_numbers_takes_no_memory() -> None:
+    with pytest.raises(Invalid, match="One thing"):
+        read(b"[" + b"1," * 1000 + b'"' + b"a" * 1_000_000 + b'"]')
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_packed_tensors_come_back_bit_for_bit(dtype: str) -> None:
+    kind = tensors.DTYPES[dtype]
+    raw = bytes([1, 0, 1, 1, 0, 1] if kind == torch.bool else range(250, 256)) * kind.itemsize
+    body = packed([3, 2], base64.b64encode(raw).decode(), dtype)
+    sent = read(body)
+    assert (sent.tensor.dtype, sent.addressable) == (kind, False)
+    assert orjson.loads(orjson.dumps(tensors.write(sent.tensor, "base64"))) == orjson.loads(body)
+
+
+def test_any_byte_but_zero_is_true() -> None:
+    assert read(packed([3], "AAL/", "bool")).tensor.tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "code"),
+    [
+        (packed([1], "AAAA AA=="), "/x/data", "length"),
+        (packed([1], "AAAAAA"), "/x/data", "length"),
+        (packed([1], "-_-_AA=="), "/x/data", "base64"),
+        (packed([1], "AAAAAA=A"), "/x/data", "base64"),
+        (packed([3], "AAAAAAAAAAAAAA=="), "/x/data", "length"),
+        (packed([1], "éAAAAA=="), "/x/data", "base64"),
+        (packed([1], 1), "/x/data", "type"),
+        (packed([2**62, 2**62], "AAAA"), "/x/data", "length"),
+        (packed([0, 2**62], ""), "/x/shape", "shape"),
+        (packed([0, 2**63], ""), "/x/shape", "shape"),
+        (packed([-1], ""), "/x/shape", "shape"),
+        (packed([1.0], "AAAAAA=="), "/x/shape", "shape"),
+        (packed([True], "AAAAAA=="), "/x/shape", "shape"),
+        (packed("3", "AAAAAA=="), "/x/shape", "shape"),
+        (packed([1] * 33, "AAAAAA=="), "/x/shape", "rank"),
+        (packed([1] * 100_000, "AAAAAA=="), "/x/shape", "rank"),
+        (packed([1], "AAAAAA==", "float"), "/x/dtype", "dtype"),
+        (packed([1], "AAAAAA==", ["float32"]), "/x/dtype", "dtype"),
+        (b'{"dtype": "float32", "shape": [1], "data": "AAAAAA==", "order": "C"}', "/x/order", "unknown"),
+        (b'{"dtype": "float32", "shape": [1], "data": "", "data": "AAAAAA=="}', "/x/data", "duplicate"),
+        (b'{"shape": [1], "data": "AAAAAA=="}', "/x", "type"),
+        (b"{}", "/x", "type"),
+    ],
+)
+def test_packed_tensors_that_are_not_what_they_say(body: bytes, pointer: str, code: str) -> None:
+    with pytest.raises(Invalid) as raised:
+        read(body)
+    [fault] = raised.value.faults
+    assert (fault.pointer, fault.code) == (pointer, code)
+    assert fault.detail.startswith("Expected ")
+
+
+def test_an_empty_packed_tensor_keeps_its_shape() -> None:
+    assert read(packed([0, 3, 224, 224], "")).tensor.shape == (0, 3, 224, 224)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_json_numbers_read_back_are_the_same(dtype: torch.dtype) -> None:
+    tensor = torch.randn(64, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
+    written = orjson.dumps(tensors.write(tensor, "json"), option=orjson.OPT_SERIALIZE_NUMPY)
+    assert torch.equal(torch.tensor(orjson.loads(written), dtype=torch.float64).to(dtype), tensor)
+
+
+def test_an_array_longer_than_simdjson_counts_is_read() -> None:
+    sent = read(b"[" + b"1," * (json.MOST_COUNTED + 1) + b"1]")
+    assert sent.tensor.shape == (json.MOST_COUNTED + 2,)
