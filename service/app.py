@@ -1,6 +1,7 @@
 """Put the parts together: catalogue, settings, device, routes. Nothing else knows them all."""
 
 import asyncio
+import gc
 import os
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from service.engine import device as devices
 from service.engine.queue import Queue
 from service.losses import CATALOGUE
 from service.settings import Settings
+from service.wire.params import params_model
 
 
 def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGUE) -> FastAPI:
@@ -36,7 +38,7 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGU
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         loop = asyncio.get_running_loop()
-        warming = loop.run_in_executor(pool, devices.warm_up, device, list(catalogue.values()))
+        warming = loop.run_in_executor(pool, _warm_up, device, catalogue)
         warming.add_done_callback(lambda done: setattr(app.state, "ready", done.exception() is None))
         yield
         pool.shutdown(wait=True)
@@ -57,3 +59,12 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGU
     app.include_router(operations.router(app, settings))
     app.openapi = openapi.document_of(catalogue)
     return app
+
+
+def _warm_up(device: torch.device, catalogue: Catalogue) -> None:
+    """Do what first requests would wait for, and take what stays for good out of the garbage collector's way."""
+    devices.warm_up(device, list(catalogue.values()))
+    for loss in catalogue.values():
+        params_model(loss)
+    gc.collect()
+    gc.freeze()

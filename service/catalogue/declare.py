@@ -104,6 +104,16 @@ class Loss(Generic[P, R]):
         """The bounds declared for dimensions."""
         return {bounds.dim: bounds for bounds in self.requires if isinstance(bounds, SizeRange)}
 
+    @cached_property
+    def conditions(self) -> tuple[Condition, ...]:
+        """What must hold across inputs and params."""
+        return tuple(condition for condition in self.requires if isinstance(condition, Condition))
+
+    @cached_property
+    def conditional(self) -> bool:
+        """Whether a form of an input or of the unreduced loss depends on the params."""
+        return any(form.when is not ALWAYS for form in self.unreduced.forms) or any(self._conditional_forms)
+
     def rows_for(self, params: Params) -> list[int]:
         """Return the rows of forms that are meant for these params."""
         forms = self._conditional_forms

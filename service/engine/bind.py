@@ -1,8 +1,7 @@
 """Check a request against its loss's declaration, and cast its tensors to what the arithmetic runs in."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import islice
 from math import prod
 from typing import Any
@@ -10,11 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from service.catalogue.dims import Shape, Sizes, expand, match, match_empty, names, show, show_sizes
+from service.catalogue.dims import Shape, Sizes, match, names, show, show_sizes
 from service.catalogue.domains import Facts, Kind, Real, show_number
 from service.catalogue.registry import AnyLoss
-from service.catalogue.spec import Condition, Form, Input, SizeRange
+from service.catalogue.spec import Form, Input
 from service.engine.call import HALF, Call, Request, Sent
+from service.engine.fit import Fit
+from service.engine.fit import fit as fit_shapes
 from service.problems import MOST_FAULTS, Fault, Invalid, pointer, quoted
 
 
@@ -27,22 +28,22 @@ def bind(request: Request, known: Sequence[Fault] = ()) -> Call:
     Raises:
         Invalid: with every fault that can be told without the ones before it being mended.
     """
-    fit = _fit(request)
+    fit = fit_shapes(request.loss, request.inputs, request.params)
     gradients_of, faults = _gradients_of(request, fit, known)
     faults = [*known, *faults]
     kinded, wrong_kinds = _cast_kinds(request, fit)
     facts = Facts(fit.sizes, request.params, kinded)
-    faults += fit.faults + wrong_kinds
+    faults += [*fit.faults, *wrong_kinds]
     whole = not faults
     faults += _check_domains(request, fit, facts, whole=whole) + _check_lists(request, fit.sizes)
+    unreduced = fit.unreduced
     if whole:
-        faults += _check_requires(request, fit, facts)
-    if len(fit.shapes) == len(request.inputs) and not _missing(request):
-        faults += _check_result(request, fit)
-    if faults:
+        faults += fit.size_faults or _check_conditions(request.loss, facts)
+    if unreduced is not None:
+        faults += _check_result(request, fit, unreduced)
+    if faults or unreduced is None:
         raise Invalid(*faults)
     weight, upstream = request.sample_weight, request.grad_output
-    unreduced = expand(request.loss.unreduced.dims(fit.sizes, request.params), fit.sizes)
     return Call(
         loss=request.loss,
         inputs={
@@ -60,30 +61,7 @@ def bind(request: Request, known: Sequence[Fault] = ()) -> Call:
     )
 
 
-def _missing(request: Request) -> bool:
-    """Tell whether a required input could not be decoded."""
-    return any(not spec.optional and name not in request.inputs for name, spec in request.loss.inputs.items())
-
-
-@dataclass(frozen=True, slots=True)
-class _Fit:
-    """How the shapes sent agree with one row of forms."""
-
-    loss: AnyLoss
-    row: int
-    sizes: Sizes
-    shapes: Mapping[str, Shape]
-    faults: list[Fault]
-
-    def form(self, name: str) -> Form:
-        return self.loss.inputs[name].form(self.row)
-
-    def floating(self, name: str) -> bool:
-        """Whether an input holds numbers that can be differentiated: targets may be indices or probabilities."""
-        return self.loss.inputs[name].floating if self.faults else self.form(name).domain.kind == "float"
-
-
-def _gradients_of(request: Request, fit: _Fit, known: Sequence[Fault]) -> tuple[tuple[str, ...], list[Fault]]:
+def _gradients_of(request: Request, fit: Fit, known: Sequence[Fault]) -> tuple[tuple[str, ...], list[Fault]]:
     """Resolve the ``gradients`` field to input names."""
     loss, asked = request.loss, request.gradients
     if isinstance(asked, bool):
@@ -106,54 +84,7 @@ def _gradients_of(request: Request, fit: _Fit, known: Sequence[Fault]) -> tuple[
     return tuple(dict.fromkeys(asked)), faults
 
 
-def _fit(request: Request) -> _Fit:
-    """Return the first row of forms that fits all inputs jointly, else the one with the fewest faults."""
-    loss = request.loss
-    # params that no form is meant for are a condition's to refuse
-    rows = loss.rows_for(request.params) or [0]
-    fits: list[_Fit] = []
-    for row in rows:
-        fits.append(_fit_row(request, row))
-        if not fits[-1].faults:
-            return fits[-1]
-    best = min(fits, key=lambda fit: len(fit.faults))
-    return _Fit(
-        best.loss, best.row, best.sizes, best.shapes, [_all_forms(request, rows, f) for f in best.faults]
-    )
-
-
-def _fit_row(request: Request, row: int) -> _Fit:
-    """Match every input with its form in one row."""
-    loss = request.loss
-    sizes: Sizes = {}
-    shapes: dict[str, Shape] = {}
-    faults: list[Fault] = []
-    # tensors of unknown rank come last: the others fix their sizes
-    for name, sent in sorted(request.inputs.items(), key=lambda item: item[1].any_rank):
-        dims, shape = loss.inputs[name].form(row).dims, tuple(sent.tensor.shape)
-        found = (
-            match_empty(dims, sizes, {d: r.least for d, r in loss.ranges.items()})
-            if sent.any_rank
-            else match(dims, shape, sizes)
-        )
-        if found is None:
-            expected = f"Expected dimensions {show(dims)}{show_sizes(sizes)}; got {list(shape)}."
-            faults.append(Fault(pointer("inputs", name), "shape", expected))
-        else:
-            sizes, shapes[name] = found, expand(dims, found)
-    return _Fit(loss, row, sizes, shapes, faults)
-
-
-def _all_forms(request: Request, rows: list[int], fault: Fault) -> Fault:
-    """Name every form that an input could have had."""
-    name = fault.pointer.rpartition("/")[2]
-    dims = dict.fromkeys(request.loss.inputs[name].form(row).dims for row in rows)
-    first, *others = [show(d) for d in dims]
-    told = fault.detail.replace(first, " or ".join([first, *others]), 1)
-    return Fault(fault.pointer, fault.code, told)
-
-
-def _cast_kinds(request: Request, fit: _Fit) -> tuple[dict[str, Tensor], list[Fault]]:
+def _cast_kinds(request: Request, fit: Fit) -> tuple[dict[str, Tensor], list[Fault]]:
     """Read each matched tensor as the kind of number its form wants, with all digits it was sent with."""
     kinded: dict[str, Tensor] = {}
     faults: list[Fault] = []
@@ -182,7 +113,7 @@ def _not_of_kind(tensor: Tensor, kind: Kind) -> tuple[int, ...] | None:
     return _first((tensor != tensor.trunc()) | (tensor.abs() >= 2.0**63))
 
 
-def _check_domains(request: Request, fit: _Fit, facts: Facts, *, whole: bool) -> list[Fault]:
+def _check_domains(request: Request, fit: Fit, facts: Facts, *, whole: bool) -> list[Fault]:
     """Return one fault for each input that holds something outside its domain: the first such element.
 
     Unless the request is ``whole``, with every shape and kind right, a domain may miss what it looks at.
@@ -278,30 +209,17 @@ def _rectangular(rows: Any) -> Tensor | None:
         return None
 
 
-def _check_requires(request: Request, fit: _Fit, facts: Facts) -> list[Fault]:
-    """Check sizes and conditions: bounds of dimensions, and what must hold across inputs and params."""
-    loss = request.loss
-    summed = frozenset(fit.sizes) - names(loss.unreduced.dims(fit.sizes, request.params))
-    faults: list[Fault] = []
-    for dim in fit.sizes:
-        size, bounds = prod(fit.sizes[dim]), loss.ranges.get(dim, SizeRange(dim, int(dim in summed)))
-        if size < bounds.least or (bounds.most is not None and size > bounds.most):
-            word = f"at least {bounds.least}" if size < bounds.least else f"at most {bounds.most}"
-            name = next(name for name in fit.shapes if dim in names(fit.form(name).dims))
-            detail = f"Expected {dim} to be {word} in {show(fit.form(name).dims)}; got {size}."
-            faults.append(Fault(pointer("inputs", name), "size", detail))
-    if faults:
-        return faults
+def _check_conditions(loss: AnyLoss, facts: Facts) -> list[Fault]:
+    """Check what must hold across inputs and params."""
     return [
         Fault(c.pointer, "condition", f"Expected {c.expected}; got {c.got(facts)}.")
-        for c in loss.requires
-        if isinstance(c, Condition) and not c.holds(facts)
+        for c in loss.conditions
+        if not c.holds(facts)
     ]
 
 
-def _check_result(request: Request, fit: _Fit) -> list[Fault]:
+def _check_result(request: Request, fit: Fit, unreduced: Shape) -> list[Fault]:
     """Check what depends on the shape of the result: the reduction, ``sample_weight``, ``grad_output``."""
-    unreduced = expand(request.loss.unreduced.dims(fit.sizes, request.params), fit.sizes)
     faults: list[Fault] = []
     if request.reduction == "mean" and prod(unreduced) == 0:
         name = next(iter(request.loss.inputs))

@@ -1,6 +1,6 @@
 """Negative log-likelihoods of continuous targets: the model predicts a distribution, not a number."""
 
-from math import lgamma, log, pi, sqrt
+from math import lgamma, log, pi, sqrt, ulp
 from typing import Annotated
 
 import torch
@@ -126,7 +126,8 @@ def student_t_nll(
 
 def _student_normaliser(df: float) -> float:
     """Return the logarithm of the integral of (1 + x^2 / df)^(-(df + 1) / 2)."""
-    half = df / 2
+    # the least number there is, halved, would be zero
+    half = max(df / 2, ulp(0.0))
     if half < 50:
         return lgamma(half) - lgamma(half + 0.5) + log(df * pi) / 2
     # the two gammas cancel more digits the larger they are: their ratio has a series

@@ -1,0 +1,109 @@
+"""Match the shapes of a request's tensors with the forms that its loss declares.
+
+What follows from shapes alone is worked out once for each shape: pipelines send the same ones again and again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from math import prod
+from typing import Any
+
+from service.catalogue.dims import Shape, Sizes, expand, match, match_empty, names, show, show_sizes
+from service.catalogue.registry import AnyLoss
+from service.catalogue.spec import Form, SizeRange
+from service.engine.call import Sent
+from service.problems import Fault, pointer
+
+Shapes = tuple[tuple[str, Shape | None], ...]
+"""The shape of each input that was sent; None for a JSON ``[]``, which has whatever rank is wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How the shapes sent agree with one row of forms.
+
+    ``unreduced`` is the shape that the loss will have, None where an input is missing or does not fit.
+    """
+
+    loss: AnyLoss
+    row: int
+    sizes: Sizes
+    shapes: Mapping[str, Shape]
+    faults: tuple[Fault, ...]
+    unreduced: Shape | None = None
+    size_faults: tuple[Fault, ...] = ()
+
+    def form(self, name: str) -> Form:
+        """Return the form of an input."""
+        return self.loss.inputs[name].form(self.row)
+
+    def floating(self, name: str) -> bool:
+        """Whether an input holds numbers that can be differentiated: targets may be indices or probabilities."""
+        return self.loss.inputs[name].floating if self.faults else self.form(name).domain.kind == "float"
+
+
+def fit(loss: AnyLoss, inputs: Mapping[str, Sent], params: Mapping[str, Any]) -> Fit:
+    """Return the first row of forms that fits all inputs jointly, else the one with the fewest faults."""
+    shapes = tuple((n, None if sent.any_rank else tuple(sent.tensor.shape)) for n, sent in inputs.items())
+    return _fit(loss, shapes, tuple(params.items()) if loss.conditional else ())
+
+
+@lru_cache(maxsize=4096)
+def _fit(loss: AnyLoss, shapes: Shapes, params: tuple[tuple[str, Any], ...]) -> Fit:
+    """Fit shapes; ``params`` are only there where forms depend on them."""
+    # params that no form is meant for are a condition's to refuse
+    rows = loss.rows_for(dict(params)) or [0]
+    fits: list[Fit] = []
+    for row in rows:
+        fits.append(_fit_row(loss, shapes, row))
+        if not fits[-1].faults:
+            return _with_result(fits[-1], dict(params))
+    best = min(fits, key=lambda fit: len(fit.faults))
+    return replace(best, faults=tuple(_all_forms(loss, rows, fault) for fault in best.faults))
+
+
+def _fit_row(loss: AnyLoss, shapes: Shapes, row: int) -> Fit:
+    """Match every input with its form in one row."""
+    sizes: Sizes = {}
+    found: dict[str, Shape] = {}
+    faults: list[Fault] = []
+    least = {dim: bounds.least for dim, bounds in loss.ranges.items()}
+    # tensors of unknown rank come last: the others fix their sizes
+    for name, shape in sorted(shapes, key=lambda item: item[1] is None):
+        dims = loss.inputs[name].form(row).dims
+        matched = match_empty(dims, sizes, least) if shape is None else match(dims, shape, sizes)
+        if matched is None:
+            got = [0] if shape is None else list(shape)
+            expected = f"Expected dimensions {show(dims)}{show_sizes(sizes)}; got {got}."
+            faults.append(Fault(pointer("inputs", name), "shape", expected))
+        else:
+            sizes, found[name] = matched, expand(dims, matched)
+    return Fit(loss, row, sizes, found, tuple(faults))
+
+
+def _all_forms(loss: AnyLoss, rows: list[int], fault: Fault) -> Fault:
+    """Name every form that an input could have had."""
+    name = fault.pointer.rpartition("/")[2]
+    dims = dict.fromkeys(loss.inputs[name].form(row).dims for row in rows)
+    first, *others = [show(d) for d in dims]
+    told = fault.detail.replace(first, " or ".join([first, *others]), 1)
+    return Fault(fault.pointer, fault.code, told)
+
+
+def _with_result(fit: Fit, params: Mapping[str, Any]) -> Fit:
+    """Add the shape of the loss, and which sizes are out of bounds: what is summed over is at least one."""
+    loss = fit.loss
+    if any(not spec.optional and name not in fit.shapes for name, spec in loss.inputs.items()):
+        return fit
+    dims = loss.unreduced.dims(fit.sizes, params)
+    summed = fit.sizes.keys() - names(dims)
+    faults: list[Fault] = []
+    for dim in fit.sizes:
+        size, bounds = prod(fit.sizes[dim]), loss.ranges.get(dim, SizeRange(dim, int(dim in summed)))
+        if size < bounds.least or (bounds.most is not None and size > bounds.most):
+            word = f"at least {bounds.least}" if size < bounds.least else f"at most {bounds.most}"
+            name = next(name for name in fit.shapes if dim in names(fit.form(name).dims))
+            detail = f"Expected {dim} to be {word} in {show(fit.form(name).dims)}; got {size}."
+            faults.append(Fault(pointer("inputs", name), "size", detail))
+    return replace(fit, unreduced=expand(dims, fit.sizes), size_faults=tuple(faults))
