@@ -49,7 +49,7 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGU
         description="Loss values, per-element losses and exact gradients over HTTP.",
         version=openapi.VERSION,
         lifespan=lifespan,
-        redoc_url=None,
+        openapi_url=None,
     )
     app.state.ready = False
     app.add_middleware(Evaluations, catalogue=catalogue, settings=settings, queue=queue, pool=pool)
@@ -57,7 +57,7 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGU
     answer_problems(app)
     app.include_router(losses.router(catalogue))
     app.include_router(operations.router(app, settings))
-    app.openapi = openapi.document_of(catalogue)
+    app.include_router(openapi.router(catalogue))
     return app
 
 

@@ -4,9 +4,12 @@ So tensors are untyped, nothing is a union or recursive, a nullable param is its
 numbers are doubles, and a schema serves requests and responses alike.
 """
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any, get_args
+
+import orjson
+from fastapi import APIRouter, Response
+from fastapi.openapi.docs import get_swagger_ui_html
 
 from service.catalogue.dims import split
 from service.catalogue.registry import AnyLoss, Catalogue
@@ -16,6 +19,7 @@ from service.wire import describe
 from service.wire.native import Encoding
 
 VERSION = "0.1.0"
+PATH = "/openapi.json"
 Json = dict[str, Any]
 
 TENSOR = (
@@ -36,9 +40,20 @@ PROBLEMS = {
 }
 
 
-def document_of(catalogue: Catalogue) -> Callable[[], Json]:
-    """Return the function that makes the document once and then returns it."""
-    return cache(lambda: document(catalogue))
+def router(catalogue: Catalogue) -> APIRouter:
+    """Return the routes of the document, which is made once and served from memory, and of its page."""
+    routes = APIRouter(include_in_schema=False)
+    encoded = cache(lambda: orjson.dumps(document(catalogue)))
+
+    @routes.api_route(PATH, methods=["GET", "HEAD"])
+    async def show_document() -> Response:
+        return Response(encoded(), media_type="application/json")
+
+    @routes.api_route("/docs", methods=["GET", "HEAD"])
+    async def show_page() -> Response:
+        return get_swagger_ui_html(openapi_url=PATH, title="lossd")
+
+    return routes
 
 
 def document(catalogue: Catalogue) -> Json:
