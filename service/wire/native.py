@@ -167,7 +167,7 @@ class _Reader:
         """Look for arrays inside rows of numbers, where the count of brackets says that there are some."""
         known = self.arrays + sum(tensors.brackets(value, sent) for value, sent, _ in self.tensors)
         # brackets in strings, and in what has been refused, only make for more
-        if self.body.count(b"[") == known:
+        if json.count_brackets(self.body) == known:
             return
         for value, sent, where in self.tensors:
             try:
