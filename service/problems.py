@@ -14,6 +14,7 @@ Problem
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 MOST_FAULTS = 100
 """A problem tells this many faults: a body of megabytes could hold millions."""
@@ -41,6 +42,17 @@ class Problem(Exception):
         super().__init__(detail)
         self.detail = detail
         self.faults = faults
+
+    def document(self, instance: str) -> dict[str, Any]:
+        """Return the members of a problem document; ``instance`` refers to what the problem is with."""
+        return {
+            "type": f"urn:lossd:problem:{self.slug}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "instance": instance,
+            "errors": [{"pointer": f.pointer, "code": f.code, "detail": f.detail} for f in self.faults],
+        }
 
 
 class Unreadable(Problem):

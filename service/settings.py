@@ -36,6 +36,9 @@ class Settings(BaseSettings):
     max_queue: Annotated[
         int, Field(ge=1, description="Requests that are accepted at once. One more is a 429.")
     ] = 512
+    max_batch_items: Annotated[int, Field(ge=1, description="Items of one batch. A larger one is a 413.")] = (
+        10_000
+    )
     deadline_s: Annotated[
         float,
         Field(gt=0, description="Seconds within which a request is answered, else it is a 504."),
@@ -47,7 +50,10 @@ class Settings(BaseSettings):
 
     def limits(self) -> dict[str, float]:
         """Return the limits that clients may know, each under its setting's name."""
-        return {name: getattr(self, name) for name in ("max_body_bytes", "max_queue", "deadline_s")}
+        return {
+            name: getattr(self, name)
+            for name in ("max_body_bytes", "max_batch_items", "max_queue", "deadline_s")
+        }
 
 
 def variable(name: str) -> str:

@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api import body, problems
+from service.api.batch import PATH as BATCH
+from service.api.batch import Batches
 from service.api.stages import Stages
 from service.api.waiting import ClientGone, wait
 from service.catalogue.registry import AnyLoss, Catalogue, UnknownLoss
@@ -26,7 +28,7 @@ SMALL = 16 * 1024
 
 
 class Evaluations:
-    """Middleware that answers evaluations of one loss and leaves all else to the application."""
+    """Middleware that answers evaluations of one loss, and of many, and leaves all else to the application."""
 
     def __init__(
         self,
@@ -41,13 +43,21 @@ class Evaluations:
         self.settings = settings
         self.queue = queue
         self.pool = pool
+        self.batches = Batches(catalogue, settings, queue, pool)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST" or not scope["path"].startswith(PREFIX):
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self.app(scope, receive, send)
+            return
+        if scope["path"].startswith(PREFIX):
+            answering = self._answer(scope, receive)
+        elif scope["path"] == BATCH:
+            answering = self.batches.answer(scope, receive)
+        else:
             await self.app(scope, receive, send)
             return
         try:
-            answer = await self._answer(scope, receive)
+            answer = await answering
         except ClientGone:
             return
         except Problem as problem:

@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from service.api.batch import PATH as BATCH
 from service.api.evaluation import find
 from service.catalogue.registry import Catalogue
 from service.catalogue.search import search
@@ -22,6 +23,10 @@ def router(catalogue: Catalogue) -> APIRouter:
     async def show_loss(request: Request) -> Response:
         return JSONResponse(describe.entry(find(catalogue, request.path_params["name"])))
 
-    # a POST is answered before it gets here; the route names it for the `Allow` header of a 405
+    async def answered_before(request: Request) -> Response:
+        raise AssertionError("a POST to this path does not get here")
+
+    # a POST is answered before it gets here; the routes name it for the `Allow` header of a 405
     routes.add_route("/v1/losses/{name}", show_loss, methods=["GET", "POST"])
+    routes.add_route(BATCH, answered_before, methods=["POST"])
     return routes

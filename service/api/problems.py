@@ -1,6 +1,6 @@
 """Answer problems as RFC 9457, whoever raised them: our code, the framework, or a bug."""
 
-from typing import Any, cast
+from typing import cast
 from urllib.parse import quote
 
 import orjson
@@ -32,22 +32,10 @@ def answer_problems(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _of_validation)
 
 
-def content(problem: Problem, path: str) -> dict[str, Any]:
-    """Return the members of a problem document."""
-    return {
-        "type": f"urn:lossd:problem:{problem.slug}",
-        "title": problem.title,
-        "status": problem.status,
-        "detail": problem.detail,
-        "instance": quote(path),
-        "errors": [{"pointer": f.pointer, "code": f.code, "detail": f.detail} for f in problem.faults],
-    }
-
-
 def response(problem: Problem, path: str, headers: dict[str, str] | None = None) -> Response:
     """Return the answer that tells a client of a problem."""
     return Response(
-        orjson.dumps(content(problem, path)),
+        orjson.dumps(problem.document(quote(path))),
         problem.status,
         headers={"Retry-After": str(problem.retry_after), **(headers or {})}
         if isinstance(problem, Busy)

@@ -1,7 +1,7 @@
 """The native JSON door: a request body to a valid call, an evaluation to a response body."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, cast, get_args
 
 import orjson
@@ -54,45 +54,53 @@ def decode(loss: AnyLoss, body: bytes) -> Decoded:
         Unreadable: the body is not JSON.
         Invalid: the body does not fit the loss; every fault is named.
     """
-    return _Reader(loss, json.parse(body), body).decode()
+    document = json.parse(body)
+    if not json.is_object(document):
+        raise Invalid(Fault("", "type", f"Expected a JSON object; got {json.show(document)}."))
+    reader = Reader(loss, *json.members(document, FIELDS))
+    # brackets in strings, and in what has been refused, only make for more
+    if json.count_brackets(body) != reader.arrays:
+        reader.refuse_hidden_arrays()
+    return reader.bind()
 
 
-class _Reader:
-    """Reads one document, and collects its faults."""
+class Reader:
+    """Reads the members of one request, and collects its faults.
 
-    def __init__(self, loss: AnyLoss, document: Any, body: bytes) -> None:
-        if not json.is_object(document):
-            raise Invalid(Fault("", "type", f"Expected a JSON object; got {json.show(document)}."))
+    ``arrays`` is how many JSON arrays they are made of, as far as they have been read.
+    """
+
+    def __init__(self, loss: AnyLoss, fields: Mapping[str, Any], faults: Sequence[Fault]) -> None:
         self.loss = loss
-        self.body = body
-        self.tensors: list[tuple[Any, Sent, tuple[str, ...]]] = []
+        self.fields = fields
+        self.faults = [*faults]
         self.arrays = 0
-        self.fields, self.faults = json.members(document, FIELDS)
-
-    def decode(self) -> Decoded:
-        """Return the valid call, or raise all faults together."""
-        envelope = self._envelope()
-        params = self._params()
-        inputs = self._inputs()
-        sample_weight = self._tensor(self.fields.get("sample_weight"), "sample_weight")
-        grad_output = self._tensor(self.fields.get("grad_output"), "grad_output")
-        self._refuse_hidden_arrays()
-        call = bind(
-            Request(
-                loss=self.loss,
-                inputs=inputs,
-                params=params,
-                gradients=envelope.gradients,
-                reduction=envelope.reduction,
-                sample_weight=sample_weight,
-                grad_output=grad_output,
-                dtype=DTYPES[envelope.dtype],
-            ),
-            self.faults,
+        self._tensors: list[tuple[Any, Sent, tuple[str, ...]]] = []
+        self._envelope = self._read_envelope()
+        self._request = Request(
+            loss=loss,
+            params=self._read_params(),
+            inputs=self._read_inputs(),
+            gradients=self._envelope.gradients,
+            reduction=self._envelope.reduction,
+            sample_weight=self._read_tensor(fields.get("sample_weight"), "sample_weight"),
+            grad_output=self._read_tensor(fields.get("grad_output"), "grad_output"),
+            dtype=DTYPES[self._envelope.dtype],
         )
-        return Decoded(call, envelope.encoding)
 
-    def _envelope(self) -> Envelope:
+    def bind(self) -> Decoded:
+        """Return the valid call, or raise all faults together."""
+        return Decoded(bind(self._request, self.faults), self._envelope.encoding)
+
+    def refuse_hidden_arrays(self) -> None:
+        """Look for arrays inside rows of numbers, which the count of brackets gives away."""
+        for value, sent, where in self._tensors:
+            try:
+                tensors.refuse_hidden(value, sent, *where)
+            except Invalid as invalid:
+                self.faults += invalid.faults
+
+    def _read_envelope(self) -> Envelope:
         """Validate the options; wrong ones are told and take their defaults."""
         sent = {name: json.plain(self.fields[name]) for name in EXPECTED if name in self.fields}
         if not sent:
@@ -107,7 +115,7 @@ class _Reader:
                 self.faults.append(Fault(pointer(name), "value", detail))
             return Envelope.model_validate(sent)
 
-    def _params(self) -> Mapping[str, Any]:
+    def _read_params(self) -> Mapping[str, Any]:
         """Validate the params; wrong ones are told and take their defaults."""
         found = self._object("params", self.loss.params) or {}
         sent = {name: json.plain(value) for name, value in found.items()}
@@ -124,7 +132,7 @@ class _Reader:
                 self.faults.append(Fault(pointer("params", name), code, detail))
             return {**self.loss.defaults, **{n: v for n, v in sent.items() if n not in wrong}}
 
-    def _inputs(self) -> dict[str, Sent]:
+    def _read_inputs(self) -> dict[str, Sent]:
         """Read the loss's tensors; wrong ones are told and left out."""
         known, inputs = self.loss.inputs, dict[str, Sent]()
         if "inputs" not in self.fields:
@@ -132,7 +140,7 @@ class _Reader:
         if (found := self._object("inputs", known)) is None:
             return inputs
         for name, spec in known.items():
-            if (sent := self._tensor(found.get(name), "inputs", name, whole=spec.whole)) is not None:
+            if (sent := self._read_tensor(found.get(name), "inputs", name, whole=spec.whole)) is not None:
                 inputs[name] = sent
             elif found.get(name) is None and not spec.optional:
                 detail = f"Expected a tensor; got {'null' if name in found else 'nothing'}."
@@ -151,7 +159,7 @@ class _Reader:
         self.faults += faults
         return found
 
-    def _tensor(self, value: Any, *where: str, whole: bool = False) -> Sent | None:
+    def _read_tensor(self, value: Any, *where: str, whole: bool = False) -> Sent | None:
         """Read one tensor; None where there is none, or a fault."""
         if value is None:
             return None
@@ -160,20 +168,9 @@ class _Reader:
         except Invalid as invalid:
             self.faults += invalid.faults
             return None
-        self.tensors.append((value, sent, where))
+        self._tensors.append((value, sent, where))
+        self.arrays += tensors.brackets(value, sent)
         return sent
-
-    def _refuse_hidden_arrays(self) -> None:
-        """Look for arrays inside rows of numbers, where the count of brackets says that there are some."""
-        known = self.arrays + sum(tensors.brackets(value, sent) for value, sent, _ in self.tensors)
-        # brackets in strings, and in what has been refused, only make for more
-        if json.count_brackets(self.body) == known:
-            return
-        for value, sent, where in self.tensors:
-            try:
-                tensors.refuse_hidden(value, sent, *where)
-            except Invalid as invalid:
-                self.faults += invalid.faults
 
 
 def _arrays(value: Any) -> int:
@@ -186,6 +183,11 @@ def _arrays(value: Any) -> int:
 
 def encode(decoded: Decoded, evaluation: Evaluation, device: torch.device) -> bytes:
     """Write a response body."""
+    return orjson.dumps(answer(decoded, evaluation, device), option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def answer(decoded: Decoded, evaluation: Evaluation, device: torch.device) -> dict[str, Any]:
+    """Return the members of an answer, tensors as what orjson writes."""
     call, encoding = decoded
     body: dict[str, Any] = {
         "loss": call.loss.name,
@@ -199,7 +201,7 @@ def encode(decoded: Decoded, evaluation: Evaluation, device: torch.device) -> by
         body["aux"] = {name: tensors.write(t, encoding) for name, t in evaluation.aux.items()}
     if counts := _nonfinite(evaluation):
         body["nonfinite"] = counts
-    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+    return body
 
 
 def _nonfinite(evaluation: Evaluation) -> dict[str, int]:

@@ -1,0 +1,128 @@
+"""Batches: many items in one document, each read as a request of its own, so that a bad one fails alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+import orjson
+import torch
+
+from service.catalogue.registry import Catalogue, UnknownLoss
+from service.engine.call import Evaluation
+from service.problems import Fault, Invalid, NotFound, Problem, TooLarge
+from service.wire import json, native
+
+FIELDS = ("items", "defaults")
+DEFAULTS = ("loss", "params", *native.EXPECTED)
+ITEM = ("id", "loss", *native.FIELDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What became of an item: a valid call, or the problem with it. ``echo`` holds its id where it has one."""
+
+    echo: Mapping[str, Any]
+    decoded: native.Decoded | None
+    problem: Problem | None
+
+
+def decode(catalogue: Catalogue, body: bytes, most: int) -> list[Item]:
+    """Read a batch.
+
+    Raises:
+        Unreadable: the body is not JSON.
+        Invalid: what holds the items does not fit; faults of an item are its own.
+        TooLarge: there are more than ``most`` items.
+    """
+    document = json.parse(body)
+    if not json.is_object(document):
+        raise Invalid(Fault("", "type", f"Expected a JSON object; got {json.show(document)}."))
+    fields, faults = json.members(document, FIELDS)
+    defaults, default_faults = _defaults(fields.get("defaults"))
+    items: Any = fields.get("items")
+    if not json.is_array(items):
+        got = json.show(items) if "items" in fields else "nothing"
+        faults.append(Fault("/items", "type", f"Expected an array of items; got {got}."))
+    if faults or default_faults:
+        raise Invalid(*faults, *default_faults)
+    if (count := json.length(items)) > most:
+        raise TooLarge(f"Expected at most {most} items (LOSSD_MAX_BATCH_ITEMS); got {count}.")
+    read = [_read(catalogue, item, defaults) for item in items]
+    readers = [reader for _, reader in read if isinstance(reader, native.Reader)]
+    if json.count_brackets(body) != 1 + sum(reader.arrays for reader in readers):
+        for reader in readers:
+            reader.refuse_hidden_arrays()
+    return [_bind(echo, reader) for echo, reader in read]
+
+
+def encode(items: Sequence[Item], results: Sequence[Evaluation | Problem], device: torch.device) -> bytes:
+    """Write what became of the items, in their order."""
+    written: list[dict[str, Any]] = []
+    values: dict[str, list[float]] = {}
+    failed = 0
+    for place, (item, result) in enumerate(zip(items, results, strict=True)):
+        if isinstance(result, Problem) or item.decoded is None:
+            problem = result if isinstance(result, Problem) else item.problem
+            assert problem is not None
+            document = problem.document(f"/v1/batch#/items/{place}")
+            written.append({**item.echo, "status": "error", "error": document})
+            failed += 1
+            continue
+        answer = native.answer(item.decoded, result, device)
+        written.append({**item.echo, "status": "ok", **answer})
+        value = answer["value"]
+        if isinstance(value, int | float) and isfinite(value):
+            values.setdefault(answer["loss"], []).append(value)
+    body = {
+        "results": written,
+        "succeeded": len(written) - failed,
+        "failed": failed,
+        "summary": {name: {"count": len(v), "mean": sum(v) / len(v)} for name, v in values.items()},
+    }
+    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _defaults(value: Any) -> tuple[Mapping[str, Any], list[Fault]]:
+    """Read what items have that do not say otherwise."""
+    if value is None:
+        return {}, []
+    if not json.is_object(value):
+        return {}, [Fault("/defaults", "type", f"Expected an object; got {json.show(value)}.")]
+    return json.members(value, DEFAULTS, "defaults")
+
+
+def _read(
+    catalogue: Catalogue, value: Any, defaults: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], native.Reader | Problem]:
+    """Read one item up to the point where all are known."""
+    if not json.is_object(value):
+        return {}, Invalid(Fault("", "type", f"Expected an object; got {json.show(value)}."))
+    fields, faults = json.members(value, ITEM)
+    echo: dict[str, Any] = {}
+    if "id" in fields:
+        identity = fields.pop("id")
+        if isinstance(identity, str | int | float) and not isinstance(identity, bool):
+            echo["id"] = identity
+        else:
+            detail = f"Expected a string or a number; got {json.show(identity)}."
+            faults.append(Fault("/id", "type", detail))
+    fields = {**defaults, **fields}
+    name = fields.pop("loss", None)
+    if not isinstance(name, str):
+        got = "nothing" if name is None else json.show(name)
+        return echo, Invalid(*faults, Fault("/loss", "missing", f"Expected the name of a loss; got {got}."))
+    try:
+        return echo, native.Reader(catalogue[name], fields, faults)
+    except UnknownLoss as error:
+        return echo, NotFound(str(error))
+
+
+def _bind(echo: Mapping[str, Any], reader: native.Reader | Problem) -> Item:
+    """Check an item against its loss."""
+    if isinstance(reader, Problem):
+        return Item(echo, None, reader)
+    try:
+        return Item(echo, reader.bind(), None)
+    except Problem as problem:
+        return Item(echo, None, problem)
