@@ -16,6 +16,7 @@ from service.catalogue.registry import AnyLoss, Catalogue
 from service.catalogue.spec import Input
 from service.engine.call import Dtype, Reduction
 from service.wire import describe
+from service.wire.batch import DEFAULTS
 from service.wire.native import Encoding
 
 VERSION = "0.1.0"
@@ -61,6 +62,7 @@ def document(catalogue: Catalogue) -> Json:
     paths: Json = {
         "/v1/losses": {"get": _list_operation()},
         "/v1/losses/{name}": {"get": _show_operation()},
+        "/v1/batch": {"post": _batch_operation()},
         "/v1/limits": {"get": _get("get_limits", "Limits of this server", "Limits", "operations")},
         "/healthz": {"get": _get("healthz", "Whether the process is alive", "Status", "operations")},
         "/readyz": {"get": _get("readyz", "Whether the device is warm", "Status", "operations", 503)},
@@ -79,7 +81,7 @@ def document(catalogue: Catalogue) -> Json:
         },
         "servers": [{"url": "/"}],
         "tags": [{"name": name} for name in sorted({t for loss in catalogue.values() for t in loss.tasks})]
-        + [{"name": "catalogue"}, {"name": "operations"}],
+        + [{"name": "batch"}, {"name": "catalogue"}, {"name": "operations"}],
         "paths": paths,
         "components": {"schemas": schemas},
     }
@@ -101,6 +103,75 @@ def _evaluate_operation(loss: AnyLoss) -> Json:
         "requestBody": {"required": True, "content": {"application/json": content}},
         "responses": _responses("The value, and what else was asked for.", "Evaluation", *PROBLEMS),
     }
+
+
+def _batch_operation() -> Json:
+    """Describe a batch."""
+    example = {
+        "items": [
+            {"id": "a", "loss": "mse", "inputs": {"predictions": [1.0, 2.0], "targets": [0.0, 0.0]}},
+            {"id": "b", "loss": "cross_entropy", "inputs": {"logits": [[2.0, 1.0]], "targets": [0]}},
+        ],
+        "defaults": {"gradients": False},
+    }
+    return {
+        "operationId": "batch",
+        "summary": "Evaluate many items",
+        "description": "Items of any losses; like ones are computed together, and a bad one fails alone.",
+        "tags": ["batch"],
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": _ref("BatchRequest"), "example": example}},
+        },
+        "responses": _responses("What became of each item, in order.", "BatchResults", *PROBLEMS),
+    }
+
+
+def _batch_schemas(evaluation: Json) -> Json:
+    """Return the schemas of a batch, whose items are requests of any loss."""
+    untyped_map = {"type": "object", "additionalProperties": True}
+    identity = {"description": "Any string or number, echoed, not necessarily unique."}
+    count = {"type": "integer", "format": "int64"}
+    options = _options()
+    item: Json = {
+        "id": identity,
+        "loss": {"type": "string", "description": "A loss's name or alias."},
+        "inputs": {**untyped_map, "description": "The loss's tensors by name."},
+        "params": {**untyped_map, "description": "The loss's params."},
+        **options,
+    }
+    defaults = {name: item[name] for name in DEFAULTS}
+    status = {"type": "string", "enum": ["ok", "error"]}
+    result: Json = {"id": identity, "status": status, **evaluation, "error": _ref("Problem")}
+    mean = {"type": "number", "format": "double"}
+    schemas: Json = {
+        "BatchItem": {"properties": item, "additionalProperties": False},
+        "BatchDefaults": {"properties": defaults, "additionalProperties": False},
+        "BatchRequest": {
+            "properties": {
+                "items": {"type": "array", "items": _ref("BatchItem")},
+                "defaults": _ref("BatchDefaults"),
+            },
+            "required": ["items"],
+            "additionalProperties": False,
+        },
+        "BatchResult": {"properties": result, "required": ["status"]},
+        "BatchSummary": {"properties": {"count": count, "mean": mean}, "required": ["count", "mean"]},
+        "BatchResults": {
+            "properties": {
+                "results": {"type": "array", "items": _ref("BatchResult")},
+                "succeeded": count,
+                "failed": count,
+                "summary": {
+                    "type": "object",
+                    "additionalProperties": _ref("BatchSummary"),
+                    "description": "By loss, over its items whose value is a finite number.",
+                },
+            },
+            "required": ["results", "succeeded", "failed", "summary"],
+        },
+    }
+    return {name: {"type": "object", **schema} for name, schema in schemas.items()}
 
 
 def _request_schemas(loss: AnyLoss) -> Json:
@@ -248,11 +319,12 @@ def _shared_schemas() -> Json:
     }
     limits: Json = {
         "max_body_bytes": {"type": "integer"},
+        "max_batch_items": {"type": "integer", "format": "int64"},
         "max_queue": {"type": "integer"},
         "deadline_s": {"type": "number", "format": "double"},
     }
     optional = {"aux", "nonfinite", "forms"}
-    return {
+    shared = {
         name: {
             "type": "object",
             "properties": properties,
@@ -270,6 +342,7 @@ def _shared_schemas() -> Json:
             "Problem": problem,
         }.items()
     }
+    return shared | _batch_schemas(evaluation)
 
 
 def _list_operation() -> Json:
