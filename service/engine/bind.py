@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 from math import prod
 from typing import Any
@@ -59,6 +60,32 @@ def bind(request: Request, known: Sequence[Fault] = ()) -> Call:
         else _cast(upstream.tensor, request.dtype).reshape(_value_shape(request, unreduced)),
         dtype=request.dtype,
     )
+
+
+def bind_alike(requests: Sequence[Request]) -> list[Call] | None:
+    """Bind requests that differ in the values of their inputs alone, all at once; None where that cannot be.
+
+    It cannot where a look at all values together leaves open whether each is admitted.
+    """
+    first, loss = requests[0], requests[0].loss
+    if loss.conditions or first.sample_weight or first.grad_output:
+        return None
+    try:
+        call = bind(first)
+    except Invalid:
+        return None
+    fit = fit_shapes(loss, first.inputs, first.params)
+    facts = Facts(fit.sizes, first.params, {})
+    stacks: dict[str, tuple[Tensor, ...]] = {}
+    for name, tensor in call.inputs.items():
+        form = fit.form(name)
+        values = torch.stack([request.inputs[name].tensor for request in requests])
+        if _not_of_kind(values, form.domain.kind) or not _within(values, form, loss.inputs[name], facts):
+            return None
+        kinded = _cast(values, first.dtype) if form.domain.kind == "float" else values.to(tensor.dtype)
+        stacks[name] = kinded.unbind()
+    rows = zip(*stacks.values(), strict=True)
+    return [replace(call, inputs=dict(zip(stacks, row, strict=True))) for row in rows]
 
 
 def _gradients_of(request: Request, fit: Fit, known: Sequence[Fault]) -> tuple[tuple[str, ...], list[Fault]]:

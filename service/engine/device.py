@@ -10,6 +10,7 @@ from service.catalogue.sample import draw_inputs, draw_params
 from service.engine.bind import bind
 from service.engine.call import Request, Sent
 from service.engine.evaluate import evaluate
+from service.engine.fuse import evaluate_alike
 
 WARM_UP_S = 0.5
 """How long a warm-up goes through the catalogue: the first calls load kernels, the later ones little more."""
@@ -42,6 +43,9 @@ def warm_up(device: torch.device, losses: Iterable[AnyLoss]) -> None:
     for loss in losses:
         params = draw_params(loss)
         inputs = {name: Sent(tensor) for name, tensor in draw_inputs(loss, params).items()}
-        evaluate(bind(Request(loss=loss, inputs=inputs, params=params)), device)
+        call = bind(Request(loss=loss, inputs=inputs, params=params))
+        # one alone, and two as like calls are computed together
+        evaluate(call, device)
+        evaluate_alike([call, call], device)
         if perf_counter() - start > WARM_UP_S:
             return

@@ -1,6 +1,7 @@
 """Batches: many items in one document, each read as a request of its own, so that a bad one fails alone."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -9,6 +10,7 @@ import orjson
 import torch
 
 from service.catalogue.registry import Catalogue, UnknownLoss
+from service.engine.bind import bind_alike
 from service.engine.call import Evaluation
 from service.problems import Fault, Invalid, NotFound, Problem, TooLarge
 from service.wire import json, native
@@ -16,6 +18,8 @@ from service.wire import json, native
 FIELDS = ("items", "defaults")
 DEFAULTS = ("loss", "params", *native.EXPECTED)
 ITEM = ("id", "loss", *native.FIELDS)
+Read = tuple[Mapping[str, Any], native.Reader | Problem]
+"""An item's id, where it has one, and the reader of the rest, or the problem with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ def decode(catalogue: Catalogue, body: bytes, most: int) -> list[Item]:
     if json.count_brackets(body) != 1 + sum(reader.arrays for reader in readers):
         for reader in readers:
             reader.refuse_hidden_arrays()
-    return [_bind(echo, reader) for echo, reader in read]
+    return _bind(read)
 
 
 def encode(items: Sequence[Item], results: Sequence[Evaluation | Problem], device: torch.device) -> bytes:
@@ -92,9 +96,7 @@ def _defaults(value: Any) -> tuple[Mapping[str, Any], list[Fault]]:
     return json.members(value, DEFAULTS, "defaults")
 
 
-def _read(
-    catalogue: Catalogue, value: Any, defaults: Mapping[str, Any]
-) -> tuple[Mapping[str, Any], native.Reader | Problem]:
+def _read(catalogue: Catalogue, value: Any, defaults: Mapping[str, Any]) -> Read:
     """Read one item up to the point where all are known."""
     if not json.is_object(value):
         return {}, Invalid(Fault("", "type", f"Expected an object; got {json.show(value)}."))
@@ -118,7 +120,26 @@ def _read(
         return echo, NotFound(str(error))
 
 
-def _bind(echo: Mapping[str, Any], reader: native.Reader | Problem) -> Item:
+def _bind(read: Sequence[Read]) -> list[Item]:
+    """Check items against their losses: those that differ in values alone all at once, where that settles it."""
+    groups: defaultdict[Hashable, list[int]] = defaultdict(list)
+    for place, (_, reader) in enumerate(read):
+        key = reader.likeness() if isinstance(reader, native.Reader) else None
+        groups[place if key is None else key].append(place)
+    items: dict[int, Item] = {}
+    for places in groups.values():
+        readers = [reader for place in places if isinstance(reader := read[place][1], native.Reader)]
+        calls = bind_alike([reader.request for reader in readers]) if len(readers) > 1 else None
+        for number, place in enumerate(places):
+            echo, reader = read[place]
+            if calls is None or isinstance(reader, Problem):
+                items[place] = _bind_alone(echo, reader)
+            else:
+                items[place] = Item(echo, native.Decoded(calls[number], reader.encoding), None)
+    return [items[place] for place in range(len(read))]
+
+
+def _bind_alone(echo: Mapping[str, Any], reader: native.Reader | Problem) -> Item:
     """Check an item against its loss."""
     if isinstance(reader, Problem):
         return Item(echo, None, reader)

@@ -1,7 +1,7 @@
 """The native JSON door: a request body to a valid call, an evaluation to a response body."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, cast, get_args
 
 import orjson
@@ -77,7 +77,7 @@ class Reader:
         self.arrays = 0
         self._tensors: list[tuple[Any, Sent, tuple[str, ...]]] = []
         self._envelope = self._read_envelope()
-        self._request = Request(
+        self.request = Request(
             loss=loss,
             params=self._read_params(),
             inputs=self._read_inputs(),
@@ -90,7 +90,23 @@ class Reader:
 
     def bind(self) -> Decoded:
         """Return the valid call, or raise all faults together."""
-        return Decoded(bind(self._request, self.faults), self._envelope.encoding)
+        return Decoded(bind(self.request, self.faults), self.encoding)
+
+    @property
+    def encoding(self) -> Encoding:
+        """How the answer is to be written."""
+        return self._envelope.encoding
+
+    def likeness(self) -> Hashable | None:
+        """Return what is equal for requests that differ in their inputs' values alone; None with any fault."""
+        if self.faults:
+            return None
+        request = self.request
+        params = None if request.params is self.loss.defaults else tuple(request.params.items())
+        inputs = tuple((n, sent.tensor.shape, sent.tensor.dtype) for n, sent in request.inputs.items())
+        weights = (id(request.sample_weight), id(request.grad_output))
+        options = (request.gradients, request.reduction, request.dtype, self.encoding)
+        return (self.loss.name, params, inputs, weights, options)
 
     def refuse_hidden_arrays(self) -> None:
         """Look for arrays inside rows of numbers, which the count of brackets gives away."""
