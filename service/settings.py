@@ -39,6 +39,9 @@ class Settings(BaseSettings):
     max_batch_items: Annotated[int, Field(ge=1, description="Items of one batch. A larger one is a 413.")] = (
         10_000
     )
+    max_line_bytes: Annotated[
+        int, Field(ge=1, description="Bytes of one line of a stream. A longer one is an error of its own.")
+    ] = 16 * 1024 * 1024
     deadline_s: Annotated[
         float,
         Field(gt=0, description="Seconds within which a request is answered, else it is a 504."),
@@ -52,7 +55,7 @@ class Settings(BaseSettings):
         """Return the limits that clients may know, each under its setting's name."""
         return {
             name: getattr(self, name)
-            for name in ("max_body_bytes", "max_batch_items", "max_queue", "deadline_s")
+            for name in ("max_body_bytes", "max_batch_items", "max_line_bytes", "max_queue", "deadline_s")
         }
 
 

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope
 
 from service.api import body
 from service.api.stages import Stages
-from service.api.waiting import wait
+from service.api.waiting import deadline, wait
 from service.catalogue.registry import Catalogue
 from service.engine.call import Evaluation
 from service.engine.fuse import likeness
@@ -41,14 +41,17 @@ class Batches:
         """Return the body of the answer to one batch."""
         stages: Stages = scope["state"]["stages"]
         loop = asyncio.get_running_loop()
+        seconds = deadline(scope, self.settings.deadline_s)
         sent = await body.read(scope, receive, self.settings)
         with self.queue.permit():
             items = await loop.run_in_executor(self.pool, self._decode, sent, stages)
             with stages.measure("compute"):
-                results = await self._compute(items, receive)
+                results = await self.compute(items, receive, seconds)
             return await loop.run_in_executor(self.pool, self._encode, items, results, stages)
 
-    async def _compute(self, items: Sequence[Item], receive: Receive) -> list[Evaluation | Problem]:
+    async def compute(
+        self, items: Sequence[Item], receive: Receive, seconds: float
+    ) -> list[Evaluation | Problem]:
         """Let the queue compute the valid items, and return what became of each."""
         groups: defaultdict[Hashable, list[int]] = defaultdict(list)
         for place, item in enumerate(items):
@@ -61,7 +64,7 @@ class Batches:
             jobs += self.queue.submit([d.call for place in group if (d := items[place].decoded)])
             places += group
         computed = asyncio.gather(*(job.future for job in jobs))
-        done = chain.from_iterable(await wait(computed, receive, self.settings.deadline_s))
+        done = chain.from_iterable(await wait(computed, receive, seconds))
         for place, result in zip(places, done, strict=True):
             results[place] = result if isinstance(result, Evaluation) else _problem(result)
         return results

@@ -37,6 +37,11 @@ async def read(scope: Scope, receive: Receive, settings: Settings) -> bytes:
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
+def media(scope: Scope) -> str:
+    """Return the media type that a request declares."""
+    return Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
+
+
 def _refuse_other_media(headers: Headers) -> None:
     """Refuse a content type that is not JSON, and any content coding. A missing type is taken for JSON."""
     declared = headers.get("content-type", "application/json")

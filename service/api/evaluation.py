@@ -13,12 +13,13 @@ from service.api import body, problems
 from service.api.batch import PATH as BATCH
 from service.api.batch import Batches
 from service.api.stages import Stages
-from service.api.waiting import ClientGone, wait
+from service.api.stream import MEDIA, Streams
+from service.api.waiting import ClientGone, deadline, wait
 from service.catalogue.registry import AnyLoss, Catalogue, UnknownLoss
 from service.engine.call import Evaluation
 from service.engine.evaluate import evaluate
 from service.engine.queue import Queue
-from service.problems import NotFound, Problem
+from service.problems import Busy, NotFound, Problem
 from service.settings import Settings
 from service.wire import native
 
@@ -44,6 +45,7 @@ class Evaluations:
         self.queue = queue
         self.pool = pool
         self.batches = Batches(catalogue, settings, queue, pool)
+        self.streams = Streams(self.batches, settings, pool)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST":
@@ -51,6 +53,9 @@ class Evaluations:
             return
         if scope["path"].startswith(PREFIX):
             answering = self._answer(scope, receive)
+        elif scope["path"] == BATCH and body.media(scope) == MEDIA:
+            await self._stream(scope, receive, send)
+            return
         elif scope["path"] == BATCH:
             answering = self.batches.answer(scope, receive)
         else:
@@ -67,28 +72,40 @@ class Evaluations:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": answer})
 
+    async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a stream of items; once its first line is sent, there is no other answer."""
+        try:
+            await self.streams.answer(receive, send)
+        except ClientGone:
+            return
+        except Busy as busy:
+            await problems.response(busy, scope["path"])(scope, receive, send)
+
     async def _answer(self, scope: Scope, receive: Receive) -> bytes:
         """Return the body of the answer to one request."""
         stages: Stages = scope["state"]["stages"]
         loss = find(self.catalogue, scope["path"][len(PREFIX) :])
+        seconds = deadline(scope, self.settings.deadline_s)
         sent = await body.read(scope, receive, self.settings)
         with self.queue.permit():
             if len(sent) <= SMALL:
                 decoded = _decode(loss, sent, stages)
-                return self._encode(decoded, await self._computed(decoded, receive, stages), stages)
+                return self._encode(decoded, await self._computed(decoded, receive, seconds, stages), stages)
             loop = asyncio.get_running_loop()
             if self.queue.device.type == "cpu":
                 # nothing is gained by company here, and each hand-over would cost time
                 whole = loop.run_in_executor(self.pool, self._work, loss, sent, stages)
-                return await wait(whole, receive, self.settings.deadline_s)
+                return await wait(whole, receive, seconds)
             decoded = await loop.run_in_executor(self.pool, _decode, loss, sent, stages)
-            evaluation = await self._computed(decoded, receive, stages)
+            evaluation = await self._computed(decoded, receive, seconds, stages)
             return await loop.run_in_executor(self.pool, self._encode, decoded, evaluation, stages)
 
-    async def _computed(self, decoded: native.Decoded, receive: Receive, stages: Stages) -> Evaluation:
+    async def _computed(
+        self, decoded: native.Decoded, receive: Receive, seconds: float, stages: Stages
+    ) -> Evaluation:
         """Let the queue compute a call."""
         [job] = self.queue.submit([decoded.call])
-        [result] = await wait(job.future, receive, self.settings.deadline_s)
+        [result] = await wait(job.future, receive, seconds)
         stages.seconds["queue"] = job.started - job.queued
         stages.seconds["compute"] = job.finished - job.started
         if not isinstance(result, Evaluation):

@@ -121,7 +121,10 @@ def _batch_operation() -> Json:
         "tags": ["batch"],
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": _ref("BatchRequest"), "example": example}},
+            "content": {
+                "application/json": {"schema": _ref("BatchRequest"), "example": example},
+                "application/x-ndjson": {"schema": _ref("BatchItem")},
+            },
         },
         "responses": _responses("What became of each item, in order.", "BatchResults", *PROBLEMS),
     }
@@ -320,6 +323,7 @@ def _shared_schemas() -> Json:
     limits: Json = {
         "max_body_bytes": {"type": "integer"},
         "max_batch_items": {"type": "integer", "format": "int64"},
+        "max_line_bytes": {"type": "integer", "format": "int64"},
         "max_queue": {"type": "integer"},
         "deadline_s": {"type": "number", "format": "double"},
     }

@@ -1,11 +1,13 @@
 """Wait for the queue on a client's behalf: not beyond its deadline, and not once it has left."""
 
 import asyncio
+import math
 from typing import TypeVar
 
-from starlette.types import Receive
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope
 
-from service.problems import Late
+from service.problems import Late, Unreadable, quoted
 
 T = TypeVar("T")
 PATIENCE_S = 0.02
@@ -16,11 +18,29 @@ class ClientGone(Exception):
     """Nobody is left to answer."""
 
 
-async def wait(future: asyncio.Future[T], receive: Receive, deadline: float) -> T:
+def deadline(scope: Scope, most: float) -> float:
+    """Return the seconds within which to answer: the client's ``Request-Timeout``, but ``most`` at the most.
+
+    Raises:
+        Unreadable: the header is no number of seconds.
+    """
+    sent = Headers(scope=scope).get("request-timeout")
+    if sent is None:
+        return most
+    try:
+        seconds = float(sent)
+    except ValueError:
+        seconds = math.nan
+    if not seconds > 0:
+        raise Unreadable(f"Expected a positive number of seconds as Request-Timeout; got {quoted(sent)}.")
+    return min(seconds, most)
+
+
+async def wait(future: asyncio.Future[T], receive: Receive, seconds: float) -> T:
     """Return what a future gives.
 
     Raises:
-        Late: it is not there within ``deadline`` seconds.
+        Late: it is not there within so many seconds.
         ClientGone: the client has closed its connection.
     """
     # the loop computes small jobs when all that was ready has had its turn
@@ -29,22 +49,24 @@ async def wait(future: asyncio.Future[T], receive: Receive, deadline: float) -> 
             return future.result()
         await asyncio.sleep(0)
     if not future.done():
-        await asyncio.wait({future}, timeout=min(PATIENCE_S, deadline))
+        await asyncio.wait({future}, timeout=min(PATIENCE_S, seconds))
     if not future.done():
-        await _wait_longer(future, receive, deadline - PATIENCE_S, deadline)
+        await _wait_longer(future, receive, seconds)
     return future.result()
 
 
-async def _wait_longer(future: asyncio.Future[T], receive: Receive, left: float, deadline: float) -> None:
+async def _wait_longer(future: asyncio.Future[T], receive: Receive, seconds: float) -> None:
     """Wait for a future, the deadline, or the client's leaving, whichever comes first."""
     leaving = asyncio.ensure_future(_left(receive))
     try:
-        await asyncio.wait({future, leaving}, timeout=max(0, left), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(
+            {future, leaving}, timeout=max(0, seconds - PATIENCE_S), return_when=asyncio.FIRST_COMPLETED
+        )
         if not future.done():
             future.cancel()
             if leaving.done():
                 raise ClientGone
-            raise Late(f"Expected an answer within {deadline:g} s (LOSSD_DEADLINE_S).")
+            raise Late(f"Expected an answer within {seconds:g} s (LOSSD_DEADLINE_S, or Request-Timeout).")
     finally:
         leaving.cancel()
 

@@ -60,31 +60,45 @@ def decode(catalogue: Catalogue, body: bytes, most: int) -> list[Item]:
     return _bind(read)
 
 
+def decode_lines(catalogue: Catalogue, lines: Sequence[bytes]) -> list[Item]:
+    """Read lines, each of which is an item."""
+    return _bind([_read_line(catalogue, line) for line in lines])
+
+
 def encode(items: Sequence[Item], results: Sequence[Evaluation | Problem], device: torch.device) -> bytes:
     """Write what became of the items, in their order."""
-    written: list[dict[str, Any]] = []
+    pairs = enumerate(zip(items, results, strict=True))
+    written = [result(item, became, f"/v1/batch#/items/{place}", device) for place, (item, became) in pairs]
     values: dict[str, list[float]] = {}
-    failed = 0
-    for place, (item, result) in enumerate(zip(items, results, strict=True)):
-        if isinstance(result, Problem) or item.decoded is None:
-            problem = result if isinstance(result, Problem) else item.problem
-            assert problem is not None
-            document = problem.document(f"/v1/batch#/items/{place}")
-            written.append({**item.echo, "status": "error", "error": document})
-            failed += 1
-            continue
-        answer = native.answer(item.decoded, result, device)
-        written.append({**item.echo, "status": "ok", **answer})
-        value = answer["value"]
+    for one in written:
+        value = one.get("value")
         if isinstance(value, int | float) and isfinite(value):
-            values.setdefault(answer["loss"], []).append(value)
+            values.setdefault(one["loss"], []).append(value)
+    succeeded = sum(one["status"] == "ok" for one in written)
     body = {
         "results": written,
-        "succeeded": len(written) - failed,
-        "failed": failed,
+        "succeeded": succeeded,
+        "failed": len(written) - succeeded,
         "summary": {name: {"count": len(v), "mean": sum(v) / len(v)} for name, v in values.items()},
     }
     return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def encode_line(item: Item, became: Evaluation | Problem, number: int, device: torch.device) -> bytes:
+    """Write what became of one line; a bad one is told by its number, from 1."""
+    written = result(item, became, f"/v1/batch#line={number}", device)
+    if written["status"] == "error":
+        written["line"] = number
+    return orjson.dumps(written, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
+
+
+def result(item: Item, became: Evaluation | Problem, instance: str, device: torch.device) -> dict[str, Any]:
+    """Return the members of one result."""
+    problem = became if isinstance(became, Problem) else item.problem
+    if problem is not None or isinstance(became, Problem) or item.decoded is None:
+        assert problem is not None
+        return {**item.echo, "status": "error", "error": problem.document(instance)}
+    return {**item.echo, "status": "ok", **native.answer(item.decoded, became, device)}
 
 
 def _defaults(value: Any) -> tuple[Mapping[str, Any], list[Fault]]:
@@ -118,6 +132,17 @@ def _read(catalogue: Catalogue, value: Any, defaults: Mapping[str, Any]) -> Read
         return echo, native.Reader(catalogue[name], fields, faults)
     except UnknownLoss as error:
         return echo, NotFound(str(error))
+
+
+def _read_line(catalogue: Catalogue, line: bytes) -> Read:
+    """Read one line up to the point where all of a window are known."""
+    try:
+        echo, reader = _read(catalogue, json.parse(line, alone=True), {})
+    except Problem as problem:
+        return {}, problem
+    if isinstance(reader, native.Reader) and json.count_brackets(line) != reader.arrays:
+        reader.refuse_hidden_arrays()
+    return echo, reader
 
 
 def _bind(read: Sequence[Read]) -> list[Item]:

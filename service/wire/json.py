@@ -30,14 +30,16 @@ _BEYOND_64_BITS = re.compile(rb"(?<![\d.eE+-])(-\d{19,}+|\d{20,}+)(?=[\s,\]}])")
 _local = threading.local()
 
 
-def parse(body: bytes) -> Any:
+def parse(body: bytes, *, alone: bool = False) -> Any:
     """Return the document: scalars as Python values, objects and arrays unread.
+
+    A thread's documents share a parser, one at a time; ``alone`` gives this one its own.
 
     Raises:
         Unreadable: the body is not JSON, or holds a number beyond float64; the detail says where.
     """
     try:
-        return _parser(len(body)).parse(body)
+        return (simdjson.Parser() if alone else _parser(len(body))).parse(body)
     except (ValueError, RuntimeError) as error:
         told = str(error)
     # simdjson reads no integers beyond 64 bits, but floats of any length. A string that is of use in a request

@@ -26,8 +26,21 @@ def test_a_server_is_ready_once_it_is_warm() -> None:
 def test_limits_stand_under_their_settings_names() -> None:
     client = Client(
         create_app(
-            Settings(device="cpu", max_body_bytes=1000, max_queue=7, max_batch_items=9, deadline_s=2.5)
+            Settings(
+                device="cpu",
+                max_body_bytes=1000,
+                max_queue=7,
+                max_batch_items=9,
+                max_line_bytes=5,
+                deadline_s=2.5,
+            )
         )
     )
-    limits = {"max_body_bytes": 1000, "max_batch_items": 9, "max_queue": 7, "deadline_s": 2.5}
+    limits = {
+        "max_body_bytes": 1000,
+        "max_batch_items": 9,
+        "max_line_bytes": 5,
+        "max_queue": 7,
+        "deadline_s": 2.5,
+    }
     assert client.get("/v1/limits").json() == limits

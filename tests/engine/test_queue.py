@@ -1,0 +1,124 @@
+"""The queue: like calls together, each with its own fate, and no more than the capacity."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from service.catalogue.registry import AnyLoss
+from service.engine.call import Call, Evaluation
+from service.engine.evaluate import evaluate
+from service.engine.queue import Queue
+from service.losses import CATALOGUE
+from service.problems import Busy
+from tests.conformance.cases import variants
+
+CPU = torch.device("cpu")
+
+
+def call(loss: str, seed: int = 0) -> Call:
+    return variants(CATALOGUE[loss])[0].call(seed)
+
+
+def run(test: Callable[[Queue], Coroutine[Any, Any, None]], capacity: int = 10) -> None:
+    async def with_queue() -> None:
+        queue = Queue(CPU, capacity=capacity, threads=2)
+        try:
+            await asyncio.wait_for(test(queue), 30)
+        finally:
+            queue.close()
+
+    asyncio.run(with_queue())
+
+
+def value(result: Any) -> float:
+    assert isinstance(result, Evaluation)
+    return result.value.item()
+
+
+def test_jobs_that_arrive_together_give_what_they_give_alone() -> None:
+    async def test(queue: Queue) -> None:
+        calls = [call(loss, seed) for seed in range(4) for loss in ("mse", "cross_entropy")]
+        jobs = [queue.submit([one])[0] for one in calls]
+        results = await asyncio.gather(*(job.future for job in jobs))
+        for one, [result] in zip(calls, results, strict=True):
+            assert value(result) == pytest.approx(evaluate(one).value.item(), rel=1e-12)
+
+    run(test)
+
+
+def test_one_cancelled_of_three_leaves_the_others() -> None:
+    async def test(queue: Queue) -> None:
+        jobs = [queue.submit([call("mse", seed)])[0] for seed in range(3)]
+        jobs[1].future.cancel()
+        [first], [last] = await asyncio.gather(jobs[0].future, jobs[2].future)
+        assert value(first) == pytest.approx(evaluate(call("mse", 0)).value.item())
+        assert value(last) == pytest.approx(evaluate(call("mse", 2)).value.item())
+
+    run(test)
+
+
+def test_a_failure_stays_with_the_call_it_belongs_to() -> None:
+    """Torch refuses one call, by itself and with others: these are computed again without it."""
+    broken = replace(call("mse", 1), inputs={"predictions": torch.zeros(2), "targets": torch.zeros(5)})
+
+    async def test(queue: Queue) -> None:
+        [job] = queue.submit([call("mse", 0), broken, call("mse", 2)])
+        first, second, third = await job.future
+        assert value(first) == pytest.approx(evaluate(call("mse", 0)).value.item())
+        assert isinstance(second, Exception)
+        assert value(third) == pytest.approx(evaluate(call("mse", 2)).value.item())
+
+    run(test)
+
+
+def test_a_poisoned_neighbour_changes_no_bit_of_the_others() -> None:
+    loss: AnyLoss = CATALOGUE["cross_entropy"]
+    healthy = [variants(loss)[0].call(seed, dtype=torch.float32) for seed in range(3)]
+    nan = torch.full_like(healthy[1].inputs["logits"], torch.nan)
+
+    async def test(queue: Queue) -> None:
+        [clean] = queue.submit(healthy)
+        before = await clean.future
+        poisoned = replace(healthy[1], inputs={**healthy[1].inputs, "logits": nan})
+        [job] = queue.submit([healthy[0], poisoned, healthy[2]])
+        after = await job.future
+        for place in (0, 2):
+            old, new = before[place], after[place]
+            assert isinstance(old, Evaluation)
+            assert isinstance(new, Evaluation)
+            assert torch.equal(old.value, new.value)
+            assert torch.equal(old.gradients["logits"], new.gradients["logits"])
+
+    run(test)
+
+
+def test_over_capacity_is_refused_at_once_with_a_time_to_come_back() -> None:
+    async def test(queue: Queue) -> None:
+        with queue.permit(), queue.permit():
+            with pytest.raises(Busy) as raised, queue.permit():
+                pass
+            assert raised.value.retry_after >= 1
+        with queue.permit():
+            pass
+
+    run(test, capacity=2)
+
+
+def test_large_calls_are_computed_in_threads() -> None:
+    large = Call(
+        loss=CATALOGUE["mse"],
+        inputs={"predictions": torch.ones(100_000), "targets": torch.zeros(100_000)},
+        params={},
+        gradients_of=("predictions",),
+    )
+
+    async def test(queue: Queue) -> None:
+        jobs = [queue.submit([large])[0] for _ in range(4)]
+        for [result] in await asyncio.gather(*(job.future for job in jobs)):
+            assert value(result) == 1
+
+    run(test)
