@@ -27,12 +27,48 @@ def main() -> None:
             body = request(rows, classes)
             what = f"[{rows}, {classes}] as JSON, gradients back ({_size(len(body))})"
             print(row(what, *in_turns(body, ours, peer, turns)))
+        what = "1,000 items [8, 10] with gradients: one batch, 1,000 calls of the peer"
+        print(row(what, *batch_beside_calls(ours, peer)))
         small = request(8, 10)
         rates = [max(calls_a_second(url, PATH, small) for _ in range(3)) for url in (ours, peer)]
         ratio = rates[0] / rates[1]
         print(
             f"| [8, 10], calls a second over 8 connections | {rates[0]:.0f} | {rates[1]:.0f} | {ratio:.1f}x |"
         )
+
+
+def batch(items: int) -> bytes:
+    """Return a batch of small items."""
+    rng = np.random.default_rng(0)
+    some = [
+        {
+            "inputs": {
+                "logits": rng.standard_normal((8, 10)).astype(np.float32),
+                "targets": rng.integers(10, size=8),
+            }
+        }
+        for _ in range(items)
+    ]
+    body = {"items": some, "defaults": {"loss": "cross_entropy"}}
+    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def batch_beside_calls(ours: str, peer: str, items: int = 1000) -> tuple[float, float]:
+    """Return the median seconds of one batch, and those of as many calls of the peer."""
+    many, single = batch(items), request(8, 10)
+    here, there = Connection(ours), Connection(peer)
+    batches: list[float] = []
+    loops: list[float] = []
+    for turn in range(6):
+        start = time.perf_counter()
+        here.post("/v1/batch", many)
+        middle = time.perf_counter()
+        for _ in range(items):
+            there.post(PATH, single)
+        if turn:
+            batches.append(middle - start)
+            loops.append(time.perf_counter() - middle)
+    return statistics.median(batches), statistics.median(loops)
 
 
 def request(rows: int, classes: int) -> bytes:

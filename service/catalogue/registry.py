@@ -2,6 +2,8 @@
 
 import difflib
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from heapq import nlargest
 from types import ModuleType
 from typing import Any, cast
 
@@ -35,6 +37,7 @@ class Catalogue(Mapping[str, AnyLoss]):
         declared = [cast(AnyLoss, member) for member in members if isinstance(member, Loss)]
         self._losses = {loss.name: loss for loss in sorted(declared, key=lambda loss: loss.name)}
         self._by_key: dict[str, AnyLoss] = {}
+        self._closest = lru_cache(maxsize=256)(self._find_closest)
         for loss in self._losses.values():
             for name in (loss.name, *loss.aliases):
                 if (other := self._by_key.setdefault(key(name), loss)) is not loss:
@@ -51,11 +54,20 @@ class Catalogue(Mapping[str, AnyLoss]):
     def __len__(self) -> int:
         return len(self._losses)
 
-    def _closest(self, name: str) -> list[str]:
+    def _find_closest(self, name: str) -> list[str]:
         """Return the names of the three losses that resemble ``name`` most, by their aliases too."""
-        # an absurdly long name would take difflib seconds
-        close = difflib.get_close_matches(key(name[:40]), self._by_key, n=9, cutoff=0)
+        # difflib takes its time: it is asked about the few that share most pairs of letters, of no long name
+        asked = key(name[:40])
+        shared = _pairs(asked)
+        likely = nlargest(12, self._by_key, key=lambda other: 2 * len(shared & _pairs(other)) - len(other))
+        close = difflib.get_close_matches(asked, likely, n=9, cutoff=0)
         return list(dict.fromkeys(self._by_key[found].name for found in close))[:3]
+
+
+@lru_cache(maxsize=4096)
+def _pairs(letters: str) -> frozenset[str]:
+    """Return the pairs of letters that follow each other."""
+    return frozenset(letters[start : start + 2] for start in range(len(letters) - 1))
 
 
 def key(name: str) -> str:
