@@ -51,7 +51,7 @@ class Settings(BaseSettings):
         Field(pattern="^(critical|error|warning|info|debug)$", description="How much the log tells."),
     ] = "info"
 
-    def limits(self) -> dict[str, float]:
+    def limits(self) -> dict[str, int | float]:
         """Return the limits that clients may know, each under its setting's name."""
         return {
             name: getattr(self, name)

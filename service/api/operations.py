@@ -24,7 +24,7 @@ def router(app: FastAPI, settings: Settings) -> APIRouter:
         return {"status": "ready"}
 
     @routes.api_route("/v1/limits", methods=READ)
-    async def limits() -> dict[str, float]:
+    async def limits() -> dict[str, int | float]:
         return settings.limits()
 
     return routes

@@ -43,4 +43,6 @@ def test_limits_stand_under_their_settings_names() -> None:
         "max_queue": 7,
         "deadline_s": 2.5,
     }
-    assert client.get("/v1/limits").json() == limits
+    answer = client.get("/v1/limits")
+    assert answer.json() == limits
+    assert "1000," in answer.text, "whole numbers are written as such"
