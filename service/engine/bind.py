@@ -80,7 +80,9 @@ def bind_alike(requests: Sequence[Request]) -> list[Call] | None:
     for name, tensor in call.inputs.items():
         form = fit.form(name)
         values = torch.stack([request.inputs[name].tensor for request in requests])
-        if _not_of_kind(values, form.domain.kind) or not _within(values, form, loss.inputs[name], facts):
+        if _not_of_kind(values, form.domain.kind) is not None:
+            return None
+        if not _within(values, form, loss.inputs[name], facts):
             return None
         kinded = _cast(values, first.dtype) if form.domain.kind == "float" else values.to(tensor.dtype)
         stacks[name] = kinded.unbind()

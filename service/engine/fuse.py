@@ -4,7 +4,7 @@ Calls of one loss, params, options and shapes are stacked on a new first axis an
 that each gives what it gives alone. What torch has no batching rule for is declared so and loops.
 """
 
-from collections import defaultdict
+import logging
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -15,8 +15,7 @@ from service.catalogue.declare import Terms
 from service.engine.call import Call, Evaluation
 from service.engine.evaluate import CPU, Reduced, evaluate, finished, gradients, reducible
 
-BUDGET = 1 << 24
-"""Most `work` that is stacked at once: what fusing saves is gone long before, and memory is bounded by it."""
+logger = logging.getLogger("lossd")
 
 
 def work(call: Call) -> int:
@@ -32,33 +31,15 @@ def likeness(call: Call) -> Hashable:
     return (call.loss.name, params, shapes, *optional, call.gradients_of, call.reduction, call.dtype)
 
 
-def evaluate_many(calls: Sequence[Call], device: torch.device = CPU) -> list[Evaluation | Exception]:
-    """Evaluate calls of any kind, like ones together; what fails fails alone."""
-    groups: defaultdict[Hashable, list[int]] = defaultdict(list)
-    for place, call in enumerate(calls):
-        groups[likeness(call)].append(place)
-    results: list[Evaluation | Exception] = [AssertionError()] * len(calls)
-    for places in groups.values():
-        for place, result in zip(places, evaluate_alike([calls[p] for p in places], device), strict=True):
-            results[place] = result
-    return results
-
-
 def evaluate_alike(calls: Sequence[Call], device: torch.device = CPU) -> list[Evaluation | Exception]:
-    """Evaluate calls that are alike, as many at once as the budget allows."""
-    at_once = max(1, BUDGET // max(1, work(calls[0])))
-    results: list[Evaluation | Exception] = []
-    for start in range(0, len(calls), at_once):
-        some = calls[start : start + at_once]
-        if len(some) == 1 or some[0].loss.fuse == "alone":
-            results += [_attempt(call, device) for call in some]
-            continue
+    """Evaluate calls that are alike; what fails fails alone. How many at once is the caller's to bound."""
+    if len(calls) > 1 and calls[0].loss.fuse != "alone":
         try:
-            results += evaluate_together(some, device)
-        except Exception:
+            return [*evaluate_together(calls, device)]
+        except Exception as error:
             # one of them, or the loss under vmap: alone, each has what it has
-            results += [_attempt(call, device) for call in some]
-    return results
+            logger.debug("%s calls of %s are computed alone: %s", len(calls), calls[0].loss.name, error)
+    return [_attempt(call, device) for call in calls]
 
 
 def evaluate_together(calls: Sequence[Call], device: torch.device = CPU) -> list[Evaluation]:

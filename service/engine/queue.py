@@ -17,11 +17,13 @@ from time import perf_counter
 import torch
 
 from service.engine.call import Call, Evaluation
-from service.engine.fuse import BUDGET, evaluate_alike, likeness, work
+from service.engine.fuse import evaluate_alike, likeness, work
 from service.problems import Busy
 
 Result = Evaluation | Exception
 
+BUDGET = 1 << 24
+"""Most `work` that is stacked at once: what fusing saves is gone long before, and memory is bounded by it."""
 SMALL = 1 << 15
 """Most `work` that is computed on the event loop: a thread's hand-over would cost more than it takes."""
 
