@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import torch
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from service.api import losses, openapi, operations
 from service.api.context import RequestContext
@@ -22,8 +23,8 @@ from service.settings import Settings
 from service.wire.params import params_model
 
 
-def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGUE) -> FastAPI:
-    """Assemble the application.
+def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGUE) -> ASGIApp:
+    """Assemble the application: evaluations are answered in front of the framework, all else by it.
 
     Raises:
         ValueError: the device that the settings name does not exist.
@@ -52,13 +53,11 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGU
         openapi_url=None,
     )
     app.state.ready = False
-    app.add_middleware(Evaluations, catalogue=catalogue, settings=settings, queue=queue, pool=pool)
-    app.add_middleware(RequestContext)
     answer_problems(app)
     app.include_router(losses.router(catalogue))
     app.include_router(operations.router(app, settings))
     app.include_router(openapi.router(catalogue))
-    return app
+    return RequestContext(Evaluations(app, catalogue, settings, queue, pool))
 
 
 def _warm_up(device: torch.device, catalogue: Catalogue) -> None:

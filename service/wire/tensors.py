@@ -6,7 +6,7 @@ that stand where a number belongs. Only what is wrong somewhere is looked throug
 """
 
 import binascii
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from math import prod
 from typing import Any
@@ -95,6 +95,14 @@ def write(tensor: Tensor, encoding: str) -> Any:
     return (tensor.float() if half else tensor).contiguous().numpy()
 
 
+def write_each(stack: Tensor, encoding: str) -> Sequence[Any]:
+    """Return each of several stacked tensors as `write` does."""
+    if encoding == "base64":
+        return [write(tensor, encoding) for tensor in stack.unbind()]
+    written = write(stack, encoding)
+    return written.tolist() if stack.dim() == 1 else [*written]
+
+
 def raw_bytes(tensor: Tensor) -> memoryview:
     """Return a tensor's row-major bytes without a copy where it is contiguous."""
     return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
@@ -102,16 +110,20 @@ def raw_bytes(tensor: Tensor) -> memoryview:
 
 def _read_array(array: Any, where: Path, whole: bool) -> Sent:
     """Read nested JSON arrays."""
-    shape = _shape(array, where)
-    values = _numbers(array, shape, whole) if _is_rectangular(array, shape) else None
+    shape = shape_of(array, where)
+    values = _numbers(array, shape, whole) if is_rectangular(array, shape) else None
     if values is None:
         _refuse_misfits(array, shape, where)
         raise _invalid(where, "ragged", "rectangular arrays of numbers", "arrays of different lengths")
     return Sent(values.reshape(shape), addressable=True, any_rank=shape == (0,))
 
 
-def _shape(array: Any, where: Path) -> Shape:
-    """Return the lengths of the arrays on the way to the first number."""
+def shape_of(array: Any, where: Path = ()) -> Shape:
+    """Return the lengths of the arrays on the way to the first number.
+
+    Raises:
+        Invalid: there are more of them than any tensor has dimensions.
+    """
     shape: list[int] = []
     while is_array(array):
         if len(shape) == MAX_RANK:
@@ -131,7 +143,7 @@ def _level(array: Any, depth: int) -> Iterable[Any]:
     return items
 
 
-def _is_rectangular(array: Any, shape: Shape) -> bool:
+def is_rectangular(array: Any, shape: Shape) -> bool:
     """Tell whether every array above the numbers is as long as the shape says."""
     try:
         for depth in range(1, len(shape)):
