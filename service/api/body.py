@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 from starlette.types import Receive, Scope
 
 from service.api.waiting import ClientGone
 from service.problems import TooLarge, UnsupportedMedia, quoted
 from service.settings import Settings, variable
+from service.wire.json import Body
 
 
-async def read(scope: Scope, receive: Receive, settings: Settings) -> bytes:
+async def read(scope: Scope, receive: Receive, settings: Settings) -> Body:
     """Return a JSON request's body.
 
     Raises:
@@ -21,21 +23,46 @@ async def read(scope: Scope, receive: Receive, settings: Settings) -> bytes:
     _refuse_other_media(headers)
     limit = settings.max_body_bytes
     declared = headers.get(b"content-length", b"").decode("latin-1")
-    if declared.isdecimal() and int(declared) > limit:
+    length = int(declared) if declared.isdecimal() else None
+    if length is not None and length > limit:
         raise _too_large(declared, limit)
-    chunks: list[bytes] = []
-    length = 0
-    more = True
+    chunk, more = await _receive(receive)
+    if not more:
+        if len(chunk) > limit:
+            raise _too_large(str(len(chunk)), limit)
+        return chunk
+    return await (_join(chunk, limit, receive) if length is None else _fill(chunk, length, receive))
+
+
+async def _fill(chunk: bytes, length: int, receive: Receive) -> memoryview:
+    """Return a body of a length that is known: its memory becomes real only as it arrives."""
+    body = np.empty(length, np.uint8).data
+    filled, more = 0, True
+    while chunk or more:
+        body[filled : filled + len(chunk)] = chunk
+        filled += len(chunk)
+        chunk, more = await _receive(receive) if more else (b"", False)
+    return body[:filled]
+
+
+async def _join(chunk: bytes, limit: int, receive: Receive) -> bytes:
+    """Return a body whose length its end tells."""
+    chunks, length, more = [chunk], len(chunk), True
     while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        chunks.append(message.get("body", b""))
-        length += len(chunks[-1])
-        more = message.get("more_body", False)
+        chunk, more = await _receive(receive)
+        chunks.append(chunk)
+        length += len(chunk)
         if length > limit:
             raise _too_large(f"at least {length}" if more else str(length), limit)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    return b"".join(chunks)
+
+
+async def _receive(receive: Receive) -> tuple[bytes, bool]:
+    """Return what has arrived next, and whether there is more."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    return message.get("body", b""), message.get("more_body", False)
 
 
 def media(scope: Scope) -> str:

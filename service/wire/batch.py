@@ -58,7 +58,7 @@ class Read(NamedTuple):
     brackets: int
 
 
-def decode(catalogue: Catalogue, body: bytes, most: int) -> Batch:
+def decode(catalogue: Catalogue, body: json.Body, most: int) -> Batch:
     """Read a batch.
 
     Raises:

@@ -48,7 +48,7 @@ class Decoded(NamedTuple):
     encoding: Encoding
 
 
-def decode(loss: AnyLoss, body: bytes) -> Decoded:
+def decode(loss: AnyLoss, body: json.Body) -> Decoded:
     """Read a request body.
 
     Raises:
@@ -58,9 +58,12 @@ def decode(loss: AnyLoss, body: bytes) -> Decoded:
     document = json.parse(body)
     if not json.is_object(document):
         raise Invalid(Fault("", "type", f"Expected a JSON object; got {json.show(document)}."))
+    brackets = json.count_brackets(body)
+    # the parser has a copy
+    del body
     reader = Reader(loss, *json.members(document, FIELDS))
     # brackets in strings, and in what has been refused, only make for more
-    if json.count_brackets(body) != reader.arrays:
+    if brackets != reader.arrays:
         reader.refuse_hidden_arrays()
     return reader.bind()
 
