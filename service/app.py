@@ -10,10 +10,12 @@ from contextlib import asynccontextmanager
 import torch
 from fastapi import FastAPI
 
-from service.api import losses, openapi, operations
+from service.api import losses, models, openapi, operations
 from service.api.context import RequestContext
 from service.api.evaluation import Evaluations
+from service.api.inference import Inferences
 from service.api.problems import answer_problems
+from service.api.statistics import ModelStatistics
 from service.catalogue.registry import Catalogue
 from service.engine import device as devices
 from service.engine.queue import Queue
@@ -52,11 +54,16 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGU
         openapi_url=None,
     )
     app.state.ready = False
+    statistics = {name: ModelStatistics() for name in catalogue}
+    app.add_middleware(
+        Inferences, catalogue=catalogue, settings=settings, queue=queue, pool=pool, statistics=statistics
+    )
     app.add_middleware(Evaluations, catalogue=catalogue, settings=settings, queue=queue, pool=pool)
     app.add_middleware(RequestContext)
     answer_problems(app)
     app.include_router(losses.router(catalogue))
     app.include_router(operations.router(app, settings))
+    app.include_router(models.router(app, catalogue, statistics))
     app.include_router(openapi.router(catalogue))
     return app
 

@@ -19,9 +19,7 @@ async def read(scope: Scope, receive: Receive, settings: Settings) -> bytes:
     headers = Headers(scope=scope)
     _refuse_other_media(headers)
     limit = settings.max_body_bytes
-    declared = headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
-        raise _too_large(declared, limit)
+    _refuse_declared_length(headers, limit)
     chunks: list[bytes] = []
     length = 0
     more = True
@@ -33,8 +31,27 @@ async def read(scope: Scope, receive: Receive, settings: Settings) -> bytes:
         length += len(chunks[-1])
         more = message.get("more_body", False)
         if length > limit:
-            raise _too_large(f"at least {length}" if more else str(length), limit)
+            raise too_large(f"at least {length}" if more else str(length), limit)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def read_into(buffer: bytearray, scope: Scope, receive: Receive, settings: Settings) -> None:
+    """Append a request's body to a buffer, whatever its format: each byte is copied once.
+
+    Raises:
+        TooLarge: it is longer than the limit, or says that it will be.
+        ClientGone: the client left before all of it was here.
+    """
+    limit, before, more = settings.max_body_bytes, len(buffer), True
+    _refuse_declared_length(Headers(scope=scope), limit)
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        buffer += message.get("body", b"")
+        more = message.get("more_body", False)
+        if (length := len(buffer) - before) > limit:
+            raise too_large(f"at least {length}" if more else str(length), limit)
 
 
 def media(scope: Scope) -> str:
@@ -57,7 +74,14 @@ def _refuse_other_media(headers: Headers) -> None:
         raise UnsupportedMedia(f"Expected a body without Content-Encoding; got {quoted(coding)}.")
 
 
-def _too_large(size: str, limit: int) -> TooLarge:
+def _refuse_declared_length(headers: Headers, limit: int) -> None:
+    """Refuse a body that says it will be longer than the limit."""
+    declared = headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise too_large(declared, limit)
+
+
+def too_large(size: str, limit: int) -> TooLarge:
     """Return the problem of a body over the limit."""
     name = variable("max_body_bytes")
     return TooLarge(f"Expected a body of at most {limit} bytes ({name}); got {size}.")

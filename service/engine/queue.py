@@ -29,15 +29,19 @@ SMALL = 1 << 15
 
 
 class Job:
-    """Calls of one client that are alike; ``future`` has a result for each, whatever became of it."""
+    """Calls of one client that are alike; ``future`` has a result for each, whatever became of it.
 
-    __slots__ = ("calls", "finished", "future", "queued", "started", "work")
+    ``together`` is how many calls were computed as one with them, ``leads`` whether these were the first.
+    """
+
+    __slots__ = ("calls", "finished", "future", "leads", "queued", "started", "together", "work")
 
     def __init__(self, calls: Sequence[Call]) -> None:
         self.calls = calls
         self.work = len(calls) * work(calls[0])
         self.future: asyncio.Future[Sequence[Result]] = asyncio.get_running_loop().create_future()
         self.queued = self.started = self.finished = perf_counter()
+        self.together, self.leads = len(calls), True
 
 
 class Queue:
@@ -97,6 +101,8 @@ class Queue:
         jobs = self._take()
         if jobs:
             calls = jobs[0].calls if len(jobs) == 1 else [call for job in jobs for call in job.calls]
+            for job in jobs:
+                job.together, job.leads = len(calls), job is jobs[0]
             if self.device.type == "cpu" and sum(job.work for job in jobs) <= SMALL:
                 _resolve(jobs, evaluate_alike(calls, self.device))
             else:
