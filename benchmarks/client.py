@@ -6,24 +6,24 @@ import time
 
 
 class Connection:
-    """One kept connection that posts JSON and reads the whole answer."""
+    """One kept connection that posts a body, JSON unless told otherwise, and reads the whole answer."""
 
     def __init__(self, url: str) -> None:
         host, port = url.removeprefix("http://").split(":")
         self._socket = socket.create_connection((host, int(port)))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._buffer = memoryview(bytearray(1 << 16))
+        self._buffer = memoryview(bytearray(1 << 18))
 
-    def post(self, path: str, body: bytes) -> None:
+    def post(self, path: str, body: bytes, header: str = "content-type: application/json") -> None:
         """Send a body and wait for its answer, which must be a 200."""
-        head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        head = f"POST {path} HTTP/1.1\r\nhost: x\r\n{header}\r\ncontent-length: {len(body)}\r\n\r\n"
         self._socket.sendall(head.encode() + body)
         received = self._receive(0)
         while (end := bytes(self._buffer[:received]).find(b"\r\n\r\n")) < 0:
             received += self._receive(received)
         headers = bytes(self._buffer[:end]).lower()
         assert headers.startswith(b"http/1.1 200"), headers
-        length = int(headers.split(b"content-length: ")[1].split(b"\r\n")[0])
+        length = int(headers.split(b"\r\ncontent-length: ")[1].split(b"\r\n")[0])
         left = length - (received - end - 4)
         while left > 0:
             left -= self._receive(0)

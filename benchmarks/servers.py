@@ -23,10 +23,23 @@ def lossd(*, env: dict[str, str] | None = None) -> Generator[str]:
 @contextmanager
 def plain_fastapi() -> Generator[str]:
     """Serve the peer on the same server, with the same event loop and parser."""
+    with _uvicorn("benchmarks.peer:app", "/openapi.json") as url:
+        yield url
+
+
+@contextmanager
+def echo() -> Generator[str]:
+    """Serve what sends each body back: the limit of the same server."""
+    with _uvicorn("benchmarks.echo:app", "/") as url:
+        yield url
+
+
+@contextmanager
+def _uvicorn(app: str, path: str) -> Generator[str]:
+    """Serve an application; ``path`` answers once it is ready."""
     port = _free_port()
     options = ["--port", str(port), "--no-access-log", "--log-level", "warning"]
-    command = [sys.executable, "-m", "uvicorn", "benchmarks.peer:app", *options]
-    with _running(command, port, "/openapi.json", None) as url:
+    with _running([sys.executable, "-m", "uvicorn", app, *options], port, path, None) as url:
         yield url
 
 
