@@ -83,8 +83,9 @@ def _first_not_of(flat: Tensor, dtype: torch.dtype) -> int | None:
         return None
     least, most = _range(dtype)
     if flat.is_floating_point():
-        # the greatest integers of 64 bits are no floats, one more is
-        fits = (flat >= least) & (flat < float(most + 1)) & (flat == flat.trunc())
+        # what is beyond signed 64 bits has been rounded, perhaps to one more than the greatest
+        fits = (flat >= least) & (flat == flat.trunc())
+        fits &= flat <= float(most) if dtype == torch.uint64 else flat < float(most + 1)
     else:
         fits = (flat >= least) & (flat <= min(most, 2**63 - 1))
     return None if bool(fits.all()) else int((~fits).to(torch.uint8).argmax())
