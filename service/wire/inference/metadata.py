@@ -10,6 +10,7 @@ from service.catalogue.registry import AnyLoss
 
 VERSION = "1"
 PLATFORM = "lossd_torch"
+GRADIENT = "grad."
 DATATYPE: Mapping[Kind, str] = {"float": "FP32", "int": "INT64", "bool": "BOOL"}
 
 
@@ -20,7 +21,11 @@ def model(loss: AnyLoss) -> dict[str, Any]:
         {"name": name, "datatype": DATATYPE[spec.kind], "shape": _shape(spec.forms[0].dims)}
         for name, spec in loss.inputs.items()
     ]
-    outputs = [{"name": name, "datatype": "FP32", "shape": _shape(d)} for name, d in outputs_of(loss).items()]
+    outputs = [
+        {"name": name, "datatype": "FP32", "shape": _shape(dims)}
+        for name, dims in outputs_of(loss).items()
+        if _always(loss, name)
+    ]
     return {
         "name": loss.name,
         "versions": [VERSION],
@@ -54,9 +59,15 @@ def outputs_of(loss: AnyLoss) -> Mapping[str, str]:
     floating = [name for name, spec in loss.inputs.items() if spec.floating] if loss.differentiable else []
     return {
         "value": "N",
-        **{f"grad.{name}": loss.inputs[name].forms[0].dims for name in floating},
+        **{f"{GRADIENT}{name}": loss.inputs[name].forms[0].dims for name in floating},
         **{f"aux.{name}": o.forms[0].dims for name, o in loss.outputs.items() if o.role == "aux"},
     }
+
+
+def _always(loss: AnyLoss, output: str) -> bool:
+    """Whether every call has an output, as clients that ask for all that is listed take it."""
+    spec = loss.inputs.get(output.removeprefix(GRADIENT)) if output.startswith(GRADIENT) else None
+    return spec is None or (spec.kind == "float" and not spec.optional)
 
 
 def _shape(dims: str) -> list[int]:

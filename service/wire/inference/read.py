@@ -17,13 +17,12 @@ from service.problems import MOST_FAULTS, Fault, Invalid, Unreadable, pointer, q
 from service.wire import json
 from service.wire.inference import nonfinite
 from service.wire.inference.inputs import Inputs
-from service.wire.inference.metadata import outputs_of
+from service.wire.inference.metadata import GRADIENT, outputs_of
 from service.wire.inference.options import Options
 
 FIELDS = ("id", "parameters", "inputs", "outputs")
 BESIDE = ("sample_weight", "grad_output")
 """Tensors that any loss takes beside its own."""
-GRADIENT = "grad."
 LONGEST_HEAD = 1 << 16
 """Bytes at the start of a body in which the end of its JSON is looked for."""
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from service.engine.call import Evaluation
 from service.wire import tensors
 from service.wire.inference.datatypes import NAMES
-from service.wire.inference.metadata import VERSION
-from service.wire.inference.read import GRADIENT, Decoded
+from service.wire.inference.metadata import GRADIENT, VERSION
+from service.wire.inference.read import Decoded
 
 
 @dataclass(frozen=True, slots=True)
