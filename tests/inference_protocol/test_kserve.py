@@ -46,7 +46,7 @@ def test_value_and_gradient(server: str, binary: bool) -> None:
 @pytest.mark.parametrize("binary", [True, False])
 def test_empty_tensors_and_nan(server: str, binary: bool) -> None:
     async def body(rest: Any) -> None:
-        for array in (np.zeros(0, np.float32), np.float32([np.nan, 1])):
+        for array in (np.zeros(0, np.float32), np.array([np.nan, 1], np.float32)):
             inputs = [
                 kserve.InferInput(name, list(array.shape), "FP32") for name in ("predictions", "targets")
             ]

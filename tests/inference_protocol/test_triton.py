@@ -78,7 +78,7 @@ def test_float16_comes_back_to_the_bit(triton: Any) -> None:
     # of the sum of half the squares the gradient is the error
     result = triton.infer(
         "mse",
-        [*inputs, infer_input("sample_weight", np.float16([0.5]))],
+        [*inputs, infer_input("sample_weight", np.array([0.5], np.float16))],
         outputs=asked("grad.predictions"),
         parameters={"reduction": "sum", "dtype": "float16"},
     )
@@ -94,7 +94,7 @@ def test_bfloat16_comes_back_to_the_bit(triton: Any) -> None:
     inputs = [
         infer_input("predictions", numbers, "BF16"),
         infer_input("targets", np.zeros_like(numbers), "BF16"),
-        infer_input("sample_weight", np.float32([0.5])),
+        infer_input("sample_weight", np.array([0.5], np.float32)),
     ]
     parameters = {"reduction": "sum", "dtype": "bfloat16"}
     result = triton.infer("mse", inputs, outputs=asked("grad.predictions"), parameters=parameters)
@@ -118,7 +118,7 @@ def test_float64_is_computed_in_float64(triton: Any, binary: bool) -> None:
 def test_booleans(triton: Any, binary: bool) -> None:
     weights = np.array([True, False, True])
     inputs = [
-        infer_input("predictions", np.float32([1, 2, 3])),
+        infer_input("predictions", np.array([1, 2, 3], np.float32)),
         infer_input("targets", np.zeros(3, np.float32)),
         infer_input("sample_weight", weights, binary=binary),
     ]
@@ -139,7 +139,7 @@ def test_scalars_and_empty_tensors(triton: Any, binary: bool) -> None:
 @pytest.mark.parametrize("sent", [True, False])
 @pytest.mark.parametrize("returned", [True, False])
 def test_nan(triton: Any, sent: bool, returned: bool) -> None:
-    predictions = np.float32([np.nan, 1])
+    predictions = np.array([np.nan, 1], np.float32)
     inputs = [
         infer_input("predictions", predictions, binary=sent),
         infer_input("targets", np.zeros(2, np.float32)),
