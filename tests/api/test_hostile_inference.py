@@ -32,8 +32,10 @@ def requests(rounds: int) -> Iterator[tuple[bytes, dict[str, str]]]:
     asked = [{"name": "value", "parameters": {"binary_data": True}}, {"name": "grad.logits"}]
     parameters = {"reduction": "sum", "label_smoothing": 0.1, "weight": "[1, 2, 3]", "gradients": "logits"}
     for _ in range(rounds):
-        described = [rng.choice([binary, as_json])(name, tensor) for name, tensor in tensors.items()]
-        document = {
+        described: list[Any] = [
+            rng.choice([binary, as_json])(name, tensor) for name, tensor in tensors.items()
+        ]
+        document: dict[str, Any] = {
             "id": "a",
             "parameters": dict(parameters),
             "inputs": described,
