@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import torch
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from service.api import losses, models, openapi, operations
 from service.api.context import RequestContext
@@ -24,8 +25,8 @@ from service.settings import Settings
 from service.wire.params import params_model
 
 
-def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGUE) -> FastAPI:
-    """Assemble the application.
+def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGUE) -> ASGIApp:
+    """Assemble the application: evaluations are answered in front of the framework, all else by it.
 
     Raises:
         ValueError: the device that the settings name does not exist.
@@ -55,17 +56,13 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGU
     )
     app.state.ready = False
     statistics = {name: ModelStatistics() for name in catalogue}
-    app.add_middleware(
-        Inferences, catalogue=catalogue, settings=settings, queue=queue, pool=pool, statistics=statistics
-    )
-    app.add_middleware(Evaluations, catalogue=catalogue, settings=settings, queue=queue, pool=pool)
-    app.add_middleware(RequestContext)
     answer_problems(app)
     app.include_router(losses.router(catalogue))
     app.include_router(operations.router(app, settings))
     app.include_router(models.router(app, catalogue, statistics))
     app.include_router(openapi.router(catalogue))
-    return app
+    inferences = Inferences(app, catalogue, settings, queue, pool, statistics)
+    return RequestContext(Evaluations(inferences, catalogue, settings, queue, pool))
 
 
 def _warm_up(device: torch.device, catalogue: Catalogue) -> None:

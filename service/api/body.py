@@ -1,6 +1,7 @@
 """Read request bodies: their format, their coding, their size."""
 
-from starlette.datastructures import Headers
+from collections.abc import Mapping
+
 from starlette.types import Receive, Scope
 
 from service.api.waiting import ClientGone
@@ -16,7 +17,7 @@ async def read(scope: Scope, receive: Receive, settings: Settings) -> bytes:
         TooLarge: it is longer than the limit, or says that it will be.
         ClientGone: the client left before all of it was here.
     """
-    headers = Headers(scope=scope)
+    headers: dict[bytes, bytes] = dict(scope["headers"])
     _refuse_other_media(headers)
     limit = settings.max_body_bytes
     _refuse_declared_length(headers, limit)
@@ -43,7 +44,7 @@ async def read_into(buffer: bytearray, scope: Scope, receive: Receive, settings:
         ClientGone: the client left before all of it was here.
     """
     limit, before, more = settings.max_body_bytes, len(buffer), True
-    _refuse_declared_length(Headers(scope=scope), limit)
+    _refuse_declared_length(dict(scope["headers"]), limit)
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
@@ -56,27 +57,29 @@ async def read_into(buffer: bytearray, scope: Scope, receive: Receive, settings:
 
 def media(scope: Scope) -> str:
     """Return the media type that a request declares."""
-    return Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
+    declared: bytes = dict(scope["headers"]).get(b"content-type", b"")
+    return declared.decode("latin-1").partition(";")[0].strip().lower()
 
 
-def _refuse_other_media(headers: Headers) -> None:
+def _refuse_other_media(headers: Mapping[bytes, bytes]) -> None:
     """Refuse a content type that is not JSON, and any content coding. A missing type is taken for JSON."""
-    declared = headers.get("content-type", "application/json")
-    if declared == "application/json" and "content-encoding" not in headers:
+    declared = headers.get(b"content-type", b"application/json")
+    if declared == b"application/json" and b"content-encoding" not in headers:
         return
-    media, *parameters = (part.strip().lower() for part in declared.split(";"))
+    written = declared.decode("latin-1")
+    media, *parameters = (part.strip().lower() for part in written.split(";"))
     charset = next((p.partition("=")[2].strip('"') for p in parameters if p.startswith("charset=")), "utf-8")
     is_json = media == "application/json" or (media.startswith("application/") and media.endswith("+json"))
     if not is_json or charset not in ("utf-8", "utf8", "us-ascii"):
-        raise UnsupportedMedia(f"Expected Content-Type: application/json in UTF-8; got {quoted(declared)}.")
-    coding = headers.get("content-encoding", "identity").strip().lower()
+        raise UnsupportedMedia(f"Expected Content-Type: application/json in UTF-8; got {quoted(written)}.")
+    coding = headers.get(b"content-encoding", b"identity").decode("latin-1").strip().lower()
     if coding not in ("", "identity"):
         raise UnsupportedMedia(f"Expected a body without Content-Encoding; got {quoted(coding)}.")
 
 
-def _refuse_declared_length(headers: Headers, limit: int) -> None:
+def _refuse_declared_length(headers: Mapping[bytes, bytes], limit: int) -> None:
     """Refuse a body that says it will be longer than the limit."""
-    declared = headers.get("content-length", "")
+    declared = headers.get(b"content-length", b"").decode("latin-1")
     if declared.isdecimal() and int(declared) > limit:
         raise too_large(declared, limit)
 

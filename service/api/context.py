@@ -3,8 +3,8 @@
 import logging
 import re
 import secrets
+from collections.abc import Mapping
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api import problems
@@ -12,8 +12,10 @@ from service.api.stages import Stages
 from service.problems import Internal
 
 logger = logging.getLogger("lossd")
-REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
-TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
+REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+TRACEPARENT = re.compile(
+    rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?"
+)
 
 
 class RequestContext:
@@ -27,33 +29,32 @@ class RequestContext:
             await self.app(scope, receive, send)
             return
         stages = scope.setdefault("state", {})["stages"] = Stages()
-        identity = _identity(Headers(scope=scope))
+        identity = _identity(dict(scope["headers"]))
         started = False
 
         async def send_with_headers(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = identity
-                headers["Server-Timing"] = stages.header()
+                added = ((b"x-request-id", identity), (b"server-timing", stages.header()))
+                message["headers"] = [*message["headers"], *added]
             await send(message)
 
         try:
             await self.app(scope, receive, send_with_headers)
         except Exception:
-            logger.exception("request %s to %s broke", identity, scope["path"])
+            logger.exception("request %s to %s broke", identity.decode(), scope["path"])
             if started:
                 raise
             problem = Internal("The server broke while it worked on this; its log tells more.")
             await problems.response(problem, scope["path"])(scope, receive, send_with_headers)
 
 
-def _identity(headers: Headers) -> str:
+def _identity(headers: Mapping[bytes, bytes]) -> bytes:
     """Return the client's own request id, else its trace's, else a new one."""
-    sent = headers.get("x-request-id", "")
-    if REQUEST_ID.fullmatch(sent):
+    sent = headers.get(b"x-request-id")
+    if sent and REQUEST_ID.fullmatch(sent):
         return sent
-    if trace := TRACEPARENT.fullmatch(headers.get("traceparent", "")):
+    if trace := TRACEPARENT.fullmatch(headers.get(b"traceparent", b"")):
         return trace[1]
-    return secrets.token_hex(16)
+    return secrets.token_hex(16).encode()

@@ -104,7 +104,7 @@ class Evaluations:
         self, decoded: native.Decoded, receive: Receive, seconds: float, stages: Stages
     ) -> Evaluation:
         """Let the queue compute a call."""
-        [job] = self.queue.submit([decoded.call])
+        job = self.queue.submit(decoded.call)
         [result] = await wait(job.future, receive, seconds)
         stages.seconds["queue"] = job.started - job.queued
         stages.seconds["compute"] = job.finished - job.started

@@ -107,7 +107,7 @@ class Inferences:
         self, exchange: Exchange, decoded: Decoded, receive: Receive, seconds: float, stages: Stages
     ) -> Evaluation:
         """Let the queue compute a call."""
-        [job] = self.queue.submit([decoded.call])
+        job = self.queue.submit(decoded.call)
         [result] = await wait(job.future, receive, seconds)
         stages.seconds["queue"] = job.started - job.queued
         stages.seconds["compute"] = job.finished - job.started

@@ -61,6 +61,13 @@ def count_brackets(body: bytes) -> int:
     return sum(int(np.count_nonzero(block == ord("["))) for block in blocks)
 
 
+def brackets(value: Any) -> int:
+    """Return how often ``[`` stands in the JSON of a value."""
+    if is_array(value) or is_object(value):
+        return count_brackets(value.mini)
+    return value.count("[") if isinstance(value, str) else 0
+
+
 def is_object(value: Any) -> bool:
     """Tell whether a value is a JSON object."""
     return isinstance(value, simdjson.Object)

@@ -6,7 +6,7 @@ that stand where a number belongs. Only what is wrong somewhere is looked throug
 """
 
 import binascii
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from itertools import chain
 from math import inf, nan, prod
 from typing import Any
@@ -99,6 +99,14 @@ def write(tensor: Tensor, encoding: str) -> Any:
     return (tensor.float() if half else tensor).contiguous().numpy()
 
 
+def write_each(stack: Tensor, encoding: str) -> Sequence[Any]:
+    """Return each of several stacked tensors as `write` does."""
+    if encoding == "base64":
+        return [write(tensor, encoding) for tensor in stack.unbind()]
+    written = write(stack, encoding)
+    return written.tolist() if stack.dim() == 1 else [*written]
+
+
 def raw_bytes(tensor: Tensor) -> memoryview:
     """Return a tensor's row-major bytes without a copy where it is contiguous."""
     return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
@@ -106,8 +114,8 @@ def raw_bytes(tensor: Tensor) -> memoryview:
 
 def _read_array(array: Any, where: Path, whole: bool, nonfinite: bool) -> Sent:
     """Read nested JSON arrays."""
-    shape = _shape(array, where)
-    rectangular = _is_rectangular(array, shape)
+    shape = shape_of(array, where)
+    rectangular = is_rectangular(array, shape)
     values = _numbers(array, shape, whole) if rectangular else None
     if values is None and rectangular and nonfinite:
         values = _nonfinite_numbers(array, shape)
@@ -117,8 +125,12 @@ def _read_array(array: Any, where: Path, whole: bool, nonfinite: bool) -> Sent:
     return Sent(values.reshape(shape), addressable=True, any_rank=shape == (0,))
 
 
-def _shape(array: Any, where: Path) -> Shape:
-    """Return the lengths of the arrays on the way to the first number."""
+def shape_of(array: Any, where: Path = ()) -> Shape:
+    """Return the lengths of the arrays on the way to the first number.
+
+    Raises:
+        Invalid: there are more of them than any tensor has dimensions.
+    """
     shape: list[int] = []
     while is_array(array):
         if len(shape) == MAX_RANK:
@@ -138,7 +150,7 @@ def _level(array: Any, depth: int) -> Iterable[Any]:
     return items
 
 
-def _is_rectangular(array: Any, shape: Shape) -> bool:
+def is_rectangular(array: Any, shape: Shape) -> bool:
     """Tell whether every array above the numbers is as long as the shape says."""
     try:
         for depth in range(1, len(shape)):

@@ -10,7 +10,7 @@ from service.app import create_app
 from service.catalogue.registry import AnyLoss
 from service.losses import CATALOGUE
 from service.settings import Settings
-from tests.api.client import Client
+from tests.api.client import Client, running
 from tests.api.infer import as_json, infer, outputs
 from tests.conformance.cases import every_loss
 
@@ -62,12 +62,12 @@ def test_a_server_is_ready_once_it_is_warm() -> None:
     assert "warming up" in cold.json()["error"]
 
     async def warmed() -> None:
-        async with app.router.lifespan_context(app):
-            while not app.state.ready:
+        async with running(app):
+            while (answer := await client.ask("GET", "/v2/health/ready")).status_code == 503:
                 await asyncio.sleep(0.01)
+        assert answer.json() == {"ready": True}
 
     asyncio.run(asyncio.wait_for(warmed(), 60))
-    assert client.get("/v2/health/ready").json() == {"ready": True}
 
 
 def test_every_loss_is_a_model(client: Client) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
+from service.api.context import RequestContext
+from service.api.problems import answer_problems
 from service.app import create_app
 from service.settings import Settings
 from tests.api.client import Client
@@ -293,13 +295,14 @@ def test_every_answer_carries_an_id_and_its_timing(client: Client) -> None:
 
 
 def test_a_bug_is_a_500_without_a_stack() -> None:
-    app: FastAPI = create_app(Settings(device="cpu"))
+    app = FastAPI()
+    answer_problems(app)
 
     async def broken(request: Any) -> Any:
         raise RuntimeError("secret")
 
     app.add_route("/broken", broken)
-    answer = Client(app).get("/broken")
+    answer = Client(RequestContext(app)).get("/broken")
     assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
     assert "secret" not in answer.text
     assert answer.headers["x-request-id"]
