@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api import body, problems
 from service.api.evaluation import find
-from service.api.exchange import Answer, Exchange
+from service.api.exchange import SMALL, Answer, Exchange
 from service.api.stages import Stages
 from service.api.statistics import ModelStatistics
 from service.api.waiting import ClientGone, deadline, wait
@@ -94,7 +94,9 @@ class Inferences:
             if exchange.small:
                 decoded = exchange.decode(reader)
                 evaluation = await self._computed(exchange, decoded, receive, seconds, stages)
-                return exchange.encode(decoded, evaluation)
+                if evaluation.value.nbytes <= SMALL:
+                    return exchange.encode(decoded, evaluation)
+                return await loop.run_in_executor(self.pool, exchange.encode, decoded, evaluation)
             if self.queue.device.type == "cpu":
                 # nothing is gained by company here, and each hand-over would cost time
                 whole = loop.run_in_executor(self.pool, self._work, exchange, reader, stages)

@@ -21,6 +21,7 @@ from service.wire.inference.metadata import GRADIENT, outputs_of
 from service.wire.inference.options import Options
 
 FIELDS = ("id", "parameters", "inputs", "outputs")
+OUTPUT = ("name", "parameters")
 BESIDE = ("sample_weight", "grad_output")
 """Tensors that any loss takes beside its own."""
 LONGEST_HEAD = 1 << 16
@@ -159,19 +160,19 @@ class Reader:
         for place, item in enumerate(value):
             if len(self.faults) >= MOST_FAULTS:
                 break
-            if (name := self._read_output(place, item, asked)) is not None:
-                asked[name] = self._is_binary(item, place)
+            if not json.is_object(item):
+                detail = f"Expected an object; got {json.show(item)}."
+                self.faults.append(Fault(pointer("outputs", place), "type", detail))
+                continue
+            fields = self._members(item, OUTPUT, "outputs", place)
+            if (name := self._known_output(fields.get("name"), asked, place)) is not None:
+                asked[name] = self._is_binary(fields.get("parameters"), place)
                 self._places[name] = place
         return asked
 
-    def _read_output(self, place: int, item: Any, asked: Mapping[str, bool]) -> str | None:
+    def _known_output(self, name: Any, asked: Mapping[str, bool], place: int) -> str | None:
         """Return the name of an output; None where it is not known or not new, which is told."""
-        if not json.is_object(item):
-            detail = f"Expected an object; got {json.show(item)}."
-            self.faults.append(Fault(pointer("outputs", place), "type", detail))
-            return None
-        name, known = self._members(item, ("name",), "outputs", place).get("name"), outputs_of(self.loss)
-        where = pointer("outputs", place, "name")
+        known, where = outputs_of(self.loss), pointer("outputs", place, "name")
         if not isinstance(name, str) or name not in known:
             got = quoted(name) if isinstance(name, str) else "nothing" if name is None else json.show(name)
             detail = f"Expected one of {', '.join(known)}; got {got}."
@@ -182,10 +183,9 @@ class Reader:
             return None
         return name
 
-    def _is_binary(self, item: Any, place: int) -> bool:
+    def _is_binary(self, parameters: Any, place: int) -> bool:
         """Return whether an output comes in binary."""
         where = ("outputs", place, "parameters")
-        parameters = self._members(item, ("parameters",), "outputs", place).get("parameters")
         if parameters is None:
             return self.options.binary
         if not json.is_object(parameters):
