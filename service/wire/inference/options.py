@@ -24,7 +24,8 @@ class Options:
     def __init__(self, loss: AnyLoss, value: Any) -> None:
         self.loss = loss
         self.faults: list[Fault] = []
-        self._sent = self._known(value)
+        self._written = self._known(value)
+        self._sent = {name: json.plain(value) for name, value in self._written.items()}
         self.reduction: Reduction = self._choice("reduction", get_args(Reduction), "mean")
         self.dtype: Dtype | None = self._choice("dtype", get_args(Dtype), None)
         self.gradients = self._gradients()
@@ -37,18 +38,19 @@ class Options:
         if value is None:
             return {}
         if not json.is_object(value):
-            self._refuse("an object", value)
+            detail = f"Expected an object; got {json.show(value)}."
+            self.faults.append(Fault("/parameters", "type", detail))
             return {}
         found, faults = json.members(value, (*self.loss.params, *NAMES, *RESERVED), "parameters")
         self.faults += [fault for fault in faults if not fault.pointer.startswith(f"/parameters/{TRITON}")]
-        return {name: json.plain(value) for name, value in found.items()}
+        return found
 
     def _choice(self, name: str, choices: Sequence[T], default: Any) -> Any:
         """Return a parameter that is one of a few words."""
         value = self._sent.get(name)
         if value is None or value in choices:
             return default if value is None else value
-        self._refuse(" or ".join(f'"{choice}"' for choice in choices), value, name)
+        self._refuse(name, " or ".join(f'"{choice}"' for choice in choices))
         return default
 
     def _gradients(self) -> bool | tuple[str, ...]:
@@ -58,7 +60,7 @@ class Options:
             return value
         if isinstance(value, str):
             return tuple(name for part in value.split(",") if (name := part.strip()))
-        self._refuse("true, false or input names with commas between them", value, "gradients")
+        self._refuse("gradients", "true, false or input names with commas between them")
         return False
 
     def _timeout(self) -> float | None:
@@ -66,14 +68,14 @@ class Options:
         value = self._sent.get("timeout", 0)
         if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
             return value / 1e6 or None
-        self._refuse("a number of microseconds", value, "timeout")
+        self._refuse("timeout", "a number of microseconds")
         return None
 
     def _binary(self) -> bool:
         """Return whether outputs that do not say otherwise come in binary."""
         value = self._sent.get("binary_data_output", False)
         if not isinstance(value, bool):
-            self._refuse("true or false", value, "binary_data_output")
+            self._refuse("binary_data_output", "true or false")
         return value is True
 
     def _params(self) -> Mapping[str, Any]:
@@ -86,20 +88,20 @@ class Options:
             return dict(model.model_validate(sent))
         except ValidationError as error:
             texts = [name for name in _names(error) if isinstance(sent.get(name), str)]
+        sent |= {name: _read(sent[name]) for name in texts}
         try:
-            return dict(model.model_validate({**sent, **{name: _read(sent[name]) for name in texts}}))
+            return dict(model.model_validate(sent))
         except ValidationError as error:
             wrong = _names(error)
         for name in wrong:
-            expected = wanted(self.loss.params[name].annotation)
-            self._refuse(expected, sent.get(name), name, absent=name not in sent)
+            self._refuse(name, wanted(self.loss.params[name].annotation))
         return {**self.loss.defaults, **{name: value for name, value in sent.items() if name not in wrong}}
 
-    def _refuse(self, expected: str, value: Any, *where: str, absent: bool = False) -> None:
-        """Note a fault."""
-        got = "nothing" if absent else json.show(value)
-        code = "missing" if absent else "value"
-        self.faults.append(Fault(pointer("parameters", *where), code, f"Expected {expected}; got {got}."))
+    def _refuse(self, name: str, expected: str) -> None:
+        """Note what a parameter should have been."""
+        there = name in self._written
+        code, got = ("value", json.show(self._written[name])) if there else ("missing", "nothing")
+        self.faults.append(Fault(pointer("parameters", name), code, f"Expected {expected}; got {got}."))
 
 
 def _names(error: ValidationError) -> list[str]:
