@@ -9,7 +9,7 @@ import pytest
 
 from tests.inference_protocol.calls import LOGITS, TARGETS, VALUE
 
-pytestmark = [pytest.mark.server, pytest.mark.filterwarnings("default")]
+pytestmark = [pytest.mark.server, pytest.mark.filterwarnings("ignore")]
 COMMAND = Path(sys.executable).with_name("mlserver")
 if not COMMAND.exists():
     pytest.skip("no mlserver: make test-clients", allow_module_level=True)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.inference_protocol.calls import LOGITS, TARGETS
 
-pytestmark = [pytest.mark.server, pytest.mark.filterwarnings("default")]
+pytestmark = [pytest.mark.server, pytest.mark.filterwarnings("ignore")]
 FOLDER = Path(sys.prefix) / "perf_analyzer"
 LIBRARIES = FOLDER / "nvidia" / "cuda_runtime" / "lib"
 COMMAND = FOLDER / "bin" / "perf_analyzer"

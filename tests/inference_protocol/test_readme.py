@@ -10,7 +10,7 @@ import pytest
 
 from tests.inference_protocol.calls import client
 
-pytestmark = [pytest.mark.server, pytest.mark.filterwarnings("default")]
+pytestmark = [pytest.mark.server, pytest.mark.filterwarnings("ignore")]
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 SECTION = README.split("## Clients of Triton, KServe and MLServer\n")[1].split("\n## ")[0]
 

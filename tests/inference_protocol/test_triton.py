@@ -7,7 +7,7 @@ import pytest
 
 from tests.inference_protocol.calls import GRADIENT, LOGITS, TARGETS, VALUE, client
 
-pytestmark = [pytest.mark.server, pytest.mark.filterwarnings("default")]
+pytestmark = [pytest.mark.server, pytest.mark.filterwarnings("ignore")]
 http: Any = client("tritonclient.http")
 utils: Any = client("tritonclient.utils")
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.inference_protocol.calls import GRADIENT, LOGITS, TARGETS, VALUE, client
 
-pytestmark = [pytest.mark.server, pytest.mark.filterwarnings("default")]
+pytestmark = [pytest.mark.server, pytest.mark.filterwarnings("ignore")]
 aio: Any = client("tritonclient.http.aio")
 
 
