@@ -46,6 +46,8 @@ bench: $(VENV)/.installed-dev  ## measure the README's speed claims beside plain
 	@echo
 	$(BIN)/python -m benchmarks.doors
 	@echo
+	$(BIN)/python -m benchmarks.anatomy
+	@echo
 	$(BIN)/python -m benchmarks.scale
 
 image:  ## build the container image

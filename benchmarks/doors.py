@@ -38,7 +38,8 @@ def main() -> None:
     print("| logits, targets | way | sent | median | beside the echo |\n| --- | --- | --- | --- | --- |")
     with ExitStack() as running:
         urls = [
-            running.enter_context(serve()) for serve in (servers.lossd, servers.plain_fastapi, servers.echo)
+            running.enter_context(serve()).url
+            for serve in (servers.lossd, servers.plain_fastapi, servers.echo)
         ]
         for rows, classes, turns in SIZES:
             ways = ways_of(rows, classes, *urls)

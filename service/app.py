@@ -19,6 +19,7 @@ from service.api.problems import answer_problems
 from service.api.statistics import ModelStatistics
 from service.catalogue.registry import Catalogue
 from service.engine import device as devices
+from service.engine.memory import keep_freed_memory
 from service.engine.queue import Queue
 from service.losses import CATALOGUE
 from service.settings import Settings
@@ -34,6 +35,7 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGU
     settings = settings or Settings()
     device = devices.choose(settings.device)
     torch.set_num_threads(settings.threads)
+    keep_freed_memory()
     cores = os.cpu_count() or 1
     queue = Queue(device, capacity=settings.max_queue, threads=cores if device.type == "cpu" else 1)
     pool = ThreadPoolExecutor(max_workers=cores, thread_name_prefix="wire")

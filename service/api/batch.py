@@ -19,6 +19,7 @@ from service.problems import Internal, Problem
 from service.settings import Settings
 from service.wire import batch
 from service.wire.batch import Batch
+from service.wire.json import Body
 
 logger = logging.getLogger("lossd")
 PATH = "/v1/batch"
@@ -60,7 +61,7 @@ class Batches:
         """Queue the calls of a group."""
         return self.queue.submit_all(part) if isinstance(part, Stack) else [self.queue.submit(part)]
 
-    def _decode(self, sent: bytes, stages: Stages) -> Batch:
+    def _decode(self, sent: Body, stages: Stages) -> Batch:
         """Read a batch."""
         with stages.measure("decode"):
             return batch.decode(self.catalogue, sent, self.settings.max_batch_items)

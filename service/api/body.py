@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 from starlette.types import Receive, Scope
 
 from service.api.waiting import ClientGone
 from service.problems import TooLarge, UnsupportedMedia, quoted
 from service.settings import Settings, variable
+from service.wire.json import Body
 
 
-async def read(scope: Scope, receive: Receive, settings: Settings) -> bytes:
+async def read(scope: Scope, receive: Receive, settings: Settings) -> Body:
     """Return a JSON request's body.
 
     Raises:
@@ -20,20 +22,47 @@ async def read(scope: Scope, receive: Receive, settings: Settings) -> bytes:
     headers: dict[bytes, bytes] = dict(scope["headers"])
     _refuse_other_media(headers)
     limit = settings.max_body_bytes
-    _refuse_declared_length(headers, limit)
-    chunks: list[bytes] = []
-    length = 0
-    more = True
+    declared = headers.get(b"content-length", b"").decode("latin-1")
+    length = int(declared) if declared.isdecimal() else None
+    if length is not None and length > limit:
+        raise too_large(declared, limit)
+    chunk, more = await _receive(receive)
+    if not more:
+        if len(chunk) > limit:
+            raise too_large(str(len(chunk)), limit)
+        return chunk
+    return await (_join(chunk, limit, receive) if length is None else _fill(chunk, length, receive))
+
+
+async def _fill(chunk: bytes, length: int, receive: Receive) -> memoryview:
+    """Return a body of a length that is known: its memory becomes real only as it arrives."""
+    body = np.empty(length, np.uint8).data
+    filled, more = 0, True
+    while chunk or more:
+        body[filled : filled + len(chunk)] = chunk
+        filled += len(chunk)
+        chunk, more = await _receive(receive) if more else (b"", False)
+    return body[:filled]
+
+
+async def _join(chunk: bytes, limit: int, receive: Receive) -> bytes:
+    """Return a body whose length its end tells."""
+    chunks, length, more = [chunk], len(chunk), True
     while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        chunks.append(message.get("body", b""))
-        length += len(chunks[-1])
-        more = message.get("more_body", False)
+        chunk, more = await _receive(receive)
+        chunks.append(chunk)
+        length += len(chunk)
         if length > limit:
             raise too_large(f"at least {length}" if more else str(length), limit)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    return b"".join(chunks)
+
+
+async def _receive(receive: Receive) -> tuple[bytes, bool]:
+    """Return what has arrived next, and whether there is more."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    return message.get("body", b""), message.get("more_body", False)
 
 
 async def read_into(buffer: bytearray, scope: Scope, receive: Receive, settings: Settings) -> None:
@@ -44,13 +73,12 @@ async def read_into(buffer: bytearray, scope: Scope, receive: Receive, settings:
         ClientGone: the client left before all of it was here.
     """
     limit, before, more = settings.max_body_bytes, len(buffer), True
-    _refuse_declared_length(dict(scope["headers"]), limit)
+    declared = dict(scope["headers"]).get(b"content-length", b"").decode("latin-1")
+    if declared.isdecimal() and int(declared) > limit:
+        raise too_large(declared, limit)
     while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        buffer += message.get("body", b"")
-        more = message.get("more_body", False)
+        chunk, more = await _receive(receive)
+        buffer += chunk
         if (length := len(buffer) - before) > limit:
             raise too_large(f"at least {length}" if more else str(length), limit)
 
@@ -75,13 +103,6 @@ def _refuse_other_media(headers: Mapping[bytes, bytes]) -> None:
     coding = headers.get(b"content-encoding", b"identity").decode("latin-1").strip().lower()
     if coding not in ("", "identity"):
         raise UnsupportedMedia(f"Expected a body without Content-Encoding; got {quoted(coding)}.")
-
-
-def _refuse_declared_length(headers: Mapping[bytes, bytes], limit: int) -> None:
-    """Refuse a body that says it will be longer than the limit."""
-    declared = headers.get(b"content-length", b"").decode("latin-1")
-    if declared.isdecimal() and int(declared) > limit:
-        raise too_large(declared, limit)
 
 
 def too_large(size: str, limit: int) -> TooLarge:

@@ -4,12 +4,12 @@ Only what is plain is taken: numbers in rectangular arrays, or packed tensors. A
 which also reads one item of each kind, and so decides for all of them.
 """
 
-import binascii
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
+import pybase64
 import torch
 from torch import Tensor
 
@@ -22,15 +22,19 @@ PACKED = {*tensors.PACKED}
 
 
 class Format(NamedTuple):
-    """How a tensor's numbers lie in memory: ``dtype`` is what a bool is packed as, one byte."""
+    """How a tensor's numbers lie in memory, in so many bytes; ``dtype`` is what a bool is packed as, one byte.
+
+    ``brackets`` is how many of them its JSON has.
+    """
 
     dtype: torch.dtype
     shape: tuple[int, ...]
+    size: int
+    brackets: int
     boolean: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """What was taken of an item. ``kind`` is equal for items that differ in their ids and numbers alone.
 
     ``brackets`` is how many of them the item's JSON has if no array hides where a number belongs.
@@ -80,9 +84,10 @@ def take(item: Any, catalogue: Catalogue, usual: Any = None) -> Taken | None:
         found = spec and _take_tensor(inputs[name], spec.whole)
         if not found:
             return None
-        formats[name], buffer, own = found
+        format, buffer = found
+        formats[name] = format
         buffers.append(buffer)
-        brackets += own
+        brackets += format.brackets
     if len(formats) < len(given):
         return None
     # a name that the item has twice stays so, and the reader tells of it
@@ -101,31 +106,37 @@ def stacks(taken: Sequence[Taken]) -> dict[str, Tensor]:
     return found
 
 
-def _take_tensor(value: Any, whole: bool) -> tuple[Format, Any, int] | None:
-    """Take a tensor: how it lies in memory, its memory, and how many brackets it has."""
+def _take_tensor(value: Any, whole: bool) -> tuple[Format, Any] | None:
+    """Take a tensor: how it lies in memory, and its memory."""
     if is_array(value):
         return _take_array(value, whole)
     return _take_packed(value) if is_object(value) else None
 
 
-def _take_array(array: Any, whole: bool) -> tuple[Format, Any, int] | None:
+def _take_array(array: Any, whole: bool) -> tuple[Format, Any] | None:
     """Take nested JSON arrays of numbers; ``whole`` ones must be spelled as integers."""
     try:
-        shape = tensors.shape_of(array)
-        if 0 in shape or max(shape) >= MOST_COUNTED or not tensors.is_rectangular(array, shape):
+        format = _format_of_array(tensors.shape_of(array), whole)
+        if not format or not tensors.is_rectangular(array, format.shape):
             return None
         buffer = array.as_buffer(of_type="i" if whole else "d")
     except (Invalid, TypeError, ValueError):
         return None
-    if buffer.size != 8 * prod(shape):
+    return (format, buffer) if buffer.size == format.size else None
+
+
+@lru_cache(maxsize=4096)
+def _format_of_array(shape: tuple[int, ...], whole: bool) -> Format | None:
+    """Return how a JSON array of that shape lies in memory; None for one that is to be looked at."""
+    if 0 in shape or max(shape) >= MOST_COUNTED:
         return None
     brackets = sum(prod(shape[:level]) for level in range(len(shape)))
-    return Format(torch.int64 if whole else torch.float64, shape), buffer, brackets
+    return Format(torch.int64 if whole else torch.float64, shape, 8 * prod(shape), brackets)
 
 
-def _take_packed(packed: Any) -> tuple[Format, Any, int] | None:
+def _take_packed(packed: Any) -> tuple[Format, Any] | None:
     """Take a packed tensor."""
-    if set(packed.keys()) != PACKED:
+    if {*packed.keys()} != PACKED:
         return None
     name, shape, data = packed["dtype"], packed["shape"], packed["data"]
     if not (isinstance(name, str) and name in tensors.DTYPES and isinstance(data, str) and is_array(shape)):
@@ -134,9 +145,10 @@ def _take_packed(packed: Any) -> tuple[Format, Any, int] | None:
     if not sizes or not all(type(size) is int and size > 0 for size in sizes):
         return None
     try:
-        raw = binascii.a2b_base64(data, strict_mode=True)
-    except (binascii.Error, ValueError):
+        raw = pybase64.b64decode(data, validate=True)
+    except ValueError:
         return None
     boolean = name == "bool"
     dtype = torch.uint8 if boolean else tensors.DTYPES[name]
-    return (Format(dtype, sizes, boolean), raw, 1) if len(raw) == prod(sizes) * dtype.itemsize else None
+    format = Format(dtype, sizes, prod(sizes) * dtype.itemsize, 1, boolean)
+    return (format, raw) if len(raw) == format.size else None

@@ -58,7 +58,7 @@ class Read(NamedTuple):
     brackets: int
 
 
-def decode(catalogue: Catalogue, body: bytes, most: int) -> Batch:
+def decode(catalogue: Catalogue, body: json.Body, most: int) -> Batch:
     """Read a batch.
 
     Raises:
@@ -164,7 +164,8 @@ def _defaults(value: Any) -> tuple[Mapping[str, Any], list[Fault]]:
         return {}, []
     if not json.is_object(value):
         return {}, [Fault("/defaults", "type", f"Expected an object; got {json.show(value)}.")]
-    return json.members(value, DEFAULTS, "defaults")
+    found, faults = json.members(value, DEFAULTS, "defaults")
+    return found, faults + native.read_envelope(found, "defaults")[1]
 
 
 def _decode_items(

@@ -48,7 +48,7 @@ class Decoded(NamedTuple):
     encoding: Encoding
 
 
-def decode(loss: AnyLoss, body: bytes) -> Decoded:
+def decode(loss: AnyLoss, body: json.Body) -> Decoded:
     """Read a request body.
 
     Raises:
@@ -58,9 +58,12 @@ def decode(loss: AnyLoss, body: bytes) -> Decoded:
     document = json.parse(body)
     if not json.is_object(document):
         raise Invalid(Fault("", "type", f"Expected a JSON object; got {json.show(document)}."))
+    brackets = json.count_brackets(body)
+    # the parser has a copy
+    del body
     reader = Reader(loss, *json.members(document, FIELDS))
     # brackets in strings, and in what has been refused, only make for more
-    if json.count_brackets(body) != reader.arrays:
+    if brackets != reader.arrays:
         reader.refuse_hidden_arrays()
     return reader.bind()
 
@@ -108,18 +111,10 @@ class Reader:
 
     def _read_envelope(self) -> Envelope:
         """Validate the options; wrong ones are told and take their defaults."""
-        sent = {name: json.plain(self.fields[name]) for name in EXPECTED if name in self.fields}
-        if not sent:
-            return USUAL
-        self.arrays += sum(map(_arrays, sent.values()))
-        try:
-            return Envelope.model_validate(sent)
-        except ValidationError as error:
-            for name in dict.fromkeys(str(e["loc"][0]) for e in error.errors()):
-                detail = f"Expected {EXPECTED[name]}; got {json.show(self.fields[name])}."
-                del sent[name]
-                self.faults.append(Fault(pointer(name), "value", detail))
-            return Envelope.model_validate(sent)
+        envelope, faults = read_envelope(self.fields)
+        self.faults += faults
+        self.arrays += _arrays(envelope.gradients)
+        return envelope
 
     def _read_params(self) -> Mapping[str, Any]:
         """Validate the params; wrong ones are told and take their defaults."""
@@ -177,6 +172,22 @@ class Reader:
         self._tensors.append((value, sent, where))
         self.arrays += tensors.brackets(value, sent)
         return sent
+
+
+def read_envelope(fields: Mapping[str, Any], *where: str) -> tuple[Envelope, list[Fault]]:
+    """Validate the options among some fields; wrong ones are told and take their defaults."""
+    sent = {name: json.plain(fields[name]) for name in EXPECTED if name in fields}
+    if not sent:
+        return USUAL, []
+    faults: list[Fault] = []
+    try:
+        return Envelope.model_validate(sent), faults
+    except ValidationError as error:
+        for name in dict.fromkeys(str(e["loc"][0]) for e in error.errors()):
+            detail = f"Expected {EXPECTED[name]}; got {json.show(fields[name])}."
+            del sent[name]
+            faults.append(Fault(pointer(*where, name), "value", detail))
+        return Envelope.model_validate(sent), faults
 
 
 def _arrays(value: Any) -> int:

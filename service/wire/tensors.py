@@ -5,13 +5,13 @@ off the first element of each level, every other length is compared with it, and
 that stand where a number belongs. Only what is wrong somewhere is looked through element by element.
 """
 
-import binascii
 from collections.abc import Collection, Iterable, Sequence
 from itertools import chain
 from math import inf, nan, prod
 from typing import Any
 
 import numpy as np
+import pybase64
 import torch
 from torch import Tensor
 
@@ -90,7 +90,7 @@ def write(tensor: Tensor, encoding: str) -> Any:
         return {
             "dtype": str(tensor.dtype).removeprefix("torch."),
             "shape": list(tensor.shape),
-            "data": binascii.b2a_base64(raw_bytes(tensor), newline=False).decode("ascii"),
+            "data": pybase64.b64encode_as_string(raw_bytes(tensor)),
         }
     if tensor.dim() == 0:
         return tensor.item()
@@ -135,8 +135,9 @@ def shape_of(array: Any, where: Path = ()) -> Shape:
     while is_array(array):
         if len(shape) == MAX_RANK:
             raise _invalid(where, "rank", f"at most {MAX_RANK} dimensions", "more")
-        shape.append(length(array))
-        if not shape[-1]:
+        counted = len(array)
+        shape.append(counted if counted < MOST_COUNTED else length(array))
+        if not counted:
             break
         array = array[0]
     return tuple(shape)
@@ -291,11 +292,11 @@ def read_shape(value: Any, where: Path) -> list[int]:
     return shape
 
 
-def _unpack(data: str, size: int, where: Path) -> bytes:
+def _unpack(data: str, size: int, where: Path) -> bytearray:
     """Undo base64."""
     try:
-        raw = binascii.a2b_base64(data, strict_mode=True)
-    except (binascii.Error, ValueError) as error:
+        raw = pybase64.b64decode_as_bytearray(data, validate=True)
+    except ValueError as error:
         expected, got = "base64 of the standard alphabet, with its padding", f"something else: {error}"
         raise _invalid(where, "base64", expected, got) from None
     if len(raw) != size:
@@ -303,12 +304,11 @@ def _unpack(data: str, size: int, where: Path) -> bytes:
     return raw
 
 
-def from_bytes(raw: bytes, dtype: torch.dtype, shape: list[int]) -> Tensor:
-    """Return row-major, little-endian bytes as a tensor. A bool is true where its byte is not 0."""
+def from_bytes(raw: bytearray, dtype: torch.dtype, shape: list[int]) -> Tensor:
+    """Return row-major, little-endian bytes as a tensor, which has their memory. A bool is true where one is not 0."""
     if not prod(shape):
         return torch.zeros(shape, dtype=dtype)
-    # a copy, since a tensor may not share memory that is read-only or out of alignment
-    tensor = torch.frombuffer(bytearray(raw), dtype=torch.uint8 if dtype == torch.bool else dtype)
+    tensor = torch.frombuffer(raw, dtype=torch.uint8 if dtype == torch.bool else dtype)
     return (tensor != 0 if dtype == torch.bool else tensor).reshape(shape)
 
 
