@@ -6,16 +6,19 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve install test check format openapi docs bench image clean
+.PHONY: help serve install test test-clients check format openapi docs bench image clean
 
 help:  ## show what there is to make
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 serve: $(VENV)/.installed  ## serve on 127.0.0.1:8000
 	$(BIN)/lossd serve
 
 test: $(VENV)/.installed-dev  ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-clients: $(VENV)/.installed-clients  ## run the tests that Triton's, KServe's and MLServer's clients make of /v2
+	$(BIN)/python -m pytest -rs tests/inference_protocol
 
 install: $(VENV)/.installed-dev  ## install the service and what its development needs
 
@@ -41,6 +44,8 @@ docs: $(VENV)/.installed-dev  ## write docs/losses and the generated parts of th
 bench: $(VENV)/.installed-dev  ## measure the README's speed claims beside plain FastAPI
 	$(BIN)/python -m benchmarks
 	@echo
+	$(BIN)/python -m benchmarks.doors
+	@echo
 	$(BIN)/python -m benchmarks.anatomy
 	@echo
 	$(BIN)/python -m benchmarks.scale
@@ -62,3 +67,12 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) -e '.[dev]'
 	touch $@ $(VENV)/.installed
+
+# kserve and mlserver ask for versions that exclude each other's; they run with those in constraints.txt.
+# perf_analyzer is a program for Linux on x86-64 inside older wheels of tritonclient
+$(VENV)/.installed-clients: $(VENV)/.installed-dev
+	$(PIP) -e '.[dev,clients]'
+	$(PIP) --no-deps kserve mlserver
+	-$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+		--target $(VENV)/perf_analyzer tritonclient==2.50.0 nvidia-cuda-runtime-cu12==12.9.79
+	touch $@

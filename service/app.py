@@ -11,10 +11,12 @@ import torch
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from service.api import losses, openapi, operations
+from service.api import losses, models, openapi, operations
 from service.api.context import RequestContext
 from service.api.evaluation import Evaluations
+from service.api.inference import Inferences
 from service.api.problems import answer_problems
+from service.api.statistics import ModelStatistics
 from service.catalogue.registry import Catalogue
 from service.engine import device as devices
 from service.engine.memory import keep_freed_memory
@@ -55,11 +57,14 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGU
         openapi_url=None,
     )
     app.state.ready = False
+    statistics = {name: ModelStatistics() for name in catalogue}
     answer_problems(app)
     app.include_router(losses.router(catalogue))
     app.include_router(operations.router(app, settings))
+    app.include_router(models.router(app, catalogue, statistics))
     app.include_router(openapi.router(catalogue))
-    return RequestContext(Evaluations(app, catalogue, settings, queue, pool))
+    inferences = Inferences(app, catalogue, settings, queue, pool, statistics)
+    return RequestContext(Evaluations(inferences, catalogue, settings, queue, pool))
 
 
 def _warm_up(device: torch.device, catalogue: Catalogue) -> None:

@@ -25,11 +25,11 @@ async def read(scope: Scope, receive: Receive, settings: Settings) -> Body:
     declared = headers.get(b"content-length", b"").decode("latin-1")
     length = int(declared) if declared.isdecimal() else None
     if length is not None and length > limit:
-        raise _too_large(declared, limit)
+        raise too_large(declared, limit)
     chunk, more = await _receive(receive)
     if not more:
         if len(chunk) > limit:
-            raise _too_large(str(len(chunk)), limit)
+            raise too_large(str(len(chunk)), limit)
         return chunk
     return await (_join(chunk, limit, receive) if length is None else _fill(chunk, length, receive))
 
@@ -53,7 +53,7 @@ async def _join(chunk: bytes, limit: int, receive: Receive) -> bytes:
         chunks.append(chunk)
         length += len(chunk)
         if length > limit:
-            raise _too_large(f"at least {length}" if more else str(length), limit)
+            raise too_large(f"at least {length}" if more else str(length), limit)
     return b"".join(chunks)
 
 
@@ -63,6 +63,24 @@ async def _receive(receive: Receive) -> tuple[bytes, bool]:
     if message["type"] == "http.disconnect":
         raise ClientGone
     return message.get("body", b""), message.get("more_body", False)
+
+
+async def read_into(buffer: bytearray, scope: Scope, receive: Receive, settings: Settings) -> None:
+    """Append a request's body to a buffer, whatever its format: each byte is copied once.
+
+    Raises:
+        TooLarge: it is longer than the limit, or says that it will be.
+        ClientGone: the client left before all of it was here.
+    """
+    limit, before, more = settings.max_body_bytes, len(buffer), True
+    declared = dict(scope["headers"]).get(b"content-length", b"").decode("latin-1")
+    if declared.isdecimal() and int(declared) > limit:
+        raise too_large(declared, limit)
+    while more:
+        chunk, more = await _receive(receive)
+        buffer += chunk
+        if (length := len(buffer) - before) > limit:
+            raise too_large(f"at least {length}" if more else str(length), limit)
 
 
 def media(scope: Scope) -> str:
@@ -87,7 +105,7 @@ def _refuse_other_media(headers: Mapping[bytes, bytes]) -> None:
         raise UnsupportedMedia(f"Expected a body without Content-Encoding; got {quoted(coding)}.")
 
 
-def _too_large(size: str, limit: int) -> TooLarge:
+def too_large(size: str, limit: int) -> TooLarge:
     """Return the problem of a body over the limit."""
     name = variable("max_body_bytes")
     return TooLarge(f"Expected a body of at most {limit} bytes ({name}); got {size}.")

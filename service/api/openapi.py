@@ -11,6 +11,7 @@ import orjson
 from fastapi import APIRouter, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 
+from service.api import openapi_inference
 from service.catalogue.dims import split
 from service.catalogue.registry import AnyLoss, Catalogue
 from service.catalogue.spec import Input
@@ -67,7 +68,8 @@ def document(catalogue: Catalogue) -> Json:
         "/healthz": {"get": _get("healthz", "Whether the process is alive", "Status", "operations")},
         "/readyz": {"get": _get("readyz", "Whether the device is warm", "Status", "operations", 503)},
     }
-    schemas = _shared_schemas()
+    paths |= openapi_inference.paths()
+    schemas = _shared_schemas() | openapi_inference.schemas()
     for loss in catalogue.values():
         paths[f"/v1/losses/{loss.name}"] = {"post": _evaluate_operation(loss)}
         schemas |= _request_schemas(loss)
@@ -81,7 +83,7 @@ def document(catalogue: Catalogue) -> Json:
         },
         "servers": [{"url": "/"}],
         "tags": [{"name": name} for name in sorted({t for loss in catalogue.values() for t in loss.tasks})]
-        + [{"name": "batch"}, {"name": "catalogue"}, {"name": "operations"}],
+        + [{"name": name} for name in ("batch", "catalogue", openapi_inference.TAG, "operations")],
         "paths": paths,
         "components": {"schemas": schemas},
     }

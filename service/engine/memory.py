@@ -1,4 +1,4 @@
-"""Refuse a call that needs more memory than its device has, instead of breaking."""
+"""Refuse a call that needs more memory than its device has, or numbers than there are, instead of breaking."""
 
 import ctypes
 import os
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-from service.problems import TooLarge
+from service.problems import Fault, Invalid, TooLarge
 
 EXHAUSTED = ("can't allocate memory", "not enough memory", "out of memory", "size calculation overflowed")
 """What torch's allocators say. They have no common exception."""
@@ -27,9 +27,13 @@ def within_memory(device: torch.device) -> Generator[None]:
 
     Raises:
         TooLarge: it asked for more than there is; states the limit and the size.
+        Invalid: a param is so great, or so small, that what Python makes of it alone is no float64.
     """
     try:
         yield
+    except ArithmeticError:
+        detail = "Expected params whose powers and quotients float64 has; got one beyond."
+        raise Invalid(Fault("", "range", detail)) from None
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not any(words in str(error) for words in EXHAUSTED):
             raise

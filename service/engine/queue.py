@@ -28,9 +28,12 @@ SMALL = 1 << 15
 
 
 class Job:
-    """What one client wants of a loss; ``future`` has a result for each call, whatever became of it."""
+    """What one client wants of a loss; ``future`` has a result for each call, whatever became of it.
 
-    __slots__ = ("count", "finished", "future", "part", "queued", "started", "work")
+    ``together`` is how many calls were computed as one with them, ``leads`` whether these were the first.
+    """
+
+    __slots__ = ("count", "finished", "future", "leads", "part", "queued", "started", "together", "work")
 
     def __init__(self, part: Part, cost: int) -> None:
         self.part = part
@@ -38,6 +41,7 @@ class Job:
         self.work = self.count * cost
         self.future: asyncio.Future[Results] = asyncio.get_running_loop().create_future()
         self.queued = self.started = self.finished = perf_counter()
+        self.together, self.leads = self.count, True
 
 
 class Queue:
@@ -106,6 +110,9 @@ class Queue:
         self._awake = False
         jobs = self._take()
         if jobs:
+            together = sum(job.count for job in jobs)
+            for job in jobs:
+                job.together, job.leads = together, job is jobs[0]
             if self.device.type == "cpu" and sum(job.work for job in jobs) <= SMALL:
                 _resolve(jobs, evaluate_alike([job.part for job in jobs], self.device))
             else:

@@ -5,9 +5,9 @@ off the first element of each level, every other length is compared with it, and
 that stand where a number belongs. Only what is wrong somewhere is looked through element by element.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import chain
-from math import prod
+from math import inf, nan, prod
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,8 @@ MAX_RANK = 32
 MAX_BESIDE_ZERO = 1 << 20
 """Bound of the product of an empty tensor's other sizes, which no length of data bounds: [n, 0] is n times []."""
 NUMBERS = {bool, int, float}
+NONFINITE: dict[str | None, float] = {None: nan, "NaN": nan, "Infinity": inf, "-Infinity": -inf}
+"""What stands for a number that JSON does not have, where a door reads such."""
 EXACT = 2.0**53
 """Floats from here on may stand for an integer that float64 does not have."""
 
@@ -44,8 +46,10 @@ Path = tuple[str | int, ...]
 Shape = tuple[int, ...]
 
 
-def read(value: Any, *where: str | int, whole: bool = False) -> Sent:
-    """Read any of the wire forms of a tensor; ``whole`` keeps all digits of large integers.
+def read(value: Any, *where: str | int, whole: bool = False, nonfinite: bool = False) -> Sent:
+    """Read any of the wire forms of a tensor.
+
+    ``whole`` keeps all digits of large integers, ``nonfinite`` reads null as NaN and the words of `NONFINITE`.
 
     Raises:
         Invalid: it is none of them, ragged, or not as long as it says.
@@ -53,7 +57,7 @@ def read(value: Any, *where: str | int, whole: bool = False) -> Sent:
     if is_object(value):
         return _read_packed(value, where)
     if is_array(value):
-        return _read_array(value, where, whole)
+        return _read_array(value, where, whole, nonfinite)
     if isinstance(value, (bool, int, float)):
         exact = whole and type(value) is int and abs(value) < 2**63
         dtype = torch.bool if isinstance(value, bool) else torch.int64 if exact else torch.float64
@@ -77,7 +81,7 @@ def refuse_hidden(value: Any, sent: Sent, *where: str | int) -> None:
     """
     shape = tuple(sent.tensor.shape)
     if is_array(value) and not set(map(type, _level(value, len(shape)))) <= NUMBERS:
-        _refuse_misfits(value, shape, where)
+        _refuse_misfits(value, shape, where, NONFINITE)
 
 
 def write(tensor: Tensor, encoding: str) -> Any:
@@ -108,12 +112,15 @@ def raw_bytes(tensor: Tensor) -> memoryview:
     return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
-def _read_array(array: Any, where: Path, whole: bool) -> Sent:
+def _read_array(array: Any, where: Path, whole: bool, nonfinite: bool) -> Sent:
     """Read nested JSON arrays."""
     shape = shape_of(array, where)
-    values = _numbers(array, shape, whole) if is_rectangular(array, shape) else None
+    rectangular = is_rectangular(array, shape)
+    values = _numbers(array, shape, whole) if rectangular else None
+    if values is None and rectangular and nonfinite:
+        values = _nonfinite_numbers(array, shape)
     if values is None:
-        _refuse_misfits(array, shape, where)
+        _refuse_misfits(array, shape, where, NONFINITE if nonfinite else ())
         raise _invalid(where, "ragged", "rectangular arrays of numbers", "arrays of different lengths")
     return Sent(values.reshape(shape), addressable=True, any_rank=shape == (0,))
 
@@ -189,6 +196,25 @@ def _mixed_numbers(array: Any, shape: Shape) -> Tensor | None:
     return torch.as_tensor(values) if values.size == prod(shape) else None
 
 
+def _nonfinite_numbers(array: Any, shape: Shape) -> Tensor | None:
+    """Return numbers among which some are not finite; None where there is something else, or the count is off."""
+    try:
+        values = np.fromiter(map(_with_nonfinite, _level(array, len(shape))), np.float64)
+    except (KeyError, TypeError):
+        return None
+    return torch.as_tensor(values) if values.size == prod(shape) else None
+
+
+def _with_nonfinite(element: Any) -> float:
+    """Return the number that an element of an array is or stands for.
+
+    Raises:
+        KeyError: it is a word that stands for none.
+        TypeError: it is an array or an object.
+    """
+    return element if type(element) in NUMBERS else NONFINITE[element]
+
+
 def _exact(number: float) -> int:
     """Return the integer that a number is.
 
@@ -200,8 +226,10 @@ def _exact(number: float) -> int:
     return int(number)
 
 
-def _refuse_misfits(array: Any, shape: Shape, where: Path) -> None:
+def _refuse_misfits(array: Any, shape: Shape, where: Path, words: Collection[Any] = ()) -> None:
     """Find the first thing in nested arrays that does not fit the shape, level by level.
+
+    ``words`` are what stands for numbers.
 
     Raises:
         Invalid: there is one.
@@ -214,7 +242,7 @@ def _refuse_misfits(array: Any, shape: Shape, where: Path) -> None:
                 got = f"length {length(row)}" if is_array(row) else show(row)
                 raise _invalid(path, "ragged", f"an array of length {shape[depth]}", got)
     for place, item in enumerate(_level(array, len(shape))):
-        if type(item) not in NUMBERS:
+        if type(item) not in NUMBERS and item not in words:
             path = (*where, *_index(place, shape))
             raise _invalid(path, "ragged" if is_array(item) else "type", "a number", show(item))
 
@@ -235,7 +263,7 @@ def _read_packed(value: Any, where: Path) -> Sent:
     if not isinstance(name, str) or name not in DTYPES:
         raise _invalid((*where, "dtype"), "dtype", f"one of {', '.join(DTYPES)}", show(name))
     dtype = DTYPES[name]
-    shape = _packed_shape(fields["shape"], (*where, "shape"))
+    shape = read_shape(fields["shape"], (*where, "shape"))
     if not isinstance(data, str):
         raise _invalid((*where, "data"), "type", "a base64 string", show(data))
     size = prod(shape) * dtype.itemsize
@@ -245,8 +273,12 @@ def _read_packed(value: Any, where: Path) -> Sent:
     return Sent(from_bytes(_unpack(data, size, (*where, "data")), dtype, shape))
 
 
-def _packed_shape(value: Any, where: Path) -> list[int]:
-    """Read a packed tensor's shape."""
+def read_shape(value: Any, where: Path) -> list[int]:
+    """Read a tensor's shape.
+
+    Raises:
+        Invalid: it is no list of integers of at least 0, or has more elements than can be meant.
+    """
     if not is_array(value):
         raise _invalid(where, "shape", "a list of integers of at least 0", show(value))
     if length(value) > MAX_RANK:

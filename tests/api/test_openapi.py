@@ -38,16 +38,32 @@ def test_it_has_no_unions_and_no_recursion() -> None:
         assert name not in _reachable(name), f"{name} refers to itself"
 
 
-def test_every_error_is_declared_a_problem() -> None:
-    for path in DOCUMENT["paths"].values():
-        for operation in path.values():
+def test_every_error_is_declared_in_the_form_of_its_door() -> None:
+    for path, operations in DOCUMENT["paths"].items():
+        form = (
+            ("application/json", "InferenceError")
+            if path.startswith("/v2")
+            else ("application/problem+json", "Problem")
+        )
+        for operation in operations.values():
             for status, answer in operation["responses"].items():
                 if status != "200":
-                    [media] = answer["content"].items()
-                    assert media == (
-                        "application/problem+json",
-                        {"schema": {"$ref": "#/components/schemas/Problem"}},
-                    )
+                    [(media, content)] = answer["content"].items()
+                    assert (media, content["schema"]["$ref"].rpartition("/")[2]) == form
+
+
+def test_the_paths_of_the_inference_protocol_are_there(client: Client) -> None:
+    for path, operations in DOCUMENT["paths"].items():
+        if path.startswith("/v2"):
+            for method in operations:
+                answer = client.request(method.upper(), path.replace("{model}", "mse"))
+                assert answer.status_code not in (404, 405), path
+
+
+def test_the_example_of_the_inference_protocol_is_answered(client: Client) -> None:
+    body = DOCUMENT["paths"]["/v2/models/{model}/infer"]["post"]["requestBody"]["content"]["application/json"]
+    answer = client.post("/v2/models/cross_entropy/infer", json=body["example"])
+    assert [output["name"] for output in answer.json()["outputs"]] == ["value", "grad.logits"]
 
 
 @every_loss

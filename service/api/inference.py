@@ -1,0 +1,151 @@
+"""POST /v2/models/{name}/infer of the Open Inference Protocol, answered in front of the framework.
+
+A binary tensor is copied once on its way in, into the buffer that the tensor then views, and not at all on its
+way out. What is small is worked on where it arrives and computed with others like it, what is large in a
+thread.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.api import body, problems
+from service.api.evaluation import find
+from service.api.exchange import SMALL, Answer, Exchange
+from service.api.stages import Stages
+from service.api.statistics import ModelStatistics
+from service.api.waiting import ClientGone, deadline, wait
+from service.catalogue.registry import AnyLoss, Catalogue
+from service.engine.call import Evaluation
+from service.engine.evaluate import evaluate
+from service.engine.queue import Queue
+from service.problems import NotFound, Problem, quoted
+from service.settings import Settings
+from service.wire.inference.metadata import VERSION
+from service.wire.inference.read import Decoded, Reader
+
+PREFIX = "/v2/models/"
+
+
+class Inferences:
+    """Middleware that answers inference requests, and leaves all else to the application."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        catalogue: Catalogue,
+        settings: Settings,
+        queue: Queue,
+        pool: ThreadPoolExecutor,
+        statistics: Mapping[str, ModelStatistics],
+    ) -> None:
+        self.app = app
+        self.catalogue = catalogue
+        self.settings = settings
+        self.queue = queue
+        self.pool = pool
+        self.statistics = statistics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST" or (asked := _asked(scope["path"])) is None:
+            await self.app(scope, receive, send)
+            return
+        try:
+            answer = await self._counted(model(self.catalogue, *asked), scope, receive)
+        except ClientGone:
+            return
+        except Problem as problem:
+            await problems.response(problem, scope["path"])(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": answer.headers})
+        for place, part in enumerate(answer.parts, 1):
+            more = place < len(answer.parts)
+            await send({"type": "http.response.body", "body": part, "more_body": more})
+
+    async def _counted(self, loss: AnyLoss, scope: Scope, receive: Receive) -> Answer:
+        """Answer a request, and count it."""
+        start, counts, stages = perf_counter(), self.statistics[loss.name], scope["state"]["stages"]
+        try:
+            exchange = Exchange(loss, Headers(scope=scope), stages, self.settings.max_body_bytes)
+            answer = await self._answer(exchange, scope, receive)
+        except Problem:
+            counts.fail(perf_counter() - start)
+            raise
+        counts.succeed(
+            stages.seconds, perf_counter() - start, together=exchange.together, leads=exchange.leads
+        )
+        return answer
+
+    async def _answer(self, exchange: Exchange, scope: Scope, receive: Receive) -> Answer:
+        """Return the answer to one request."""
+        seconds = deadline(scope, self.settings.deadline_s)
+        await body.read_into(exchange.buffer, scope, receive, self.settings)
+        loop, stages = asyncio.get_running_loop(), scope["state"]["stages"]
+        with self.queue.permit():
+            if exchange.readable:
+                reader = exchange.read()
+            else:
+                reader = await loop.run_in_executor(self.pool, exchange.read)
+            seconds = min(seconds, reader.options.timeout_s or seconds)
+            if exchange.small:
+                decoded = exchange.decode(reader)
+                evaluation = await self._computed(exchange, decoded, receive, seconds, stages)
+                if evaluation.value.nbytes <= SMALL:
+                    return exchange.encode(decoded, evaluation)
+                return await loop.run_in_executor(self.pool, exchange.encode, decoded, evaluation)
+            if self.queue.device.type == "cpu":
+                # nothing is gained by company here, and each hand-over would cost time
+                whole = loop.run_in_executor(self.pool, self._work, exchange, reader, stages)
+                return await wait(whole, receive, seconds)
+            decoded = await loop.run_in_executor(self.pool, exchange.decode, reader)
+            evaluation = await self._computed(exchange, decoded, receive, seconds, stages)
+            return await loop.run_in_executor(self.pool, exchange.encode, decoded, evaluation)
+
+    async def _computed(
+        self, exchange: Exchange, decoded: Decoded, receive: Receive, seconds: float, stages: Stages
+    ) -> Evaluation:
+        """Let the queue compute a call."""
+        job = self.queue.submit(decoded.call)
+        [result] = await wait(job.future, receive, seconds)
+        stages.seconds["queue"] = job.started - job.queued
+        stages.seconds["compute"] = job.finished - job.started
+        exchange.together, exchange.leads = job.together, job.leads
+        if not isinstance(result, Evaluation):
+            raise result
+        return result
+
+    def _work(self, exchange: Exchange, reader: Reader, stages: Stages) -> Answer:
+        """Decode, compute, encode."""
+        decoded = exchange.decode(reader)
+        with stages.measure("compute"):
+            evaluation = evaluate(decoded.call, self.queue.device)
+        return exchange.encode(decoded, evaluation)
+
+
+def model(catalogue: Catalogue, name: str, version: str | None = None) -> AnyLoss:
+    """Look a model up.
+
+    Raises:
+        NotFound: there is no such model, or no such version of it.
+    """
+    loss = find(catalogue, name)
+    if version not in (None, VERSION):
+        raise NotFound(f"{loss.name} has no version {quoted(version)}; it has {VERSION}.")
+    return loss
+
+
+def _asked(path: str) -> tuple[str, str | None] | None:
+    """Return the model and version that a path asks to infer with."""
+    if not path.startswith(PREFIX):
+        return None
+    match path[len(PREFIX) :].split("/"):
+        case [name, "infer"]:
+            return name, None
+        case [name, "versions", version, "infer"]:
+            return name, version
+        case _:
+            return None

@@ -1,0 +1,154 @@
+"""The inputs of a request of the Open Inference Protocol: numbers in its JSON, or bytes behind it."""
+
+from collections.abc import Collection
+from math import prod
+from typing import Any
+
+import torch
+
+from service.engine.call import Sent
+from service.problems import MOST_FAULTS, Fault, Invalid, pointer, quoted
+from service.wire import json, tensors
+from service.wire.inference.datatypes import DATATYPES, NAMES, from_bytes, from_json
+
+FIELDS = ("name", "shape", "datatype", "parameters", "data")
+HEADER = "Inference-Header-Content-Length"
+
+
+class Inputs:
+    """Reads inputs one after the other, each of whose bytes lie behind those of the one before.
+
+    ``sent`` holds them by name, ``places`` where each stands, ``arrays`` how many JSON arrays they are made of.
+    Pointers of ``faults`` lead through names, not places.
+    """
+
+    def __init__(self, known: Collection[str], buffer: bytearray, start: int, *, split: bool) -> None:
+        self.known = known
+        self.sent: dict[str, Sent] = {}
+        self.places: dict[str, int] = {}
+        self.faults: list[Fault] = []
+        self.double = False
+        self.arrays = 0
+        self._buffer = buffer
+        self._start = self._position = start
+        self._split = split
+        self._lost = False
+        self._arrays: list[tuple[Any, Sent, str]] = []
+
+    def read(self, value: Any) -> None:
+        """Read the field ``inputs``."""
+        if not json.is_array(value):
+            got = "nothing" if value is None else json.show(value)
+            self.faults.append(Fault("/inputs", "type", f"Expected an array of inputs; got {got}."))
+            return
+        self.arrays += 1
+        for place, item in enumerate(value):
+            if len(self.faults) >= MOST_FAULTS:
+                return
+            try:
+                self._read(place, item)
+            except Invalid as invalid:
+                self.faults += invalid.faults
+        if self._position < len(self._buffer) and not self._lost:
+            told, there = self._position - self._start, len(self._buffer) - self._start
+            detail = f"Expected {told} bytes behind the JSON, the sum of binary_data_size; got {there}."
+            self.faults.append(Fault("/inputs", "length", detail))
+
+    def refuse_hidden_arrays(self) -> None:
+        """Look for arrays inside rows of numbers, which the count of brackets gives away."""
+        for value, sent, name in self._arrays:
+            try:
+                tensors.refuse_hidden(value, sent, "inputs", name, "data")
+            except Invalid as invalid:
+                self.faults += invalid.faults
+
+    def _read(self, place: int, item: Any) -> None:
+        """Read one input.
+
+        Raises:
+            Invalid: it is none.
+        """
+        if not json.is_object(item):
+            raise _invalid(("inputs", place), "type", "an object", json.show(item))
+        fields, faults = json.members(item, FIELDS, "inputs", place)
+        if repeated := [fault for fault in faults if fault.code == "duplicate"]:
+            self._lost = True
+            raise Invalid(*repeated)
+        size = self._size(fields.get("parameters"), place)
+        begin = self._position
+        self._position += size or 0
+        name = self._name(fields.get("name"), place)
+        where = ("inputs", name)
+        dtype = _datatype(fields.get("datatype"), (*where, "datatype"))
+        shape = tensors.read_shape(fields.get("shape"), (*where, "shape"))
+        self.arrays += 1
+        self.double |= dtype == torch.float64
+        if size is None or (size == 0 and fields.get("data") is not None):
+            self.sent[name] = self._from_json(fields.get("data"), dtype, shape, name)
+        elif fields.get("data") is not None:
+            raise _invalid(where, "data", "either data or binary_data_size", "both")
+        else:
+            self.sent[name] = self._from_bytes(begin, size, dtype, shape, where)
+
+    def _size(self, parameters: Any, place: int) -> int | None:
+        """Return how many bytes behind the JSON are an input's; None where its numbers are in the JSON."""
+        where = ("inputs", place, "parameters")
+        if parameters is None:
+            return None
+        if not json.is_object(parameters):
+            raise _invalid(where, "type", "an object", json.show(parameters))
+        if (size := json.members(parameters, ("binary_data_size",))[0].get("binary_data_size")) is None:
+            return None
+        if type(size) is not int or size < 0:
+            self._lost = True
+            raise _invalid((*where, "binary_data_size"), "type", "a number of bytes", json.show(size))
+        return size
+
+    def _name(self, name: Any, place: int) -> str:
+        """Return the name of an input that is known and new."""
+        where = ("inputs", place, "name")
+        if not isinstance(name, str) or name not in self.known:
+            got = quoted(name) if isinstance(name, str) else "nothing" if name is None else json.show(name)
+            raise _invalid(where, "unknown", f"one of {', '.join(self.known)}", got)
+        if name in self.places:
+            raise _invalid(where, "duplicate", f"the input {name} once", "it again")
+        self.places[name] = place
+        return name
+
+    def _from_json(self, value: Any, dtype: torch.dtype, shape: list[int], name: str) -> Sent:
+        """Read numbers in the JSON."""
+        where = ("inputs", name, "data")
+        if value is None:
+            raise _invalid(where, "missing", "data, or binary_data_size among the parameters", "neither")
+        tensor, nested = from_json(value, dtype, shape, where)
+        self.arrays += tensors.brackets(value, nested)
+        self._arrays.append((value, nested, name))
+        return Sent(tensor)
+
+    def _from_bytes(
+        self, begin: int, size: int, dtype: torch.dtype, shape: list[int], where: tuple[str, ...]
+    ) -> Sent:
+        """Read bytes behind the JSON."""
+        if size != (expected := prod(shape) * dtype.itemsize):
+            told = f"binary_data_size {expected} ({NAMES[dtype]} {shape})"
+            raise _invalid(where, "length", told, f"{size}")
+        if not self._split and size:
+            raise _invalid(where, "length", f"the header {HEADER} with a binary input", "none")
+        if begin + size > len(self._buffer):
+            self._lost = True
+            left = max(0, len(self._buffer) - begin)
+            raise _invalid(where, "length", f"{size} bytes behind the JSON and the inputs before", f"{left}")
+        return Sent(from_bytes(self._buffer, begin, dtype, shape))
+
+
+def _datatype(value: Any, where: tuple[str, ...]) -> torch.dtype:
+    """Return the dtype that a datatype names."""
+    if not isinstance(value, str) or value not in DATATYPES:
+        got = "nothing" if value is None else json.show(value)
+        raise _invalid(where, "datatype", f"one of {', '.join(DATATYPES)}", got)
+    return DATATYPES[value]
+
+
+def _invalid(where: tuple[str | int, ...], code: str, expected: str, got: str) -> Invalid:
+    """Return the problem of one fault."""
+    return Invalid(Fault(pointer(*where), code, f"Expected {expected}; got {got}."))

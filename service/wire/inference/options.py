@@ -1,0 +1,117 @@
+"""The parameters of a request of the Open Inference Protocol: options of the call, and the loss's own params."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, get_args
+
+from pydantic import ValidationError
+
+from service.catalogue.registry import AnyLoss
+from service.engine.call import Dtype, Reduction
+from service.problems import Fault, Unreadable, pointer
+from service.wire import json
+from service.wire.params import params_model, wanted
+
+T = TypeVar("T")
+NAMES = ("reduction", "gradients", "dtype", "timeout", "binary_data_output")
+RESERVED = ("sequence_id", "sequence_start", "sequence_end", "priority", "headers")
+"""Parameters to which other servers give a meaning: they are left alone, as those that begin with `TRITON` are."""
+TRITON = "triton_"
+
+
+class Options:
+    """Reads parameters; wrong ones are told and take their defaults. ``dtype`` is None where none is asked for."""
+
+    def __init__(self, loss: AnyLoss, value: Any) -> None:
+        self.loss = loss
+        self.faults: list[Fault] = []
+        self._written = self._known(value)
+        self._sent = {name: json.plain(value) for name, value in self._written.items()}
+        self.reduction: Reduction = self._choice("reduction", get_args(Reduction), "mean")
+        self.dtype: Dtype | None = self._choice("dtype", get_args(Dtype), None)
+        self.gradients = self._gradients()
+        self.timeout_s = self._timeout()
+        self.binary = self._binary()
+        self.params = self._params()
+
+    def _known(self, value: Any) -> Mapping[str, Any]:
+        """Return the parameters that mean something here."""
+        if value is None:
+            return {}
+        if not json.is_object(value):
+            detail = f"Expected an object; got {json.show(value)}."
+            self.faults.append(Fault("/parameters", "type", detail))
+            return {}
+        found, faults = json.members(value, (*self.loss.params, *NAMES, *RESERVED), "parameters")
+        self.faults += [fault for fault in faults if not fault.pointer.startswith(f"/parameters/{TRITON}")]
+        return found
+
+    def _choice(self, name: str, choices: Sequence[T], default: Any) -> Any:
+        """Return a parameter that is one of a few words."""
+        value = self._sent.get(name)
+        if value is None or value in choices:
+            return default if value is None else value
+        self._refuse(name, " or ".join(f'"{choice}"' for choice in choices))
+        return default
+
+    def _gradients(self) -> bool | tuple[str, ...]:
+        """Return of which inputs gradients are wanted."""
+        value = self._sent.get("gradients", False)
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            return tuple(name for part in value.split(",") if (name := part.strip()))
+        self._refuse("gradients", "true, false or input names with commas between them")
+        return False
+
+    def _timeout(self) -> float | None:
+        """Return the seconds within which the client wants its answer; none where it says 0."""
+        value = self._sent.get("timeout", 0)
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            return value / 1e6 or None
+        self._refuse("timeout", "a number of microseconds")
+        return None
+
+    def _binary(self) -> bool:
+        """Return whether outputs that do not say otherwise come in binary."""
+        value = self._sent.get("binary_data_output", False)
+        if not isinstance(value, bool):
+            self._refuse("binary_data_output", "true or false")
+        return value is True
+
+    def _params(self) -> Mapping[str, Any]:
+        """Validate the loss's own params; a string may hold one as JSON, as lists must be sent."""
+        sent = {name: value for name, value in self._sent.items() if name in self.loss.params}
+        if not sent and len(self.loss.defaults) == len(self.loss.params):
+            return self.loss.defaults
+        model = params_model(self.loss)
+        try:
+            return dict(model.model_validate(sent))
+        except ValidationError as error:
+            texts = [name for name in _names(error) if isinstance(sent.get(name), str)]
+        sent |= {name: _read(sent[name]) for name in texts}
+        try:
+            return dict(model.model_validate(sent))
+        except ValidationError as error:
+            wrong = _names(error)
+        for name in wrong:
+            self._refuse(name, wanted(self.loss.params[name].annotation))
+        return {**self.loss.defaults, **{name: value for name, value in sent.items() if name not in wrong}}
+
+    def _refuse(self, name: str, expected: str) -> None:
+        """Note what a parameter should have been."""
+        there = name in self._written
+        code, got = ("value", json.show(self._written[name])) if there else ("missing", "nothing")
+        self.faults.append(Fault(pointer("parameters", name), code, f"Expected {expected}; got {got}."))
+
+
+def _names(error: ValidationError) -> list[str]:
+    """Return the params that are wrong."""
+    return list(dict.fromkeys(str(e["loc"][0]) for e in error.errors()))
+
+
+def _read(text: str) -> Any:
+    """Return what a string holds as JSON; the string where it is none."""
+    try:
+        return json.plain(json.parse(text.encode(), alone=True))
+    except (Unreadable, UnicodeEncodeError):
+        return text

@@ -1,0 +1,227 @@
+"""A request of the Open Inference Protocol to a valid call.
+
+The arithmetic is what the parameter ``dtype`` says, else float64 where an input is FP64, else float32. Results
+come in the dtype computed in: FP16 and BF16 inputs are read to the bit, which float32 holds, and give FP32,
+rounded to half precision only where ``dtype`` asks for that.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from json import JSONDecoder
+from typing import Any
+
+from service.catalogue.registry import AnyLoss
+from service.engine.bind import bind
+from service.engine.call import DTYPES, Call, Request
+from service.problems import MOST_FAULTS, Fault, Invalid, Unreadable, pointer, quoted
+from service.wire import json
+from service.wire.inference import nonfinite
+from service.wire.inference.inputs import Inputs
+from service.wire.inference.metadata import GRADIENT, outputs_of
+from service.wire.inference.options import Options
+
+FIELDS = ("id", "parameters", "inputs", "outputs")
+OUTPUT = ("name", "parameters")
+BESIDE = ("sample_weight", "grad_output")
+"""Tensors that any loss takes beside its own."""
+LONGEST_HEAD = 1 << 16
+"""Bytes at the start of a body in which the end of its JSON is looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A valid call, and how its answer is to be written.
+
+    ``outputs`` maps those asked for to whether they come in binary; where there are none, all that is computed
+    comes, ``binary`` or not.
+    """
+
+    call: Call
+    identity: str | None
+    outputs: Mapping[str, bool]
+    binary: bool
+
+
+class Reader:
+    """Reads the JSON of one request, and then its tensors."""
+
+    def __init__(self, loss: AnyLoss, head: bytes) -> None:
+        """Read all but the tensors.
+
+        Raises:
+            Unreadable: the head is not JSON.
+            Invalid: it is no object.
+        """
+        self.loss = loss
+        self.faults: list[Fault] = []
+        self._head = head
+        document = _parse(head)
+        if not json.is_object(document):
+            raise Invalid(Fault("", "type", f"Expected a JSON object; got {json.show(document)}."))
+        self._fields = self._members(document, FIELDS)
+        self.options = Options(loss, self._fields.get("parameters"))
+        self.faults += self.options.faults
+        self._identity = self._read_identity()
+        self._arrays = 0
+        self._places: dict[str, int] = {}
+        self._outputs = self._read_outputs()
+
+    def decode(self, buffer: bytearray, start: int, *, split: bool) -> Decoded:
+        """Read the tensors, of which the binary ones begin at ``start``, and return the valid call.
+
+        ``split``: the request says where its JSON ends.
+
+        Raises:
+            Invalid: with every fault, each at its place in the request.
+        """
+        inputs = Inputs((*self.loss.inputs, *BESIDE), buffer, start, split=split)
+        inputs.read(self._fields.get("inputs"))
+        if self._arrays + inputs.arrays != json.count_brackets(self._head):
+            inputs.refuse_hidden_arrays()
+        faults = [*self.faults, *inputs.faults]
+        if inputs.arrays:
+            faults += self._missing(inputs)
+        try:
+            call = bind(self._request(inputs), faults)
+        except Invalid as invalid:
+            raise Invalid(*(self._placed(fault, inputs) for fault in invalid.faults)) from None
+        return Decoded(call, self._identity, self._outputs, self.options.binary)
+
+    def _request(self, inputs: Inputs) -> Request:
+        """Return what the engine is asked."""
+        options, sent = self.options, inputs.sent
+        return Request(
+            loss=self.loss,
+            inputs={name: sent[name] for name in self.loss.inputs if name in sent},
+            params=options.params,
+            gradients=self._gradients(),
+            reduction=options.reduction,
+            sample_weight=sent.get("sample_weight"),
+            grad_output=sent.get("grad_output"),
+            dtype=DTYPES[options.dtype or ("float64" if inputs.double else "float32")],
+        )
+
+    def _gradients(self) -> bool | tuple[str, ...]:
+        """Return of which inputs gradients are wanted: those among the outputs, and what the parameters say."""
+        wanted = self.options.gradients
+        if isinstance(wanted, bool) and not self._outputs:
+            return wanted
+        return (*self._of_outputs, *(() if isinstance(wanted, bool) else wanted))
+
+    @property
+    def _of_outputs(self) -> list[str]:
+        """The inputs whose gradients are among the outputs."""
+        return [name.removeprefix(GRADIENT) for name in self._outputs if name.startswith(GRADIENT)]
+
+    def _missing(self, inputs: Inputs) -> list[Fault]:
+        """Return a fault for each input that a loss cannot do without."""
+        return [
+            Fault(pointer("inputs", name), "missing", "Expected a tensor; got nothing.")
+            for name, spec in self.loss.inputs.items()
+            if not spec.optional and name not in inputs.places
+        ]
+
+    def _placed(self, fault: Fault, inputs: Inputs) -> Fault:
+        """Return a fault that the engine tells by name at its place in the request."""
+        first, *rest = fault.pointer.strip("/").split("/")
+        if first == "params":
+            return Fault(pointer("parameters", *rest), fault.code, fault.detail)
+        if first == "gradients":
+            asked = self._of_outputs
+            place = int(rest[0])
+            name = f"{GRADIENT}{asked[place]}" if place < len(asked) else ""
+            where = ("outputs", self._places[name]) if name else ("parameters", "gradients")
+            return Fault(pointer(*where), fault.code, fault.detail)
+        name = rest.pop(0) if first == "inputs" and rest else first
+        if name not in inputs.known:
+            return fault
+        place = inputs.places.get(name)
+        where = ("inputs",) if place is None else ("inputs", place, *rest)
+        return Fault(pointer(*where), fault.code, f"{name}: {fault.detail}")
+
+    def _read_identity(self) -> str | None:
+        """Return the client's name for its request."""
+        identity = self._fields.get("id")
+        if identity is not None and not isinstance(identity, str):
+            self.faults.append(Fault("/id", "type", f"Expected a string; got {json.show(identity)}."))
+            return None
+        return identity
+
+    def _read_outputs(self) -> dict[str, bool]:
+        """Return the outputs that are asked for, and whether in binary."""
+        asked, value = dict[str, bool](), self._fields.get("outputs")
+        if value is None:
+            return asked
+        if not json.is_array(value):
+            detail = f"Expected an array of outputs; got {json.show(value)}."
+            self.faults.append(Fault("/outputs", "type", detail))
+            return asked
+        self._arrays += 1
+        for place, item in enumerate(value):
+            if len(self.faults) >= MOST_FAULTS:
+                break
+            if not json.is_object(item):
+                detail = f"Expected an object; got {json.show(item)}."
+                self.faults.append(Fault(pointer("outputs", place), "type", detail))
+                continue
+            fields = self._members(item, OUTPUT, "outputs", place)
+            if (name := self._known_output(fields.get("name"), asked, place)) is not None:
+                asked[name] = self._is_binary(fields.get("parameters"), place)
+                self._places[name] = place
+        return asked
+
+    def _known_output(self, name: Any, asked: Mapping[str, bool], place: int) -> str | None:
+        """Return the name of an output; None where it is not known or not new, which is told."""
+        known, where = outputs_of(self.loss), pointer("outputs", place, "name")
+        if not isinstance(name, str) or name not in known:
+            got = quoted(name) if isinstance(name, str) else "nothing" if name is None else json.show(name)
+            detail = f"Expected one of {', '.join(known)}; got {got}."
+            self.faults.append(Fault(where, "unknown", detail))
+            return None
+        if name in asked:
+            self.faults.append(Fault(where, "duplicate", f"Expected the output {name} once; got it again."))
+            return None
+        return name
+
+    def _is_binary(self, parameters: Any, place: int) -> bool:
+        """Return whether an output comes in binary."""
+        where = ("outputs", place, "parameters")
+        if parameters is None:
+            return self.options.binary
+        if not json.is_object(parameters):
+            detail = f"Expected an object; got {json.show(parameters)}."
+            self.faults.append(Fault(pointer(*where), "type", detail))
+            return False
+        binary = self._members(parameters, ("binary_data",), *where).get("binary_data", self.options.binary)
+        if not isinstance(binary, bool):
+            detail = f"Expected true or false; got {json.show(binary)}."
+            self.faults.append(Fault(pointer(*where, "binary_data"), "value", detail))
+        return binary is True
+
+    def _members(self, value: Any, known: tuple[str, ...], *where: str | int) -> dict[str, Any]:
+        """Return the members of an object that are known; others are ignored, repeated ones told."""
+        found, faults = json.members(value, known, *where)
+        self.faults += [fault for fault in faults if fault.code == "duplicate"]
+        return found
+
+
+def end_of_json(body: bytes) -> int | None:
+    """Return where the JSON at the start of a body ends, which a request did not tell; None where there is none."""
+    try:
+        return JSONDecoder().raw_decode(body[:LONGEST_HEAD].decode("latin-1"))[1]
+    except (ValueError, RecursionError):
+        return None
+
+
+def _parse(head: bytes) -> Any:
+    """Return the document that a request's JSON holds, with NaN and Infinity as words where it has such.
+
+    Raises:
+        Unreadable: it is not JSON.
+    """
+    try:
+        return json.parse(head, alone=True)
+    except Unreadable:
+        if (body := nonfinite.spelled(head)) is None:
+            raise
+    return json.parse(body, alone=True)

@@ -1,0 +1,59 @@
+"""An evaluation to the answer of the Open Inference Protocol: JSON, and the raw bytes behind it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from torch import Tensor
+
+from service.engine.call import Evaluation
+from service.wire import tensors
+from service.wire.inference.datatypes import NAMES
+from service.wire.inference.metadata import GRADIENT, VERSION
+from service.wire.inference.read import Decoded
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """An answer: its JSON, and the bytes of its tensors that are ``binary``, which share their memory."""
+
+    head: bytes
+    tensors: Sequence[memoryview]
+
+    @property
+    def binary(self) -> bool:
+        """Whether some tensor is."""
+        return bool(self.tensors)
+
+
+def encode(decoded: Decoded, evaluation: Evaluation) -> Encoded:
+    """Write an answer."""
+    outputs: list[dict[str, Any]] = []
+    behind: list[memoryview] = []
+    for name, tensor in _computed(decoded, evaluation).items():
+        output: dict[str, Any] = {"name": name, "shape": list(tensor.shape), "datatype": NAMES[tensor.dtype]}
+        if decoded.outputs.get(name, decoded.binary):
+            behind.append(tensors.raw_bytes(tensor))
+            output["parameters"] = {"binary_data_size": behind[-1].nbytes}
+        else:
+            output["data"] = tensors.write(tensor.reshape(-1), "json")
+        outputs.append(output)
+    head = {
+        "model_name": decoded.call.loss.name,
+        "model_version": VERSION,
+        **({} if decoded.identity is None else {"id": decoded.identity}),
+        "outputs": outputs,
+    }
+    return Encoded(orjson.dumps(head, option=orjson.OPT_SERIALIZE_NUMPY), behind)
+
+
+def _computed(decoded: Decoded, evaluation: Evaluation) -> dict[str, Tensor]:
+    """Return the outputs asked for in their order, else all there are. A reduced value is one number."""
+    value = evaluation.value
+    found = {
+        "value": value if decoded.call.reduction == "none" else value.reshape(1),
+        **{f"{GRADIENT}{name}": tensor for name, tensor in evaluation.gradients.items()},
+        **{f"aux.{name}": tensor for name, tensor in evaluation.aux.items()},
+    }
+    return {name: found[name] for name in decoded.outputs} if decoded.outputs else found
