@@ -22,6 +22,7 @@ from service.problems import (
     quoted,
 )
 
+INFERENCE = "/v2"
 BY_STATUS = {404: NotFound, 405: MethodNotAllowed, 413: TooLarge, 415: UnsupportedMedia}
 
 
@@ -34,13 +35,17 @@ def answer_problems(app: FastAPI) -> None:
 
 def response(problem: Problem, path: str, headers: dict[str, str] | None = None) -> Response:
     """Return the answer that tells a client of a problem."""
+    document, media = problem.document(quote(path)), "application/problem+json"
+    if path == INFERENCE or path.startswith(f"{INFERENCE}/"):
+        # what clients of the Open Inference Protocol read
+        document, media = {"error": problem.detail, **document}, "application/json"
     return Response(
-        orjson.dumps(problem.document(quote(path))),
+        orjson.dumps(document),
         problem.status,
         headers={"Retry-After": str(problem.retry_after), **(headers or {})}
         if isinstance(problem, Busy)
         else headers,
-        media_type="application/problem+json",
+        media_type=media,
     )
 
 
