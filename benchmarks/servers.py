@@ -6,16 +6,17 @@ import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 
 
 @contextmanager
-def lossd(*, env: dict[str, str] | None = None) -> Generator[str]:
-    """Serve lossd; yield its base address once it is ready."""
+def lossd(*, env: dict[str, str] | None = None, log: Path | None = None) -> Generator[str]:
+    """Serve lossd, its log in a file or nowhere; yield its base address once it is ready."""
     port = _free_port()
     with _running(
-        [sys.executable, "-m", "service", "serve", "--port", str(port)], port, "/readyz", env
+        [sys.executable, "-m", "service", "serve", "--port", str(port)], port, "/readyz", env, log
     ) as url:
         yield url
 
@@ -31,11 +32,14 @@ def plain_fastapi() -> Generator[str]:
 
 
 @contextmanager
-def _running(command: list[str], port: int, path: str, env: dict[str, str] | None) -> Generator[str]:
+def _running(
+    command: list[str], port: int, path: str, env: dict[str, str] | None, log: Path | None = None
+) -> Generator[str]:
     """Run a server until the body of the ``with`` is done."""
     import os
 
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, **(env or {})})
+    with open(log or os.devnull, "wb") as out:
+        process = subprocess.Popen(command, stdout=out, env={**os.environ, **(env or {})})
     url = f"http://127.0.0.1:{port}"
     try:
         _wait(f"{url}{path}", process)

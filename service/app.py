@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import os
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,10 +11,14 @@ from contextlib import asynccontextmanager
 import torch
 from fastapi import FastAPI
 
-from service.api import losses, openapi, operations
+from service.api import losses, metrics, openapi, operations, traces
+from service.api.access import Access, warn_if_open
 from service.api.context import RequestContext
+from service.api.cors import allow_origins
 from service.api.evaluation import Evaluations
+from service.api.keys import KeyFile
 from service.api.problems import answer_problems
+from service.api.recorder import Recorder
 from service.catalogue.registry import Catalogue
 from service.engine import device as devices
 from service.engine.queue import Queue
@@ -21,18 +26,23 @@ from service.losses import CATALOGUE
 from service.settings import Settings
 from service.wire.params import params_model
 
+logger = logging.getLogger("lossd")
+
 
 def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGUE) -> FastAPI:
     """Assemble the application.
 
     Raises:
-        ValueError: the device that the settings name does not exist.
+        ValueError: what the settings name does not exist, be it a device, a file of keys or an exporter.
     """
     settings = settings or Settings()
     device = devices.choose(settings.device)
     torch.set_num_threads(settings.threads)
     cores = os.cpu_count() or 1
     queue = Queue(device, capacity=settings.max_queue, threads=cores if device.type == "cpu" else 1)
+    keys = KeyFile(settings.api_keys_file) if settings.api_keys_file else None
+    recorder = Recorder(queue, traces.from_environment())
+    metrics.watch(queue, openapi.VERSION)
     pool = ThreadPoolExecutor(max_workers=cores, thread_name_prefix="wire")
 
     @asynccontextmanager
@@ -40,7 +50,13 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGU
         loop = asyncio.get_running_loop()
         warming = loop.run_in_executor(pool, _warm_up, device, catalogue)
         warming.add_done_callback(lambda done: setattr(app.state, "ready", done.exception() is None))
+        sampling = loop.create_task(recorder.keep_sampling())
+        told = f"keys: {keys.count}" if keys is not None else "no keys"
+        logger.info("starting on %s, port %s, device %s, %s", settings.host, settings.port, device, told)
+        warn_if_open(settings)
         yield
+        sampling.cancel()
+        await loop.run_in_executor(None, recorder.close)
         pool.shutdown(wait=True)
         queue.close()
 
@@ -53,10 +69,14 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGU
     )
     app.state.ready = False
     app.add_middleware(Evaluations, catalogue=catalogue, settings=settings, queue=queue, pool=pool)
-    app.add_middleware(RequestContext)
+    if keys is not None:
+        app.add_middleware(Access, keys=keys, settings=settings)
+    allow_origins(app, settings.cors_origins)
+    app.add_middleware(RequestContext, recorder=recorder)
     answer_problems(app)
     app.include_router(losses.router(catalogue))
     app.include_router(operations.router(app, settings))
+    app.include_router(metrics.router(recorder.sample))
     app.include_router(openapi.router(catalogue))
     return app
 

@@ -9,7 +9,7 @@ from itertools import chain
 
 from starlette.types import Receive, Scope
 
-from service.api import body
+from service.api import body, metrics
 from service.api.stages import Stages
 from service.api.waiting import deadline, wait
 from service.catalogue.registry import Catalogue
@@ -67,6 +67,7 @@ class Batches:
         done = chain.from_iterable(await wait(computed, receive, seconds))
         for place, result in zip(places, done, strict=True):
             results[place] = result if isinstance(result, Evaluation) else _problem(result)
+        metrics.count_items(items, results)
         return results
 
     def _decode(self, sent: bytes, stages: Stages) -> list[Item]:

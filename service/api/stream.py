@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from starlette.types import Message, Receive, Send
 
+from service.api import metrics
 from service.api.batch import Batches
 from service.api.waiting import ClientGone
 from service.engine.call import Evaluation
@@ -44,6 +45,7 @@ class Streams:
                     results = await self.batches.compute(items, _silence, self.settings.deadline_s)
                 except Problem as problem:
                     results = [problem] * len(items)
+                    metrics.count_items(items, results)
                 answer = await loop.run_in_executor(self.pool, self._encode, window, items, results)
                 await send({"type": "http.response.body", "body": answer, "more_body": True})
             await send({"type": "http.response.body", "body": b""})

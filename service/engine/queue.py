@@ -9,7 +9,7 @@ Jobs whose client has left are dropped when they are taken, and a failure stays 
 import asyncio
 import math
 from collections import deque
-from collections.abc import Generator, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from time import perf_counter
@@ -46,6 +46,7 @@ class Queue:
     def __init__(self, device: torch.device, *, capacity: int, threads: int) -> None:
         self.device = device
         self.capacity = capacity
+        self.on_batch: Callable[[int], None] = lambda size: None
         self._accepted = 0
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="device")
@@ -81,6 +82,11 @@ class Queue:
         self._wake()
         return jobs
 
+    @property
+    def depth(self) -> int:
+        """How many calls wait for the device."""
+        return sum(len(job.calls) for kind in self._waiting.values() for job in kind)
+
     def close(self) -> None:
         """Wait for what runs, and end the threads."""
         self._pool.shutdown(wait=True)
@@ -97,6 +103,7 @@ class Queue:
         jobs = self._take()
         if jobs:
             calls = jobs[0].calls if len(jobs) == 1 else [call for job in jobs for call in job.calls]
+            self.on_batch(len(calls))
             if self.device.type == "cpu" and sum(job.work for job in jobs) <= SMALL:
                 _resolve(jobs, evaluate_alike(calls, self.device))
             else:

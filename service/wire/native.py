@@ -1,7 +1,7 @@
 """The native JSON door: a request body to a valid call, an evaluation to a response body."""
 
 import math
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, cast, get_args
 
 import orjson
@@ -38,6 +38,9 @@ EXPECTED = {
     "encoding": '"json" or "base64"',
 }
 FIELDS = ("inputs", "params", *EXPECTED, "sample_weight", "grad_output")
+
+on_nonfinite: Callable[[str], None] | None = None
+"""Told the loss of every answer with an element that is not finite."""
 
 
 class Decoded(NamedTuple):
@@ -217,6 +220,8 @@ def answer(decoded: Decoded, evaluation: Evaluation, device: torch.device) -> di
         body["aux"] = {name: tensors.write(t, encoding) for name, t in evaluation.aux.items()}
     if counts := _nonfinite(evaluation):
         body["nonfinite"] = counts
+        if on_nonfinite:
+            on_nonfinite(call.loss.name)
     return body
 
 
