@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 import torch
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from service.api import losses, metrics, openapi, operations, traces
 from service.api.access import Access, warn_if_open
@@ -21,6 +22,7 @@ from service.api.problems import answer_problems
 from service.api.recorder import Recorder
 from service.catalogue.registry import Catalogue
 from service.engine import device as devices
+from service.engine.memory import keep_freed_memory
 from service.engine.queue import Queue
 from service.losses import CATALOGUE
 from service.settings import Settings
@@ -29,8 +31,8 @@ from service.wire.params import params_model
 logger = logging.getLogger("lossd")
 
 
-def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGUE) -> FastAPI:
-    """Assemble the application.
+def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGUE) -> ASGIApp:
+    """Assemble the application: evaluations are answered in front of the framework, all else by it.
 
     Raises:
         ValueError: what the settings name does not exist, be it a device, a file of keys or an exporter.
@@ -38,6 +40,7 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGU
     settings = settings or Settings()
     device = devices.choose(settings.device)
     torch.set_num_threads(settings.threads)
+    keep_freed_memory()
     cores = os.cpu_count() or 1
     queue = Queue(device, capacity=settings.max_queue, threads=cores if device.type == "cpu" else 1)
     keys = KeyFile(settings.api_keys_file) if settings.api_keys_file else None
@@ -68,17 +71,15 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGU
         openapi_url=None,
     )
     app.state.ready = False
-    app.add_middleware(Evaluations, catalogue=catalogue, settings=settings, queue=queue, pool=pool)
-    if keys is not None:
-        app.add_middleware(Access, keys=keys, settings=settings)
-    allow_origins(app, settings.cors_origins)
-    app.add_middleware(RequestContext, recorder=recorder)
     answer_problems(app)
     app.include_router(losses.router(catalogue))
     app.include_router(operations.router(app, settings))
     app.include_router(metrics.router(recorder.sample))
     app.include_router(openapi.router(catalogue))
-    return app
+    served: ASGIApp = Evaluations(app, catalogue, settings, queue, pool)
+    if keys is not None:
+        served = Access(served, keys, settings)
+    return RequestContext(allow_origins(served, settings.cors_origins), recorder)
 
 
 def _warm_up(device: torch.device, catalogue: Catalogue) -> None:

@@ -23,7 +23,7 @@ FOREIGN = {
     "catalogue": {"torch", "annotated_types"},
     "losses": {"torch", "scipy", "annotated_types", "numpy"},
     "engine": {"torch"},
-    "wire": {"torch", "numpy", "orjson", "simdjson", "pydantic"},
+    "wire": {"torch", "numpy", "orjson", "pybase64", "simdjson", "pydantic"},
 }
 
 

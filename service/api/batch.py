@@ -2,10 +2,8 @@
 
 import asyncio
 import logging
-from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
 
 from starlette.types import Receive, Scope
 
@@ -14,16 +12,17 @@ from service.api.stages import Stages
 from service.api.waiting import deadline, wait
 from service.catalogue.registry import Catalogue
 from service.engine.call import Evaluation
-from service.engine.fuse import likeness
+from service.engine.fuse import Results
 from service.engine.queue import Job, Queue
+from service.engine.stack import Evaluations, Part, Stack
 from service.problems import Internal, Problem
 from service.settings import Settings
 from service.wire import batch
-from service.wire.batch import Item
+from service.wire.batch import Batch
+from service.wire.json import Body
 
 logger = logging.getLogger("lossd")
 PATH = "/v1/batch"
-UNDECODED = Internal("The item was not computed.")
 
 
 class Batches:
@@ -44,43 +43,42 @@ class Batches:
         seconds = deadline(scope, self.settings.deadline_s)
         sent = await body.read(scope, receive, self.settings)
         with self.queue.permit():
-            items = await loop.run_in_executor(self.pool, self._decode, sent, stages)
+            asked = await loop.run_in_executor(self.pool, self._decode, sent, stages)
             with stages.measure("compute"):
-                results = await self.compute(items, receive, seconds)
-            return await loop.run_in_executor(self.pool, self._encode, items, results, stages)
+                outcomes = await self.compute(asked, receive, seconds)
+            return await loop.run_in_executor(self.pool, self._encode, asked, outcomes, stages)
 
     async def compute(
-        self, items: Sequence[Item], receive: Receive, seconds: float
-    ) -> list[Evaluation | Problem]:
-        """Let the queue compute the valid items, and return what became of each."""
-        groups: defaultdict[Hashable, list[int]] = defaultdict(list)
-        for place, item in enumerate(items):
-            if item.decoded is not None:
-                groups[likeness(item.decoded.call)].append(place)
-        results: list[Evaluation | Problem] = [item.problem or UNDECODED for item in items]
-        places: list[int] = []
-        jobs: list[Job] = []
-        for group in groups.values():
-            jobs += self.queue.submit([d.call for place in group if (d := items[place].decoded)])
-            places += group
-        computed = asyncio.gather(*(job.future for job in jobs))
-        done = chain.from_iterable(await wait(computed, receive, seconds))
-        for place, result in zip(places, done, strict=True):
-            results[place] = result if isinstance(result, Evaluation) else _problem(result)
-        metrics.count_items(items, results)
-        return results
+        self, asked: Batch, receive: Receive, seconds: float
+    ) -> Sequence[Sequence[batch.Outcome]]:
+        """Let the queue compute the valid items, and return what became of each group, in pieces."""
+        jobs = [self._submit(group.part) for group in asked.groups]
+        computed = asyncio.gather(*(job.future for pieces in jobs for job in pieces))
+        done = iter(await wait(computed, receive, seconds))
+        outcomes = [[_outcome(next(done)) for _ in pieces] for pieces in jobs]
+        metrics.count_items(asked, outcomes)
+        return outcomes
 
-    def _decode(self, sent: bytes, stages: Stages) -> list[Item]:
+    def _submit(self, part: Part) -> Sequence[Job]:
+        """Queue the calls of a group."""
+        return self.queue.submit_all(part) if isinstance(part, Stack) else [self.queue.submit(part)]
+
+    def _decode(self, sent: Body, stages: Stages) -> Batch:
         """Read a batch."""
         with stages.measure("decode"):
             return batch.decode(self.catalogue, sent, self.settings.max_batch_items)
 
-    def _encode(
-        self, items: Sequence[Item], results: Sequence[Evaluation | Problem], stages: Stages
-    ) -> bytes:
+    def _encode(self, asked: Batch, outcomes: Sequence[Sequence[batch.Outcome]], stages: Stages) -> bytes:
         """Write the answer."""
         with stages.measure("encode"):
-            return batch.encode(items, results, self.queue.device)
+            return batch.encode(asked, outcomes, self.queue.device)
+
+
+def _outcome(results: Results) -> batch.Outcome:
+    """Return what to tell of items, with a problem for each that failed while it was computed."""
+    if isinstance(results, Evaluations):
+        return results
+    return [result if isinstance(result, Evaluation) else _problem(result) for result in results]
 
 
 def _problem(error: Exception) -> Problem:

@@ -1,14 +1,17 @@
 """Read request bodies: their format, their coding, their size."""
 
-from starlette.datastructures import Headers
+from collections.abc import Mapping
+
+import numpy as np
 from starlette.types import Receive, Scope
 
 from service.api.waiting import ClientGone
 from service.problems import TooLarge, UnsupportedMedia, quoted
 from service.settings import Settings, variable
+from service.wire.json import Body
 
 
-async def read(scope: Scope, receive: Receive, settings: Settings) -> bytes:
+async def read(scope: Scope, receive: Receive, settings: Settings) -> Body:
     """Return a JSON request's body.
 
     Raises:
@@ -16,43 +19,70 @@ async def read(scope: Scope, receive: Receive, settings: Settings) -> bytes:
         TooLarge: it is longer than the limit, or says that it will be.
         ClientGone: the client left before all of it was here.
     """
-    headers = Headers(scope=scope)
+    headers: dict[bytes, bytes] = dict(scope["headers"])
     _refuse_other_media(headers)
     limit = settings.max_body_bytes
-    declared = headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
+    declared = headers.get(b"content-length", b"").decode("latin-1")
+    length = int(declared) if declared.isdecimal() else None
+    if length is not None and length > limit:
         raise _too_large(declared, limit)
-    chunks: list[bytes] = []
-    length = 0
-    more = True
+    chunk, more = await _receive(receive)
+    if not more:
+        if len(chunk) > limit:
+            raise _too_large(str(len(chunk)), limit)
+        return chunk
+    return await (_join(chunk, limit, receive) if length is None else _fill(chunk, length, receive))
+
+
+async def _fill(chunk: bytes, length: int, receive: Receive) -> memoryview:
+    """Return a body of a length that is known: its memory becomes real only as it arrives."""
+    body = np.empty(length, np.uint8).data
+    filled, more = 0, True
+    while chunk or more:
+        body[filled : filled + len(chunk)] = chunk
+        filled += len(chunk)
+        chunk, more = await _receive(receive) if more else (b"", False)
+    return body[:filled]
+
+
+async def _join(chunk: bytes, limit: int, receive: Receive) -> bytes:
+    """Return a body whose length its end tells."""
+    chunks, length, more = [chunk], len(chunk), True
     while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        chunks.append(message.get("body", b""))
-        length += len(chunks[-1])
-        more = message.get("more_body", False)
+        chunk, more = await _receive(receive)
+        chunks.append(chunk)
+        length += len(chunk)
         if length > limit:
             raise _too_large(f"at least {length}" if more else str(length), limit)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    return b"".join(chunks)
+
+
+async def _receive(receive: Receive) -> tuple[bytes, bool]:
+    """Return what has arrived next, and whether there is more."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    return message.get("body", b""), message.get("more_body", False)
 
 
 def media(scope: Scope) -> str:
     """Return the media type that a request declares."""
-    return Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
+    declared: bytes = dict(scope["headers"]).get(b"content-type", b"")
+    return declared.decode("latin-1").partition(";")[0].strip().lower()
 
 
-def _refuse_other_media(headers: Headers) -> None:
+def _refuse_other_media(headers: Mapping[bytes, bytes]) -> None:
     """Refuse a content type that is not JSON, and any content coding. A missing type is taken for JSON."""
-    declared = headers.get("content-type", "application/json")
-    if declared == "application/json" and "content-encoding" not in headers:
+    declared = headers.get(b"content-type", b"application/json")
+    if declared == b"application/json" and b"content-encoding" not in headers:
         return
-    media, *parameters = (part.strip().lower() for part in declared.split(";"))
+    written = declared.decode("latin-1")
+    media, *parameters = (part.strip().lower() for part in written.split(";"))
     charset = next((p.partition("=")[2].strip('"') for p in parameters if p.startswith("charset=")), "utf-8")
     is_json = media == "application/json" or (media.startswith("application/") and media.endswith("+json"))
     if not is_json or charset not in ("utf-8", "utf8", "us-ascii"):
-        raise UnsupportedMedia(f"Expected Content-Type: application/json in UTF-8; got {quoted(declared)}.")
-    coding = headers.get("content-encoding", "identity").strip().lower()
+        raise UnsupportedMedia(f"Expected Content-Type: application/json in UTF-8; got {quoted(written)}.")
+    coding = headers.get(b"content-encoding", b"identity").decode("latin-1").strip().lower()
     if coding not in ("", "identity"):
         raise UnsupportedMedia(f"Expected a body without Content-Encoding; got {quoted(coding)}.")
 

@@ -18,10 +18,12 @@ from service.api.waiting import ClientGone, deadline, wait
 from service.catalogue.registry import AnyLoss, Catalogue, UnknownLoss
 from service.engine.call import Evaluation
 from service.engine.evaluate import evaluate
+from service.engine.memory import give_back_memory
 from service.engine.queue import Queue
 from service.problems import Busy, NotFound, Problem
 from service.settings import Settings
 from service.wire import native
+from service.wire.json import LARGE, Body
 
 PREFIX = "/v1/losses/"
 SMALL = 16 * 1024
@@ -95,7 +97,8 @@ class Evaluations:
             loop = asyncio.get_running_loop()
             if self.queue.device.type == "cpu":
                 # nothing is gained by company here, and each hand-over would cost time
-                whole = loop.run_in_executor(self.pool, self._work, loss, sent, stages)
+                held, sent = [sent], b""
+                whole = loop.run_in_executor(self.pool, self._work, loss, held, stages)
                 return await wait(whole, receive, seconds)
             decoded = await loop.run_in_executor(self.pool, _decode, loss, sent, stages)
             evaluation = await self._computed(decoded, receive, seconds, stages)
@@ -105,7 +108,7 @@ class Evaluations:
         self, decoded: native.Decoded, receive: Receive, seconds: float, stages: Stages
     ) -> Evaluation:
         """Let the queue compute a call."""
-        [job] = self.queue.submit([decoded.call])
+        job = self.queue.submit(decoded.call)
         [result] = await wait(job.future, receive, seconds)
         stages.seconds["queue"] = job.started - job.queued
         stages.seconds["compute"] = job.finished - job.started
@@ -113,12 +116,17 @@ class Evaluations:
             raise result
         return result
 
-    def _work(self, loss: AnyLoss, sent: bytes, stages: Stages) -> bytes:
-        """Decode, compute, encode."""
-        decoded = _decode(loss, sent, stages)
+    def _work(self, loss: AnyLoss, held: list[Body], stages: Stages) -> bytes:
+        """Decode, compute, encode. What is held is let go of as soon as it is read: the rest needs the room."""
+        large = len(held[0]) > LARGE
+        with stages.measure("decode"):
+            decoded = native.decode(loss, held.pop())
         with stages.measure("compute"):
             evaluation = evaluate(decoded.call, self.queue.device)
-        return self._encode(decoded, evaluation, stages)
+        written = self._encode(decoded, evaluation, stages)
+        if large:
+            give_back_memory()
+        return written
 
     def _encode(self, decoded: native.Decoded, evaluation: Evaluation, stages: Stages) -> bytes:
         """Write an answer."""
@@ -126,7 +134,7 @@ class Evaluations:
             return native.encode(decoded, evaluation, self.queue.device)
 
 
-def _decode(loss: AnyLoss, sent: bytes, stages: Stages) -> native.Decoded:
+def _decode(loss: AnyLoss, sent: Body, stages: Stages) -> native.Decoded:
     """Read a request."""
     with stages.measure("decode"):
         return native.decode(loss, sent)

@@ -32,9 +32,10 @@ from service.api.operations import READ
 from service.engine import memory
 from service.engine.call import Evaluation
 from service.engine.queue import Queue
+from service.engine.stack import Evaluations, Stack
 from service.problems import Problem
 from service.wire import native
-from service.wire.batch import Item
+from service.wire.batch import Batch, Outcome
 
 PATH = "/metrics"
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
@@ -191,17 +192,23 @@ def record(exchange: Exchange) -> None:
         REJECTED.labels(reason).inc()
 
 
-def count_items(items: Sequence[Item], results: Sequence[Evaluation | Problem]) -> None:
+def count_items(asked: Batch, outcomes: Sequence[Sequence[Outcome]]) -> None:
     """Count the items of a batch, or of a part of a stream."""
-    tally = Tally(
-        (
-            item.decoded.call.loss.name if item.decoded else "unknown",
-            result.status if isinstance(result, Problem) else 200,
-        )
-        for item, result in zip(items, results, strict=True)
-    )
+    tally = Tally(("unknown", problem.status) for problem in asked.problems.values())
+    for group, pieces in zip(asked.groups, outcomes, strict=True):
+        call = group.part.like if isinstance(group.part, Stack) else group.part
+        for outcome in pieces:
+            if isinstance(outcome, Evaluations):
+                tally[call.loss.name, 200] += len(outcome)
+            else:
+                tally.update((call.loss.name, _status(result)) for result in outcome)
     for (loss, status), count in tally.items():
         ITEMS.labels(loss, status).inc(count)
+
+
+def _status(result: Evaluation | Problem) -> int:
+    """Return what an item's answer would have as its status, were it a request."""
+    return result.status if isinstance(result, Problem) else 200
 
 
 class Series(NamedTuple):

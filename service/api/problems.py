@@ -31,6 +31,8 @@ def answer_problems(app: FastAPI) -> None:
     app.add_exception_handler(Problem, _of_problem)
     app.add_exception_handler(HTTPException, _of_http_exception)
     app.add_exception_handler(RequestValidationError, _of_validation)
+    # the framework raises it again once it is answered, and whoever called the application logs it
+    app.add_exception_handler(Exception, _of_bug)
 
 
 def response(problem: Problem, path: str, headers: dict[str, str] | None = None) -> Response:
@@ -52,6 +54,13 @@ def response(problem: Problem, path: str, headers: dict[str, str] | None = None)
 async def _of_problem(request: Request, error: Exception) -> Response:
     """Answer a problem of ours."""
     return response(cast(Problem, error), request.scope["path"])
+
+
+async def _of_bug(request: Request, error: Exception) -> Response:
+    """Answer what should not have happened."""
+    return response(
+        Internal("The server broke while it worked on this; its log tells more."), request.scope["path"]
+    )
 
 
 async def _of_http_exception(request: Request, error: Exception) -> Response:

@@ -30,8 +30,7 @@ class Stages:
         finally:
             self.seconds[stage] += perf_counter() - start
 
-    def header(self) -> str:
+    def header(self) -> bytes:
         """Return the header's value, in milliseconds."""
-        total = perf_counter() - self.start
-        parts = [f"{stage};dur={1e3 * seconds:.3f}" for stage, seconds in self.seconds.items()]
-        return ", ".join([*parts, f"total;dur={1e3 * total:.3f}"])
+        shown = [b"%s;dur=%.3f" % (stage.encode(), 1e3 * seconds) for stage, seconds in self.seconds.items()]
+        return b", ".join([*shown, b"total;dur=%.3f" % (1e3 * (perf_counter() - self.start))])

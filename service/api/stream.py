@@ -13,11 +13,10 @@ from starlette.types import Message, Receive, Send
 from service.api import metrics
 from service.api.batch import Batches
 from service.api.waiting import ClientGone
-from service.engine.call import Evaluation
 from service.problems import Problem, TooLarge
 from service.settings import Settings
 from service.wire import batch
-from service.wire.batch import Item
+from service.wire.batch import Batch
 
 MEDIA = "application/x-ndjson"
 Line = tuple[int, bytes | None]
@@ -39,35 +38,31 @@ class Streams:
             headers = [(b"content-type", MEDIA.encode())]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             async for window in _windows(receive, self.settings.max_line_bytes):
-                items = await loop.run_in_executor(self.pool, self._decode, window)
+                asked = await loop.run_in_executor(self.pool, self._decode, window)
                 # what a client sends on is not a sign that it has left
                 try:
-                    results = await self.batches.compute(items, _silence, self.settings.deadline_s)
+                    outcomes = await self.batches.compute(asked, _silence, self.settings.deadline_s)
                 except Problem as problem:
-                    results = [problem] * len(items)
-                    metrics.count_items(items, results)
-                answer = await loop.run_in_executor(self.pool, self._encode, window, items, results)
+                    outcomes = [[[problem] * len(group.places)] for group in asked.groups]
+                    metrics.count_items(asked, outcomes)
+                answer = await loop.run_in_executor(self.pool, self._encode, window, asked, outcomes)
                 await send({"type": "http.response.body", "body": answer, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
 
-    def _decode(self, window: Sequence[Line]) -> list[Item]:
+    def _decode(self, window: Sequence[Line]) -> Batch:
         """Read the lines of a window."""
-        read = iter(
-            batch.decode_lines(self.batches.catalogue, [line for _, line in window if line is not None])
-        )
         limit = self.settings.max_line_bytes
         long = TooLarge(f"Expected a line of at most {limit} bytes (LOSSD_MAX_LINE_BYTES); got a longer one.")
-        return [Item({}, None, long) if line is None else next(read) for _, line in window]
+        return batch.decode_lines(
+            self.batches.catalogue, [long if line is None else line for _, line in window]
+        )
 
     def _encode(
-        self, window: Sequence[Line], items: Sequence[Item], results: Sequence[Evaluation | Problem]
+        self, window: Sequence[Line], asked: Batch, outcomes: Sequence[Sequence[batch.Outcome]]
     ) -> bytes:
         """Write the results of a window."""
-        device = self.batches.queue.device
-        numbers = (number for number, _ in window)
-        return b"".join(
-            batch.encode_line(item, result, number, device)
-            for number, item, result in zip(numbers, items, results, strict=True)
+        return batch.encode_lines(
+            asked, outcomes, [number for number, _ in window], self.batches.queue.device
         )
 
 

@@ -4,7 +4,6 @@ import asyncio
 import math
 from typing import TypeVar
 
-from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
 from service.problems import Late, Unreadable, quoted
@@ -24,9 +23,10 @@ def deadline(scope: Scope, most: float) -> float:
     Raises:
         Unreadable: the header is no number of seconds.
     """
-    sent = Headers(scope=scope).get("request-timeout")
-    if sent is None:
+    header: bytes | None = dict(scope["headers"]).get(b"request-timeout")
+    if header is None:
         return most
+    sent = header.decode("latin-1")
     try:
         seconds = float(sent)
     except ValueError:

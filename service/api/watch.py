@@ -58,7 +58,7 @@ class Watch:
             message["headers"] = [
                 *message.get("headers", ()),
                 (b"x-request-id", self._stages.request_id.encode()),
-                (b"server-timing", self._stages.header().encode()),
+                (b"server-timing", self._stages.header()),
             ]
         else:
             self.bytes_out += len(message.get("body", b""))

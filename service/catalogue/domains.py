@@ -39,6 +39,8 @@ class Domain(ABC):
     kind: ClassVar[Kind] = "float"
     infinite: ClassVar[bool] = False
     """Whether targets may be infinite too; predictions may wherever `admits` lets them."""
+    unbounded: ClassVar[bool] = False
+    """Whether every number of the kind is admitted; of targets, every finite one."""
 
     @abstractmethod
     def describe(self) -> str:
@@ -67,6 +69,8 @@ class Domain(ABC):
 @dataclass(frozen=True, slots=True)
 class Real(Domain):
     """Any number: what a model without a final activation gives."""
+
+    unbounded: ClassVar[bool] = True
 
     def describe(self) -> str:
         return "any number"
@@ -255,6 +259,7 @@ class Integers(Domain):
     """Any integers: labels that are only compared with each other, tokens beyond a length."""
 
     kind: ClassVar[Kind] = "int"
+    unbounded: ClassVar[bool] = True
 
     def describe(self) -> str:
         return "any integers"
@@ -291,6 +296,7 @@ class Mask(Domain):
     """Which elements count: true is valid. 0 and 1 are read as false and true."""
 
     kind: ClassVar[Kind] = "bool"
+    unbounded: ClassVar[bool] = True
 
     def describe(self) -> str:
         return "true where an element counts, false where it is left out"

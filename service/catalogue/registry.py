@@ -44,9 +44,15 @@ class Catalogue(Mapping[str, AnyLoss]):
                     raise ValueError(f"{other.name} and {loss.name} both claim the name {name}")
 
     def __getitem__(self, name: str) -> AnyLoss:
-        if (loss := self._losses.get(name) or self._by_key.get(key(name))) is None:
+        if (loss := self.find(name)) is None:
             raise UnknownLoss(name, self._closest(name))
         return loss
+
+    def find(self, name: object) -> AnyLoss | None:
+        """Return the loss of that name or alias; None where there is none."""
+        if not isinstance(name, str):
+            return None
+        return self._losses.get(name) or self._by_key.get(key(name))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._losses)

@@ -8,7 +8,7 @@ course.
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,9 +16,13 @@ from torch import Tensor
 from service.catalogue.declare import Terms
 from service.engine.call import Call, Evaluation
 from service.engine.memory import within_memory
+from service.engine.stack import Part
+from service.engine.transfer import to_device, to_host
 
 Tensors = Mapping[str, Tensor]
 CPU = torch.device("cpu")
+_ENGINE: Any = vars(torch.autograd.Variable)["_execution_engine"]
+"""What `torch.autograd.grad` hands over to, after checks that take longer than the gradient of a small call."""
 
 
 def evaluate(call: Call, device: torch.device = CPU) -> Evaluation:
@@ -28,24 +32,18 @@ def evaluate(call: Call, device: torch.device = CPU) -> Evaluation:
         TooLarge: it needs more memory than the device has.
     """
     with within_memory(device):
-        return _evaluate(call, device)
+        leaves = differentiable(to_device(call.inputs, device), call)
+        terms = call.loss.terms(leaves, call.params)
+        reduced = reduce(call, terms, *options(call, device))
+        return Evaluation(*results(call, terms, reduced, leaves))
 
 
-def _evaluate(call: Call, device: torch.device) -> Evaluation:
-    """Compute a call, with whatever torch raises."""
-    leaves = {
-        name: tensor.to(device).detach().requires_grad_(name in call.gradients_of)
-        for name, tensor in call.inputs.items()
+def differentiable(inputs: Tensors, call: Call) -> dict[str, Tensor]:
+    """Return inputs as the leaves of a graph, where the call asks for their gradients."""
+    return {
+        name: tensor.detach().requires_grad_() if name in call.gradients_of else tensor
+        for name, tensor in inputs.items()
     }
-    terms = call.loss.terms(leaves, call.params)
-    weight, upstream = (t if t is None else t.to(device) for t in (call.sample_weight, call.grad_output))
-    reduced = reduce(call, terms, weight, upstream)
-    found = gradients(call, terms, reduced.slope, leaves)
-    return Evaluation(
-        finished(call, reduced.value),
-        {name: finished(call, gradient) for name, gradient in found.items()},
-        {name: finished(call, tensor) for name, tensor in terms.aux.items()},
-    )
 
 
 class Reduced(NamedTuple):
@@ -73,18 +71,44 @@ def reduce(call: Call, terms: Terms, weight: Tensor | None, upstream: Tensor | N
 
 def gradients(call: Call, terms: Terms, slope: Tensor, leaves: Tensors) -> Tensors:
     """Differentiate with respect to the inputs that the call asks for."""
-    wanted = [leaves[name] for name in call.gradients_of]
+    wanted = tuple([leaves[name] for name in call.gradients_of])
     loss = reducible(call, terms)
     if not loss.requires_grad:
         return {name: torch.zeros_like(leaves[name]) for name in call.gradients_of}
-    found = torch.autograd.grad(loss, wanted, slope, allow_unused=True, materialize_grads=True)
-    return dict(zip(call.gradients_of, found, strict=True))
+    found = _ENGINE.run_backward(
+        (loss,), (slope,), False, False, wanted, allow_unreachable=True, accumulate_grad=False
+    )
+    return {
+        name: torch.zeros_like(leaves[name]) if gradient is None else gradient
+        for name, gradient in zip(call.gradients_of, found, strict=True)
+    }
 
 
-def finished(call: Call, tensor: Tensor) -> Tensor:
-    """Detach a result, round it to the dtype asked for and bring it to the CPU."""
-    tensor = tensor.detach()
-    return (tensor.to(call.dtype) if tensor.is_floating_point() else tensor).cpu()
+def options(part: Part, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
+    """Return the sample weight and the upstream gradient of a call, or of several, on a device."""
+    sent = {"weight": part.sample_weight, "upstream": part.grad_output}
+    there = to_device({name: tensor for name, tensor in sent.items() if tensor is not None}, device)
+    return there.get("weight"), there.get("upstream")
+
+
+def results(
+    call: Call, terms: Terms, reduced: Reduced, leaves: Tensors
+) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+    """Return the value, the gradients and the diagnostics on the CPU, rounded to the dtype that is asked for."""
+    slopes = gradients(call, terms, reduced.slope, leaves)
+    found = (reduced.value, *slopes.values(), *terms.aux.values())
+    value, *others = to_host([_rounded(tensor, call.dtype) for tensor in found])
+    count = len(slopes)
+    return (
+        value,
+        dict(zip(slopes, others[:count], strict=True)),
+        dict(zip(terms.aux, others[count:], strict=True)),
+    )
+
+
+def _rounded(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Round a floating result."""
+    return tensor if tensor.dtype is dtype or not tensor.is_floating_point() else tensor.to(dtype)
 
 
 def reducible(call: Call, terms: Terms) -> Tensor:

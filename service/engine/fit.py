@@ -43,10 +43,17 @@ class Fit:
         return self.loss.inputs[name].floating if self.faults else self.form(name).domain.kind == "float"
 
 
-def fit(loss: AnyLoss, inputs: Mapping[str, Sent], params: Mapping[str, Any]) -> Fit:
+def shapes_of(inputs: Mapping[str, Sent]) -> Shapes:
+    """Return the shapes of what was sent."""
+    return tuple([(n, None if sent.any_rank else tuple(sent.tensor.shape)) for n, sent in inputs.items()])
+
+
+def fit(loss: AnyLoss, shapes: Shapes, params: Mapping[str, Any]) -> Fit:
     """Return the first row of forms that fits all inputs jointly, else the one with the fewest faults."""
-    shapes = tuple((n, None if sent.any_rank else tuple(sent.tensor.shape)) for n, sent in inputs.items())
-    return _fit(loss, shapes, tuple(params.items()) if loss.conditional else ())
+    telling = tuple(params.items()) if loss.conditional else ()
+    # lists of a client's are of any length, and not to be kept
+    listed = any(isinstance(param, tuple) for _, param in telling)
+    return (_fit.__wrapped__ if listed else _fit)(loss, shapes, telling)
 
 
 @lru_cache(maxsize=4096)

@@ -13,9 +13,13 @@ from torch import Tensor
 
 from service.catalogue.declare import Terms
 from service.engine.call import Call, Evaluation
-from service.engine.evaluate import CPU, Reduced, evaluate, finished, gradients, reducible
+from service.engine.evaluate import CPU, Reduced, differentiable, evaluate, options, reducible, results
+from service.engine.memory import within_memory
+from service.engine.stack import Evaluations, Part, Stack, stacked
+from service.engine.transfer import to_device
 
 logger = logging.getLogger("lossd")
+Results = Sequence[Evaluation | Exception]
 
 
 def work(call: Call) -> int:
@@ -25,52 +29,47 @@ def work(call: Call) -> int:
 
 def likeness(call: Call) -> Hashable:
     """Return what must be equal for calls to be evaluated together."""
-    optional = [t if t is None else tuple(t.shape) for t in (call.sample_weight, call.grad_output)]
-    shapes = tuple((name, tuple(tensor.shape)) for name, tensor in call.inputs.items())
+    shapes = tuple([(name, tensor.shape) for name, tensor in call.inputs.items()])
+    weights = [t if t is None else t.shape for t in (call.sample_weight, call.grad_output)]
     params = tuple(call.params.items())
-    return (call.loss.name, params, shapes, *optional, call.gradients_of, call.reduction, call.dtype)
+    return (call.loss.name, params, shapes, *weights, call.gradients_of, call.reduction, call.dtype)
 
 
-def evaluate_alike(calls: Sequence[Call], device: torch.device = CPU) -> list[Evaluation | Exception]:
+def evaluate_alike(parts: Sequence[Part], device: torch.device = CPU) -> Results:
     """Evaluate calls that are alike; what fails fails alone. How many at once is the caller's to bound."""
-    if len(calls) > 1 and calls[0].loss.fuse != "alone":
+    first, *others = parts
+    single = not others and isinstance(first, Call)
+    like = first.like if isinstance(first, Stack) else first
+    if not single and like.loss.fuse != "alone":
         try:
-            return [*evaluate_together(calls, device)]
+            return evaluate_together(stacked(parts), device)
         except Exception as error:
             # one of them, or the loss under vmap: alone, each has what it has
-            logger.debug("%s calls of %s are computed alone: %s", len(calls), calls[0].loss.name, error)
-    return [_attempt(call, device) for call in calls]
+            logger.debug("calls of %s are computed alone: %s", like.loss.name, error)
+    return [
+        _attempt(call, device) for part in parts for call in (part if isinstance(part, Stack) else [part])
+    ]
 
 
-def evaluate_together(calls: Sequence[Call], device: torch.device = CPU) -> list[Evaluation]:
-    """Evaluate calls that are alike as one call over a new first axis."""
-    first = calls[0]
-    leaves = {
-        name: _stack([call.inputs[name] for call in calls], device).requires_grad_(name in first.gradients_of)
-        for name in first.inputs
-    }
+def evaluate_together(stack: Stack, device: torch.device = CPU) -> Evaluations:
+    """Evaluate calls that are alike as one call over a new first axis.
+
+    Raises:
+        TooLarge: together they need more memory than the device has.
+    """
+    like = stack.like
 
     def parts(inputs: Mapping[str, Tensor]) -> dict[str, Any]:
         # vmap takes tensors only, no None
-        terms = first.loss.terms(inputs, first.params)
+        terms = like.loss.terms(inputs, like.params)
         return {name: part for name, part in terms._asdict().items() if part is not None}
 
-    found = torch.func.vmap(parts)(leaves)
-    terms = Terms(found["loss"], found.get("divisor"), found.get("mean_terms"), found["aux"])
-    weight = None if first.sample_weight is None else _stack([_weight(call) for call in calls], device)
-    upstream = None if first.grad_output is None else _stack([_upstream(call) for call in calls], device)
-    reduced = _reduce_each(first, terms, weight, upstream)
-    slopes = gradients(first, terms, reduced.slope, leaves)
-    gradients_of = {name: finished(first, tensor).unbind() for name, tensor in slopes.items()}
-    aux = {name: finished(first, tensor).unbind() for name, tensor in terms.aux.items()}
-    return [
-        Evaluation(
-            value,
-            {name: tensors[place] for name, tensors in gradients_of.items()},
-            {name: tensors[place] for name, tensors in aux.items()},
-        )
-        for place, value in enumerate(finished(first, reduced.value).unbind())
-    ]
+    with within_memory(device):
+        leaves = differentiable(to_device(stack.inputs, device), like)
+        found = torch.func.vmap(parts)(leaves)
+        terms = Terms(found["loss"], found.get("divisor"), found.get("mean_terms"), found["aux"])
+        reduced = _reduce_each(like, terms, *options(stack, device))
+        return Evaluations(*results(like, terms, reduced, leaves))
 
 
 def _reduce_each(call: Call, terms: Terms, weight: Tensor | None, upstream: Tensor | None) -> Reduced:
@@ -105,20 +104,3 @@ def _attempt(call: Call, device: torch.device) -> Evaluation | Exception:
         return evaluate(call, device)
     except Exception as error:
         return error
-
-
-def _stack(tensors: Sequence[Tensor], device: torch.device) -> Tensor:
-    """Stack tensors on a new first axis, on the device."""
-    return torch.stack(list(tensors)).to(device)
-
-
-def _weight(call: Call) -> Tensor:
-    """Return the sample weight of a call that has one."""
-    assert call.sample_weight is not None
-    return call.sample_weight
-
-
-def _upstream(call: Call) -> Tensor:
-    """Return the upstream gradient of a call that has one."""
-    assert call.grad_output is not None
-    return call.grad_output

@@ -16,11 +16,10 @@ from time import perf_counter
 
 import torch
 
-from service.engine.call import Call, Evaluation
-from service.engine.fuse import evaluate_alike, likeness, work
+from service.engine.call import Call
+from service.engine.fuse import Results, evaluate_alike, likeness, work
+from service.engine.stack import Part, Stack
 from service.problems import Busy
-
-Result = Evaluation | Exception
 
 BUDGET = 1 << 24
 """Most `work` that is stacked at once: what fusing saves is gone long before, and memory is bounded by it."""
@@ -29,14 +28,15 @@ SMALL = 1 << 15
 
 
 class Job:
-    """Calls of one client that are alike; ``future`` has a result for each, whatever became of it."""
+    """What one client wants of a loss; ``future`` has a result for each call, whatever became of it."""
 
-    __slots__ = ("calls", "finished", "future", "queued", "started", "work")
+    __slots__ = ("count", "finished", "future", "part", "queued", "started", "work")
 
-    def __init__(self, calls: Sequence[Call]) -> None:
-        self.calls = calls
-        self.work = len(calls) * work(calls[0])
-        self.future: asyncio.Future[Sequence[Result]] = asyncio.get_running_loop().create_future()
+    def __init__(self, part: Part, cost: int) -> None:
+        self.part = part
+        self.count = len(part) if isinstance(part, Stack) else 1
+        self.work = self.count * cost
+        self.future: asyncio.Future[Results] = asyncio.get_running_loop().create_future()
         self.queued = self.started = self.finished = perf_counter()
 
 
@@ -74,18 +74,28 @@ class Queue:
             self._pace += 0.05 * (share - self._pace)
             self._accepted -= 1
 
-    def submit(self, calls: Sequence[Call]) -> list[Job]:
+    def submit(self, call: Call) -> Job:
+        """Queue a call."""
+        job = Job(call, work(call))
+        self._put(call, [job])
+        return job
+
+    def submit_all(self, stack: Stack) -> list[Job]:
         """Queue calls that are alike, in pieces within the budget of work."""
-        at_once = max(1, BUDGET // max(1, work(calls[0])))
-        jobs = [Job(calls[start : start + at_once]) for start in range(0, len(calls), at_once)]
-        self._waiting.setdefault(likeness(calls[0]), deque()).extend(jobs)
-        self._wake()
+        cost = work(stack.like)
+        jobs = [Job(piece, cost) for piece in stack.pieces(max(1, BUDGET // max(1, cost)))]
+        self._put(stack.like, jobs)
         return jobs
 
     @property
     def depth(self) -> int:
         """How many calls wait for the device."""
-        return sum(len(job.calls) for kind in self._waiting.values() for job in kind)
+        return sum(job.count for kind in self._waiting.values() for job in kind)
+
+    def _put(self, like: Call, jobs: Sequence[Job]) -> None:
+        """Let jobs wait among those that are like them."""
+        self._waiting.setdefault(likeness(like), deque()).extend(jobs)
+        self._wake()
 
     def close(self) -> None:
         """Wait for what runs, and end the threads."""
@@ -102,24 +112,23 @@ class Queue:
         self._awake = False
         jobs = self._take()
         if jobs:
-            calls = jobs[0].calls if len(jobs) == 1 else [call for job in jobs for call in job.calls]
-            self.on_batch(len(calls))
+            self.on_batch(sum(job.count for job in jobs))
             if self.device.type == "cpu" and sum(job.work for job in jobs) <= SMALL:
-                _resolve(jobs, evaluate_alike(calls, self.device))
+                _resolve(jobs, evaluate_alike([job.part for job in jobs], self.device))
             else:
-                self._start(jobs, calls)
+                self._start(jobs)
         self._wake()
 
-    def _start(self, jobs: Sequence[Job], calls: Sequence[Call]) -> None:
+    def _start(self, jobs: Sequence[Job]) -> None:
         """Let a thread compute."""
         self._running += 1
-        loop = asyncio.get_running_loop()
-        running = loop.run_in_executor(self._pool, evaluate_alike, calls, self.device)
+        parts = [job.part for job in jobs]
+        running = asyncio.get_running_loop().run_in_executor(self._pool, evaluate_alike, parts, self.device)
 
-        def finish(done: asyncio.Future[list[Result]]) -> None:
+        def finish(done: asyncio.Future[Results]) -> None:
             self._running -= 1
             error = done.exception()
-            failed = [RuntimeError(repr(error))] * len(calls)
+            failed = [RuntimeError(repr(error))] * sum(job.count for job in jobs)
             _resolve(jobs, done.result() if error is None else failed)
             self._wake()
 
@@ -145,11 +154,11 @@ class Queue:
         return []
 
 
-def _resolve(jobs: Sequence[Job], results: Sequence[Result]) -> None:
+def _resolve(jobs: Sequence[Job], results: Results) -> None:
     """Give each job its results; one whose client has left in the meantime takes none."""
     start = 0
     for job in jobs:
         job.finished = perf_counter()
         if not job.future.done():
-            job.future.set_result(results[start : start + len(job.calls)])
-        start += len(job.calls)
+            job.future.set_result(results if len(jobs) == 1 else results[start : start + job.count])
+        start += job.count

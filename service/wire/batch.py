@@ -1,10 +1,11 @@
-"""Batches: many items in one document, each read as a request of its own, so that a bad one fails alone."""
+"""Batches: many items in one document, or one a line, each read as a request of its own: a bad one fails alone."""
 
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import isfinite
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import torch
@@ -12,26 +13,52 @@ import torch
 from service.catalogue.registry import Catalogue, UnknownLoss
 from service.engine.bind import bind_alike
 from service.engine.call import Evaluation
+from service.engine.fuse import likeness
+from service.engine.stack import Evaluations, Part, Stack, stacked
 from service.problems import Fault, Invalid, NotFound, Problem, TooLarge
 from service.wire import json, native
+from service.wire.alike import Taken, stacks, take
 
 FIELDS = ("items", "defaults")
 DEFAULTS = ("loss", "params", *native.EXPECTED)
 ITEM = ("id", "loss", *native.FIELDS)
-Read = tuple[Mapping[str, Any], native.Reader | Problem]
-"""An item's id, where it has one, and the reader of the rest, or the problem with it."""
+NO_DEFAULTS: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """What became of an item: a valid call, or the problem with it. ``echo`` holds its id where it has one."""
+class Group:
+    """Valid items that are alike: their places, the calls that they make, and how their answers are written."""
+
+    places: Sequence[int]
+    part: Part
+    encoding: native.Encoding
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What items ask for: each is in a group, or has a problem. ``echoes`` hold the ids of those that have one."""
+
+    echoes: Sequence[Mapping[str, Any]]
+    groups: Sequence[Group]
+    problems: Mapping[int, Problem]
+
+
+Outcome = Sequence[Evaluation | Problem]
+"""What became of the items of a group, in its order, or of a few of them."""
+
+
+class Read(NamedTuple):
+    """An item that was read: its id where it has one, and the reader of the rest, or the problem with it.
+
+    ``brackets`` is how many of them its JSON has if no array hides where a number belongs.
+    """
 
     echo: Mapping[str, Any]
-    decoded: native.Decoded | None
-    problem: Problem | None
+    reader: native.Reader | Problem
+    brackets: int
 
 
-def decode(catalogue: Catalogue, body: bytes, most: int) -> list[Item]:
+def decode(catalogue: Catalogue, body: json.Body, most: int) -> Batch:
     """Read a batch.
 
     Raises:
@@ -52,23 +79,19 @@ def decode(catalogue: Catalogue, body: bytes, most: int) -> list[Item]:
         raise Invalid(*faults, *default_faults)
     if (count := json.length(items)) > most:
         raise TooLarge(f"Expected at most {most} items (LOSSD_MAX_BATCH_ITEMS); got {count}.")
-    read = [_read(catalogue, item, defaults) for item in items]
-    readers = [reader for _, reader in read if isinstance(reader, native.Reader)]
-    if json.count_brackets(body) != 1 + sum(reader.arrays for reader in readers):
-        for reader in readers:
-            reader.refuse_hidden_arrays()
-    return _bind(read)
+    others = 1 + json.brackets(fields.get("defaults"))
+    return _decode_items(catalogue, [*items], defaults, json.count_brackets(body) - others)
 
 
-def decode_lines(catalogue: Catalogue, lines: Sequence[bytes]) -> list[Item]:
-    """Read lines, each of which is an item."""
-    return _bind([_read_line(catalogue, line) for line in lines])
+def decode_lines(catalogue: Catalogue, lines: Sequence[bytes | Problem]) -> Batch:
+    """Read lines, each of which is an item, or could not be had."""
+    taken = [_take_line(catalogue, line) for line in lines]
+    return _arrange(taken, lambda place: _read_line(catalogue, lines[place]))
 
 
-def encode(items: Sequence[Item], results: Sequence[Evaluation | Problem], device: torch.device) -> bytes:
-    """Write what became of the items, in their order."""
-    pairs = enumerate(zip(items, results, strict=True))
-    written = [result(item, became, f"/v1/batch#/items/{place}", device) for place, (item, became) in pairs]
+def encode(batch: Batch, outcomes: Sequence[Sequence[Outcome]], device: torch.device) -> bytes:
+    """Write what became of the items, in their order; each group's outcomes are in pieces."""
+    written = results(batch, outcomes, lambda place: f"/v1/batch#/items/{place}", device)
     values: dict[str, list[float]] = {}
     for one in written:
         value = one.get("value")
@@ -84,21 +107,55 @@ def encode(items: Sequence[Item], results: Sequence[Evaluation | Problem], devic
     return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def encode_line(item: Item, became: Evaluation | Problem, number: int, device: torch.device) -> bytes:
-    """Write what became of one line; a bad one is told by its number, from 1."""
-    written = result(item, became, f"/v1/batch#line={number}", device)
-    if written["status"] == "error":
-        written["line"] = number
-    return orjson.dumps(written, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
+def encode_lines(
+    batch: Batch, outcomes: Sequence[Sequence[Outcome]], numbers: Sequence[int], device: torch.device
+) -> bytes:
+    """Write what became of lines, a line each; a bad one is told by its number, from 1."""
+    written = results(batch, outcomes, lambda place: f"/v1/batch#line={numbers[place]}", device)
+    for number, one in zip(numbers, written, strict=True):
+        if one["status"] == "error":
+            one["line"] = number
+    return b"".join(
+        [orjson.dumps(one, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE) for one in written]
+    )
 
 
-def result(item: Item, became: Evaluation | Problem, instance: str, device: torch.device) -> dict[str, Any]:
-    """Return the members of one result."""
-    problem = became if isinstance(became, Problem) else item.problem
-    if problem is not None or isinstance(became, Problem) or item.decoded is None:
-        assert problem is not None
-        return {**item.echo, "status": "error", "error": problem.document(instance)}
-    return {**item.echo, "status": "ok", **native.answer(item.decoded, became, device)}
+def results(
+    batch: Batch, outcomes: Sequence[Sequence[Outcome]], instance: Callable[[int], str], device: torch.device
+) -> list[dict[str, Any]]:
+    """Return the members of each item's result; ``instance`` tells by its place which item a problem is with."""
+    members: list[dict[str, Any]] = [{}] * len(batch.echoes)
+    for place, problem in batch.problems.items():
+        members[place] = _refused(problem, instance(place))
+    for group, pieces in zip(batch.groups, outcomes, strict=True):
+        places = iter(group.places)
+        for answer in _answers(group, pieces, device):
+            place = next(places)
+            members[place] = _refused(answer, instance(place)) if isinstance(answer, Problem) else answer
+    return [{**echo, **found} for echo, found in zip(batch.echoes, members, strict=True)]
+
+
+def _answers(
+    group: Group, pieces: Sequence[Outcome], device: torch.device
+) -> Iterator[dict[str, Any] | Problem]:
+    """Yield the members of each answer of a group, or the problem that there was."""
+    like = group.part.like if isinstance(group.part, Stack) else group.part
+    for piece in pieces:
+        if isinstance(piece, Evaluations):
+            for answer in native.answers(like, group.encoding, piece, device):
+                yield {"status": "ok", **answer}
+        else:
+            for became in piece:
+                if isinstance(became, Problem):
+                    yield became
+                else:
+                    answer = native.answer(native.Decoded(like, group.encoding), became, device)
+                    yield {"status": "ok", **answer}
+
+
+def _refused(problem: Problem, instance: str) -> dict[str, Any]:
+    """Return the members of the result of an item that has a problem."""
+    return {"status": "error", "error": problem.document(instance)}
 
 
 def _defaults(value: Any) -> tuple[Mapping[str, Any], list[Fault]]:
@@ -110,11 +167,35 @@ def _defaults(value: Any) -> tuple[Mapping[str, Any], list[Fault]]:
     return json.members(value, DEFAULTS, "defaults")
 
 
-def _read(catalogue: Catalogue, value: Any, defaults: Mapping[str, Any]) -> Read:
+def _decode_items(
+    catalogue: Catalogue, items: Sequence[Any], defaults: Mapping[str, Any], brackets: int
+) -> Batch:
+    """Read items whose JSON has so many brackets."""
+
+    @cache
+    def read(place: int) -> Read:
+        return _read(catalogue, items[place], defaults)
+
+    taken = [take(item, catalogue, defaults.get("loss")) for item in items]
+    if brackets == sum(one.brackets if one else read(place).brackets for place, one in enumerate(taken)):
+        return _arrange(taken, read)
+
+    # an array hides where a number belongs
+    def read_closely(place: int) -> Read:
+        reader = read(place).reader
+        if isinstance(reader, native.Reader):
+            reader.refuse_hidden_arrays()
+        return read(place)
+
+    return _arrange([None] * len(items), read_closely)
+
+
+def _read(catalogue: Catalogue, item: Any, defaults: Mapping[str, Any]) -> Read:
     """Read one item up to the point where all are known."""
-    if not json.is_object(value):
-        return {}, Invalid(Fault("", "type", f"Expected an object; got {json.show(value)}."))
-    fields, faults = json.members(value, ITEM)
+    if not json.is_object(item):
+        problem = Invalid(Fault("", "type", f"Expected an object; got {json.show(item)}."))
+        return Read({}, problem, json.brackets(item))
+    fields, faults = json.members(item, ITEM)
     echo: dict[str, Any] = {}
     if "id" in fields:
         identity = fields.pop("id")
@@ -123,52 +204,87 @@ def _read(catalogue: Catalogue, value: Any, defaults: Mapping[str, Any]) -> Read
         else:
             detail = f"Expected a string or a number; got {json.show(identity)}."
             faults.append(Fault("/id", "type", detail))
-    fields = {**defaults, **fields}
+    inherited = {name: value for name, value in defaults.items() if name not in fields}
+    fields |= inherited
     name = fields.pop("loss", None)
-    if not isinstance(name, str):
-        got = "nothing" if name is None else json.show(name)
-        return echo, Invalid(*faults, Fault("/loss", "missing", f"Expected the name of a loss; got {got}."))
     try:
-        return echo, native.Reader(catalogue[name], fields, faults)
+        if not isinstance(name, str):
+            got = "nothing" if name is None else json.show(name)
+            raise Invalid(*faults, Fault("/loss", "missing", f"Expected the name of a loss; got {got}."))
+        reader = native.Reader(catalogue[name], fields, faults)
     except UnknownLoss as error:
-        return echo, NotFound(str(error))
-
-
-def _read_line(catalogue: Catalogue, line: bytes) -> Read:
-    """Read one line up to the point where all of a window are known."""
-    try:
-        echo, reader = _read(catalogue, json.parse(line, alone=True), {})
-    except Problem as problem:
-        return {}, problem
-    if isinstance(reader, native.Reader) and json.count_brackets(line) != reader.arrays:
+        return Read(echo, NotFound(str(error)), json.brackets(item))
+    except Invalid as problem:
+        return Read(echo, problem, json.brackets(item))
+    if reader.faults:
+        # what has a fault is not read to its end
         reader.refuse_hidden_arrays()
-    return echo, reader
+        return Read(echo, reader, json.brackets(item))
+    others = json.brackets(echo.get("id")) - sum(map(json.brackets, inherited.values()))
+    return Read(echo, reader, reader.arrays + others)
 
 
-def _bind(read: Sequence[Read]) -> list[Item]:
-    """Check items against their losses: those that differ in values alone all at once, where that settles it."""
-    groups: defaultdict[Hashable, list[int]] = defaultdict(list)
-    for place, (_, reader) in enumerate(read):
-        key = reader.likeness() if isinstance(reader, native.Reader) else None
-        groups[place if key is None else key].append(place)
-    items: dict[int, Item] = {}
-    for places in groups.values():
-        readers = [reader for place in places if isinstance(reader := read[place][1], native.Reader)]
-        calls = bind_alike([reader.request for reader in readers]) if len(readers) > 1 else None
-        for number, place in enumerate(places):
-            echo, reader = read[place]
-            if calls is None or isinstance(reader, Problem):
-                items[place] = _bind_alone(echo, reader)
-            else:
-                items[place] = Item(echo, native.Decoded(calls[number], reader.encoding), None)
-    return [items[place] for place in range(len(read))]
-
-
-def _bind_alone(echo: Mapping[str, Any], reader: native.Reader | Problem) -> Item:
-    """Check an item against its loss."""
-    if isinstance(reader, Problem):
-        return Item(echo, None, reader)
+def _take_line(catalogue: Catalogue, line: bytes | Problem) -> Taken | None:
+    """Take what a line holds, if it is plain."""
+    if isinstance(line, Problem):
+        return None
     try:
-        return Item(echo, reader.bind(), None)
+        taken = take(json.parse(line), catalogue)
+    except Problem:
+        return None
+    return taken if taken and taken.brackets == json.count_brackets(line) else None
+
+
+def _read_line(catalogue: Catalogue, line: bytes | Problem) -> Read:
+    """Read one line, by a parser of its own: what is read stays there until all lines are known."""
+    if isinstance(line, Problem):
+        return Read({}, line, 0)
+    try:
+        found = _read(catalogue, json.parse(line, alone=True), NO_DEFAULTS)
     except Problem as problem:
-        return Item(echo, None, problem)
+        return Read({}, problem, 0)
+    if isinstance(found.reader, native.Reader) and json.count_brackets(line) != found.brackets:
+        found.reader.refuse_hidden_arrays()
+    return found
+
+
+def _arrange(taken: Sequence[Taken | None], read: Callable[[int], Read]) -> Batch:
+    """Check items against their losses: those that were taken as one of their kind, the others each by itself."""
+    kinds: defaultdict[Hashable, list[int]] = defaultdict(list)
+    for place, one in enumerate(taken):
+        kinds[place if one is None else one.kind].append(place)
+    echoes: list[Mapping[str, Any]] = [one.echo if one else NO_DEFAULTS for one in taken]
+    groups: list[Group] = []
+    problems: dict[int, Problem] = {}
+    calls: defaultdict[Hashable, list[tuple[int, native.Decoded]]] = defaultdict(list)
+    for places in kinds.values():
+        if group := _bind_taken(places, taken, read):
+            groups.append(group)
+            continue
+        for place in places:
+            echoes[place], reader, _ = read(place)
+            try:
+                if isinstance(reader, Problem):
+                    raise reader
+                decoded = reader.bind()
+                calls[likeness(decoded.call), decoded.encoding].append((place, decoded))
+            except Problem as problem:
+                problems[place] = problem
+    for alike in calls.values():
+        part = stacked([decoded.call for _, decoded in alike]) if len(alike) > 1 else alike[0][1].call
+        groups.append(Group([place for place, _ in alike], part, alike[0][1].encoding))
+    return Batch(echoes, groups, problems)
+
+
+def _bind_taken(
+    places: Sequence[int], taken: Sequence[Taken | None], read: Callable[[int], Read]
+) -> Group | None:
+    """Check several items of one kind by what one of them shares with all; None where that does not settle it."""
+    alike = [one for place in places if (one := taken[place])]
+    if len(alike) < 2:
+        return None
+    reader = read(places[0]).reader
+    if isinstance(reader, Problem) or reader.faults:
+        return None
+    stack = bind_alike(reader.request, stacks(alike))
+    return Group(places, stack, reader.encoding) if stack else None

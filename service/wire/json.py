@@ -27,10 +27,12 @@ MOST_SHOWN = 60
 # unsigned 64 bits hold every number of 19 digits, signed ones do not
 _BEYOND_64_BITS = re.compile(rb"(?<![\d.eE+-])(-\d{19,}+|\d{20,}+)(?=[\s,\]}])")
 
+Body = bytes | memoryview
+"""What a client sent."""
 _local = threading.local()
 
 
-def parse(body: bytes, *, alone: bool = False) -> Any:
+def parse(body: Body, *, alone: bool = False) -> Any:
     """Return the document: scalars as Python values, objects and arrays unread.
 
     A thread's documents share a parser, one at a time; ``alone`` gives this one its own.
@@ -45,20 +47,27 @@ def parse(body: bytes, *, alone: bool = False) -> Any:
     # simdjson reads no integers beyond 64 bits, but floats of any length. A string that is of use in a request
     # does not hold so many digits before what may follow a number
     by_number = told.startswith(("BIGINT_ERROR", "NUMBER_ERROR"))
-    mended = _BEYOND_64_BITS.sub(rb"\1e0", body) if by_number else body
+    mended = _BEYOND_64_BITS.sub(rb"\1e0", bytes(body)) if by_number else body
     try:
         return simdjson.Parser().parse(mended)
     except (ValueError, RuntimeError):
-        raise Unreadable(f"The body is not readable JSON: {_what_is_wrong(body)}.") from None
+        raise Unreadable(f"The body is not readable JSON: {_what_is_wrong(bytes(body))}.") from None
 
 
-def count_brackets(body: bytes) -> int:
+def count_brackets(body: Body) -> int:
     """Return how often ``[`` stands in a body, in blocks that stay in the processor's cache."""
     if len(body) <= BLOCK:
-        return body.count(b"[")
+        return bytes(body).count(b"[")
     octets = np.frombuffer(body, np.uint8)
     blocks = (octets[start : start + BLOCK] for start in range(0, len(octets), BLOCK))
     return sum(int(np.count_nonzero(block == ord("["))) for block in blocks)
+
+
+def brackets(value: Any) -> int:
+    """Return how often ``[`` stands in the JSON of a value."""
+    if is_array(value) or is_object(value):
+        return count_brackets(value.mini)
+    return value.count("[") if isinstance(value, str) else 0
 
 
 def is_object(value: Any) -> bool:

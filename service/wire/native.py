@@ -1,7 +1,7 @@
 """The native JSON door: a request body to a valid call, an evaluation to a response body."""
 
 import math
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, cast, get_args
 
 import orjson
@@ -12,6 +12,7 @@ from torch import Tensor
 from service.catalogue.registry import AnyLoss
 from service.engine.bind import bind
 from service.engine.call import DTYPES, Call, Dtype, Evaluation, Reduction, Request, Sent
+from service.engine.stack import Evaluations
 from service.problems import Fault, Invalid, pointer
 from service.wire import json, tensors
 from service.wire.params import CONFIG, of_kinds, params_model, wanted
@@ -50,7 +51,7 @@ class Decoded(NamedTuple):
     encoding: Encoding
 
 
-def decode(loss: AnyLoss, body: bytes) -> Decoded:
+def decode(loss: AnyLoss, body: json.Body) -> Decoded:
     """Read a request body.
 
     Raises:
@@ -60,9 +61,12 @@ def decode(loss: AnyLoss, body: bytes) -> Decoded:
     document = json.parse(body)
     if not json.is_object(document):
         raise Invalid(Fault("", "type", f"Expected a JSON object; got {json.show(document)}."))
+    brackets = json.count_brackets(body)
+    # the parser has a copy
+    del body
     reader = Reader(loss, *json.members(document, FIELDS))
     # brackets in strings, and in what has been refused, only make for more
-    if json.count_brackets(body) != reader.arrays:
+    if brackets != reader.arrays:
         reader.refuse_hidden_arrays()
     return reader.bind()
 
@@ -99,17 +103,6 @@ class Reader:
     def encoding(self) -> Encoding:
         """How the answer is to be written."""
         return self._envelope.encoding
-
-    def likeness(self) -> Hashable | None:
-        """Return what is equal for requests that differ in their inputs' values alone; None with any fault."""
-        if self.faults:
-            return None
-        request = self.request
-        params = None if request.params is self.loss.defaults else tuple(request.params.items())
-        inputs = tuple((n, sent.tensor.shape, sent.tensor.dtype) for n, sent in request.inputs.items())
-        weights = (id(request.sample_weight), id(request.grad_output))
-        options = (request.gradients, request.reduction, request.dtype, self.encoding)
-        return (self.loss.name, params, inputs, weights, options)
 
     def refuse_hidden_arrays(self) -> None:
         """Look for arrays inside rows of numbers, which the count of brackets gives away."""
@@ -212,9 +205,7 @@ def answer(decoded: Decoded, evaluation: Evaluation, device: torch.device) -> di
         "loss": call.loss.name,
         "value": tensors.write(evaluation.value, encoding if call.reduction == "none" else "json"),
         "gradients": {name: tensors.write(t, encoding) for name, t in evaluation.gradients.items()},
-        "reduction": call.reduction,
-        "dtype": str(call.dtype).removeprefix("torch."),
-        "device": str(device),
+        **_options(call, device),
     }
     if evaluation.aux:
         body["aux"] = {name: tensors.write(t, encoding) for name, t in evaluation.aux.items()}
@@ -225,16 +216,67 @@ def answer(decoded: Decoded, evaluation: Evaluation, device: torch.device) -> di
     return body
 
 
+def answers(
+    like: Call, encoding: Encoding, evaluations: Evaluations, device: torch.device
+) -> list[dict[str, Any]]:
+    """Return the members of the answer to each of several calls that were evaluated together."""
+    values = tensors.write_each(evaluations.value, encoding if like.reduction == "none" else "json")
+    gradients = _each_named(evaluations.gradients, len(values), encoding)
+    shared = _options(like, device)
+    written: list[dict[str, Any]] = [
+        {"loss": like.loss.name, "value": value, "gradients": named, **shared}
+        for value, named in zip(values, gradients, strict=True)
+    ]
+    if evaluations.aux:
+        for one, named in zip(written, _each_named(evaluations.aux, len(values), encoding), strict=True):
+            one["aux"] = named
+    for name, tensor in _outputs(evaluations):
+        if _count_nonfinite(tensor):
+            for one, count in zip(written, _count_each(tensor), strict=True):
+                if count:
+                    one.setdefault("nonfinite", {})[name] = count
+    if on_nonfinite:
+        for _ in filter(lambda one: "nonfinite" in one, written):
+            on_nonfinite(like.loss.name)
+    return written
+
+
+def _each_named(named: Mapping[str, Tensor], count: int, encoding: str) -> Iterable[dict[str, Any]]:
+    """Return, for each of several calls, its own of some named stacks."""
+    if not named:
+        return [{} for _ in range(count)]
+    columns = [tensors.write_each(tensor, encoding) for tensor in named.values()]
+    return [dict(zip(named, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _options(call: Call, device: torch.device) -> dict[str, str]:
+    """Return what an answer repeats of its call."""
+    dtype = str(call.dtype).removeprefix("torch.")
+    return {"reduction": call.reduction, "dtype": dtype, "device": str(device)}
+
+
 def _nonfinite(evaluation: Evaluation) -> dict[str, int]:
     """Count the elements of each output that are not finite, leaving out outputs without any."""
-    outputs: dict[str, Tensor] = {"value": evaluation.value}
-    outputs |= {f"gradients.{name}": tensor for name, tensor in evaluation.gradients.items()}
-    outputs |= {f"aux.{name}": tensor for name, tensor in evaluation.aux.items()}
-    counts = {name: _count_nonfinite(tensor) for name, tensor in outputs.items()}
+    counts = {name: _count_nonfinite(tensor) for name, tensor in _outputs(evaluation)}
     return {name: count for name, count in counts.items() if count}
+
+
+def _outputs(found: Evaluation | Evaluations) -> Iterator[tuple[str, Tensor]]:
+    """Yield the outputs by the names that ``nonfinite`` has for them."""
+    yield "value", found.value
+    for name, tensor in found.gradients.items():
+        yield f"gradients.{name}", tensor
+    for name, tensor in found.aux.items():
+        yield f"aux.{name}", tensor
 
 
 def _count_nonfinite(tensor: Tensor) -> int:
     """Count the elements that are not finite."""
     # one such element shows in the sum, which is much sooner there than the count
     return 0 if math.isfinite(tensor.sum().item()) else int((~tensor.isfinite()).sum())
+
+
+def _count_each(stack: Tensor) -> list[int]:
+    """Count the elements that are not finite in each of several stacked tensors."""
+    counts: Any = (~stack.isfinite()).reshape(len(stack), -1).sum(1)
+    return counts.tolist()

@@ -5,13 +5,13 @@ off the first element of each level, every other length is compared with it, and
 that stand where a number belongs. Only what is wrong somewhere is looked through element by element.
 """
 
-import binascii
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from math import prod
 from typing import Any
 
 import numpy as np
+import pybase64
 import torch
 from torch import Tensor
 
@@ -86,13 +86,21 @@ def write(tensor: Tensor, encoding: str) -> Any:
         return {
             "dtype": str(tensor.dtype).removeprefix("torch."),
             "shape": list(tensor.shape),
-            "data": binascii.b2a_base64(raw_bytes(tensor), newline=False).decode("ascii"),
+            "data": pybase64.b64encode_as_string(raw_bytes(tensor)),
         }
     if tensor.dim() == 0:
         return tensor.item()
     # numpy has no bfloat16, and float32 writes every half number exactly
     half = tensor.dtype in (torch.bfloat16, torch.float16)
     return (tensor.float() if half else tensor).contiguous().numpy()
+
+
+def write_each(stack: Tensor, encoding: str) -> Sequence[Any]:
+    """Return each of several stacked tensors as `write` does."""
+    if encoding == "base64":
+        return [write(tensor, encoding) for tensor in stack.unbind()]
+    written = write(stack, encoding)
+    return written.tolist() if stack.dim() == 1 else [*written]
 
 
 def raw_bytes(tensor: Tensor) -> memoryview:
@@ -102,22 +110,27 @@ def raw_bytes(tensor: Tensor) -> memoryview:
 
 def _read_array(array: Any, where: Path, whole: bool) -> Sent:
     """Read nested JSON arrays."""
-    shape = _shape(array, where)
-    values = _numbers(array, shape, whole) if _is_rectangular(array, shape) else None
+    shape = shape_of(array, where)
+    values = _numbers(array, shape, whole) if is_rectangular(array, shape) else None
     if values is None:
         _refuse_misfits(array, shape, where)
         raise _invalid(where, "ragged", "rectangular arrays of numbers", "arrays of different lengths")
     return Sent(values.reshape(shape), addressable=True, any_rank=shape == (0,))
 
 
-def _shape(array: Any, where: Path) -> Shape:
-    """Return the lengths of the arrays on the way to the first number."""
+def shape_of(array: Any, where: Path = ()) -> Shape:
+    """Return the lengths of the arrays on the way to the first number.
+
+    Raises:
+        Invalid: there are more of them than any tensor has dimensions.
+    """
     shape: list[int] = []
     while is_array(array):
         if len(shape) == MAX_RANK:
             raise _invalid(where, "rank", f"at most {MAX_RANK} dimensions", "more")
-        shape.append(length(array))
-        if not shape[-1]:
+        counted = len(array)
+        shape.append(counted if counted < MOST_COUNTED else length(array))
+        if not counted:
             break
         array = array[0]
     return tuple(shape)
@@ -131,7 +144,7 @@ def _level(array: Any, depth: int) -> Iterable[Any]:
     return items
 
 
-def _is_rectangular(array: Any, shape: Shape) -> bool:
+def is_rectangular(array: Any, shape: Shape) -> bool:
     """Tell whether every array above the numbers is as long as the shape says."""
     try:
         for depth in range(1, len(shape)):
@@ -247,11 +260,11 @@ def _packed_shape(value: Any, where: Path) -> list[int]:
     return shape
 
 
-def _unpack(data: str, size: int, where: Path) -> bytes:
+def _unpack(data: str, size: int, where: Path) -> bytearray:
     """Undo base64."""
     try:
-        raw = binascii.a2b_base64(data, strict_mode=True)
-    except (binascii.Error, ValueError) as error:
+        raw = pybase64.b64decode_as_bytearray(data, validate=True)
+    except ValueError as error:
         expected, got = "base64 of the standard alphabet, with its padding", f"something else: {error}"
         raise _invalid(where, "base64", expected, got) from None
     if len(raw) != size:
@@ -259,12 +272,11 @@ def _unpack(data: str, size: int, where: Path) -> bytes:
     return raw
 
 
-def from_bytes(raw: bytes, dtype: torch.dtype, shape: list[int]) -> Tensor:
-    """Return row-major, little-endian bytes as a tensor. A bool is true where its byte is not 0."""
+def from_bytes(raw: bytearray, dtype: torch.dtype, shape: list[int]) -> Tensor:
+    """Return row-major, little-endian bytes as a tensor, which has their memory. A bool is true where one is not 0."""
     if not prod(shape):
         return torch.zeros(shape, dtype=dtype)
-    # a copy, since a tensor may not share memory that is read-only or out of alignment
-    tensor = torch.frombuffer(bytearray(raw), dtype=torch.uint8 if dtype == torch.bool else dtype)
+    tensor = torch.frombuffer(raw, dtype=torch.uint8 if dtype == torch.bool else dtype)
     return (tensor != 0 if dtype == torch.bool else tensor).reshape(shape)
 
 

@@ -1,10 +1,12 @@
 """A client that calls an application in this process, as a real one would over HTTP."""
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
-from fastapi import FastAPI
+from starlette.types import ASGIApp, Message
 
 from service.app import create_app
 from service.settings import Settings
@@ -13,12 +15,12 @@ from service.settings import Settings
 class Client:
     """Sends requests to an application of its own."""
 
-    def __init__(self, app: FastAPI | None = None) -> None:
+    def __init__(self, app: ASGIApp | None = None) -> None:
         self.app = app or create_app(Settings(device="cpu"))
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Send one request and wait for its answer."""
-        return asyncio.run(self._request(method, path, **options))
+        return asyncio.run(self.ask(method, path, **options))
 
     def get(self, path: str, **options: Any) -> httpx.Response:
         return self.request("GET", path, **options)
@@ -30,7 +32,21 @@ class Client:
         """Evaluate a loss on a JSON body."""
         return self.post(f"/v1/losses/{loss}", json=body)
 
-    async def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
+    async def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Send one request from within an event loop."""
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://lossd") as client:
             return await client.request(method, path, **options)
+
+
+@asynccontextmanager
+async def running(app: ASGIApp) -> AsyncGenerator[None]:
+    """Start an application, as a server does, and shut it down again."""
+    told, heard = asyncio.Queue[Message](), asyncio.Queue[Message]()
+    serving = asyncio.ensure_future(app({"type": "lifespan"}, told.get, heard.put))
+    for phase in ("startup", "shutdown"):
+        await told.put({"type": f"lifespan.{phase}"})
+        assert (await heard.get())["type"] == f"lifespan.{phase}.complete"
+        if phase == "startup":
+            yield
+    await serving

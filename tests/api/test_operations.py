@@ -4,7 +4,7 @@ import asyncio
 
 from service.app import create_app
 from service.settings import Settings
-from tests.api.client import Client
+from tests.api.client import Client, running
 
 
 def test_a_server_is_ready_once_it_is_warm() -> None:
@@ -15,12 +15,12 @@ def test_a_server_is_ready_once_it_is_warm() -> None:
     assert (cold.status_code, cold.headers["content-type"]) == (503, "application/problem+json")
 
     async def warmed() -> None:
-        async with app.router.lifespan_context(app):
-            while not app.state.ready:
+        async with running(app):
+            while (answer := await client.ask("GET", "/readyz")).status_code == 503:
                 await asyncio.sleep(0.01)
+        assert answer.json() == {"status": "ready"}
 
     asyncio.run(asyncio.wait_for(warmed(), 60))
-    assert client.get("/readyz").json() == {"status": "ready"}
 
 
 def test_limits_stand_under_their_settings_names() -> None:

@@ -4,9 +4,14 @@ import time
 from typing import Any
 
 import pytest
+import torch
 from fastapi import FastAPI
 
+from service.api.context import RequestContext
+from service.api.problems import answer_problems
+from service.api.recorder import Recorder
 from service.app import create_app
+from service.engine.queue import Queue
 from service.settings import Settings
 from tests.api.client import Client
 
@@ -293,13 +298,15 @@ def test_every_answer_carries_an_id_and_its_timing(client: Client) -> None:
 
 
 def test_a_bug_is_a_500_without_a_stack() -> None:
-    app: FastAPI = create_app(Settings(device="cpu"))
+    app = FastAPI()
+    answer_problems(app)
 
     async def broken(request: Any) -> Any:
         raise RuntimeError("secret")
 
     app.add_route("/broken", broken)
-    answer = Client(app).get("/broken")
+    recorder = Recorder(Queue(torch.device("cpu"), capacity=1, threads=1), None)
+    answer = Client(RequestContext(app, recorder)).get("/broken")
     assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
     assert "secret" not in answer.text
     assert answer.headers["x-request-id"]

@@ -12,9 +12,10 @@ from service.catalogue.registry import AnyLoss
 from service.engine.call import Call, Evaluation
 from service.engine.evaluate import evaluate
 from service.engine.queue import Queue
+from service.engine.stack import stacked
 from service.losses import CATALOGUE
 from service.problems import Busy
-from tests.conformance.cases import variants
+from tests.conformance.cases import variants, with_inputs
 
 CPU = torch.device("cpu")
 
@@ -42,7 +43,7 @@ def value(result: Any) -> float:
 def test_jobs_that_arrive_together_give_what_they_give_alone() -> None:
     async def test(queue: Queue) -> None:
         calls = [call(loss, seed) for seed in range(4) for loss in ("mse", "cross_entropy")]
-        jobs = [queue.submit([one])[0] for one in calls]
+        jobs = [queue.submit(one) for one in calls]
         results = await asyncio.gather(*(job.future for job in jobs))
         for one, [result] in zip(calls, results, strict=True):
             assert value(result) == pytest.approx(evaluate(one).value.item(), rel=1e-12)
@@ -52,7 +53,7 @@ def test_jobs_that_arrive_together_give_what_they_give_alone() -> None:
 
 def test_one_cancelled_of_three_leaves_the_others() -> None:
     async def test(queue: Queue) -> None:
-        jobs = [queue.submit([call("mse", seed)])[0] for seed in range(3)]
+        jobs = [queue.submit(call("mse", seed)) for seed in range(3)]
         jobs[1].future.cancel()
         [first], [last] = await asyncio.gather(jobs[0].future, jobs[2].future)
         assert value(first) == pytest.approx(evaluate(call("mse", 0)).value.item())
@@ -63,14 +64,18 @@ def test_one_cancelled_of_three_leaves_the_others() -> None:
 
 def test_a_failure_stays_with_the_call_it_belongs_to() -> None:
     """Torch refuses one call, by itself and with others: these are computed again without it."""
-    broken = replace(call("mse", 1), inputs={"predictions": torch.zeros(2), "targets": torch.zeros(5)})
+    healthy = [call("cross_entropy", seed) for seed in range(3)]
+    beyond = torch.full_like(healthy[1].inputs["targets"], 99)
+    calls = [healthy[0], with_inputs(healthy[1], targets=beyond), healthy[2]]
 
     async def test(queue: Queue) -> None:
-        [job] = queue.submit([call("mse", 0), broken, call("mse", 2)])
-        first, second, third = await job.future
-        assert value(first) == pytest.approx(evaluate(call("mse", 0)).value.item())
-        assert isinstance(second, Exception)
-        assert value(third) == pytest.approx(evaluate(call("mse", 2)).value.item())
+        jobs = [queue.submit(one) for one in calls]
+        [together] = queue.submit_all(stacked(calls))
+        results = [result for [result] in await asyncio.gather(*(job.future for job in jobs))]
+        for first, second, third in (results, await together.future):
+            assert value(first) == evaluate(healthy[0]).value.item()
+            assert isinstance(second, Exception)
+            assert value(third) == evaluate(healthy[2]).value.item()
 
     run(test)
 
@@ -81,10 +86,10 @@ def test_a_poisoned_neighbour_changes_no_bit_of_the_others() -> None:
     nan = torch.full_like(healthy[1].inputs["logits"], torch.nan)
 
     async def test(queue: Queue) -> None:
-        [clean] = queue.submit(healthy)
+        [clean] = queue.submit_all(stacked(healthy))
         before = await clean.future
         poisoned = replace(healthy[1], inputs={**healthy[1].inputs, "logits": nan})
-        [job] = queue.submit([healthy[0], poisoned, healthy[2]])
+        [job] = queue.submit_all(stacked([healthy[0], poisoned, healthy[2]]))
         after = await job.future
         for place in (0, 2):
             old, new = before[place], after[place]
@@ -117,7 +122,7 @@ def test_large_calls_are_computed_in_threads() -> None:
     )
 
     async def test(queue: Queue) -> None:
-        jobs = [queue.submit([large])[0] for _ in range(4)]
+        jobs = [queue.submit(large) for _ in range(4)]
         for [result] in await asyncio.gather(*(job.future for job in jobs)):
             assert value(result) == 1
 

@@ -1,0 +1,238 @@
+"""The checks of a request against its loss's declaration, each of which returns the faults it finds."""
+
+import math
+from collections.abc import Collection, Mapping
+from itertools import islice
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from service.catalogue.dims import Shape, Sizes, match, names, show, show_sizes
+from service.catalogue.domains import Facts, Kind, show_number
+from service.catalogue.registry import AnyLoss
+from service.catalogue.spec import Form, Input
+from service.engine.call import HALF, Request, Sent
+from service.engine.fit import Fit
+from service.problems import MOST_FAULTS, Fault, pointer, quoted
+
+
+def gradients_of(
+    loss: AnyLoss, asked: bool | tuple[str, ...], fit: Fit, present: Collection[str]
+) -> tuple[tuple[str, ...], list[Fault]]:
+    """Resolve the ``gradients`` field to names among the inputs that are present."""
+    if isinstance(asked, bool):
+        sent = (name for name in loss.predictions if name in present)
+        return tuple(sent) if asked and loss.differentiable else (), []
+    floating = [name for name in loss.inputs if fit.floating(name)] if loss.differentiable else []
+    names = f"one of {', '.join(floating)}" if floating else f"no name: {loss.name} has no useful gradient"
+    wrong = ((i, name) for i, name in enumerate(asked) if name not in floating or name not in present)
+    faults = [
+        Fault(
+            pointer("gradients", i),
+            "gradient",
+            f"Expected {names if name not in floating else 'an input that is sent'}; got {quoted(name)}.",
+        )
+        for i, name in islice(wrong, MOST_FAULTS)
+    ]
+    return tuple(dict.fromkeys(asked)), faults
+
+
+def cast_kinds(request: Request, fit: Fit) -> tuple[dict[str, Tensor], list[Fault]]:
+    """Read each matched tensor as the kind of number its form wants, with all digits it was sent with."""
+    kinded: dict[str, Tensor] = {}
+    faults: list[Fault] = []
+    for name, shape in fit.shapes.items():
+        sent, kind = request.inputs[name], fit.form(name).domain.kind
+        tensor = sent.tensor.reshape(shape) if sent.any_rank else sent.tensor
+        if (wrong := not_of_kind(tensor, kind)) is not None:
+            words = "integers" if kind == "int" else "true and false, or 1 and 0"
+            faults.append(_fault_at(name, sent, wrong, "kind", words, show_number(tensor[wrong])))
+        else:
+            kinded[name] = (
+                tensor.to(torch.int64 if kind == "int" else torch.bool) if kind != "float" else tensor
+            )
+    # in the order of the declaration, so that a domain may look at what stands before it
+    return {name: kinded[name] for name in fit.loss.inputs if name in kinded}, faults
+
+
+def not_of_kind(tensor: Tensor, kind: Kind) -> tuple[int, ...] | None:
+    """Return the place of the first element that is not of a kind."""
+    if kind == "float" or tensor.dtype == torch.bool:
+        return None
+    if kind == "bool":
+        return _first((tensor != 0) & (tensor != 1))
+    if not tensor.is_floating_point():
+        return None
+    return _first((tensor != tensor.trunc()) | (tensor.abs() >= 2.0**63))
+
+
+def domains(request: Request, fit: Fit, facts: Facts, *, whole: bool) -> list[Fault]:
+    """Return one fault for each input that holds something outside its domain: the first such element.
+
+    Unless the request is ``whole``, with every shape and kind right, a domain may miss what it looks at.
+    """
+    faults: list[Fault] = []
+    for name, tensor in facts.inputs.items():
+        form = fit.form(name)
+        try:
+            if _within(tensor, form, request.loss.inputs[name], facts):
+                continue
+            admitted = _admitted(tensor, form, request.loss.inputs[name], facts)
+        except KeyError:
+            if whole:
+                raise
+            continue
+        if (index := _first(~admitted)) is not None:
+            expected = form.describe() + show_sizes(
+                {dim: fit.sizes[dim] for dim in _mentioned(form, fit.sizes)}
+            )
+            finite = bool(tensor[index].isfinite())
+            found = form.domain.found(tensor, index) if finite else show_number(tensor[index])
+            faults.append(_fault_at(name, request.inputs[name], index, "domain", expected, found))
+    return faults
+
+
+def _within(tensor: Tensor, form: Form, spec: Input, facts: Facts) -> bool:
+    """Tell whether a look at the least and the greatest value shows that all are admitted."""
+    if admits_all(form, spec):
+        return True
+    bounds = form.domain.range(facts)
+    return bounds is not None and between(tensor, *bounds)
+
+
+def admits_all(form: Form, spec: Input) -> bool:
+    """Tell whether a form admits whatever is of its kind; of floating numbers, targets must be finite."""
+    return form.domain.unbounded and (spec.role == "prediction" or form.domain.kind != "float")
+
+
+def between(tensor: Tensor, low: float, high: float) -> bool:
+    """Tell whether all elements are finite and from ``low`` to ``high``."""
+    if not tensor.numel():
+        return True
+    # NaN is neither within nor without
+    least, most = tensor.aminmax()
+    first, last = least.item(), most.item()
+    return low <= first and last <= high and -math.inf < first and last < math.inf
+
+
+def _admitted(tensor: Tensor, form: Form, spec: Input, facts: Facts) -> Tensor:
+    """Return where a tensor holds what it may.
+
+    NaN passes in predictions, as infinity does where the domain has no end; targets are finite.
+    """
+    values = tensor.float() if tensor.dtype in HALF else tensor
+    admitted = form.domain.admits(values, facts)
+    if values.is_floating_point() and spec.role == "prediction":
+        admitted = admitted | values.isnan()
+    elif values.is_floating_point() and not form.domain.infinite:
+        admitted = admitted & values.isfinite()
+    counted = None if form.where is None else _counted(values, facts.inputs.get(form.where))
+    return admitted if counted is None else admitted | ~counted
+
+
+def _counted(values: Tensor, where: Tensor | None) -> Tensor | None:
+    """Return which elements a mask, or lengths along the last axis, leave in."""
+    if where is None:
+        return None
+    if where.dtype != torch.bool:
+        where = torch.arange(values.shape[-1]) < where[..., None]
+    return where.reshape((*where.shape, *[1] * (values.dim() - where.dim())))
+
+
+def _mentioned(form: Form, sizes: Sizes) -> list[str]:
+    """Return the dimensions whose sizes a form's description speaks of."""
+    words = form.describe().replace(",", " ").split()
+    return [dim for dim in sizes if dim in words]
+
+
+def lists(loss: AnyLoss, params: Mapping[str, Any], sizes: Sizes) -> list[Fault]:
+    """Check the params that are lists of numbers: their shape by the inputs' sizes, their values."""
+    faults: list[Fault] = []
+    for name, param in loss.params.items():
+        if param.values is None or not isinstance(params.get(name), tuple):
+            continue
+        dims, domain = param.values.dims, param.values.domain
+        values = _rectangular(params[name])
+        if values is None or match(dims, values.shape, sizes) is None:
+            got = "ragged rows" if values is None else f"{list(values.shape)}"
+            known = show_sizes({dim: size for dim, size in sizes.items() if dim in names(dims)})
+            expected = f"Expected a list of dimensions {show(dims)}{known}; got {got}."
+            faults.append(Fault(pointer("params", name), "shape", expected))
+        elif (index := _first(~domain.admits(values, Facts(sizes, params, {})))) is not None:
+            detail = f"Expected {domain.describe()}; got {domain.found(values, index)}."
+            faults.append(Fault(pointer("params", name, *index), "domain", detail))
+    return faults
+
+
+def _rectangular(rows: Any) -> Tensor | None:
+    """Return nested tuples as a tensor, None where they are ragged."""
+    try:
+        return torch.tensor(rows, dtype=torch.float64)
+    except (TypeError, ValueError):
+        return None
+
+
+def conditions(loss: AnyLoss, facts: Facts) -> list[Fault]:
+    """Check what must hold across inputs and params."""
+    return [
+        Fault(c.pointer, "condition", f"Expected {c.expected}; got {c.got(facts)}.")
+        for c in loss.conditions
+        if not c.holds(facts)
+    ]
+
+
+def result(request: Request, fit: Fit, unreduced: Shape) -> list[Fault]:
+    """Check what depends on the shape of the result: the reduction, ``sample_weight``, ``grad_output``."""
+    faults: list[Fault] = []
+    if request.reduction == "mean" and prod(unreduced) == 0:
+        name = next(iter(request.loss.inputs))
+        detail = f"Expected at least one element under reduction mean; got {list(fit.shapes[name])}."
+        faults.append(Fault(pointer("inputs", name), "empty", detail))
+    if (weight := request.sample_weight) is not None:
+        faults += _check_weight(weight, unreduced)
+    if (upstream := request.grad_output) is not None:
+        shape = value_shape(request, unreduced)
+        if tuple(upstream.tensor.shape) != shape and not (upstream.any_rank and prod(shape) == 0):
+            expected = f"Expected the shape of the value, {list(shape)}; got {list(upstream.tensor.shape)}."
+            faults.append(Fault("/grad_output", "shape", expected))
+    return faults
+
+
+def value_shape(request: Request, unreduced: Shape) -> Shape:
+    """Return the shape that the value will have."""
+    return unreduced if request.reduction == "none" else ()
+
+
+def _check_weight(weight: Sent, unreduced: Shape) -> list[Fault]:
+    """Check that a sample weight broadcasts to the unreduced loss from the left, and is finite and >= 0."""
+    shape, tensor = tuple(weight.tensor.shape), weight.tensor
+    fits = len(shape) <= len(unreduced) and all(s in (1, u) for s, u in zip(shape, unreduced, strict=False))
+    if not fits and not (weight.any_rank and prod(unreduced) == 0):
+        expected = f"Expected {list(unreduced)}, or what broadcasts to it from the left; got {list(shape)}."
+        return [Fault("/sample_weight", "shape", expected)]
+    if (index := _first(~((tensor >= 0) & (tensor.isfinite())))) is None:
+        return []
+    expected, found = "finite numbers of at least 0", show_number(tensor[index])
+    return [_fault_at(None, weight, index, "domain", expected, found)]
+
+
+def _first(wrong: Tensor) -> tuple[int, ...] | None:
+    """Return the index of the first true element, None where there is none."""
+    flat = wrong.reshape(-1)
+    if not bool(flat.any()):
+        return None
+    place = int(flat.to(torch.uint8).argmax())
+    return tuple(int(i) for i in torch.unravel_index(torch.tensor(place), wrong.shape))
+
+
+def _fault_at(
+    name: str | None, sent: Sent, index: tuple[int, ...], code: str, expected: str, found: str
+) -> Fault:
+    """Return a fault at one element: by its pointer if it has one, else by its index in the sentence."""
+    where = ("inputs", name) if name else ("sample_weight",)
+    if sent.addressable:
+        return Fault(pointer(*where, *index), code, f"Expected {expected}; got {found}.")
+    place = f" at {list(index)}" if index else ""
+    return Fault(pointer(*where), code, f"Expected {expected}; got {found}{place}.")

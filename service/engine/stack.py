@@ -1,0 +1,110 @@
+"""Many calls as one: their tensors stacked on a new first axis, and what comes of them likewise."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import overload
+
+import torch
+from torch import Tensor
+
+from service.engine.call import Call, Evaluation
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Calls that differ in the values of their tensors alone. ``like`` is one of them: it tells what all share."""
+
+    like: Call
+    inputs: Mapping[str, Tensor]
+    sample_weight: Tensor | None = None
+    grad_output: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
+    def __getitem__(self, place: int) -> Call:
+        return replace(
+            self.like,
+            inputs={name: tensor[place] for name, tensor in self.inputs.items()},
+            sample_weight=None if self.sample_weight is None else self.sample_weight[place],
+            grad_output=None if self.grad_output is None else self.grad_output[place],
+        )
+
+    def __iter__(self) -> Iterator[Call]:
+        return map(self.__getitem__, range(len(self)))
+
+    def pieces(self, most: int) -> "list[Stack]":
+        """Return it in pieces of at most so many calls."""
+        starts = range(0, len(self), most)
+        return [self] if len(starts) == 1 else [self._part(slice(start, start + most)) for start in starts]
+
+    def _part(self, calls: slice) -> "Stack":
+        """Return some of the calls."""
+        return Stack(
+            self.like,
+            {name: tensor[calls] for name, tensor in self.inputs.items()},
+            None if self.sample_weight is None else self.sample_weight[calls],
+            None if self.grad_output is None else self.grad_output[calls],
+        )
+
+
+Part = Call | Stack
+"""One call, or several that are alike."""
+
+
+def stacked(parts: Sequence[Part]) -> Stack:
+    """Return parts that are alike as one stack, in their order."""
+    [*stacks] = map(_as_stack, parts)
+    if len(stacks) == 1:
+        return stacks[0]
+    first = stacks[0]
+    return Stack(
+        first.like,
+        {name: torch.cat([stack.inputs[name] for stack in stacks]) for name in first.inputs},
+        _join([stack.sample_weight for stack in stacks]),
+        _join([stack.grad_output for stack in stacks]),
+    )
+
+
+def _as_stack(part: Part) -> Stack:
+    """Return one call as a stack of one."""
+    if isinstance(part, Stack):
+        return part
+    weight, upstream = part.sample_weight, part.grad_output
+    return Stack(
+        part,
+        {name: tensor[None] for name, tensor in part.inputs.items()},
+        None if weight is None else weight[None],
+        None if upstream is None else upstream[None],
+    )
+
+
+def _join(tensors: Sequence[Tensor | None]) -> Tensor | None:
+    """Concatenate what each of several like stacks has, or none of them."""
+    there = [tensor for tensor in tensors if tensor is not None]
+    return torch.cat(there) if there else None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluations(Sequence[Evaluation]):
+    """What came of a `Stack`: as an `Evaluation`, with the calls along the first axis of each tensor."""
+
+    value: Tensor
+    gradients: Mapping[str, Tensor]
+    aux: Mapping[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    @overload
+    def __getitem__(self, index: int) -> Evaluation: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Evaluations": ...
+    def __getitem__(self, index: int | slice) -> "Evaluation | Evaluations":
+        # beyond the last, the tensor raises the IndexError that ends an iteration
+        kind = Evaluations if isinstance(index, slice) else Evaluation
+        return kind(
+            self.value[index],
+            {name: tensor[index] for name, tensor in self.gradients.items()},
+            {name: tensor[index] for name, tensor in self.aux.items()},
+        )
