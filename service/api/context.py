@@ -12,7 +12,7 @@ from time import perf_counter, time
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api import problems
-from service.api.exchange import CLIENT_GONE, STREAM, Exchange, route_of
+from service.api.finished import CLIENT_GONE, STREAM, Finished, route_of
 from service.api.recorder import Recorder
 from service.api.stages import Stages
 from service.api.watch import Watch
@@ -52,7 +52,7 @@ class RequestContext:
             await problems.response(problem, scope["path"])(scope, receive, watch.send)
         finally:
             watch.release()
-            self.recorder.add(_exchange(scope, headers, route, watch, stages))
+            self.recorder.add(_finished(scope, headers, route, watch, stages))
 
 
 def _identify(stages: Stages, headers: Mapping[bytes, bytes]) -> None:
@@ -66,11 +66,11 @@ def _identify(stages: Stages, headers: Mapping[bytes, bytes]) -> None:
         stages.request_id = stages.trace_id or secrets.token_hex(16)
 
 
-def _exchange(
+def _finished(
     scope: Scope, headers: Mapping[bytes, bytes], route: str, watch: Watch, stages: Stages
-) -> Exchange:
+) -> Finished:
     """Return what is known now that a request is over."""
-    return Exchange(
+    return Finished(
         method=scope["method"],
         path=scope.get("raw_path") or scope["path"].encode("utf-8", "replace"),
         route=route,

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from service.api.exchange import Exchange
+from service.api.finished import Finished
 
 MOST_PATH = 200
 """Characters of a path that a line repeats."""
@@ -39,12 +39,12 @@ def config(level: str) -> dict[str, Any]:
     }
 
 
-def record(over: Sequence[Exchange]) -> None:
+def record(over: Sequence[Finished]) -> None:
     """Write a line for each request.
 
     They do not go through records: what those look up takes longer than all the rest.
     """
-    lines = [_line(exchange) for exchange in over if requests.isEnabledFor(_level(exchange))]
+    lines = [_line(finished) for finished in over if requests.isEnabledFor(_level(finished))]
     if lines:
         write(b"".join(lines))
 
@@ -56,35 +56,35 @@ def write(lines: bytes) -> None:
             lines = lines[os.write(STDOUT, lines) :]
 
 
-def _level(exchange: Exchange) -> int:
+def _level(finished: Finished) -> int:
     """Return how much a request is worth telling."""
-    if exchange.status == 500:
+    if finished.status == 500:
         return logging.ERROR
-    return logging.DEBUG if exchange.is_probe and exchange.status == 200 else logging.INFO
+    return logging.DEBUG if finished.is_probe and finished.status == 200 else logging.INFO
 
 
-def _line(exchange: Exchange) -> bytes:
+def _line(finished: Finished) -> bytes:
     """Return the line of a request; what there is nothing of is left out."""
-    stages = exchange.stages
-    message = f"{exchange.method} {exchange.route} {exchange.status}"
-    line = _start(exchange.ended, _level(exchange), message, requests.name)
+    stages = finished.stages
+    message = f"{finished.method} {finished.route} {finished.status}"
+    line = _start(finished.ended, _level(finished), message, requests.name)
     line["request_id"] = stages.request_id
-    line["method"] = exchange.method
-    line["route"] = exchange.route
-    line["path"] = exchange.path[:MOST_PATH].decode("ascii", "backslashreplace")
-    line["status"] = exchange.status
-    line["duration_ms"] = round(1e3 * exchange.seconds, 3)
-    line["bytes_in"] = exchange.bytes_in
-    line["bytes_out"] = exchange.bytes_out
+    line["method"] = finished.method
+    line["route"] = finished.route
+    line["path"] = finished.path[:MOST_PATH].decode("ascii", "backslashreplace")
+    line["status"] = finished.status
+    line["duration_ms"] = round(1e3 * finished.seconds, 3)
+    line["bytes_in"] = finished.bytes_in
+    line["bytes_out"] = finished.bytes_out
     if stages.trace_id:
         line["trace_id"] = stages.trace_id
-    if exchange.loss:
-        line["loss"] = exchange.loss
+    if finished.loss:
+        line["loss"] = finished.loss
     if stages.key:
         line["key"] = stages.key
     if stages.rejected:
         line["rejected"] = stages.rejected
-    if exchange.client_left:
+    if finished.client_left:
         line["client_left"] = True
     return _encoded(line)
 

@@ -27,7 +27,7 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.concurrency import run_in_threadpool
 
-from service.api.exchange import EVALUATIONS, Exchange
+from service.api.finished import EVALUATIONS, Finished
 from service.api.operations import READ
 from service.engine import memory
 from service.engine.call import Evaluation
@@ -174,21 +174,21 @@ def sample(queue: Queue, inflight_bytes: int) -> None:
         DEVICE_MEMORY.labels(kind).set(size)
 
 
-def record(exchange: Exchange) -> None:
+def record(finished: Finished) -> None:
     """Count a request that is over."""
-    status = exchange.status
-    series = _series(exchange.route, exchange.loss, status, exchange.method == "POST")
+    status = finished.status
+    series = _series(finished.route, finished.loss, status, finished.method == "POST")
     for count in series.counts:
         count()
     total, *stages = series.durations
-    total(exchange.seconds)
-    for observe, seconds in zip(stages, exchange.stages.seconds.values(), strict=True):
+    total(finished.seconds)
+    for observe, seconds in zip(stages, finished.stages.seconds.values(), strict=True):
         if seconds:
             observe(seconds)
-    if exchange.stages.key:
-        _key_requests(exchange.stages.key, status).inc()
+    if finished.stages.key:
+        _key_requests(finished.stages.key, status).inc()
     # a probe that is told "not yet" is no work refused
-    if reason := exchange.stages.rejected or (not exchange.is_probe and REASONS.get(status)):
+    if reason := finished.stages.rejected or (not finished.is_probe and REASONS.get(status)):
         REJECTED.labels(reason).inc()
 
 

@@ -17,12 +17,16 @@ from service.problems import (
     NotFound,
     Problem,
     TooLarge,
+    Unreadable,
     UnsupportedMedia,
     pointer,
     quoted,
 )
 
 INFERENCE = "/v2"
+"""Where the Open Inference Protocol begins."""
+MOST_TOLD = 5
+"""Faults of which a problem's one text tells."""
 BY_STATUS = {404: NotFound, 405: MethodNotAllowed, 413: TooLarge, 415: UnsupportedMedia}
 
 
@@ -36,19 +40,24 @@ def answer_problems(app: FastAPI) -> None:
 
 
 def response(problem: Problem, path: str, headers: dict[str, str] | None = None) -> Response:
-    """Return the answer that tells a client of a problem."""
-    document, media = problem.document(quote(path)), "application/problem+json"
-    if path == INFERENCE or path.startswith(f"{INFERENCE}/"):
-        # what clients of the Open Inference Protocol read
-        document, media = {"error": problem.detail, **document}, "application/json"
-    return Response(
-        orjson.dumps(document),
-        problem.status,
-        headers={"Retry-After": str(problem.retry_after), **(headers or {})}
-        if isinstance(problem, Busy)
-        else headers,
-        media_type=media,
+    """Return the answer that tells a client of a problem, below `INFERENCE` as the clients there read one."""
+    headers = (
+        {"Retry-After": str(problem.retry_after), **(headers or {})} if isinstance(problem, Busy) else headers
     )
+    document, media, status = problem.document(quote(path)), "application/problem+json", problem.status
+    if path == INFERENCE or path.startswith(f"{INFERENCE}/"):
+        status = Unreadable.status if isinstance(problem, Invalid) else status
+        document, media = {"error": sentence(problem), **document, "status": status}, "application/json"
+    return Response(orjson.dumps(document), status, headers=headers, media_type=media)
+
+
+def sentence(problem: Problem) -> str:
+    """Say in one text what is wrong, as clients that read no more put into their exceptions."""
+    if not problem.faults:
+        return problem.detail
+    told = [f"{fault.pointer} {fault.detail}".lstrip() for fault in problem.faults[:MOST_TOLD]]
+    more = len(problem.faults) - len(told)
+    return " ".join([*told, *([f"And {more} more."] if more else [])])
 
 
 async def _of_problem(request: Request, error: Exception) -> Response:

@@ -3,7 +3,7 @@
 import asyncio
 
 from service.api import logs, metrics
-from service.api.exchange import Exchange
+from service.api.finished import Finished
 from service.api.traces import Traces
 from service.engine.queue import Queue
 
@@ -20,11 +20,11 @@ class Recorder:
         self.queue = queue
         self.traces = traces
         self.inflight_bytes = 0
-        self._over: list[Exchange] = []
+        self._over: list[Finished] = []
 
-    def add(self, exchange: Exchange) -> None:
+    def add(self, finished: Finished) -> None:
         """Keep what is over until it is told of soon."""
-        self._over.append(exchange)
+        self._over.append(finished)
         if len(self._over) == 1:
             asyncio.get_running_loop().call_later(SOON_S, self.flush)
         elif len(self._over) >= MOST:
@@ -33,10 +33,10 @@ class Recorder:
     def flush(self) -> None:
         """Count, trace and log all that is over."""
         over, self._over = self._over, []
-        for exchange in over:
-            metrics.record(exchange)
-            if self.traces and not exchange.is_probe:
-                self.traces.record(exchange)
+        for finished in over:
+            metrics.record(finished)
+            if self.traces and not finished.is_probe:
+                self.traces.record(finished)
         logs.record(over)
 
     def sample(self) -> None:

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from service.api.exchange import Exchange
+from service.api.finished import Finished
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -28,44 +28,44 @@ class Traces:
         self._tracer = provider.get_tracer("lossd")
         self._parents = TraceContextTextMapPropagator()
 
-    def record(self, exchange: Exchange) -> None:
+    def record(self, finished: Finished) -> None:
         """Make the spans of a request, and note the id of its trace."""
         from opentelemetry.trace import SpanKind, Status, StatusCode, format_trace_id, set_span_in_context
 
         sent = {
-            "traceparent": exchange.traceparent.decode("latin-1"),
-            "tracestate": exchange.tracestate.decode("latin-1"),
+            "traceparent": finished.traceparent.decode("latin-1"),
+            "tracestate": finished.tracestate.decode("latin-1"),
         }
         attributes: dict[str, str | int] = {
-            "http.request.method": exchange.method,
-            "http.route": exchange.route,
-            "http.response.status_code": exchange.status,
-            "lossd.request_id": exchange.stages.request_id,
+            "http.request.method": finished.method,
+            "http.route": finished.route,
+            "http.response.status_code": finished.status,
+            "lossd.request_id": finished.stages.request_id,
         }
-        attributes |= {"lossd.loss": exchange.loss} if exchange.loss else {}
+        attributes |= {"lossd.loss": finished.loss} if finished.loss else {}
         # what the process's own clock says of a stage, as the time of day
-        start = exchange.stages.start
-        shift = exchange.ended - exchange.seconds - start
+        start = finished.stages.start
+        shift = finished.ended - finished.seconds - start
         span = self._tracer.start_span(
-            f"{exchange.method} {exchange.route}",
+            f"{finished.method} {finished.route}",
             self._parents.extract(sent),
             SpanKind.SERVER,
             attributes,
             start_time=_nanoseconds(start + shift),
         )
-        if exchange.status >= 500:
+        if finished.status >= 500:
             span.set_status(Status(StatusCode.ERROR))
         inside = set_span_in_context(span)
         end = start
-        for stage, seconds in exchange.stages.seconds.items():
+        for stage, seconds in finished.stages.seconds.items():
             if seconds:
                 # a stage that did not note when it began followed on the one before
-                begin = exchange.stages.began.get(stage, end)
+                begin = finished.stages.began.get(stage, end)
                 end = begin + seconds
                 child = self._tracer.start_span(stage, inside, start_time=_nanoseconds(begin + shift))
                 child.end(_nanoseconds(end + shift))
-        span.end(_nanoseconds(start + exchange.seconds + shift))
-        exchange.stages.trace_id = format_trace_id(span.get_span_context().trace_id)
+        span.end(_nanoseconds(start + finished.seconds + shift))
+        finished.stages.trace_id = format_trace_id(span.get_span_context().trace_id)
 
     def close(self) -> None:
         """Export what is left, unless that takes long: a collector that is away holds no server up."""

@@ -2,7 +2,7 @@
 
 from starlette.types import Message, Receive, Send
 
-from service.api.exchange import CLIENT_GONE
+from service.api.finished import CLIENT_GONE
 from service.api.recorder import Recorder
 from service.api.stages import Stages
 

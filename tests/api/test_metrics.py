@@ -22,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 from benchmarks import servers
 from service.api import keys, metrics
 from service.api.context import RequestContext
-from service.api.exchange import template
+from service.api.finished import template
 from service.api.openapi import document
 from service.api.recorder import Recorder
 from service.app import create_app

@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks import servers
 from service.api import traces
-from service.api.exchange import Exchange
+from service.api.finished import Finished
 from service.api.stages import Stages
 
 proto = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2")
@@ -117,10 +117,10 @@ def test_probes_make_no_spans(spans: list[Any]) -> None:
     }
 
 
-def exchange(**headers: bytes) -> Exchange:
+def finished(**headers: bytes) -> Finished:
     stages = Stages()
     route = "/v1/losses/{name}"
-    return Exchange(
+    return Finished(
         "POST",
         b"/",
         route,
@@ -139,7 +139,7 @@ def test_a_collector_that_is_not_there_is_not_waited_for(monkeypatch: pytest.Mon
     monkeypatch.setattr(traces, "CLOSE_S", 0.1)
     made = traces.from_environment()
     assert made
-    made.record(exchange())
+    made.record(finished())
     start = time.monotonic()
     made.close()
     assert time.monotonic() - start < 1
@@ -156,7 +156,7 @@ def test_what_clients_make_up_begins_a_trace_of_its_own(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
     made = traces.from_environment()
     assert made
-    over = exchange(traceparent=parent, tracestate=state)
+    over = finished(traceparent=parent, tracestate=state)
     made.record(over)
     assert int(over.stages.trace_id, 16)
     made.close()

@@ -43,7 +43,7 @@ _MODEL = re.compile(r"/v2/models/[^/]+(/versions/[^/]+)?(/(?:infer|ready|config|
 _REPOSITORY = re.compile(r"/v2/repository/models/[^/]+(/(?:load|unload))")
 
 
-class Exchange(NamedTuple):
+class Finished(NamedTuple):
     """What is known of a request when it is over. Durations are in seconds, its end is in seconds since 1970."""
 
     method: str
