@@ -42,6 +42,8 @@ docs: $(VENV)/.installed-dev  ## write docs/losses and the generated parts of ot
 bench: $(VENV)/.installed-dev  ## measure the README's speed claims beside plain FastAPI
 	$(BIN)/python -m benchmarks
 	@echo
+	$(BIN)/python -m benchmarks.anatomy
+	@echo
 	$(BIN)/python -m benchmarks.scale
 
 image:  ## build the container image

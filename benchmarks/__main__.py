@@ -1,100 +1,145 @@
-"""Print one table: each of the README's speed claims beside plain FastAPI, measured in turns in one run."""
+"""Print the README's speed claims beside plain FastAPI, measured in turns in one run."""
 
 import os
 import platform
 import statistics
 import time
+from collections.abc import Mapping
+from typing import Any, cast
 
-import numpy as np
-import orjson
 import torch
+import torch.nn.functional as F
 
-from benchmarks import servers
+from benchmarks import bodies, load, servers
+from benchmarks.bodies import PATH, packed, request
 from benchmarks.client import Connection, calls_a_second
 
-PATH = "/v1/losses/cross_entropy"
+ITEMS = 1000
 
 
 def main() -> None:
-    """Run the benchmarks and print the table."""
+    """Run the benchmarks and print the tables."""
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}")
     print(
-        "medians of alternating turns on loopback, one client connection unless said; cross entropy, float32\n"
+        "medians of alternating turns on loopback, one client connection unless said; cross entropy, float32"
     )
-    print("| what | lossd | plain FastAPI | ratio |\n| --- | --- | --- | --- |")
-    with servers.lossd() as ours, servers.plain_fastapi() as peer:
-        for rows, classes, turns in ((1024, 1000, 9), (256, 100, 40), (8, 10, 400)):
-            body = request(rows, classes)
-            what = f"[{rows}, {classes}] as JSON, gradients back ({_size(len(body))})"
-            print(row(what, *in_turns(body, ours, peer, turns)))
-        what = "1,000 items [8, 10] with gradients: one batch, 1,000 calls of the peer"
-        print(row(what, *batch_beside_calls(ours, peer)))
-        small = request(8, 10)
-        rates = [max(calls_a_second(url, PATH, small) for _ in range(3)) for url in (ours, peer)]
-        ratio = rates[0] / rates[1]
+    with servers.lossd() as ours, servers.plain_fastapi() as peer, servers.plain_fastapi("dicts") as dicts:
+        beside_peers(ours.url, peer.url, dicts.url)
+        beside_itself(ours.url)
+    with servers.lossd() as fresh:
+        print(f"- a stream of {load.LINES:,} items [8, 10] with gradients: {stream(fresh)}")
+    with servers.lossd() as fresh:
+        length, times = load.peak_over_body(fresh.url, fresh.process)
         print(
-            f"| [8, 10], calls a second over 8 connections | {rates[0]:.0f} | {rates[1]:.0f} | {ratio:.1f}x |"
+            f"- peak memory of a JSON body of {_size(length)} with gradients: {times:.1f} times the body beyond idle"
         )
 
 
-def batch(items: int) -> bytes:
-    """Return a batch of small items."""
-    rng = np.random.default_rng(0)
-    some = [
-        {
-            "inputs": {
-                "logits": rng.standard_normal((8, 10)).astype(np.float32),
-                "targets": rng.integers(10, size=8),
-            }
-        }
-        for _ in range(items)
-    ]
-    body = {"items": some, "defaults": {"loss": "cross_entropy"}}
-    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+def beside_peers(ours: str, peer: str, dicts: str) -> None:
+    """Print what plain FastAPI does too, with a declared response model and with plain dicts."""
+    urls = {"lossd": ours, "peer": peer, "dicts": dicts}
+    print(
+        "\n| what | lossd | FastAPI, response model | FastAPI, dict | ratios |\n| --- | --- | --- | --- | --- |"
+    )
+    for rows, classes, turns in ((1024, 1000, 9), (256, 100, 40), (8, 10, 400)):
+        body = request(rows, classes)
+        times = in_turns(dict.fromkeys(urls.values(), (PATH, body)), turns)
+        print(row(f"[{rows}, {classes}] as JSON, gradients back ({_size(len(body))})", times))
+    print(
+        row(
+            f"{ITEMS:,} items [8, 10] with gradients: one batch, {ITEMS:,} calls of the peer",
+            batches(ours, peer, dicts),
+        )
+    )
+    beside = [load.median_beside_large_bodies(url) for url in urls.values()]
+    print(row("a small call while two clients send 5 MB without pause", beside))
+    rates = [max(calls_a_second(url, PATH, request(8, 10)) for _ in range(3)) for url in urls.values()]
+    shown = " | ".join(f"{rate:.0f}" for rate in rates)
+    print(
+        f"| [8, 10], calls a second over 8 connections | {shown} | {rates[0] / rates[1]:.1f}x, {rates[0] / rates[2]:.1f}x |"
+    )
 
 
-def batch_beside_calls(ours: str, peer: str, items: int = 1000) -> tuple[float, float]:
-    """Return the median seconds of one batch, and those of as many calls of the peer."""
-    many, single = batch(items), request(8, 10)
-    here, there = Connection(ours), Connection(peer)
-    batches: list[float] = []
-    loops: list[float] = []
-    for turn in range(6):
+def beside_itself(url: str) -> None:
+    """Print what is compared with another way to the same."""
+    print()
+    for rows, classes, turns in ((1024, 1000, 9), (256, 100, 40)):
+        calls = {"json": (PATH, request(rows, classes)), "base64": (PATH, packed(rows, classes))}
+        json, base64 = in_turns({(url, kind): call for kind, call in calls.items()}, turns)
+        print(
+            f"- [{rows}, {classes}] as base64: {1e3 * base64:.2f} ms, {json / base64:.1f} times as fast as JSON"
+        )
+    small, large = in_turns({(url, size): (PATH, request(size, size)) for size in (512, 1024)}, 11)
+    print(f"- a body four times as large takes {large / small:.1f} times the time")
+    print(
+        f"- {ITEMS:,} items in one batch: {1e3 * one_batch(url):.1f} ms; a loop of Python over torch in its own process: {1e3 * loop():.1f} ms"
+    )
+
+
+def stream(server: servers.Server) -> str:
+    """Describe how a stream went."""
+    first, last, grown = load.stream(server.url, server.process)
+    return f"first result after {1e3 * first:.0f} ms, last after {last:.1f} s, memory grew by {grown / 1e6:.0f} MB"
+
+
+def batches(ours: str, peer: str, dicts: str) -> list[float]:
+    """Return the median seconds of one batch, and those of as many calls of each peer."""
+    many, single = bodies.batch(ITEMS), request(8, 10)
+    connection, *others = (Connection(url) for url in (ours, peer, dicts))
+    times: list[list[float]] = [[], [], []]
+    for _ in range(6):
+        times[0].append(_seconds(connection, "/v1/batch", many))
+        for other, taken in zip(others, times[1:], strict=True):
+            taken.append(sum(_seconds(other, PATH, single) for _ in range(ITEMS)))
+    return [statistics.median(taken[1:]) for taken in times]
+
+
+def one_batch(url: str) -> float:
+    """Return the median seconds of a batch that nothing else runs beside."""
+    connection, many = Connection(url), bodies.batch(ITEMS)
+    return statistics.median([_seconds(connection, "/v1/batch", many) for _ in range(12)][2:])
+
+
+def loop() -> float:
+    """Return the median seconds that a program without a server needs for the tensors of the batch."""
+    torch.set_num_threads(1)
+    calls = [bodies.arrays(8, 10, seed) for seed in range(ITEMS)]
+    tensors = [(torch.as_tensor(call["logits"]), torch.as_tensor(call["targets"])) for call in calls]
+    times: list[float] = []
+    for _ in range(7):
         start = time.perf_counter()
-        here.post("/v1/batch", many)
-        middle = time.perf_counter()
-        for _ in range(items):
-            there.post(PATH, single)
-        if turn:
-            batches.append(middle - start)
-            loops.append(time.perf_counter() - middle)
-    return statistics.median(batches), statistics.median(loops)
+        for logits, targets in tensors:
+            leaf = logits.detach().requires_grad_()
+            value = F.cross_entropy(leaf, targets)
+            (gradient,) = torch.autograd.grad(value, leaf)
+            cast(Any, gradient).tolist()
+            value.item()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
 
 
-def request(rows: int, classes: int) -> bytes:
-    """Return a request body that both servers take."""
-    rng = np.random.default_rng(0)
-    logits = rng.standard_normal((rows, classes)).astype(np.float32)
-    inputs = {"logits": logits, "targets": rng.integers(classes, size=rows)}
-    return orjson.dumps({"inputs": inputs}, option=orjson.OPT_SERIALIZE_NUMPY)
+def in_turns(calls: Mapping[Any, tuple[str, bytes]], turns: int) -> list[float]:
+    """Return the median seconds of each call, made in turns. A key is a server's address, or begins with it."""
+    addresses = {key: key if isinstance(key, str) else key[0] for key in calls}
+    connections = {key: Connection(address) for key, address in addresses.items()}
+    times: dict[Any, list[float]] = {key: [] for key in calls}
+    for _ in range(turns + 2):
+        for key, (path, body) in calls.items():
+            times[key].append(_seconds(connections[key], path, body))
+    return [statistics.median(taken[2:]) for taken in times.values()]
 
 
-def in_turns(body: bytes, ours: str, peer: str, turns: int) -> tuple[float, float]:
-    """Return the median seconds of a call to each server, the servers taking turns."""
-    times: dict[str, list[float]] = {ours: [], peer: []}
-    connections = {url: Connection(url) for url in times}
-    for turn in range(turns + 2):
-        for url, taken in times.items():
-            start = time.perf_counter()
-            connections[url].post(PATH, body)
-            if turn >= 2:
-                taken.append(time.perf_counter() - start)
-    return statistics.median(times[ours]), statistics.median(times[peer])
-
-
-def row(what: str, ours: float, peer: float) -> str:
+def row(what: str, times: list[float]) -> str:
     """Return a line of the table."""
-    return f"| {what} | {1e3 * ours:.2f} ms | {1e3 * peer:.2f} ms | {peer / ours:.1f}x |"
+    shown = " | ".join(f"{1e3 * seconds:.2f} ms" for seconds in times)
+    return f"| {what} | {shown} | {', '.join(f'{peer / times[0]:.1f}x' for peer in times[1:])} |"
+
+
+def _seconds(connection: Connection, path: str, body: bytes) -> float:
+    """Return how long a call takes."""
+    start = time.perf_counter()
+    connection.post(path, body)
+    return time.perf_counter() - start
 
 
 def _size(length: int) -> str:

@@ -3,30 +3,32 @@
 import socket
 import threading
 import time
+from collections.abc import Iterator
 
 
 class Connection:
-    """One kept connection that posts JSON and reads the whole answer."""
+    """One kept connection that posts a body, JSON unless told otherwise, and reads the whole answer."""
 
     def __init__(self, url: str) -> None:
         host, port = url.removeprefix("http://").split(":")
         self._socket = socket.create_connection((host, int(port)))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._buffer = memoryview(bytearray(1 << 16))
+        self._buffer = memoryview(bytearray(1 << 18))
 
-    def post(self, path: str, body: bytes) -> None:
-        """Send a body and wait for its answer, which must be a 200."""
-        head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    def post(self, path: str, body: bytes, header: str = "content-type: application/json") -> bytes:
+        """Send a body and wait for its answer, which must be a 200; return its headers."""
+        head = f"POST {path} HTTP/1.1\r\nhost: x\r\n{header}\r\ncontent-length: {len(body)}\r\n\r\n"
         self._socket.sendall(head.encode() + body)
         received = self._receive(0)
         while (end := bytes(self._buffer[:received]).find(b"\r\n\r\n")) < 0:
             received += self._receive(received)
         headers = bytes(self._buffer[:end]).lower()
         assert headers.startswith(b"http/1.1 200"), headers
-        length = int(headers.split(b"content-length: ")[1].split(b"\r\n")[0])
+        length = int(headers.split(b"\r\ncontent-length: ")[1].split(b"\r\n")[0])
         left = length - (received - end - 4)
         while left > 0:
             left -= self._receive(0)
+        return headers
 
     def close(self) -> None:
         self._socket.close()
@@ -36,6 +38,36 @@ class Connection:
         count = self._socket.recv_into(self._buffer[start:])
         assert count, "the server has closed the connection"
         return count
+
+
+class Stream:
+    """A connection that sends lines in chunks, and reads lines while it sends."""
+
+    def __init__(self, url: str, path: str) -> None:
+        host, port = url.removeprefix("http://").split(":")
+        self._socket = socket.create_connection((host, int(port)))
+        head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n"
+        self._socket.sendall(head.encode())
+
+    def send(self, block: bytes) -> None:
+        self._socket.sendall(b"%x\r\n%s\r\n" % (len(block), block))
+
+    def end(self) -> None:
+        self._socket.sendall(b"0\r\n\r\n")
+
+    def lines(self, count: int) -> Iterator[None]:
+        """Yield once for each of so many lines that have arrived: each result is one with ``"status":``."""
+        rest, seen = b"", 0
+        while seen < count:
+            received = self._socket.recv(1 << 18)
+            assert received, "the server has closed the connection"
+            rest += received
+            found = rest.count(b'"status":"ok"')
+            for _ in range(found):
+                yield
+            seen += found
+            # what was counted is let go of, and what may be a part of the next is kept
+            rest = rest[rest.rfind(b'"status":"ok"') + 13 :] if found else rest[-13:]
 
 
 def calls_a_second(url: str, path: str, body: bytes, *, connections: int = 8, seconds: float = 3.0) -> float:

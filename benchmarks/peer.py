@@ -1,4 +1,4 @@
-"""The peer: the service one would write in an afternoon with FastAPI, pydantic lists and torch."""
+"""The peers: the service one would write in an afternoon with FastAPI, pydantic lists and torch, in two ways."""
 
 from typing import Any, Literal, cast
 
@@ -9,6 +9,9 @@ from pydantic import BaseModel
 
 torch.set_num_threads(1)
 app = FastAPI()
+"""Declares what it answers: the fastest way that FastAPI has."""
+dicts = FastAPI()
+"""Answers with a dict that FastAPI knows nothing of."""
 
 
 class Inputs(BaseModel):
@@ -35,6 +38,18 @@ class Answer(BaseModel):
 
 @app.post("/v1/losses/cross_entropy")
 def cross_entropy(request: Request) -> Answer:
+    value, gradients = evaluate(request)
+    return Answer(value=value, gradients=gradients)
+
+
+@dicts.post("/v1/losses/cross_entropy", response_model=None)
+def cross_entropy_as_dict(request: Request) -> dict[str, Any]:
+    value, gradients = evaluate(request)
+    return {"value": value, "gradients": gradients}
+
+
+def evaluate(request: Request) -> tuple[float, dict[str, list[list[float]]]]:
+    """Compute the value and the gradients."""
     logits = torch.tensor(request.inputs.logits, requires_grad=request.gradients)
     targets = torch.tensor(request.inputs.targets)
     value = F.cross_entropy(logits, targets, reduction=request.reduction)
@@ -42,4 +57,4 @@ def cross_entropy(request: Request) -> Answer:
     if request.gradients:
         (gradient,) = torch.autograd.grad(value, logits)
         gradients["logits"] = cast(Any, gradient).tolist()
-    return Answer(value=value.item(), gradients=gradients)
+    return value.item(), gradients

@@ -1,49 +1,71 @@
 """Start the service and its peers as real processes, and stop them again."""
 
+import os
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
 
+@dataclass(frozen=True)
+class Server:
+    """A server that runs: its base address, and its process."""
+
+    url: str
+    process: int
+
+
 @contextmanager
-def lossd(*, env: dict[str, str] | None = None, log: Path | None = None) -> Generator[str]:
-    """Serve lossd, its log in a file or nowhere; yield its base address once it is ready."""
+def lossd(*, env: dict[str, str] | None = None, log: Path | None = None) -> Generator[Server]:
+    """Serve lossd, its log in a file or nowhere, until the body of the ``with`` is done."""
     port = _free_port()
-    with _running(
-        [sys.executable, "-m", "service", "serve", "--port", str(port)], port, "/readyz", env, log
-    ) as url:
-        yield url
+    command = [sys.executable, "-m", "service", "serve", "--port", str(port)]
+    with _running(command, port, "/readyz", env, log) as server:
+        yield server
 
 
 @contextmanager
-def plain_fastapi() -> Generator[str]:
-    """Serve the peer on the same server, with the same event loop and parser."""
+def plain_fastapi(app: str = "app") -> Generator[Server]:
+    """Serve one of the peers on the same server, with the same event loop and parser."""
+    with _uvicorn(f"benchmarks.peer:{app}", "/openapi.json") as server:
+        yield server
+
+
+@contextmanager
+def echo() -> Generator[Server]:
+    """Serve what sends each body back: the limit of the same server."""
+    with _uvicorn("benchmarks.echo:app", "/") as server:
+        yield server
+
+
+@contextmanager
+def _uvicorn(app: str, path: str) -> Generator[Server]:
+    """Serve an application; ``path`` answers once it is ready."""
     port = _free_port()
     options = ["--port", str(port), "--no-access-log", "--log-level", "warning"]
-    command = [sys.executable, "-m", "uvicorn", "benchmarks.peer:app", *options]
-    with _running(command, port, "/openapi.json", None) as url:
-        yield url
+    with _running([sys.executable, "-m", "uvicorn", app, *options], port, path, None) as server:
+        yield server
 
 
 @contextmanager
 def _running(
     command: list[str], port: int, path: str, env: dict[str, str] | None, log: Path | None = None
-) -> Generator[str]:
+) -> Generator[Server]:
     """Run a server until the body of the ``with`` is done."""
-    import os
-
     with open(log or os.devnull, "wb") as out:
-        process = subprocess.Popen(command, stdout=out, env={**os.environ, **(env or {})})
+        process = subprocess.Popen(
+            command, env={**os.environ, **(env or {})}, stdout=out, stderr=subprocess.DEVNULL
+        )
     url = f"http://127.0.0.1:{port}"
     try:
         _wait(f"{url}{path}", process)
-        yield url
+        yield Server(url, process.pid)
     finally:
         process.terminate()
         process.wait(20)

@@ -9,5 +9,5 @@ from benchmarks import servers
 
 @pytest.fixture(scope="module")
 def server() -> Generator[str]:
-    with servers.lossd(env={"LOSSD_DEVICE": "cpu"}) as url:
-        yield url
+    with servers.lossd(env={"LOSSD_DEVICE": "cpu"}) as running:
+        yield running.url

@@ -10,7 +10,7 @@ from service.catalogue.domains import Facts
 from service.engine import check
 from service.engine.call import Call, Request
 from service.engine.fit import fit, shapes_of
-from service.engine.plan import cast, plan, round_param
+from service.engine.plan import Plan, cast, plan, round_param
 from service.engine.stack import Stack
 from service.problems import Fault, Invalid
 
@@ -24,17 +24,26 @@ def bind(request: Request, known: Sequence[Fault] = ()) -> Call:
     Raises:
         Invalid: with every fault that can be told without the ones before it being mended.
     """
-    found = None if known else plan(request)
-    inputs = found and found.admit({name: sent.tensor for name, sent in request.inputs.items()})
+    tensors = {name: sent.tensor for name, sent in request.inputs.items()}
+    call = None if known else bind_like(request, plan(request), tensors)
+    return call or _bind_in_full(request, known)
+
+
+def bind_like(first: Request, found: Plan | None, tensors: Mapping[str, Tensor]) -> Call | None:
+    """Bind a request that differs from the first, whose plan it shares, in the values of its inputs alone.
+
+    None where a look at all values together leaves open whether each is admitted.
+    """
+    inputs = found and found.admit(tensors)
     if not (found and inputs):
-        return _bind_in_full(request, known)
+        return None
     return Call(
-        loss=request.loss,
+        loss=first.loss,
         inputs=inputs,
-        params=found.params or request.params,
+        params=found.params or first.params,
         gradients_of=found.gradients_of,
-        reduction=request.reduction,
-        dtype=request.dtype,
+        reduction=first.reduction,
+        dtype=first.dtype,
     )
 
 

@@ -13,7 +13,7 @@ import pybase64
 import torch
 from torch import Tensor
 
-from service.catalogue.registry import Catalogue
+from service.catalogue.registry import AnyLoss
 from service.problems import Invalid
 from service.wire import tensors
 from service.wire.json import MOST_COUNTED, is_array, is_object
@@ -47,14 +47,11 @@ class Taken(NamedTuple):
     brackets: int
 
 
-def take(item: Any, catalogue: Catalogue, usual: Any = None) -> Taken | None:
-    """Take an item, of the ``usual`` loss if it names none; None where it needs a closer look."""
-    if not is_object(item):
+def take(item: Any, loss: AnyLoss | None) -> Taken | None:
+    """Take an item of a loss; None where it needs a closer look."""
+    if loss is None or not is_object(item):
         return None
     names: list[str] = [*item.keys()]
-    loss = catalogue.find(item["loss"] if "loss" in names else usual)
-    if loss is None:
-        return None
     echo: dict[str, Any] = {}
     options: list[Hashable] = []
     inputs: Any = None
@@ -91,8 +88,17 @@ def take(item: Any, catalogue: Catalogue, usual: Any = None) -> Taken | None:
     if len(formats) < len(given):
         return None
     # a name that the item has twice stays so, and the reader tells of it
-    kind = (loss.name, tuple(names), tuple(options), tuple(formats.items()))
+    kind = (loss, tuple(names), tuple(options), tuple(formats.items()))
     return Taken(kind, echo, formats, buffers, brackets)
+
+
+def tensors_of(taken: Taken) -> dict[str, Tensor]:
+    """Return the tensors of an item."""
+    found: dict[str, Tensor] = {}
+    for (name, format), buffer in zip(taken.formats.items(), taken.buffers, strict=True):
+        flat = torch.frombuffer(buffer, dtype=format.dtype)
+        found[name] = (flat != 0 if format.boolean else flat).reshape(format.shape)
+    return found
 
 
 def stacks(taken: Sequence[Taken]) -> dict[str, Tensor]:
@@ -145,7 +151,7 @@ def _take_packed(packed: Any) -> tuple[Format, Any] | None:
     if not sizes or not all(type(size) is int and size > 0 for size in sizes):
         return None
     try:
-        raw = pybase64.b64decode(data, validate=True)
+        raw = pybase64.b64decode_as_bytearray(data, validate=True)
     except ValueError:
         return None
     boolean = name == "bool"

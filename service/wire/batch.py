@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 import torch
 
-from service.catalogue.registry import Catalogue, UnknownLoss
+from service.catalogue.registry import AnyLoss, Catalogue, UnknownLoss
 from service.engine.bind import bind_alike
 from service.engine.call import Evaluation
 from service.engine.fuse import likeness
@@ -164,7 +164,8 @@ def _defaults(value: Any) -> tuple[Mapping[str, Any], list[Fault]]:
         return {}, []
     if not json.is_object(value):
         return {}, [Fault("/defaults", "type", f"Expected an object; got {json.show(value)}.")]
-    return json.members(value, DEFAULTS, "defaults")
+    found, faults = json.members(value, DEFAULTS, "defaults")
+    return found, faults + native.read_envelope(found, "defaults")[1]
 
 
 def _decode_items(
@@ -176,7 +177,7 @@ def _decode_items(
     def read(place: int) -> Read:
         return _read(catalogue, items[place], defaults)
 
-    taken = [take(item, catalogue, defaults.get("loss")) for item in items]
+    taken = [take(item, _loss(catalogue, item, defaults)) for item in items]
     if brackets == sum(one.brackets if one else read(place).brackets for place, one in enumerate(taken)):
         return _arrange(taken, read)
 
@@ -188,6 +189,11 @@ def _decode_items(
         return read(place)
 
     return _arrange([None] * len(items), read_closely)
+
+
+def _loss(catalogue: Catalogue, item: Any, defaults: Mapping[str, Any]) -> AnyLoss | None:
+    """Return the loss that an item names, if it does and there is one."""
+    return catalogue.find(item.get("loss", defaults.get("loss"))) if json.is_object(item) else None
 
 
 def _read(catalogue: Catalogue, item: Any, defaults: Mapping[str, Any]) -> Read:
@@ -229,7 +235,8 @@ def _take_line(catalogue: Catalogue, line: bytes | Problem) -> Taken | None:
     if isinstance(line, Problem):
         return None
     try:
-        taken = take(json.parse(line), catalogue)
+        item = json.parse(line)
+        taken = take(item, _loss(catalogue, item, NO_DEFAULTS))
     except Problem:
         return None
     return taken if taken and taken.brackets == json.count_brackets(line) else None

@@ -202,8 +202,8 @@ def test_no_page_may_call_unless_told_so(client: Client) -> None:
 @pytest.fixture(scope="module")
 def server(path: Path, key: str) -> Generator[str]:
     env = {"LOSSD_DEVICE": "cpu", "LOSSD_API_KEYS_FILE": str(path), "LOSSD_KEY_CONCURRENCY": "2"}
-    with servers.lossd(env=env) as url:
-        yield url
+    with servers.lossd(env=env) as running:
+        yield running.url
 
 
 @pytest.mark.server

@@ -93,6 +93,7 @@ def test_items_give_what_they_give_alone(client: Client, loss: AnyLoss) -> None:
         ({"items": [], "defaults": 1}, "/defaults"),
         ({"items": [], "default": {}}, "/default"),
         ({"items": [], "defaults": {"inputs": {}}}, "/defaults/inputs"),
+        ({"items": [], "defaults": {"reduction": "meen"}}, "/defaults/reduction"),
     ],
 )
 def test_what_holds_the_items_must_fit(client: Client, body: dict[str, Any], pointer: str) -> None:

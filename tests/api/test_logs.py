@@ -49,8 +49,8 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Generator[Logged]:
     folder = tmp_path_factory.mktemp("logs")
     key = keys.new(folder / "keys", "ci")
     env = {"LOSSD_DEVICE": "cpu", "LOSSD_API_KEYS_FILE": str(folder / "keys")}
-    with servers.lossd(env=env, log=folder / "log") as url:
-        yield Logged(url, folder / "log", key)
+    with servers.lossd(env=env, log=folder / "log") as running:
+        yield Logged(running.url, folder / "log", key)
 
 
 def post(logged: Logged, path: str, request_id: str, **options: Any) -> httpx.Response:

@@ -233,7 +233,8 @@ def test_what_a_dead_worker_counted_stays_and_its_gauges_go(tmp_path: Path) -> N
 def test_two_workers_are_told_as_one_and_survive_the_death_of_one(tmp_path: Path) -> None:
     log = tmp_path / "log"
     env = {"LOSSD_DEVICE": "cpu", "LOSSD_WORKERS": "2", "TMPDIR": str(tmp_path)}
-    with servers.lossd(env=env, log=log) as server:
+    with servers.lossd(env=env, log=log) as running:
+        server = running.url
         workers = until_started(log, 2)
         ask(server, 40)
         samples = scrape(server)

@@ -57,7 +57,8 @@ def spans() -> list[Any]:
     """Return the spans of three requests."""
     with collector() as (address, exported):
         env = {"LOSSD_DEVICE": "cpu", "OTEL_EXPORTER_OTLP_ENDPOINT": address}
-        with servers.lossd(env=env) as url:
+        with servers.lossd(env=env) as running:
+            url = running.url
             parent = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
             assert httpx.post(f"{url}/v1/losses/MSELoss", json=MSE, headers=parent).status_code == 200
             assert httpx.post(f"{url}/v1/losses/huber", json=MSE).status_code == 200
