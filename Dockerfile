@@ -24,7 +24,7 @@ RUN if [ "$TORCH" = cpu ] && [ -n "$TORCH_CPU_INDEX" ]; then set -- --extra-inde
     rm -rf /opt/lossd/lib/*/*/torch/include /opt/lossd/lib/*/*/torch/test /opt/lossd/lib/*/*/torch/bin/*[Tt]est*
 COPY pyproject.toml README.md LICENSE ./
 COPY service service
-RUN pip install --no-compile -c constraints.txt .
+RUN pip install --no-compile -c constraints.txt '.[otel]'
 # Bytecode of what serving imports, which is a fifth of what is installed: the image runs where it cannot be written.
 ENV PYTHONPYCACHEPREFIX=/opt/lossd/bytecode
 RUN timeout 20 lossd serve --port 0 || test $? -eq 124

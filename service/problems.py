@@ -2,12 +2,14 @@
 
 Problem
 ├── Unreadable         400  the body is not JSON
+├── Unauthorized       401  no key, or one that is not known
 ├── NotFound           404  no such loss, no such path
 ├── MethodNotAllowed   405
 ├── TooLarge           413  over a configured limit, or over the device's memory
 ├── UnsupportedMedia   415
 ├── Invalid            422  readable, but not a valid request: carries every `Fault`
 ├── Busy               429  as many requests as are accepted at once
+├── Throttled          429  more than the key may ask for
 ├── Internal           500  a bug of ours
 ├── Unavailable        503  starting or draining
 └── Late               504  over the deadline
@@ -61,6 +63,12 @@ class Unreadable(Problem):
     status, slug, title = 400, "unreadable", "The body could not be read"
 
 
+class Unauthorized(Problem):
+    """No key, or one that is not known."""
+
+    status, slug, title = 401, "unauthorized", "A key is needed"
+
+
 class NotFound(Problem):
     """Nothing is at that path, or no loss has that name."""
 
@@ -105,6 +113,17 @@ class Busy(Problem):
         super().__init__(
             f"Expected at most {capacity} requests at once (LOSSD_MAX_QUEUE); come back in {retry_after} s."
         )
+        self.retry_after = retry_after
+
+
+class Throttled(Problem):
+    """The key is over a limit of its own, of its ``rate`` or ``concurrency``."""
+
+    status, slug, title = 429, "throttled", "The key is over its limit"
+
+    def __init__(self, limit: str, most: str, retry_after: int) -> None:
+        super().__init__(f"Expected at most {most} with this key; come back in {retry_after} s.")
+        self.limit = limit
         self.retry_after = retry_after
 
 

@@ -1,5 +1,6 @@
 """Every setting of the service: a ``LOSSD_*`` environment variable with its type, default and meaning."""
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -46,6 +47,36 @@ class Settings(BaseSettings):
         float,
         Field(gt=0, description="Seconds within which a request is answered, else it is a 504."),
     ] = 60.0
+    api_keys_file: Annotated[
+        Path | None,
+        Field(
+            description="File of the keys that may call; without it anyone may. Read again when it changes."
+        ),
+    ] = None
+    key_rate: Annotated[
+        float,
+        Field(
+            ge=0,
+            allow_inf_nan=False,
+            description="Requests a second of one key, for each worker; 0 sets no limit. One more is a 429.",
+        ),
+    ] = 0.0
+    key_concurrency: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Requests of one key at once, for each worker; 0 sets no limit. One more is a 429.",
+        ),
+    ] = 256
+    metrics_open: Annotated[bool, Field(description="Whether `/metrics` needs no key where others do.")] = (
+        False
+    )
+    cors_origins: Annotated[
+        str,
+        Field(
+            description="Origins whose pages may call from browsers, with commas between; `*` for any, none without."
+        ),
+    ] = ""
     log_level: Annotated[
         str,
         Field(pattern="^(critical|error|warning|info|debug)$", description="How much the log tells."),
@@ -71,7 +102,7 @@ def variable(name: str) -> str:
 def as_markdown() -> str:
     """Return the settings as the table that the README shows."""
     rows = [
-        f"| `{variable(name)}` | `{field.default}` | {field.description} |"
+        f"| `{variable(name)}` | {'–' if field.default in (None, '') else f'`{field.default}`'} | {field.description} |"
         for name, field in Settings.model_fields.items()
     ]
     return "\n".join(["| variable | default | meaning |", "| --- | --- | --- |", *rows])

@@ -9,7 +9,7 @@ Jobs whose client has left are dropped when they are taken, and a failure stays 
 import asyncio
 import math
 from collections import deque
-from collections.abc import Generator, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from time import perf_counter
@@ -50,6 +50,7 @@ class Queue:
     def __init__(self, device: torch.device, *, capacity: int, threads: int) -> None:
         self.device = device
         self.capacity = capacity
+        self.on_batch: Callable[[int], None] = lambda size: None
         self._accepted = 0
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="device")
@@ -90,6 +91,11 @@ class Queue:
         self._put(stack.like, jobs)
         return jobs
 
+    @property
+    def depth(self) -> int:
+        """How many calls wait for the device."""
+        return sum(job.count for kind in self._waiting.values() for job in kind)
+
     def _put(self, like: Call, jobs: Sequence[Job]) -> None:
         """Let jobs wait among those that are like them."""
         self._waiting.setdefault(likeness(like), deque()).extend(jobs)
@@ -113,6 +119,7 @@ class Queue:
             together = sum(job.count for job in jobs)
             for job in jobs:
                 job.together, job.leads = together, job is jobs[0]
+            self.on_batch(together)
             if self.device.type == "cpu" and sum(job.work for job in jobs) <= SMALL:
                 _resolve(jobs, evaluate_alike([job.part for job in jobs], self.device))
             else:
