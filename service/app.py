@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from typing import Any
 
 import torch
 from fastapi import FastAPI
@@ -17,8 +18,10 @@ from service.api.access import Access, warn_if_open
 from service.api.context import RequestContext
 from service.api.cors import allow_origins
 from service.api.evaluation import Evaluations
+from service.api.gate import Gate
 from service.api.inference import Inferences
 from service.api.keys import KeyFile
+from service.api.lifecycle import Lifecycle
 from service.api.problems import answer_problems
 from service.api.recorder import Recorder
 from service.api.statistics import ModelStatistics
@@ -50,16 +53,20 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGU
     metrics.watch(queue, openapi.VERSION)
     pool = ThreadPoolExecutor(max_workers=cores, thread_name_prefix="wire")
 
+    lifecycle = Lifecycle(broken=lambda: False)
+
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+    async def lifespan(app: FastAPI) -> AsyncGenerator[dict[str, Any]]:
         loop = asyncio.get_running_loop()
         warming = loop.run_in_executor(pool, _warm_up, device, catalogue)
-        warming.add_done_callback(lambda done: setattr(app.state, "ready", done.exception() is None))
+        warming.add_done_callback(lambda done: setattr(lifecycle, "warm", done.exception() is None))
         sampling = loop.create_task(recorder.keep_sampling())
         told = f"keys: {keys.count}" if keys is not None else "no keys"
         logger.info("starting on %s, port %s, device %s, %s", settings.host, settings.port, device, told)
         warn_if_open(settings)
-        yield
+        with lifecycle.drained_on_sigterm(settings.drain_s):
+            # the server asks it before there is a request
+            yield {"gate": gate}
         sampling.cancel()
         await loop.run_in_executor(None, recorder.close)
         pool.shutdown(wait=True)
@@ -72,16 +79,17 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGU
         lifespan=lifespan,
         openapi_url=None,
     )
-    app.state.ready = False
     statistics = {name: ModelStatistics() for name in catalogue}
     answer_problems(app)
     app.include_router(losses.router(catalogue))
-    app.include_router(operations.router(app, settings))
-    app.include_router(models.router(app, catalogue, statistics))
+    app.include_router(operations.router(lifecycle, settings))
+    app.include_router(models.router(lifecycle, catalogue, statistics))
     app.include_router(metrics.router(recorder.sample))
     app.include_router(openapi.router(catalogue))
     inferences = Inferences(app, catalogue, settings, queue, pool, statistics)
-    served: ASGIApp = Evaluations(inferences, catalogue, settings, queue, pool)
+    evaluations = Evaluations(inferences, catalogue, settings, queue, pool)
+    gate = Gate(evaluations, lifecycle, queue, recorder, settings)
+    served: ASGIApp = gate
     if keys is not None:
         served = Access(served, keys, settings)
     return RequestContext(allow_origins(served, settings.cors_origins), recorder)

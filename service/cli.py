@@ -15,9 +15,6 @@ from pydantic import ValidationError
 
 from service.settings import Settings, variable
 
-KEEP_ALIVE_S = 75
-"""Longer than the minute for which clients and proxies keep idle connections, so that they close first."""
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
@@ -58,23 +55,11 @@ def _serve(flags: dict[str, str | None]) -> None:
     signal.signal(signal.SIGTERM, _stop)
     _refuse_what_is_not_there(settings)
     # the other commands do without a server
-    import uvicorn
-
     from service.api import logs
+    from service.server import serve
 
     with _shared_metrics() if settings.workers > 1 else nullcontext():
-        uvicorn.run(
-            "service.app:create_app",
-            factory=True,
-            host=settings.host,
-            port=settings.port,
-            workers=settings.workers,
-            log_config=logs.config(settings.log_level),
-            log_level=settings.log_level,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=KEEP_ALIVE_S,
-        )
+        serve(settings, logs.config(settings.log_level))
 
 
 def _refuse_what_is_not_there(settings: Settings) -> None:

@@ -6,6 +6,20 @@ from typing import Annotated
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+LIMITS = (
+    "max_body_bytes",
+    "max_batch_items",
+    "max_line_bytes",
+    "max_header_bytes",
+    "max_inflight_bytes",
+    "max_queue",
+    "max_connections",
+    "deadline_s",
+    "idle_s",
+    "upload_s",
+)
+"""Settings that clients may know."""
+
 
 class Settings(BaseSettings):
     """The settings, read from the environment when an instance is made."""
@@ -34,6 +48,13 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[
         int, Field(ge=1, description="Largest request body, in bytes. A larger one is a 413.")
     ] = 256 * 1024 * 1024
+    max_inflight_bytes: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="Bytes of bodies that are held at once; each takes about five times as many. More are a 429.",
+        ),
+    ] = 1024 * 1024 * 1024
     max_queue: Annotated[
         int, Field(ge=1, description="Requests that are accepted at once. One more is a 429.")
     ] = 512
@@ -47,6 +68,27 @@ class Settings(BaseSettings):
         float,
         Field(gt=0, description="Seconds within which a request is answered, else it is a 504."),
     ] = 60.0
+    drain_s: Annotated[
+        float,
+        Field(ge=0, description="Seconds for which a server that is told to end finishes what it has begun."),
+    ] = 30.0
+    max_connections: Annotated[
+        int, Field(ge=1, description="Connections of one worker. One more is a 503, and closed.")
+    ] = 4096
+    max_header_bytes: Annotated[
+        int, Field(ge=1, description="Bytes of a request's line and headers. More are a 431, and closed.")
+    ] = 64 * 1024
+    idle_s: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="Seconds for which a client may send nothing of a request, or read nothing of an answer, that it has begun.",
+        ),
+    ] = 30.0
+    upload_s: Annotated[
+        float,
+        Field(gt=0, description="Seconds within which all of a request is here. Streams may take any time."),
+    ] = 300.0
     api_keys_file: Annotated[
         Path | None,
         Field(
@@ -84,10 +126,7 @@ class Settings(BaseSettings):
 
     def limits(self) -> dict[str, int | float]:
         """Return the limits that clients may know, each under its setting's name."""
-        return {
-            name: getattr(self, name)
-            for name in ("max_body_bytes", "max_batch_items", "max_line_bytes", "max_queue", "deadline_s")
-        }
+        return {name: getattr(self, name) for name in LIMITS}
 
 
 def variable(name: str) -> str:

@@ -192,6 +192,12 @@ def record(finished: Finished) -> None:
         REJECTED.labels(reason).inc()
 
 
+def record_shed(route: str, reason: str, count: int) -> None:
+    """Count requests that were refused before they were looked at."""
+    REQUESTS.labels(route, "", "429").inc(count)
+    REJECTED.labels(reason).inc(count)
+
+
 def count_items(asked: Batch, outcomes: Sequence[Sequence[Outcome]]) -> None:
     """Count the items of a batch, or of a part of a stream."""
     tally = Tally(("unknown", problem.status) for problem in asked.problems.values())

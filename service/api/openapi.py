@@ -16,6 +16,7 @@ from service.catalogue.dims import split
 from service.catalogue.registry import AnyLoss, Catalogue
 from service.catalogue.spec import Input
 from service.engine.call import Dtype, Reduction
+from service.settings import LIMITS
 from service.wire import describe
 from service.wire.batch import DEFAULTS
 from service.wire.native import Encoding
@@ -333,11 +334,10 @@ def _shared_schemas() -> Json:
         "errors": {"type": "array", "items": _ref("Fault")},
     }
     limits: Json = {
-        "max_body_bytes": {"type": "integer"},
-        "max_batch_items": {"type": "integer", "format": "int64"},
-        "max_line_bytes": {"type": "integer", "format": "int64"},
-        "max_queue": {"type": "integer"},
-        "deadline_s": {"type": "number", "format": "double"},
+        name: {"type": "number", "format": "double"}
+        if name.endswith("_s")
+        else {"type": "integer", "format": "int64"}
+        for name in LIMITS
     }
     optional = {"aux", "nonfinite", "forms"}
     shared = {

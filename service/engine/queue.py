@@ -66,8 +66,7 @@ class Queue:
         Raises:
             Busy: as many as the capacity allows are accepted and not answered; says when to come back.
         """
-        if self._accepted >= self.capacity:
-            raise Busy(self.capacity, max(1, math.ceil(self._accepted * self._pace)))
+        self.refuse_if_full()
         self._accepted += 1
         start = perf_counter()
         try:
@@ -77,6 +76,21 @@ class Queue:
             share = (perf_counter() - start) / self._accepted
             self._pace += 0.05 * (share - self._pace)
             self._accepted -= 1
+
+    @property
+    def full(self) -> bool:
+        """Whether as many requests are accepted as may be."""
+        return self._accepted >= self.capacity
+
+    def refuse_if_full(self) -> None:
+        """Refuse what there is no room for, before anything of it is taken.
+
+        Raises:
+            Busy: as many as the capacity allows are accepted and not answered; says when to come back.
+        """
+        if self.full:
+            wait = max(1, math.ceil(self._accepted * self._pace))
+            raise Busy("queue", f"{self.capacity} requests at once (LOSSD_MAX_QUEUE)", wait)
 
     def submit(self, call: Call) -> Job:
         """Queue a call."""
