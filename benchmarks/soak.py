@@ -1,0 +1,116 @@
+"""Print whether memory stays flat: 200,000 mixed requests, then 200 that fail for want of memory.
+
+``python -m benchmarks.soak [requests]``; the server is warmed by a tenth of them before memory is looked at.
+"""
+
+import http.client
+import random
+import sys
+import time
+
+import orjson
+
+from benchmarks import bodies, servers
+from benchmarks.load import resident
+from service.losses import CATALOGUE
+from service.wire import describe
+
+REQUESTS = 200_000
+FAILURES = 200
+STEPS = 10
+
+
+def main(requests: int) -> None:
+    """Run the requests, and print the memory on the way."""
+    chooser = random.Random(0)
+    calls = mixed()
+    with servers.lossd() as server:
+        address = server.url.removeprefix("http://")
+        connection = http.client.HTTPConnection(address, timeout=60)
+        run(connection, calls, requests // STEPS, chooser)
+        before = resident(server.process)
+        print(f"warm: {before / 1e6:.0f} MB", flush=True)
+        start = time.perf_counter()
+        for step in range(1, STEPS + 1):
+            run(connection, calls, requests // STEPS, chooser)
+            rate = step * requests / STEPS / (time.perf_counter() - start)
+            now = resident(server.process)
+            print(
+                f"{step * requests // STEPS:,} requests: {now / 1e6:.0f} MB, {rate:.0f} a second", flush=True
+            )
+        statuses = fail(connection)
+        print(f"{FAILURES} failures ({statuses}): {resident(server.process) / 1e6:.0f} MB")
+
+
+def mixed() -> list[tuple[str, bytes, int]]:
+    """Return calls with how often each is made: all losses, batches, streams, megabytes, what is refused."""
+    json = "application/json"
+    calls = [
+        (f"/v1/losses/{loss.name}", json, orjson.dumps(describe.example(loss)), 10)
+        for loss in CATALOGUE.values()
+    ]
+    calls += [
+        (bodies.PATH, json, bodies.request(8, 10), 1000),
+        (bodies.PATH, json, bodies.packed(32, 10), 300),
+        (bodies.PATH, json, bodies.request(256, 100), 60),
+        (bodies.PATH, json, bodies.request(512, 500), 2),
+        ("/v1/batch", json, bodies.batch(20), 60),
+        ("/v1/batch", "application/x-ndjson", bodies.line() * 20, 60),
+        (bodies.PATH, json, b'{"inputs": {"logits": [[1, 2], [3]], "targets": [0, 7]}}', 200),
+        (bodies.PATH, json, b"{", 100),
+        ("/v1/losses/nope", json, b"{}", 100),
+        ("/v2/models/mse/infer", json, INFERENCE, 300),
+    ]
+    return [(f"{path}\n{media}", body, weight) for path, media, body, weight in calls]
+
+
+INFERENCE = orjson.dumps(
+    {
+        "inputs": [
+            {"name": name, "shape": [3], "datatype": "FP32", "data": [1, 2, 3]}
+            for name in ("predictions", "targets")
+        ]
+    }
+)
+
+
+def run(
+    connection: http.client.HTTPConnection,
+    calls: list[tuple[str, bytes, int]],
+    count: int,
+    chooser: random.Random,
+) -> None:
+    """Make so many calls, drawn by their weights."""
+    for target, body, _ in chooser.choices(calls, [weight for _, _, weight in calls], k=count):
+        path, media = target.split("\n")
+        connection.request("POST", path, body, {"content-type": media})
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status < 500, (path, answer.status)
+
+
+def fail(connection: http.client.HTTPConnection) -> dict[int, int]:
+    """Ask for what no memory holds; return how often each status came back."""
+    shape = [1 << 16, 1 << 4]
+    embeddings = {
+        "dtype": "float16",
+        "shape": shape,
+        "data": bodies.base64.b64encode(bytes(2 * shape[0] * shape[1])).decode(),
+    }
+    targets = {
+        "dtype": "uint8",
+        "shape": shape[:1],
+        "data": bodies.base64.b64encode(bytes(shape[0])).decode(),
+    }
+    body = orjson.dumps({"inputs": {"embeddings": embeddings, "targets": targets}})
+    statuses: dict[int, int] = {}
+    for _ in range(FAILURES):
+        connection.request("POST", "/v1/losses/lifted_structure", body, {"content-type": "application/json"})
+        answer = connection.getresponse()
+        answer.read()
+        statuses[answer.status] = statuses.get(answer.status, 0) + 1
+    return statuses
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else REQUESTS)
