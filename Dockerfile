@@ -39,7 +39,7 @@ RUN pip install --no-compile --no-index --no-deps --no-build-isolation . && pip 
 ENV PYTHONPYCACHEPREFIX=/opt/lossd/bytecode
 RUN timeout 20 lossd serve --port 0 || test $? -eq 124
 
-# A stage of its own, so that of the tool and what it needs nothing but its document is in the image.
+# A stage of its own: of the tool, which is pinned by version alone, nothing but its document is in the image.
 FROM build AS sbom
 RUN python -m venv --without-pip /opt/sbom && \
     PIP_PYTHON=/opt/sbom/bin/python pip install -c constraints.txt cyclonedx-bom && \
