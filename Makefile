@@ -7,7 +7,7 @@ export BUILDAH_FORMAT := docker
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
-LOCK := $(BIN)/uv pip compile --quiet pyproject.toml -c constraints.txt --python-version 3.11 --generate-hashes \
+LOCK := $(BIN)/uv pip compile --quiet pyproject.toml --extra otel -c constraints.txt --python-version 3.11 --generate-hashes \
 	--no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
@@ -36,9 +36,10 @@ check: $(VENV)/.installed-dev  ## lint, types, and that generated files are up t
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/python -m service openapi | diff -q - openapi/openapi.json || (echo "run make openapi"; exit 1)
-	cp README.md $(VENV)/README.md
-	$(BIN)/python -m service docs $(VENV)/losses $(VENV)/README.md
-	diff -rq $(VENV)/losses docs/losses && diff -q $(VENV)/README.md README.md || (echo "run make docs"; exit 1)
+	cp README.md docs/operations.md $(VENV)/
+	$(BIN)/python -m service docs $(VENV)/losses $(VENV)/README.md $(VENV)/operations.md
+	diff -rq $(VENV)/losses docs/losses && diff -q $(VENV)/README.md README.md && \
+		diff -q $(VENV)/operations.md docs/operations.md || (echo "run make docs"; exit 1)
 
 format: $(VENV)/.installed-dev  ## format the code
 	$(BIN)/ruff check --fix .
@@ -47,8 +48,8 @@ format: $(VENV)/.installed-dev  ## format the code
 openapi: $(VENV)/.installed-dev  ## write openapi/openapi.json
 	$(BIN)/python -m service openapi > openapi/openapi.json
 
-docs: $(VENV)/.installed-dev  ## write docs/losses and the generated parts of the README
-	$(BIN)/python -m service docs docs/losses README.md
+docs: $(VENV)/.installed-dev  ## write docs/losses and the generated parts of other texts
+	$(BIN)/python -m service docs docs/losses README.md docs/operations.md
 
 # cpu.txt has what torch needs without CUDA, which is what it needs on macOS, but not torch itself: Dockerfile says why
 lock: $(VENV)/.installed-image  ## write requirements/, the hashes of what is in the image

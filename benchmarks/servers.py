@@ -8,6 +8,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 
@@ -21,11 +22,11 @@ class Server:
 
 
 @contextmanager
-def lossd(*, env: dict[str, str] | None = None) -> Generator[Server]:
-    """Serve lossd until the body of the ``with`` is done."""
+def lossd(*, env: dict[str, str] | None = None, log: Path | None = None) -> Generator[Server]:
+    """Serve lossd, its log in a file or nowhere, until the body of the ``with`` is done."""
     port = _free_port()
     command = [sys.executable, "-m", "service", "serve", "--port", str(port)]
-    with _running(command, port, "/readyz", env) as server:
+    with _running(command, port, "/readyz", env, log) as server:
         yield server
 
 
@@ -53,10 +54,14 @@ def _uvicorn(app: str, path: str) -> Generator[Server]:
 
 
 @contextmanager
-def _running(command: list[str], port: int, path: str, env: dict[str, str] | None) -> Generator[Server]:
+def _running(
+    command: list[str], port: int, path: str, env: dict[str, str] | None, log: Path | None = None
+) -> Generator[Server]:
     """Run a server until the body of the ``with`` is done."""
-    silence = subprocess.DEVNULL
-    process = subprocess.Popen(command, env={**os.environ, **(env or {})}, stdout=silence, stderr=silence)
+    with open(log or os.devnull, "wb") as out:
+        process = subprocess.Popen(
+            command, env={**os.environ, **(env or {})}, stdout=out, stderr=subprocess.DEVNULL
+        )
     url = f"http://127.0.0.1:{port}"
     try:
         _wait(f"{url}{path}", process)

@@ -2,20 +2,28 @@
 
 import asyncio
 import gc
+import logging
 import os
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from typing import Any
 
 import torch
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from service.api import losses, models, openapi, operations
+from service.api import losses, metrics, models, openapi, operations, traces
+from service.api.access import Access, warn_if_open
 from service.api.context import RequestContext
+from service.api.cors import allow_origins
 from service.api.evaluation import Evaluations
+from service.api.gate import Gate
 from service.api.inference import Inferences
+from service.api.keys import KeyFile
+from service.api.lifecycle import Lifecycle
 from service.api.problems import answer_problems
+from service.api.recorder import Recorder
 from service.api.statistics import ModelStatistics
 from service.catalogue.registry import Catalogue
 from service.engine import device as devices
@@ -25,12 +33,14 @@ from service.losses import CATALOGUE
 from service.settings import Settings
 from service.wire.params import params_model
 
+logger = logging.getLogger("lossd")
+
 
 def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGUE) -> ASGIApp:
     """Assemble the application: evaluations are answered in front of the framework, all else by it.
 
     Raises:
-        ValueError: the device that the settings name does not exist.
+        ValueError: what the settings name does not exist, be it a device, a file of keys or an exporter.
     """
     settings = settings or Settings()
     device = devices.choose(settings.device)
@@ -38,14 +48,27 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGU
     keep_freed_memory()
     cores = os.cpu_count() or 1
     queue = Queue(device, capacity=settings.max_queue, threads=cores if device.type == "cpu" else 1)
+    keys = KeyFile(settings.api_keys_file) if settings.api_keys_file else None
+    recorder = Recorder(queue, traces.from_environment())
+    metrics.watch(queue, openapi.VERSION)
     pool = ThreadPoolExecutor(max_workers=cores, thread_name_prefix="wire")
 
+    lifecycle = Lifecycle(broken=lambda: False)
+
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+    async def lifespan(app: FastAPI) -> AsyncGenerator[dict[str, Any]]:
         loop = asyncio.get_running_loop()
         warming = loop.run_in_executor(pool, _warm_up, device, catalogue)
-        warming.add_done_callback(lambda done: setattr(app.state, "ready", done.exception() is None))
-        yield
+        warming.add_done_callback(lambda done: setattr(lifecycle, "warm", done.exception() is None))
+        sampling = loop.create_task(recorder.keep_sampling())
+        told = f"keys: {keys.count}" if keys is not None else "no keys"
+        logger.info("starting on %s, port %s, device %s, %s", settings.host, settings.port, device, told)
+        warn_if_open(settings)
+        with lifecycle.drained_on_sigterm(settings.drain_s):
+            # the server asks it before there is a request
+            yield {"gate": gate}
+        sampling.cancel()
+        await loop.run_in_executor(None, recorder.close)
         pool.shutdown(wait=True)
         queue.close()
 
@@ -56,15 +79,20 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGU
         lifespan=lifespan,
         openapi_url=None,
     )
-    app.state.ready = False
     statistics = {name: ModelStatistics() for name in catalogue}
     answer_problems(app)
     app.include_router(losses.router(catalogue))
-    app.include_router(operations.router(app, settings))
-    app.include_router(models.router(app, catalogue, statistics))
+    app.include_router(operations.router(lifecycle, settings))
+    app.include_router(models.router(lifecycle, catalogue, statistics))
+    app.include_router(metrics.router(recorder.sample))
     app.include_router(openapi.router(catalogue))
     inferences = Inferences(app, catalogue, settings, queue, pool, statistics)
-    return RequestContext(Evaluations(inferences, catalogue, settings, queue, pool))
+    evaluations = Evaluations(inferences, catalogue, settings, queue, pool)
+    gate = Gate(evaluations, lifecycle, queue, recorder, settings)
+    served: ASGIApp = gate
+    if keys is not None:
+        served = Access(served, keys, settings)
+    return RequestContext(allow_origins(served, settings.cors_origins), recorder)
 
 
 def _warm_up(device: torch.device, catalogue: Catalogue) -> None:

@@ -5,16 +5,15 @@ import http.client
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 
 from pydantic import ValidationError
 
 from service.settings import Settings, variable
-
-KEEP_ALIVE_S = 75
-"""Longer than the minute for which clients and proxies keep idle connections, so that they close first."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -26,19 +25,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
         field = Settings.model_fields[name]
         serve.add_argument(f"--{name}", help=f"{field.description} ({variable(name)}, {field.default})")
     commands.add_parser("health", help="ask the server on this host whether it is ready; exit 1 if not")
+    key = commands.add_parser("key", help="keep the keys of LOSSD_API_KEYS_FILE")
+    new = key.add_subparsers(dest="action", required=True).add_parser(
+        "new", help="add a key, and print it: the file holds its digest alone"
+    )
+    new.add_argument("--name", required=True, help="what logs and metrics call it")
     commands.add_parser("openapi", help="print the OpenAPI document")
     docs = commands.add_parser("docs", help="write the losses' pages, and what a README says of the code")
     docs.add_argument("directory", type=Path, help="where the pages go, such as docs/losses")
-    docs.add_argument("readme", type=Path, nargs="?", help="a README with marks such as <!-- settings -->")
+    docs.add_argument("texts", type=Path, nargs="*", help="texts with marks such as <!-- settings -->")
     chosen = parser.parse_args(arguments)
     if chosen.command == "serve":
         _serve({name: getattr(chosen, name) for name in ("host", "port", "workers")})
     elif chosen.command == "health":
         _health()
+    elif chosen.command == "key":
+        _print_new_key(chosen.name)
     elif chosen.command == "openapi":
         _print_openapi()
     else:
-        _write_docs(chosen.directory, chosen.readme)
+        _write_docs(chosen.directory, chosen.texts)
 
 
 def _serve(flags: dict[str, str | None]) -> None:
@@ -47,20 +53,33 @@ def _serve(flags: dict[str, str | None]) -> None:
     settings = _settings()
     # a container's first process would ignore it until the server, whose imports take seconds, handles it
     signal.signal(signal.SIGTERM, _stop)
+    _refuse_what_is_not_there(settings)
     # the other commands do without a server
-    import uvicorn
+    from service.api import logs
+    from service.server import serve
 
-    uvicorn.run(
-        "service.app:create_app",
-        factory=True,
-        host=settings.host,
-        port=settings.port,
-        workers=settings.workers,
-        log_level=settings.log_level,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
-    )
+    with _shared_metrics() if settings.workers > 1 else nullcontext():
+        serve(settings, logs.config(settings.log_level))
+
+
+def _refuse_what_is_not_there(settings: Settings) -> None:
+    """Exit with words where a server would not start, instead of with a stack for each worker."""
+    from service.api import keys, traces
+
+    try:
+        if settings.api_keys_file is not None:
+            keys.read(settings.api_keys_file)
+        traces.refuse_missing()
+    except ValueError as error:
+        sys.exit(str(error))
+
+
+@contextmanager
+def _shared_metrics() -> Generator[None]:
+    """Give workers a directory in which they keep their numbers, so that each can tell those of all."""
+    with tempfile.TemporaryDirectory(prefix="lossd-metrics-") as directory:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+        yield
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:
@@ -89,6 +108,19 @@ def _settings() -> Settings:
         sys.exit("\n".join(faults))
 
 
+def _print_new_key(name: str) -> None:
+    """Add a key to the file of keys, and print it."""
+    from service.api import keys
+
+    path = _settings().api_keys_file
+    if path is None:
+        sys.exit("LOSSD_API_KEYS_FILE: Expected the file that the key is added to; it is not set.")
+    try:
+        print(keys.new(path, name))
+    except ValueError as error:
+        sys.exit(str(error))
+
+
 def _print_openapi() -> None:
     """Print the OpenAPI document, formatted and in a stable order."""
     # serving does without what only this needs
@@ -100,12 +132,12 @@ def _print_openapi() -> None:
     print(orjson.dumps(document(CATALOGUE), option=orjson.OPT_INDENT_2).decode())
 
 
-def _write_docs(directory: Path, readme: Path | None) -> None:
-    """Write the pages of the losses, and the generated parts of a README."""
+def _write_docs(directory: Path, texts: Sequence[Path]) -> None:
+    """Write the pages of the losses, and the generated parts of other texts."""
     from service.api.pages import write
     from service.api.readme import fill
     from service.losses import CATALOGUE
 
     write(CATALOGUE, directory)
-    if readme:
-        fill(CATALOGUE, readme)
+    for text in texts:
+        fill(CATALOGUE, text)

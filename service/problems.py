@@ -2,12 +2,16 @@
 
 Problem
 ├── Unreadable         400  the body is not JSON
+├── Unauthorized       401  no key, or one that is not known
 ├── NotFound           404  no such loss, no such path
 ├── MethodNotAllowed   405
+├── Stalled            408  the rest of the request did not arrive
 ├── TooLarge           413  over a configured limit, or over the device's memory
 ├── UnsupportedMedia   415
+├── HeadersTooLarge    431
 ├── Invalid            422  readable, but not a valid request: carries every `Fault`
-├── Busy               429  as many requests as are accepted at once
+├── Busy               429  as much is worked on as is accepted at once
+├── Throttled          429  more than the key may ask for
 ├── Internal           500  a bug of ours
 ├── Unavailable        503  starting or draining
 └── Late               504  over the deadline
@@ -61,6 +65,12 @@ class Unreadable(Problem):
     status, slug, title = 400, "unreadable", "The body could not be read"
 
 
+class Unauthorized(Problem):
+    """No key, or one that is not known."""
+
+    status, slug, title = 401, "unauthorized", "A key is needed"
+
+
 class NotFound(Problem):
     """Nothing is at that path, or no loss has that name."""
 
@@ -77,6 +87,18 @@ class TooLarge(Problem):
     """A body or a call over a limit: the detail states limit, size and the setting's name."""
 
     status, slug, title = 413, "too-large", "The request is too large"
+
+
+class Stalled(Problem):
+    """The client has begun a request, and sends no more of it."""
+
+    status, slug, title = 408, "stalled", "The rest of the request did not arrive"
+
+
+class HeadersTooLarge(Problem):
+    """The request's line and headers are over a limit, whose setting the detail names."""
+
+    status, slug, title = 431, "headers-too-large", "The headers are too large"
 
 
 class UnsupportedMedia(Problem):
@@ -97,14 +119,25 @@ class Invalid(Problem):
 
 
 class Busy(Problem):
-    """As many requests wait as are accepted; ``retry_after`` says in how many seconds some will be done."""
+    """As much waits as is accepted; ``limit`` is of what, ``retry_after`` says in how many seconds some will be done."""
 
-    status, slug, title = 429, "busy", "The queue is full"
+    status, slug, title = 429, "busy", "The server is busy"
 
-    def __init__(self, capacity: int, retry_after: int) -> None:
-        super().__init__(
-            f"Expected at most {capacity} requests at once (LOSSD_MAX_QUEUE); come back in {retry_after} s."
-        )
+    def __init__(self, limit: str, most: str, retry_after: int) -> None:
+        super().__init__(f"Expected at most {most}; come back in {retry_after} s.")
+        self.limit = limit
+        self.most = most
+        self.retry_after = retry_after
+
+
+class Throttled(Problem):
+    """The key is over a limit of its own, of its ``rate`` or ``concurrency``."""
+
+    status, slug, title = 429, "throttled", "The key is over its limit"
+
+    def __init__(self, limit: str, most: str, retry_after: int) -> None:
+        super().__init__(f"Expected at most {most} with this key; come back in {retry_after} s.")
+        self.limit = limit
         self.retry_after = retry_after
 
 

@@ -16,7 +16,8 @@ MAY_IMPORT = {
     "wire": {"problems", "catalogue", "engine"},
     "api": {"problems", "catalogue", "engine", "wire", "settings"},
     "app": {"problems", "catalogue", "engine", "wire", "settings", "api", "losses"},
-    "cli": {"settings", "api", "losses", "app"},
+    "server": {"problems", "settings", "api"},
+    "cli": {"settings", "api", "losses", "app", "server"},
     "__main__": {"cli"},
 }
 FOREIGN = {

@@ -106,7 +106,7 @@ def test_kubernetes_waits_for_what_was_accepted() -> None:
         int(number)
         for number in re.findall(r"(?:terminationGracePeriodSeconds: |sleep: \{ seconds: )(\d+)", manifest)
     )
-    assert grace > Settings.model_fields["deadline_s"].default + sleep
+    assert grace > Settings.model_fields["drain_s"].default + sleep
 
 
 def pinned(torch: str) -> dict[str, tuple[str, list[str]]]:
@@ -127,7 +127,9 @@ def needed(name: str) -> set[str]:
     while names:
         for requirement in map(Requirement, requires(names.pop()) or ()):
             other = canonicalize_name(requirement.name)
-            if other not in found and (not requirement.marker or requirement.marker.evaluate({"extra": ""})):
+            if other not in found and (
+                not requirement.marker or requirement.marker.evaluate({"extra": "otel"})
+            ):
                 found.add(other)
                 names += [other] if other != "torch" else []
     return found

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from starlette.types import Receive, Scope
 
-from service.api import body
+from service.api import body, metrics
 from service.api.stages import Stages
 from service.api.waiting import deadline, wait
 from service.catalogue.registry import Catalogue
@@ -55,7 +55,9 @@ class Batches:
         jobs = [self._submit(group.part) for group in asked.groups]
         computed = asyncio.gather(*(job.future for pieces in jobs for job in pieces))
         done = iter(await wait(computed, receive, seconds))
-        return [[_outcome(next(done)) for _ in pieces] for pieces in jobs]
+        outcomes = [[_outcome(next(done)) for _ in pieces] for pieces in jobs]
+        metrics.count_items(asked, outcomes)
+        return outcomes
 
     def _submit(self, part: Part) -> Sequence[Job]:
         """Queue the calls of a group."""

@@ -1,14 +1,21 @@
-"""What every answer carries, and the last resort: a request's id, its timing, and a 500 without a stack."""
+"""What every answer carries, and the last resort: a request's id, its timing, and a 500 without a stack.
+
+What there was to see of a request is recorded when it is over, also where its client left or the server broke.
+"""
 
 import logging
 import re
 import secrets
 from collections.abc import Mapping
+from time import perf_counter, time
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api import problems
+from service.api.finished import CLIENT_GONE, STREAM, Finished, route_of
+from service.api.recorder import Recorder
 from service.api.stages import Stages
+from service.api.watch import Watch
 from service.problems import Internal
 
 logger = logging.getLogger("lossd")
@@ -21,40 +28,58 @@ TRACEPARENT = re.compile(
 class RequestContext:
     """Middleware around everything else. ``scope["state"]["stages"]`` is where a route tells its times."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, recorder: Recorder) -> None:
         self.app = app
+        self.recorder = recorder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         stages = scope.setdefault("state", {})["stages"] = Stages()
-        identity = _identity(dict(scope["headers"]))
-        started = False
-
-        async def send_with_headers(message: Message) -> None:
-            nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                added = ((b"x-request-id", identity), (b"server-timing", stages.header()))
-                message["headers"] = [*message["headers"], *added]
-            await send(message)
-
+        headers = dict[bytes, bytes](scope["headers"])
+        _identify(stages, headers)
+        route = route_of(scope["path"], headers.get(b"content-type", b""))
+        watch = Watch(receive, send, stages, self.recorder, holds_body=route != STREAM)
         try:
-            await self.app(scope, receive, send_with_headers)
+            await self.app(scope, watch.receive, watch.send)
         except Exception:
-            logger.exception("request %s to %s broke", identity.decode(), scope["path"])
-            if started:
+            logger.exception("request %s to %s broke", stages.request_id, scope["path"])
+            if watch.started:
+                watch.status, watch.finished = 500, True
                 raise
             problem = Internal("The server broke while it worked on this; its log tells more.")
-            await problems.response(problem, scope["path"])(scope, receive, send_with_headers)
+            await problems.response(problem, scope["path"])(scope, receive, watch.send)
+        finally:
+            watch.release()
+            self.recorder.add(_finished(scope, headers, route, watch, stages))
 
 
-def _identity(headers: Mapping[bytes, bytes]) -> bytes:
-    """Return the client's own request id, else its trace's, else a new one."""
-    sent = headers.get(b"x-request-id")
-    if sent and REQUEST_ID.fullmatch(sent):
-        return sent
+def _identify(stages: Stages, headers: Mapping[bytes, bytes]) -> None:
+    """Note the client's own request id, else its trace's, else a new one."""
     if trace := TRACEPARENT.fullmatch(headers.get(b"traceparent", b"")):
-        return trace[1]
-    return secrets.token_hex(16).encode()
+        stages.trace_id = trace[1].decode()
+    sent = headers.get(b"x-request-id", b"")
+    if REQUEST_ID.fullmatch(sent):
+        stages.request_id = sent.decode()
+    else:
+        stages.request_id = stages.trace_id or secrets.token_hex(16)
+
+
+def _finished(
+    scope: Scope, headers: Mapping[bytes, bytes], route: str, watch: Watch, stages: Stages
+) -> Finished:
+    """Return what is known now that a request is over."""
+    return Finished(
+        method=scope["method"],
+        path=scope.get("raw_path") or scope["path"].encode("utf-8", "replace"),
+        route=route,
+        status=watch.status if watch.finished else CLIENT_GONE,
+        ended=time(),
+        seconds=perf_counter() - stages.start,
+        bytes_in=watch.bytes_in,
+        bytes_out=watch.bytes_out,
+        stages=stages,
+        traceparent=headers.get(b"traceparent", b""),
+        tracestate=headers.get(b"tracestate", b""),
+    )

@@ -87,6 +87,7 @@ class Evaluations:
         """Return the body of the answer to one request."""
         stages: Stages = scope["state"]["stages"]
         loss = find(self.catalogue, scope["path"][len(PREFIX) :])
+        stages.loss = loss.name
         seconds = deadline(scope, self.settings.deadline_s)
         sent = await body.read(scope, receive, self.settings)
         with self.queue.permit():

@@ -69,6 +69,7 @@ class Inferences:
     async def _counted(self, loss: AnyLoss, scope: Scope, receive: Receive) -> Answer:
         """Answer a request, and count it."""
         start, counts, stages = perf_counter(), self.statistics[loss.name], scope["state"]["stages"]
+        stages.loss = loss.name
         try:
             exchange = Exchange(loss, Headers(scope=scope), stages, self.settings.max_body_bytes)
             answer = await self._answer(exchange, scope, receive)

@@ -21,7 +21,9 @@ def router(catalogue: Catalogue) -> APIRouter:
         return {"losses": [describe.brief(loss) for loss in search(catalogue, task, q)]}
 
     async def show_loss(request: Request) -> Response:
-        return JSONResponse(describe.entry(find(catalogue, request.path_params["name"])))
+        loss = find(catalogue, request.path_params["name"])
+        request.state.stages.loss = loss.name
+        return JSONResponse(describe.entry(loss))
 
     async def answered_before(request: Request) -> Response:
         raise AssertionError("a POST to this path does not get here")

@@ -3,24 +3,27 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from service.api.inference import model
+from service.api.lifecycle import Lifecycle
 from service.api.openapi import VERSION
 from service.api.operations import READ
 from service.api.problems import INFERENCE
 from service.api.statistics import ModelStatistics
 from service.catalogue.registry import Catalogue
-from service.problems import Fault, Invalid, Unavailable
+from service.problems import Fault, Invalid
 from service.wire.inference import metadata
 
 EXTENSIONS = ("binary_tensor_data", "model_repository", "model_configuration", "statistics", "parameters")
 MODEL = f"{INFERENCE}/models/{{name}}", f"{INFERENCE}/models/{{name}}/versions/{{version}}"
 
 
-def router(app: FastAPI, catalogue: Catalogue, statistics: Mapping[str, ModelStatistics]) -> APIRouter:
-    """Return the routes; ``app.state.ready`` tells whether the device is warm."""
+def router(
+    lifecycle: Lifecycle, catalogue: Catalogue, statistics: Mapping[str, ModelStatistics]
+) -> APIRouter:
+    """Return the routes."""
     routes = APIRouter(prefix=INFERENCE)
 
     @routes.api_route("", methods=READ)
@@ -33,8 +36,7 @@ def router(app: FastAPI, catalogue: Catalogue, statistics: Mapping[str, ModelSta
 
     @routes.api_route("/health/ready", methods=READ)
     async def ready() -> dict[str, bool]:
-        if not app.state.ready:
-            raise Unavailable("The device is still warming up.")
+        lifecycle.refuse_unready()
         return {"ready": True}
 
     @routes.api_route("/models", methods=READ)

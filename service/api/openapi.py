@@ -16,6 +16,7 @@ from service.catalogue.dims import split
 from service.catalogue.registry import AnyLoss, Catalogue
 from service.catalogue.spec import Input
 from service.engine.call import Dtype, Reduction
+from service.settings import LIMITS
 from service.wire import describe
 from service.wire.batch import DEFAULTS
 from service.wire.native import Encoding
@@ -30,12 +31,13 @@ TENSOR = (
 )
 PROBLEMS = {
     400: "The body is not readable JSON.",
+    401: "No key, or one that is not known, where the server has keys.",
     404: "There is no such loss; the detail names the closest.",
     405: "The path does not take this method.",
     413: "The body is over the limit, or the call over the memory of the device.",
     415: "The body is not JSON.",
     422: "The request is readable, but not valid.",
-    429: "The queue is full; Retry-After says when to come back.",
+    429: "The queue is full, or the key over its limit; Retry-After says when to come back.",
     500: "A bug of the server.",
     503: "The server cannot answer now.",
     504: "The deadline has passed.",
@@ -64,9 +66,10 @@ def document(catalogue: Catalogue) -> Json:
         "/v1/losses": {"get": _list_operation()},
         "/v1/losses/{name}": {"get": _show_operation()},
         "/v1/batch": {"post": _batch_operation()},
-        "/v1/limits": {"get": _get("get_limits", "Limits of this server", "Limits", "operations")},
-        "/healthz": {"get": _get("healthz", "Whether the process is alive", "Status", "operations")},
-        "/readyz": {"get": _get("readyz", "Whether the device is warm", "Status", "operations", 503)},
+        "/v1/limits": {"get": _get("get_limits", "Limits of this server", "Limits", "operations", 401)},
+        "/healthz": {"get": _open(_get("healthz", "Whether the process is alive", "Status", "operations"))},
+        "/readyz": {"get": _open(_get("readyz", "Whether the device is warm", "Status", "operations", 503))},
+        "/metrics": {"get": _metrics_operation()},
     }
     paths |= openapi_inference.paths()
     schemas = _shared_schemas() | openapi_inference.schemas()
@@ -85,7 +88,15 @@ def document(catalogue: Catalogue) -> Json:
         "tags": [{"name": name} for name in sorted({t for loss in catalogue.values() for t in loss.tasks})]
         + [{"name": name} for name in ("batch", "catalogue", openapi_inference.TAG, "operations")],
         "paths": paths,
-        "components": {"schemas": schemas},
+        # none where the server has no keys
+        "security": [{}, {"bearer": []}, {"key": []}],
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            },
+        },
     }
 
 
@@ -323,11 +334,10 @@ def _shared_schemas() -> Json:
         "errors": {"type": "array", "items": _ref("Fault")},
     }
     limits: Json = {
-        "max_body_bytes": {"type": "integer"},
-        "max_batch_items": {"type": "integer", "format": "int64"},
-        "max_line_bytes": {"type": "integer", "format": "int64"},
-        "max_queue": {"type": "integer"},
-        "deadline_s": {"type": "number", "format": "double"},
+        name: {"type": "number", "format": "double"}
+        if name.endswith("_s")
+        else {"type": "integer", "format": "int64"}
+        for name in LIMITS
     }
     optional = {"aux", "nonfinite", "forms"}
     shared = {
@@ -353,7 +363,7 @@ def _shared_schemas() -> Json:
 
 def _list_operation() -> Json:
     """Describe the list of losses."""
-    operation = _get("list_losses", "List the losses, or find some", "LossList", "catalogue")
+    operation = _get("list_losses", "List the losses, or find some", "LossList", "catalogue", 401)
     task, words = (
         "Only losses for this task.",
         "Words to look for, such as class imbalance; the best match comes first.",
@@ -367,12 +377,24 @@ def _list_operation() -> Json:
 
 def _show_operation() -> Json:
     """Describe the entry of one loss."""
-    operation = _get("get_loss", "Show all about one loss", "LossEntry", "catalogue", 404)
+    operation = _get("get_loss", "Show all about one loss", "LossEntry", "catalogue", 401, 404)
     told = "A loss's name or alias."
     operation["parameters"] = [
         {"name": "name", "in": "path", "required": True, "description": told, "schema": {"type": "string"}}
     ]
     return operation
+
+
+def _metrics_operation() -> Json:
+    """Describe the metrics."""
+    operation = _get("metrics", "Metrics for Prometheus", "Status", "operations", 401)
+    operation["responses"]["200"]["content"] = {"text/plain": {"schema": {"type": "string"}}}
+    return operation
+
+
+def _open(operation: Json) -> Json:
+    """Describe an operation that needs no key."""
+    return {**operation, "security": []}
 
 
 def _get(operation_id: str, summary: str, schema: str, tag: str, *statuses: int) -> Json:

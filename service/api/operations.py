@@ -1,16 +1,16 @@
 """The routes for operators: alive, ready, limits."""
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter
 
-from service.problems import Unavailable
+from service.api.lifecycle import Lifecycle
 from service.settings import Settings
 
 READ = ["GET", "HEAD"]
 """FastAPI, unlike others, takes GET for GET alone."""
 
 
-def router(app: FastAPI, settings: Settings) -> APIRouter:
-    """Return the routes; ``app.state.ready`` tells whether the device is warm."""
+def router(lifecycle: Lifecycle, settings: Settings) -> APIRouter:
+    """Return the routes."""
     routes = APIRouter()
 
     @routes.api_route("/healthz", methods=READ)
@@ -19,8 +19,7 @@ def router(app: FastAPI, settings: Settings) -> APIRouter:
 
     @routes.api_route("/readyz", methods=READ)
     async def ready() -> dict[str, str]:
-        if not app.state.ready:
-            raise Unavailable("The device is still warming up.")
+        lifecycle.refuse_unready()
         return {"status": "ready"}
 
     @routes.api_route("/v1/limits", methods=READ)

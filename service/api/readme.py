@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from service.api import metrics
 from service.api.pages import family_of
 from service.catalogue.registry import Catalogue
 from service.settings import as_markdown
@@ -15,7 +16,11 @@ def fill(catalogue: Catalogue, path: Path) -> None:
 
 def filled(catalogue: Catalogue, text: str) -> str:
     """Return a text with its generated parts as they should be."""
-    for name, part in (("losses", _losses(catalogue)), ("settings", as_markdown())):
+    for name, part in (
+        ("losses", _losses(catalogue)),
+        ("settings", as_markdown()),
+        ("metrics", metrics.as_markdown()),
+    ):
         between = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         text = between.sub(lambda marks, part=part: f"{marks[1]}{part}\n{marks[2]}", text)
     return text

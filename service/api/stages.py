@@ -1,4 +1,7 @@
-"""How long each stage of a request took, for the ``Server-Timing`` header."""
+"""What a request went through: how long each stage took, whose it was, which loss it was about.
+
+Routes and middleware note it where they know it; the ``Server-Timing`` header, metrics, logs and traces tell it.
+"""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -11,11 +14,17 @@ class Stages:
     def __init__(self) -> None:
         self.start = perf_counter()
         self.seconds = {"decode": 0.0, "queue": 0.0, "compute": 0.0, "encode": 0.0}
+        self.began: dict[str, float] = {}
+        self.request_id = ""
+        self.trace_id = ""
+        self.loss = ""
+        self.key = ""
+        self.rejected = ""
 
     @contextmanager
     def measure(self, stage: str) -> Generator[None]:
         """Add the time that the body of a ``with`` takes to a stage."""
-        start = perf_counter()
+        start = self.began[stage] = perf_counter()
         try:
             yield
         finally:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from starlette.types import Message, Receive, Send
 
+from service.api import metrics
 from service.api.batch import Batches
 from service.api.waiting import ClientGone
 from service.problems import Problem, TooLarge
@@ -43,6 +44,7 @@ class Streams:
                     outcomes = await self.batches.compute(asked, _silence, self.settings.deadline_s)
                 except Problem as problem:
                     outcomes = [[[problem] * len(group.places)] for group in asked.groups]
+                    metrics.count_items(asked, outcomes)
                 answer = await loop.run_in_executor(self.pool, self._encode, window, asked, outcomes)
                 await send({"type": "http.response.body", "body": answer, "more_body": True})
             await send({"type": "http.response.body", "body": b""})

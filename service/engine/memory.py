@@ -3,7 +3,7 @@
 import ctypes
 import os
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 import torch
@@ -19,6 +19,9 @@ LARGEST_KEPT = 32 << 20
 MOST_KEPT = 128 << 20
 """Bytes of free memory at the end of the heap that are kept."""
 _SIZE = re.compile(r"tried to allocate ([\d.]+ \w+)", re.IGNORECASE)
+
+on_exhausted: Callable[[], None] | None = None
+"""Told of every call that did not fit."""
 
 
 @contextmanager
@@ -37,6 +40,8 @@ def within_memory(device: torch.device) -> Generator[None]:
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not any(words in str(error) for words in EXHAUSTED):
             raise
+        if on_exhausted:
+            on_exhausted()
         asked = _SIZE.search(str(error))
         size = f"{asked[1]} more" if asked else "more than can be counted"
         limit = f"{capacity(device)} bytes of {device} (LOSSD_DEVICE)"
@@ -48,6 +53,20 @@ def capacity(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[1]
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def used(device: torch.device) -> dict[str, int]:
+    """Return the bytes in use of a device's memory, by kind, as far as this system tells."""
+    if device.type == "cuda":
+        return {
+            "allocated": torch.cuda.memory_allocated(device),
+            "reserved": torch.cuda.memory_reserved(device),
+        }
+    try:
+        with open("/proc/self/statm", "rb") as told:
+            return {"resident": int(told.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")}
+    except OSError:
+        return {}
 
 
 def keep_freed_memory() -> None:

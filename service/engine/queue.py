@@ -9,7 +9,7 @@ Jobs whose client has left are dropped when they are taken, and a failure stays 
 import asyncio
 import math
 from collections import deque
-from collections.abc import Generator, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from time import perf_counter
@@ -50,6 +50,7 @@ class Queue:
     def __init__(self, device: torch.device, *, capacity: int, threads: int) -> None:
         self.device = device
         self.capacity = capacity
+        self.on_batch: Callable[[int], None] = lambda size: None
         self._accepted = 0
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="device")
@@ -65,8 +66,7 @@ class Queue:
         Raises:
             Busy: as many as the capacity allows are accepted and not answered; says when to come back.
         """
-        if self._accepted >= self.capacity:
-            raise Busy(self.capacity, max(1, math.ceil(self._accepted * self._pace)))
+        self.refuse_if_full()
         self._accepted += 1
         start = perf_counter()
         try:
@@ -76,6 +76,21 @@ class Queue:
             share = (perf_counter() - start) / self._accepted
             self._pace += 0.05 * (share - self._pace)
             self._accepted -= 1
+
+    @property
+    def full(self) -> bool:
+        """Whether as many requests are accepted as may be."""
+        return self._accepted >= self.capacity
+
+    def refuse_if_full(self) -> None:
+        """Refuse what there is no room for, before anything of it is taken.
+
+        Raises:
+            Busy: as many as the capacity allows are accepted and not answered; says when to come back.
+        """
+        if self.full:
+            wait = max(1, math.ceil(self._accepted * self._pace))
+            raise Busy("queue", f"{self.capacity} requests at once (LOSSD_MAX_QUEUE)", wait)
 
     def submit(self, call: Call) -> Job:
         """Queue a call."""
@@ -89,6 +104,11 @@ class Queue:
         jobs = [Job(piece, cost) for piece in stack.pieces(max(1, BUDGET // max(1, cost)))]
         self._put(stack.like, jobs)
         return jobs
+
+    @property
+    def depth(self) -> int:
+        """How many calls wait for the device."""
+        return sum(job.count for kind in self._waiting.values() for job in kind)
 
     def _put(self, like: Call, jobs: Sequence[Job]) -> None:
         """Let jobs wait among those that are like them."""
@@ -113,6 +133,7 @@ class Queue:
             together = sum(job.count for job in jobs)
             for job in jobs:
                 job.together, job.leads = together, job is jobs[0]
+            self.on_batch(together)
             if self.device.type == "cpu" and sum(job.work for job in jobs) <= SMALL:
                 _resolve(jobs, evaluate_alike([job.part for job in jobs], self.device))
             else:

@@ -1,7 +1,7 @@
 """The native JSON door: a request body to a valid call, an evaluation to a response body."""
 
 import math
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal, NamedTuple, cast, get_args
 
@@ -46,6 +46,9 @@ EXPECTED = {
     "encoding": '"json" or "base64"',
 }
 FIELDS = ("inputs", "params", *EXPECTED, "sample_weight", "grad_output")
+
+on_nonfinite: Callable[[str], None] | None = None
+"""Told the loss of every answer with an element that is not finite."""
 
 
 class Decoded(NamedTuple):
@@ -246,6 +249,8 @@ def answer(decoded: Decoded, evaluation: Evaluation, device: torch.device) -> di
         body["aux"] = {name: tensors.write(t, encoding) for name, t in evaluation.aux.items()}
     if counts := _nonfinite(evaluation):
         body["nonfinite"] = counts
+        if on_nonfinite:
+            on_nonfinite(call.loss.name)
     return body
 
 
@@ -268,6 +273,9 @@ def answers(
             for one, count in zip(written, _count_each(tensor), strict=True):
                 if count:
                     one.setdefault("nonfinite", {})[name] = count
+    if on_nonfinite:
+        for _ in filter(lambda one: "nonfinite" in one, written):
+            on_nonfinite(like.loss.name)
     return written
 
 

@@ -43,7 +43,7 @@ class Client:
 async def running(app: ASGIApp) -> AsyncGenerator[None]:
     """Start an application, as a server does, and shut it down again."""
     told, heard = asyncio.Queue[Message](), asyncio.Queue[Message]()
-    serving = asyncio.ensure_future(app({"type": "lifespan"}, told.get, heard.put))
+    serving = asyncio.ensure_future(app({"type": "lifespan", "state": {}}, told.get, heard.put))
     for phase in ("startup", "shutdown"):
         await told.put({"type": f"lifespan.{phase}"})
         assert (await heard.get())["type"] == f"lifespan.{phase}.complete"

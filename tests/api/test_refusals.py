@@ -4,11 +4,14 @@ import time
 from typing import Any
 
 import pytest
+import torch
 from fastapi import FastAPI
 
 from service.api.context import RequestContext
 from service.api.problems import answer_problems
+from service.api.recorder import Recorder
 from service.app import create_app
+from service.engine.queue import Queue
 from service.settings import Settings
 from tests.api.client import Client
 
@@ -302,7 +305,8 @@ def test_a_bug_is_a_500_without_a_stack() -> None:
         raise RuntimeError("secret")
 
     app.add_route("/broken", broken)
-    answer = Client(RequestContext(app)).get("/broken")
+    recorder = Recorder(Queue(torch.device("cpu"), capacity=1, threads=1), None)
+    answer = Client(RequestContext(app, recorder)).get("/broken")
     assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
     assert "secret" not in answer.text
     assert answer.headers["x-request-id"]

@@ -1,0 +1,49 @@
+"""What one key may use of a worker: a rate of requests, and how many at once."""
+
+import math
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from service.problems import Throttled
+
+
+class Quota:
+    """A token bucket that holds a second's worth, and a count of the requests under way."""
+
+    def __init__(self) -> None:
+        self._tokens = math.inf
+        self._filled = time.monotonic()
+        self._running = 0
+        self._pace = 0.01
+
+    @contextmanager
+    def admit(self, rate: float, concurrency: int) -> Generator[None]:
+        """Let a request run as the body of the ``with``; a limit of 0 is none.
+
+        Raises:
+            Throttled: it would be over a limit; says when it would not.
+        """
+        if concurrency and self._running >= concurrency:
+            wait = max(1, math.ceil(self._pace))
+            raise Throttled("concurrency", f"{concurrency} requests at once", wait)
+        if rate:
+            self._take(rate)
+        self._running += 1
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self._running -= 1
+            self._pace += 0.05 * (time.monotonic() - start - self._pace)
+
+    def _take(self, rate: float) -> None:
+        """Take a token, if there is one."""
+        now = time.monotonic()
+        full = max(1.0, rate)
+        self._tokens = min(full, self._tokens + (now - self._filled) * rate)
+        self._filled = now
+        if self._tokens < 1:
+            wait = max(1, math.ceil((1 - self._tokens) / rate))
+            raise Throttled("rate", f"{rate:g} requests a second", wait)
+        self._tokens -= 1

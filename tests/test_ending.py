@@ -1,0 +1,124 @@
+"""How a server ends: what is begun is finished, nothing new is taken, and a worker that dies is replaced."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+pytestmark = pytest.mark.server
+CALL = {"inputs": {"predictions": [1], "targets": [3]}}
+LINE = b'{"loss": "mse", "inputs": {"predictions": [1], "targets": [3]}}\n'
+
+
+@contextmanager
+def serving(*arguments: str, **env: str) -> Generator[tuple[str, subprocess.Popen[bytes]]]:
+    """Run a server until the body of the ``with`` is done, at the latest."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    command = [sys.executable, "-m", "service", "serve", "--port", str(port), *arguments]
+    environment = {**os.environ, "LOSSD_DEVICE": "cpu", **env}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            if status(f"{url}/readyz") == 200:
+                break
+            time.sleep(0.1)
+        yield url, process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def status(url: str) -> int | None:
+    """Return the status of a GET; None where nobody answers."""
+    try:
+        return httpx.get(url).status_code
+    except httpx.TransportError:
+        return None
+
+
+@contextmanager
+def streaming(url: str) -> Generator[socket.socket]:
+    """Have a request under way, which has had its first result."""
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(
+            b"POST /v1/batch HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-ndjson\r\n"
+            b"transfer-encoding: chunked\r\n\r\n"
+        )
+        send_line(connection)
+        yield connection
+
+
+def send_line(connection: socket.socket) -> None:
+    """Send an item, and wait for its result."""
+    connection.sendall(b"%x\r\n%s\r\n" % (len(LINE), LINE))
+    received = b""
+    while b'"value":4.0' not in received:
+        piece = connection.recv(65536)
+        assert piece
+        received += piece
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_what_is_begun_is_finished_and_nothing_new_taken(workers: str) -> None:
+    with serving("--workers", workers) as (url, process), streaming(url) as connection:
+        process.send_signal(signal.SIGTERM)
+        # of two workers, the one without work ends at once
+        time.sleep(1)
+        assert status(f"{url}/healthz") == 200
+        assert status(f"{url}/readyz") == status(f"{url}/v2/health/ready") == 503
+        refused = httpx.post(f"{url}/v1/losses/mse", json=CALL)
+        assert (refused.status_code, refused.headers["connection"]) == (503, "close")
+        send_line(connection)
+        connection.sendall(b"0\r\n\r\n")
+        assert connection.recv(65536).endswith(b"0\r\n\r\n")
+        assert process.wait(10) == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_second_sigterm_ends_it_at_once(workers: str) -> None:
+    with serving("--workers", workers) as (url, process), streaming(url):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 0
+
+
+def test_what_is_not_finished_in_time_is_cut_off() -> None:
+    with serving(LOSSD_DRAIN_S="1") as (url, process), streaming(url):
+        start = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+        assert time.monotonic() - start < 6
+
+
+def test_a_worker_that_is_killed_is_replaced() -> None:
+    with serving("--workers", "2") as (url, process):
+        workers = _workers(process.pid)
+        os.kill(workers[0], signal.SIGKILL)
+        statuses = {httpx.post(f"{url}/v1/losses/mse", json=CALL).status_code for _ in range(50)}
+        assert statuses == {200}
+        for _ in range(100):
+            if len(_workers(process.pid)) == 2 and workers[0] not in _workers(process.pid):
+                break
+            time.sleep(0.1)
+        else:
+            raise AssertionError("no worker took its place")
+        assert httpx.post(f"{url}/v1/losses/mse", json=CALL).json()["value"] == 4
+
+
+def _workers(parent: int) -> list[int]:
+    """Return the processes that serve for a parent."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]

@@ -1,0 +1,165 @@
+"""What a client may cost before there is a request, and while there is one: only a real server shows it."""
+
+import socket
+import time
+from collections.abc import Generator
+from contextlib import ExitStack, suppress
+
+import httpx
+import pytest
+
+from benchmarks import servers
+from benchmarks.bodies import request
+
+pytestmark = pytest.mark.server
+LIMITS = {
+    "LOSSD_DEVICE": "cpu",
+    "LOSSD_IDLE_S": "1",
+    "LOSSD_UPLOAD_S": "3",
+    "LOSSD_MAX_CONNECTIONS": "20",
+    "LOSSD_MAX_HEADER_BYTES": "4096",
+    "LOSSD_MAX_INFLIGHT_BYTES": "1000000",
+}
+MSE = b"POST /v1/losses/mse HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+CALL = {"inputs": {"predictions": [1], "targets": [3]}}
+
+
+@pytest.fixture(scope="module")
+def limited() -> Generator[str]:
+    with servers.lossd(env=LIMITS) as running:
+        yield running.url
+
+
+def connect(url: str, receive_buffer: int | None = None) -> socket.socket:
+    host, port = url.removeprefix("http://").split(":")
+    connection = socket.socket()
+    if receive_buffer:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    connection.settimeout(10)
+    connection.connect((host, int(port)))
+    return connection
+
+
+def everything(connection: socket.socket) -> bytes:
+    """Return what a server sends until it closes."""
+    received = b""
+    while piece := connection.recv(1 << 16):
+        received += piece
+    return received
+
+
+def answer(url: str, sent: bytes) -> bytes:
+    """Return all that a server answers to some bytes, after which it closes."""
+    with connect(url) as connection:
+        connection.sendall(sent)
+        return everything(connection)
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [MSE, MSE[:30], MSE + b"content-length: 100\r\n\r\n{", MSE + b"transfer-encoding: chunked\r\n\r\n5\r\n{"],
+)
+def test_what_is_begun_and_not_gone_on_with_is_a_408(limited: str, begun: bytes) -> None:
+    start = time.monotonic()
+    told = answer(limited, begun)
+    assert told.startswith(b"HTTP/1.1 408 ")
+    assert b"connection: close" in told
+    assert b"LOSSD_IDLE_S" in told
+    assert time.monotonic() - start < 5
+
+
+def test_a_connection_on_which_nothing_is_asked_is_closed_without_a_word(limited: str) -> None:
+    assert answer(limited, b"") == b""
+
+
+def test_a_body_that_drips_is_a_408_in_the_end(limited: str) -> None:
+    with connect(limited) as connection:
+        connection.sendall(MSE + b"content-length: 1000\r\n\r\n")
+        start = time.monotonic()
+        connection.settimeout(0.3)
+        while True:
+            try:
+                assert connection.recv(12) == b"HTTP/1.1 408"
+                break
+            except TimeoutError:
+                connection.sendall(b" ")
+    assert 2 < time.monotonic() - start < 7
+
+
+def test_a_stream_may_take_any_time_as_long_as_it_goes_on(limited: str) -> None:
+    head = b"POST /v1/batch HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n"
+    line = b'{"loss": "mse", "inputs": {"predictions": [1], "targets": [3]}}\n'
+    with connect(limited) as connection:
+        connection.sendall(head)
+        for _ in range(12):
+            connection.sendall(b"%x\r\n%s\r\n" % (len(line), line))
+            time.sleep(0.4)
+        connection.sendall(b"0\r\n\r\nGET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        received = everything(connection)
+    assert received.count(b'"value":4.0') == 12
+    assert received.endswith(b'{"status":"alive"}')
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /healthz HTTP/1.1\r\nhost: x\r\na: " + b"a" * 5000 + b"\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nhost: x\r\n" + b"a: b\r\n" * 1500 + b"\r\n",
+        b"GET /" + b"a" * 5000 + b" HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nhost: x\r\na: " + b"a" * 5000,
+    ],
+)
+def test_a_head_over_the_limit_is_a_431(limited: str, head: bytes) -> None:
+    told = answer(limited, head)
+    assert told.startswith(b"HTTP/1.1 431 ")
+    assert b"LOSSD_MAX_HEADER_BYTES" in told
+
+
+def test_what_is_no_http_is_a_400_in_json(limited: str) -> None:
+    told = answer(limited, b"\x00\x01\x02\r\n\r\n")
+    assert told.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in told
+
+
+def test_one_connection_over_the_limit_is_a_503(limited: str) -> None:
+    with ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(connect(limited))
+        time.sleep(0.2)
+        told = answer(limited, b"")
+    assert told.startswith(b"HTTP/1.1 503 ")
+    assert b"LOSSD_MAX_CONNECTIONS" in told
+
+
+def test_bytes_over_the_limit_are_a_429_before_they_are_sent(limited: str) -> None:
+    with connect(limited) as first, connect(limited) as second:
+        for connection in (first, second):
+            connection.sendall(MSE + b"content-length: 900000\r\n\r\n{")
+            time.sleep(0.2)
+        told = second.recv(1 << 16)
+    assert told.startswith(b"HTTP/1.1 429 ")
+    assert b"retry-after: 1" in told.lower()
+    time.sleep(0.2)
+    assert httpx.post(f"{limited}/v1/losses/mse", json=CALL).status_code == 200
+
+
+def test_an_answer_that_nobody_reads_is_dropped(limited: str) -> None:
+    body = request(600, 1000)
+    head = b"POST /v1/losses/cross_entropy HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    with connect(limited, receive_buffer=1 << 16) as connection:
+        connection.sendall(head + b"content-length: %d\r\n\r\n" % len(body) + body)
+        time.sleep(4)
+        received = 0
+        with suppress(ConnectionError):
+            while piece := connection.recv(1 << 16):
+                received += len(piece)
+    assert received < 8_000_000, "what the kernel had is all that there was"
+
+
+def test_every_refusal_is_counted(limited: str) -> None:
+    told = httpx.get(f"{limited}/metrics").text
+    counts = dict(
+        line.rsplit(" ", 1) for line in told.splitlines() if line.startswith("lossd_rejected_total{")
+    )
+    for reason in ("stalled", "headers", "broken", "connections", "bytes"):
+        assert float(counts[f'lossd_rejected_total{{reason="{reason}"}}']) > 0
