@@ -1,7 +1,14 @@
-# lossd in two stages: one installs, the other runs, without build tools and without root.
+# lossd in stages: one installs, one lists what was installed, the last runs, without build tools and without root.
 #
 #   docker build -t lossd .                            torch for CPUs
 #   docker build -t lossd --build-arg TORCH=cuda .     torch for CUDA, several GB larger
+#
+# What is pinned, and how:
+#   the base image     by its digest, where PYTHON_IMAGE gives it: python:3.11-slim@sha256:...
+#   Python packages    by version and hash, in requirements/, which `make lock` writes from constraints.txt
+#   torch for CPUs     by version, in constraints.txt: its hash differs between the indexes that have it
+#   torch for CUDA     by version and hash, with all that it needs, in requirements/cuda.txt
+# What is installed, by name, version and licence, is in /opt/lossd/sbom.cdx.json (CycloneDX).
 ARG PYTHON_IMAGE=python:3.11-slim
 
 FROM ${PYTHON_IMAGE} AS build
@@ -17,23 +24,33 @@ RUN python -m venv --without-pip /opt/lossd
 WORKDIR /src
 COPY constraints.txt ./
 # torch first: its layer is the large one, and changes least. Nothing but torch itself is from its index.
-RUN if [ "$TORCH" = cpu ] && [ -n "$TORCH_CPU_INDEX" ]; then set -- --extra-index-url "$TORCH_CPU_INDEX"; fi; \
-    pip install --no-compile --no-deps -c constraints.txt "$@" torch && \
-    pip install --no-compile -c constraints.txt torch && \
+RUN if [ "$TORCH" = cpu ]; then \
+      pip install --no-compile --no-deps -c constraints.txt ${TORCH_CPU_INDEX:+--extra-index-url "$TORCH_CPU_INDEX"} torch; \
+    fi
+COPY requirements requirements
+RUN pip install --no-compile --no-deps --require-hashes -r "requirements/$TORCH.txt" && \
     python -B -W ignore -c "import torch; assert bool(torch.version.cuda) == ('$TORCH' == 'cuda'), 'not for $TORCH: ' + torch.__version__" && \
     rm -rf /opt/lossd/lib/*/*/torch/include /opt/lossd/lib/*/*/torch/test /opt/lossd/lib/*/*/torch/bin/*[Tt]est*
 COPY pyproject.toml README.md LICENSE ./
 COPY service service
-RUN pip install --no-compile -c constraints.txt '.[otel]'
+# Built by the setuptools that is pinned above; nothing more is fetched.
+RUN pip install --no-compile --no-index --no-deps --no-build-isolation . && pip check
 # Bytecode of what serving imports, which is a fifth of what is installed: the image runs where it cannot be written.
 ENV PYTHONPYCACHEPREFIX=/opt/lossd/bytecode
 RUN timeout 20 lossd serve --port 0 || test $? -eq 124
 
+# A stage of its own: of the tool, which is pinned by version alone, nothing but its document is in the image.
+FROM build AS sbom
+RUN python -m venv --without-pip /opt/sbom && \
+    PIP_PYTHON=/opt/sbom/bin/python pip install -c constraints.txt cyclonedx-bom && \
+    /opt/sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+      -o /opt/sbom/sbom.cdx.json /opt/lossd/bin/python
+
 FROM ${PYTHON_IMAGE} AS run
-LABEL org.opencontainers.image.title=lossd \
-      org.opencontainers.image.description="Loss values, per-element losses and exact gradients over HTTP" \
-      org.opencontainers.image.licenses=MIT
+# No program of the base image may raise its rights, even where no-new-privileges is forgotten.
+RUN find / -xdev -type f -perm /6000 -exec chmod a-s {} +
 COPY --from=build /opt/lossd /opt/lossd
+COPY --from=sbom /opt/sbom/sbom.cdx.json /opt/lossd/
 ENV PATH=/opt/lossd/bin:$PATH \
     PYTHONPYCACHEPREFIX=/opt/lossd/bytecode \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -41,6 +58,7 @@ ENV PATH=/opt/lossd/bin:$PATH \
     HOME=/tmp \
     LOSSD_HOST=0.0.0.0 \
     LOSSD_PORT=8000
+# A number, so that an orchestrator can tell that it is not root; any other serves as well.
 USER 65532:65532
 WORKDIR /tmp
 EXPOSE 8000
@@ -48,3 +66,15 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s CMD ["lossd", "health"]
 ENTRYPOINT ["lossd"]
 CMD ["serve"]
+ARG PYTHON_IMAGE
+ARG VERSION=0.1.0
+# The commit that was built, and the address of its repository.
+ARG REVISION=
+ARG SOURCE=
+LABEL org.opencontainers.image.title=lossd \
+      org.opencontainers.image.description="Loss values, per-element losses and exact gradients over HTTP" \
+      org.opencontainers.image.licenses=MIT \
+      org.opencontainers.image.version=$VERSION \
+      org.opencontainers.image.revision=$REVISION \
+      org.opencontainers.image.source=$SOURCE \
+      org.opencontainers.image.base.name=$PYTHON_IMAGE

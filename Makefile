@@ -1,12 +1,17 @@
 # Two commands on a machine with Python 3.11+ and make: `make serve` and `make test`.
 PYTHON ?= python3
-IMAGE_BUILDER ?= docker
+# docker where its engine answers, else buildah, which needs none
+IMAGE_BUILDER ?= $(shell docker info >/dev/null 2>&1 && echo docker || echo buildah)
+# the format in which buildah keeps HEALTHCHECK
+export BUILDAH_FORMAT := docker
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+LOCK := $(BIN)/uv pip compile --quiet pyproject.toml --extra otel -c constraints.txt --python-version 3.11 --generate-hashes \
+	--no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help serve install test test-clients check format openapi docs bench image clean
+.PHONY: help serve install test test-clients test-image check format openapi docs lock bench image clean
 
 help:  ## show what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -19,6 +24,10 @@ test: $(VENV)/.installed-dev  ## run the tests
 
 test-clients: $(VENV)/.installed-clients  ## run the tests that Triton's, KServe's and MLServer's clients make of /v2
 	$(BIN)/python -m pytest -rs tests/inference_protocol
+
+test-image: $(VENV)/.installed-image  ## lint the Dockerfile, build the image, test it as it runs
+	$(BIN)/hadolint Dockerfile
+	IMAGE_BUILDER=$(IMAGE_BUILDER) $(BIN)/python -m pytest --timeout 1800 -rs tests/container/checks.py
 
 install: $(VENV)/.installed-dev  ## install the service and what its development needs
 
@@ -42,6 +51,11 @@ openapi: $(VENV)/.installed-dev  ## write openapi/openapi.json
 docs: $(VENV)/.installed-dev  ## write docs/losses and the generated parts of other texts
 	$(BIN)/python -m service docs docs/losses README.md docs/operations.md
 
+# cpu.txt has what torch needs without CUDA, which is what it needs on macOS, but not torch itself: Dockerfile says why
+lock: $(VENV)/.installed-image  ## write requirements/, the hashes of what is in the image
+	MACOSX_DEPLOYMENT_TARGET=14.0 $(LOCK) --python-platform macos --no-emit-package torch -o requirements/cpu.txt
+	$(LOCK) --universal -o requirements/cuda.txt
+
 bench: $(VENV)/.installed-dev  ## measure the README's speed claims beside plain FastAPI
 	$(BIN)/python -m benchmarks
 	@echo
@@ -52,7 +66,7 @@ bench: $(VENV)/.installed-dev  ## measure the README's speed claims beside plain
 	$(BIN)/python -m benchmarks.scale
 
 image:  ## build the container image
-	$(IMAGE_BUILDER) build -t lossd .
+	$(IMAGE_BUILDER) build -t lossd --build-arg REVISION=$(shell git rev-parse HEAD) .
 
 clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
@@ -68,6 +82,10 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) -e '.[dev]'
 	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-image: $(VENV)/.installed-dev
+	$(PIP) -e '.[dev,image]'
+	touch $@
 
 # kserve and mlserver ask for versions that exclude each other's; they run with those in constraints.txt.
 # perf_analyzer is a program for Linux on x86-64 inside older wheels of tritonclient

@@ -4,13 +4,18 @@ import json
 import re
 import tomllib
 from fnmatch import fnmatch
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from service.cli import main
+from service.settings import Settings
 
 ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 INSTRUCTIONS = re.sub(r"\\\n", " ", re.sub(r"(?m)^#.*\n", "", (ROOT / "Dockerfile").read_text())).splitlines()
 FINAL_STAGE = INSTRUCTIONS[max(i for i, line in enumerate(INSTRUCTIONS) if line.startswith("FROM ")) :]
 COPIED = [
@@ -44,7 +49,7 @@ def admitted(path: Path) -> bool:
 @pytest.mark.parametrize("source", COPIED)
 def test_the_build_context_has_what_is_copied(source: str) -> None:
     path = ROOT / source
-    files = [path] if path.is_file() else [file for file in path.rglob("*.py") if file.is_file()]
+    files = [file for file in [path, *path.rglob("*")] if file.is_file() and file.suffix != ".pyc"]
     assert files
     assert [file for file in files if not admitted(file.relative_to(ROOT))] == []
 
@@ -67,8 +72,64 @@ def test_its_commands_exist(instruction: str) -> None:
     command, *arguments = json.loads(re.sub(r"^.*CMD ", "", last(instruction)))
     if instruction == "ENTRYPOINT":
         arguments += json.loads(last("CMD"))
-    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    assert scripts[command] == f"{main.__module__}:{main.__name__}"
+    assert PROJECT["scripts"][command] == f"{main.__module__}:{main.__name__}"
     with pytest.raises(SystemExit) as exit_:
         main([*arguments, "--help"])
     assert exit_.value.code == 0
+
+
+def test_its_version_is_the_projects() -> None:
+    assert f"ARG VERSION={PROJECT['version']}" in FINAL_STAGE
+
+
+def test_nothing_in_it_may_raise_its_rights() -> None:
+    assert "chmod a-s" in last("RUN")
+    assert FINAL_STAGE.index(f"RUN {last('RUN')}") < FINAL_STAGE.index(f"USER {last('USER')}")
+
+
+@pytest.mark.parametrize("torch", ["cpu", "cuda"])
+def test_what_serving_needs_is_pinned_by_hash_to_the_version_that_is_tested(torch: str) -> None:
+    pins = pinned(torch)
+    # torch for CPUs has another hash on each index
+    assert ("torch" in pins) == (torch == "cuda")
+    assert needed("lossd") - pins.keys() <= {"torch"}, "run `make lock`"
+    assert [name for name, (_, hashes) in pins.items() if not hashes] == []
+    constraints = re.findall(r"(?m)^([^#=]+)==(\S+)", (ROOT / "constraints.txt").read_text())
+    tested: dict[str, str] = {canonicalize_name(name): version for name, version in constraints}
+    other = {name: version for name, (version, _) in pins.items() if tested.get(name, version) != version}
+    assert other == {}, "run `make lock`"
+
+
+def test_kubernetes_waits_for_what_was_accepted() -> None:
+    manifest = (ROOT / "deploy/kubernetes/lossd.yaml").read_text()
+    grace, sleep = (
+        int(number)
+        for number in re.findall(r"(?:terminationGracePeriodSeconds: |sleep: \{ seconds: )(\d+)", manifest)
+    )
+    assert grace > Settings.model_fields["drain_s"].default + sleep
+
+
+def pinned(torch: str) -> dict[str, tuple[str, list[str]]]:
+    """Return the version and the hashes of each package that the image for this torch has."""
+    entries = re.findall(
+        r"(?m)^([\w.-]+)==(\S+)((?:.*\\\n)*.*)", (ROOT / f"requirements/{torch}.txt").read_text()
+    )
+    return {
+        canonicalize_name(name): (version, re.findall(r"--hash=sha256:[0-9a-f]{64}", rest))
+        for name, version, rest in entries
+    }
+
+
+def needed(name: str) -> set[str]:
+    """Return what a package needs here, with what that needs; of torch nothing, which differs between its builds."""
+    found: set[str] = set()
+    names = [name]
+    while names:
+        for requirement in map(Requirement, requires(names.pop()) or ()):
+            other = canonicalize_name(requirement.name)
+            if other not in found and (
+                not requirement.marker or requirement.marker.evaluate({"extra": "otel"})
+            ):
+                found.add(other)
+                names += [other] if other != "torch" else []
+    return found
