@@ -40,6 +40,14 @@ class Settings(BaseSettings):
     max_batch_items: Annotated[int, Field(ge=1, description="Items of one batch. A larger one is a 413.")] = (
         10_000
     )
+    max_work: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="Elements of work of one call, as its loss declares it: those of its inputs, and of all "
+            "pairs where a loss forms them. More is a 413, before any memory is taken.",
+        ),
+    ] = 2**28
     max_line_bytes: Annotated[
         int, Field(ge=1, description="Bytes of one line of a stream. A longer one is an error of its own.")
     ] = 16 * 1024 * 1024
@@ -86,7 +94,14 @@ class Settings(BaseSettings):
         """Return the limits that clients may know, each under its setting's name."""
         return {
             name: getattr(self, name)
-            for name in ("max_body_bytes", "max_batch_items", "max_line_bytes", "max_queue", "deadline_s")
+            for name in (
+                "max_body_bytes",
+                "max_batch_items",
+                "max_work",
+                "max_line_bytes",
+                "max_queue",
+                "deadline_s",
+            )
         }
 
 

@@ -121,6 +121,7 @@ class Evaluations:
         large = len(held[0]) > LARGE
         with stages.measure("decode"):
             decoded = native.decode(loss, held.pop())
+        self.queue.admit(decoded.call)
         with stages.measure("compute"):
             evaluation = evaluate(decoded.call, self.queue.device)
         written = self._encode(decoded, evaluation, stages)

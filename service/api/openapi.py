@@ -335,6 +335,7 @@ def _shared_schemas() -> Json:
     limits: Json = {
         "max_body_bytes": {"type": "integer"},
         "max_batch_items": {"type": "integer", "format": "int64"},
+        "max_work": {"type": "integer", "format": "int64"},
         "max_line_bytes": {"type": "integer", "format": "int64"},
         "max_queue": {"type": "integer"},
         "deadline_s": {"type": "number", "format": "double"},

@@ -31,6 +31,7 @@ def test_limits_stand_under_their_settings_names() -> None:
                 max_body_bytes=1000,
                 max_queue=7,
                 max_batch_items=9,
+                max_work=11,
                 max_line_bytes=5,
                 deadline_s=2.5,
             )
@@ -39,6 +40,7 @@ def test_limits_stand_under_their_settings_names() -> None:
     limits = {
         "max_body_bytes": 1000,
         "max_batch_items": 9,
+        "max_work": 11,
         "max_line_bytes": 5,
         "max_queue": 7,
         "deadline_s": 2.5,
