@@ -126,7 +126,7 @@ class Evaluations:
             evaluation = evaluate(decoded.call, self.queue.device)
         written = self._encode(decoded, evaluation, stages)
         if large:
-            give_back_memory()
+            give_back_memory(self.queue.device)
         return written
 
     def _encode(self, decoded: native.Decoded, evaluation: Evaluation, stages: Stages) -> bytes:
