@@ -122,7 +122,7 @@ class Loss(Generic[P, R]):
     def elements(self, shapes: Mapping[str, Shape], sizes: Sizes, params: Params) -> int:
         """Estimate the elements of work: those of the inputs, and of the patterns in ``work`` that have a size.
 
-        One is about as much time as an element of an input costs (50 ns of a core), and up to 100 bytes.
+        One takes about as long as an element of an input does (50 ns of a core), and up to 100 bytes.
         """
         known = {**_sizes_in_params(self.params, params), **sizes}
         patterns = (expand(dims, known) for dims in self.work if names(dims) <= known.keys())
