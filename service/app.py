@@ -47,13 +47,17 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGU
     torch.set_num_threads(settings.threads)
     keep_freed_memory()
     cores = os.cpu_count() or 1
-    queue = Queue(device, capacity=settings.max_queue, threads=cores if device.type == "cpu" else 1)
+    queue = Queue(
+        device,
+        capacity=settings.max_queue,
+        threads=cores if device.type == "cpu" else 1,
+        max_work=settings.max_work,
+    )
     keys = KeyFile(settings.api_keys_file) if settings.api_keys_file else None
     recorder = Recorder(queue, traces.from_environment())
     metrics.watch(queue, openapi.VERSION)
     pool = ThreadPoolExecutor(max_workers=cores, thread_name_prefix="wire")
-
-    lifecycle = Lifecycle(broken=lambda: False)
+    lifecycle = Lifecycle(broken=lambda: queue.broken)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[dict[str, Any]]:

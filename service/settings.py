@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 LIMITS = (
     "max_body_bytes",
     "max_batch_items",
+    "max_work",
     "max_line_bytes",
     "max_header_bytes",
     "max_inflight_bytes",
@@ -61,6 +62,14 @@ class Settings(BaseSettings):
     max_batch_items: Annotated[int, Field(ge=1, description="Items of one batch. A larger one is a 413.")] = (
         10_000
     )
+    max_work: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="Elements of work of one call, as its loss declares it: those of its inputs, and of all "
+            "pairs where a loss forms them. More is a 413, before any memory is taken.",
+        ),
+    ] = 2**28
     max_line_bytes: Annotated[
         int, Field(ge=1, description="Bytes of one line of a stream. A longer one is an error of its own.")
     ] = 16 * 1024 * 1024

@@ -121,11 +121,12 @@ class Evaluations:
         large = len(held[0]) > LARGE
         with stages.measure("decode"):
             decoded = native.decode(loss, held.pop())
+        self.queue.admit(decoded.call)
         with stages.measure("compute"):
             evaluation = evaluate(decoded.call, self.queue.device)
         written = self._encode(decoded, evaluation, stages)
         if large:
-            give_back_memory()
+            give_back_memory(self.queue.device)
         return written
 
     def _encode(self, decoded: native.Decoded, evaluation: Evaluation, stages: Stages) -> bytes:

@@ -122,6 +122,7 @@ class Inferences:
     def _work(self, exchange: Exchange, reader: Reader, stages: Stages) -> Answer:
         """Decode, compute, encode."""
         decoded = exchange.decode(reader)
+        self.queue.admit(decoded.call)
         with stages.measure("compute"):
             evaluation = evaluate(decoded.call, self.queue.device)
         return exchange.encode(decoded, evaluation)

@@ -4,11 +4,14 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Generic, Literal, NamedTuple, ParamSpec, TypeVar, get_args, get_type_hints
+from itertools import chain
+from math import prod
+from typing import Any, Generic, Literal, NamedTuple, ParamSpec, TypeVar, cast, get_args, get_type_hints
 
 from torch import Tensor
 
 from service.catalogue import docstring
+from service.catalogue.dims import Shape, Sizes, expand, names
 from service.catalogue.spec import ALWAYS, Condition, Example, Form, Input, Output, Params, SizeRange, Values
 
 P = ParamSpec("P")
@@ -55,6 +58,7 @@ class Loss(Generic[P, R]):
     exact_gradient: bool
     fuse: Fuse
     requires: tuple[Condition | SizeRange, ...]
+    work: tuple[str, ...]
     example: Example
     function: Callable[P, R]
     inputs: Mapping[str, Input]
@@ -111,8 +115,34 @@ class Loss(Generic[P, R]):
 
     @cached_property
     def conditional(self) -> bool:
-        """Whether a form of an input or of the unreduced loss depends on the params."""
-        return any(form.when is not ALWAYS for form in self.unreduced.forms) or any(self._conditional_forms)
+        """Whether a form of an input or of the unreduced loss, or the work, depends on the params."""
+        forms = (*self.unreduced.forms, *chain.from_iterable(self._conditional_forms))
+        return any(form.when is not ALWAYS for form in forms) or not self._dims >= self._names_in_work
+
+    def elements(self, shapes: Mapping[str, Shape], sizes: Sizes, params: Params) -> int:
+        """Estimate the elements of work: those of the inputs, and of the patterns in ``work`` that have a size.
+
+        One takes about as long as an element of an input does (50 ns of a core), and up to 100 bytes.
+        """
+        known = {**_sizes_in_params(self.params, params), **sizes}
+        patterns = (expand(dims, known) for dims in self.work if names(dims) <= known.keys())
+        return sum(map(prod, shapes.values())) + sum(map(prod, patterns))
+
+    @cached_property
+    def unknown_in_work(self) -> frozenset[str]:
+        """The names in the work that are neither sizes nor params."""
+        lists = {param.values.dims for param in self.params.values() if param.values}
+        return self._names_in_work - self._dims - self.params.keys() - lists
+
+    @cached_property
+    def _dims(self) -> frozenset[str]:
+        """The names of sizes in the forms of the inputs."""
+        return frozenset[str]().union(*(names(f.dims) for spec in self.inputs.values() for f in spec.forms))
+
+    @cached_property
+    def _names_in_work(self) -> frozenset[str]:
+        """The names in the patterns of the work."""
+        return frozenset[str]().union(*map(names, self.work))
 
     def rows_for(self, params: Params) -> list[int]:
         """Return the rows of forms that are meant for these params."""
@@ -141,15 +171,19 @@ def loss(
     exact_gradient: bool = True,
     fuse: Fuse = "stack",
     requires: tuple[Condition | SizeRange, ...] = (),
+    work: str | tuple[str, ...] = (),
     example: Example | None = None,
 ) -> Callable[[Callable[P, R]], Loss[P, R]]:
     """Declare a function as a loss: positional arguments are its inputs, keyword-only ones its params.
 
-    ``exact_gradient=False`` says that the gradient is, by design, not the derivative of the value.
+    ``exact_gradient=False`` says that the gradient is, by design, not the derivative of the value. ``work`` are
+    the dims of what is made beyond the inputs' own elements: names of sizes, and of params that are counts or
+    lists of numbers.
 
     Raises:
         TypeError: an argument or the result has no `Input` or `Output` annotation.
-        ValueError: the docstring lacks a section, or does not describe exactly the arguments.
+        ValueError: the docstring lacks a section, or does not describe exactly the arguments; ``work`` names
+            what is no size.
     """
 
     def declare(function: Callable[P, R]) -> Loss[P, R]:
@@ -169,7 +203,7 @@ def loss(
         }
         if len({len(spec.forms) for spec in inputs.values()} - {1}) > 1:
             raise TypeError(f"{function.__name__}: inputs with several forms need equally many")
-        return Loss(
+        declared = Loss(
             name=function.__name__,
             title=title,
             tasks=tasks,
@@ -178,6 +212,7 @@ def loss(
             exact_gradient=exact_gradient,
             fuse=fuse,
             requires=requires,
+            work=(work,) if isinstance(work, str) else work,
             example=example or Example(),
             function=function,
             inputs=inputs,
@@ -188,8 +223,23 @@ def loss(
             outputs=_outputs(returns),
             prose=prose,
         )
+        if unknown := declared.unknown_in_work:
+            raise ValueError(f"{function.__name__}: its work names {sorted(unknown)}, no size and no param")
+        return declared
 
     return declare
+
+
+def _sizes_in_params(declared: Mapping[str, Param], params: Params) -> Sizes:
+    """Return the params that are counts, and how long lists of numbers are, by the names that patterns use."""
+    sizes: dict[str, Shape] = {}
+    for name, value in params.items():
+        values = declared[name].values
+        if type(value) is int:
+            sizes[name] = (value,)
+        elif values is not None and isinstance(value, tuple):
+            sizes[values.dims] = (len(cast(tuple[Any, ...], value)),)
+    return sizes
 
 
 def _find(annotation: Any, wanted: type[T]) -> T | None:

@@ -2,7 +2,7 @@
 
 A pattern is a string such as ``"N C ..."``: a name stands for one size that is the same wherever the name
 returns, a number for itself, a number before a name (``2N``) for a multiple, one behind it (``C-1``) for what
-is left without some, and ``...`` for any run of further sizes.
+is left without some or (``D/64``) for a part, rounded up, and ``...`` for any run of further sizes.
 """
 
 import re
@@ -13,7 +13,7 @@ Shape = tuple[int, ...]
 Sizes = Mapping[str, Shape]
 """What each name of a pattern stands for. ``...`` may hold any number of sizes, a name holds one."""
 
-_PART = re.compile(r"(?P<factor>\d*)(?P<name>.*?)(?:-(?P<less>\d+))?")
+_PART = re.compile(r"(?P<factor>\d*)(?P<name>.*?)(?:-(?P<less>\d+))?(?:/(?P<share>\d+))?")
 
 
 @cache
@@ -84,21 +84,23 @@ def expand(dims: str, sizes: Sizes) -> Shape:
     (6, 8, 8)
     >>> expand("N C-1", {"N": (3,), "C": (5,)})
     (3, 4)
+    >>> expand("N D/64", {"N": (3,), "D": (100,)})
+    (3, 2)
     """
     shape: list[int] = []
     for part in split(dims):
-        factor, name, less = _read(part)
-        shape += [factor * size - less for size in sizes[name]] if name else [factor]
+        factor, name, less, share = _read(part)
+        shape += [-(-(factor * size - less) // share) for size in sizes[name]] if name else [factor]
     return tuple(shape)
 
 
 @cache
-def _read(part: str) -> tuple[int, str, int]:
-    """Return the multiple, the name and what is taken off it: of a plain name, 1 and 0."""
+def _read(part: str) -> tuple[int, str, int, int]:
+    """Return the multiple, the name, what is taken off it and what it is divided by: of a plain name, 1, 0 and 1."""
     found = _PART.fullmatch(part)
     assert found is not None
-    factor, name, less = found["factor"], found["name"], found["less"]
-    return int(factor or 1), name, int(less or 0)
+    factor, name, less, share = found["factor"], found["name"], found["less"], found["share"]
+    return int(factor or 1), name, int(less or 0), int(share or 1)
 
 
 def show(dims: str) -> str:

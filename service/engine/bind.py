@@ -41,6 +41,7 @@ def bind_like(first: Request, found: Plan | None, tensors: Mapping[str, Tensor])
         loss=first.loss,
         inputs=inputs,
         params=found.params or first.params,
+        work=found.work,
         gradients_of=found.gradients_of,
         reduction=first.reduction,
         dtype=first.dtype,
@@ -85,6 +86,7 @@ def _bind_in_full(request: Request, known: Sequence[Fault]) -> Call:
             for name, tensor in kinded.items()
         },
         params={name: round_param(param, request.dtype) for name, param in params.items()},
+        work=fitted.work,
         gradients_of=gradients_of,
         reduction=request.reduction,
         sample_weight=None if weight is None else _broadcast(cast(weight.tensor, request.dtype), unreduced),

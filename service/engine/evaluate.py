@@ -8,6 +8,7 @@ course.
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -31,11 +32,15 @@ def evaluate(call: Call, device: torch.device = CPU) -> Evaluation:
     Raises:
         TooLarge: it needs more memory than the device has.
     """
-    with within_memory(device):
-        leaves = differentiable(to_device(call.inputs, device), call)
-        terms = call.loss.terms(leaves, call.params)
-        reduced = reduce(call, terms, *options(call, device))
-        return Evaluation(*results(call, terms, reduced, leaves))
+    return within_memory(partial(_evaluate, call, device), device)
+
+
+def _evaluate(call: Call, device: torch.device) -> Evaluation:
+    """Compute what a call asks for."""
+    leaves = differentiable(to_device(call.inputs, device), call)
+    terms = call.loss.terms(leaves, call.params)
+    reduced = reduce(call, terms, *options(call, device))
+    return Evaluation(*results(call, terms, reduced, leaves))
 
 
 def differentiable(inputs: Tensors, call: Call) -> dict[str, Tensor]:

@@ -23,7 +23,8 @@ Shapes = tuple[tuple[str, Shape | None], ...]
 class Fit:
     """How the shapes sent agree with one row of forms.
 
-    ``unreduced`` is the shape that the loss will have, None where an input is missing or does not fit.
+    ``unreduced`` is the shape that the loss will have, None where an input is missing or does not fit, ``work``
+    how many elements of work it will take.
     """
 
     loss: AnyLoss
@@ -33,6 +34,7 @@ class Fit:
     faults: tuple[Fault, ...]
     unreduced: Shape | None = None
     size_faults: tuple[Fault, ...] = ()
+    work: int = 0
 
     def form(self, name: str) -> Form:
         """Return the form of an input."""
@@ -58,7 +60,7 @@ def fit(loss: AnyLoss, shapes: Shapes, params: Mapping[str, Any]) -> Fit:
 
 @lru_cache(maxsize=4096)
 def _fit(loss: AnyLoss, shapes: Shapes, params: tuple[tuple[str, Any], ...]) -> Fit:
-    """Fit shapes; ``params`` are only there where forms depend on them."""
+    """Fit shapes; ``params`` are only there where forms or the work depend on them."""
     # params that no form is meant for are a condition's to refuse
     rows = loss.rows_for(dict(params)) or [0]
     fits: list[Fit] = []
@@ -99,7 +101,7 @@ def _all_forms(loss: AnyLoss, rows: list[int], fault: Fault) -> Fault:
 
 
 def _with_result(fit: Fit, params: Mapping[str, Any]) -> Fit:
-    """Add the shape of the loss, and which sizes are out of bounds: what is summed over is at least one."""
+    """Add the loss's shape and work, and which sizes are out of bounds: what is summed over is at least one."""
     loss = fit.loss
     if any(not spec.optional and name not in fit.shapes for name, spec in loss.inputs.items()):
         return fit
@@ -113,4 +115,9 @@ def _with_result(fit: Fit, params: Mapping[str, Any]) -> Fit:
             name = next(name for name in fit.shapes if dim in names(fit.form(name).dims))
             detail = f"Expected {dim} to be {word} in {show(fit.form(name).dims)}; got {size}."
             faults.append(Fault(pointer("inputs", name), "size", detail))
-    return replace(fit, unreduced=expand(dims, fit.sizes), size_faults=tuple(faults))
+    return replace(
+        fit,
+        unreduced=expand(dims, fit.sizes),
+        size_faults=tuple(faults),
+        work=loss.elements(fit.shapes, fit.sizes, params),
+    )

@@ -14,17 +14,12 @@ from torch import Tensor
 from service.catalogue.declare import Terms
 from service.engine.call import Call, Evaluation
 from service.engine.evaluate import CPU, Reduced, differentiable, evaluate, options, reducible, results
-from service.engine.memory import within_memory
+from service.engine.memory import give_back_memory, is_exhausted
 from service.engine.stack import Evaluations, Part, Stack, stacked
 from service.engine.transfer import to_device
 
 logger = logging.getLogger("lossd")
 Results = Sequence[Evaluation | Exception]
-
-
-def work(call: Call) -> int:
-    """Estimate what a call costs: its elements times its longest axis, the most that pairs along one make."""
-    return sum(t.numel() * max(t.shape, default=1) for t in call.inputs.values())
 
 
 def likeness(call: Call) -> Hashable:
@@ -44,19 +39,18 @@ def evaluate_alike(parts: Sequence[Part], device: torch.device = CPU) -> Results
         try:
             return evaluate_together(stacked(parts), device)
         except Exception as error:
-            # one of them, or the loss under vmap: alone, each has what it has
+            # one of them, all of them together, or the loss under vmap: alone, each has what it has
             logger.debug("calls of %s are computed alone: %s", like.loss.name, error)
+            exhausted = is_exhausted(error)
+        if exhausted:
+            give_back_memory(device)
     return [
         _attempt(call, device) for part in parts for call in (part if isinstance(part, Stack) else [part])
     ]
 
 
 def evaluate_together(stack: Stack, device: torch.device = CPU) -> Evaluations:
-    """Evaluate calls that are alike as one call over a new first axis.
-
-    Raises:
-        TooLarge: together they need more memory than the device has.
-    """
+    """Evaluate calls that are alike as one call over a new first axis."""
     like = stack.like
 
     def parts(inputs: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -64,12 +58,11 @@ def evaluate_together(stack: Stack, device: torch.device = CPU) -> Evaluations:
         terms = like.loss.terms(inputs, like.params)
         return {name: part for name, part in terms._asdict().items() if part is not None}
 
-    with within_memory(device):
-        leaves = differentiable(to_device(stack.inputs, device), like)
-        found = torch.func.vmap(parts)(leaves)
-        terms = Terms(found["loss"], found.get("divisor"), found.get("mean_terms"), found["aux"])
-        reduced = _reduce_each(like, terms, *options(stack, device))
-        return Evaluations(*results(like, terms, reduced, leaves))
+    leaves = differentiable(to_device(stack.inputs, device), like)
+    found = torch.func.vmap(parts)(leaves)
+    terms = Terms(found["loss"], found.get("divisor"), found.get("mean_terms"), found["aux"])
+    reduced = _reduce_each(like, terms, *options(stack, device))
+    return Evaluations(*results(like, terms, reduced, leaves))
 
 
 def _reduce_each(call: Call, terms: Terms, weight: Tensor | None, upstream: Tensor | None) -> Reduced:

@@ -3,8 +3,9 @@
 import ctypes
 import os
 import re
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -18,34 +19,86 @@ LARGEST_KEPT = 32 << 20
 """Bytes of a block from which on it goes back to the system when it is freed: glibc takes no more."""
 MOST_KEPT = 128 << 20
 """Bytes of free memory at the end of the heap that are kept."""
-_SIZE = re.compile(r"tried to allocate ([\d.]+ \w+)", re.IGNORECASE)
+UNITS = {"bytes": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40, "pib": 1 << 50}
+_SIZE = re.compile(rf"tried to allocate ([\d.]+) ({'|'.join(UNITS)})", re.IGNORECASE)
+T = TypeVar("T")
 
 on_exhausted: Callable[[], None] | None = None
-"""Told of every call that did not fit."""
+"""Told of every call that did not fit, however it was tried."""
 
 
-@contextmanager
-def within_memory(device: torch.device) -> Generator[None]:
-    """Let the body of a ``with`` allocate on a device.
+def within_memory(compute: Callable[[], T], device: torch.device) -> T:
+    """Compute something on a device; where it does not fit, once more after all that is kept was given back.
 
     Raises:
-        TooLarge: it asked for more than there is; states the limit and the size.
+        TooLarge: it asks for more than there is, even so; states what it asks for, and what is free.
         Invalid: a param is so great, or so small, that what Python makes of it alone is no float64.
     """
     try:
-        yield
+        return _computed(compute)
+    except Exhausted:
+        pass
+    # past the handler nothing holds the tensors of the first attempt any more
+    give_back_memory(device)
+    try:
+        return _computed(compute)
+    except Exhausted as exhausted:
+        if on_exhausted:
+            on_exhausted()
+        raise _too_large(str(exhausted), device) from None
+
+
+class Exhausted(Exception):
+    """An allocator refused; holds what it said, and nothing that was computed."""
+
+
+def _computed(compute: Callable[[], T]) -> T:
+    """Compute something.
+
+    Raises:
+        Exhausted: memory did not suffice.
+        Invalid: as `within_memory`.
+    """
+    try:
+        return compute()
     except ArithmeticError:
         detail = "Expected params whose powers and quotients float64 has; got one beyond."
         raise Invalid(Fault("", "range", detail)) from None
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not any(words in str(error) for words in EXHAUSTED):
+        if not is_exhausted(error):
             raise
-        if on_exhausted:
-            on_exhausted()
-        asked = _SIZE.search(str(error))
-        size = f"{asked[1]} more" if asked else "more than can be counted"
-        limit = f"{capacity(device)} bytes of {device} (LOSSD_DEVICE)"
-        raise TooLarge(f"Expected a call that fits the {limit}; got one that takes {size}.") from None
+        raise Exhausted(str(error)) from None
+
+
+def is_exhausted(error: Exception) -> bool:
+    """Tell whether an error says that memory does not suffice."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in EXHAUSTED)
+
+
+def _too_large(told: str, device: torch.device) -> TooLarge:
+    """Return the problem of a call whose allocator told of its size, as a rule."""
+    asked = _SIZE.search(told)
+    size = f"{_bytes(asked)} bytes more" if asked else "more than can be counted"
+    room = f"the {free(device)} bytes that are free of {device} (LOSSD_DEVICE)"
+    detail = f"Expected a call that fits {room}; got one that takes {size}."
+    return TooLarge(detail, Fault("", "device_memory", detail))
+
+
+def _bytes(size: re.Match[str]) -> int:
+    """Return a size in bytes, whatever unit it is told in."""
+    number, unit = size.groups()
+    return round(float(number) * UNITS[unit.lower()])
+
+
+def free(device: torch.device) -> int:
+    """Return the bytes of a device's memory that can be had."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return capacity(device)
 
 
 def capacity(device: torch.device) -> int:
@@ -79,8 +132,10 @@ def keep_freed_memory() -> None:
         _call_allocator("mallopt", option, size)
 
 
-def give_back_memory() -> None:
-    """Let the C library give what is free back to the system: after what is much larger than most."""
+def give_back_memory(device: torch.device) -> None:
+    """Give what is free and kept back to the system, after what is much larger than most, or before a retry."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
     _call_allocator("malloc_trim", 0)
 
 

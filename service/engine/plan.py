@@ -30,6 +30,7 @@ class Plan:
     gradients_of: tuple[str, ...]
     dtype: torch.dtype
     params: Mapping[str, Any] | None
+    work: int
 
     def admit(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
         """Cast inputs, or stacks of them, whose least and greatest values show that all are admitted."""
@@ -92,6 +93,7 @@ def _plan(
         gradients_of=gradients_of,
         dtype=dtype,
         params=None if rounded == named else rounded,
+        work=fitted.work,
     )
 
 

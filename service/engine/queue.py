@@ -16,14 +16,14 @@ from time import perf_counter
 
 import torch
 
-from service.engine.call import Call
-from service.engine.fuse import Results, evaluate_alike, likeness, work
+from service.engine.call import Call, Evaluation
+from service.engine.fuse import Results, evaluate_alike, likeness
 from service.engine.stack import Part, Stack
-from service.problems import Busy
+from service.problems import Busy, Fault, TooLarge
 
-BUDGET = 1 << 24
+BUDGET = 1 << 20
 """Most `work` that is stacked at once: what fusing saves is gone long before, and memory is bounded by it."""
-SMALL = 1 << 15
+SMALL = 1 << 13
 """Most `work` that is computed on the event loop: a thread's hand-over would cost more than it takes."""
 
 
@@ -35,21 +35,26 @@ class Job:
 
     __slots__ = ("count", "finished", "future", "leads", "part", "queued", "started", "together", "work")
 
-    def __init__(self, part: Part, cost: int) -> None:
+    def __init__(self, part: Part) -> None:
         self.part = part
         self.count = len(part) if isinstance(part, Stack) else 1
-        self.work = self.count * cost
+        self.work = self.count * (part.like if isinstance(part, Stack) else part).work
         self.future: asyncio.Future[Results] = asyncio.get_running_loop().create_future()
         self.queued = self.started = self.finished = perf_counter()
         self.together, self.leads = self.count, True
 
 
 class Queue:
-    """Computes calls on a device with a few threads: one for each core, or one for a GPU."""
+    """Computes calls on a device with a few threads: one for each core, or one for a GPU.
 
-    def __init__(self, device: torch.device, *, capacity: int, threads: int) -> None:
+    ``broken`` is set once the device has failed in a way that no later call of this process can survive.
+    """
+
+    def __init__(self, device: torch.device, *, capacity: int, threads: int, max_work: int) -> None:
         self.device = device
         self.capacity = capacity
+        self.max_work = max_work
+        self.broken = False
         self.on_batch: Callable[[int], None] = lambda size: None
         self._accepted = 0
         self._threads = threads
@@ -92,16 +97,28 @@ class Queue:
             wait = max(1, math.ceil(self._accepted * self._pace))
             raise Busy("queue", f"{self.capacity} requests at once (LOSSD_MAX_QUEUE)", wait)
 
+    def admit(self, call: Call) -> None:
+        """Let pass what may be computed here.
+
+        Raises:
+            TooLarge: its work is over the limit; states both.
+        """
+        if call.work > self.max_work:
+            detail = (
+                f"Expected at most {self.max_work} elements of work (LOSSD_MAX_WORK); "
+                f"got inputs for which {call.loss.name} is estimated to take {call.work}."
+            )
+            raise TooLarge(detail, Fault("/inputs", "work", detail))
+
     def submit(self, call: Call) -> Job:
-        """Queue a call."""
-        job = Job(call, work(call))
+        """Queue a call; one over the limit of work has its problem as its result."""
+        job = Job(call)
         self._put(call, [job])
         return job
 
     def submit_all(self, stack: Stack) -> list[Job]:
         """Queue calls that are alike, in pieces within the budget of work."""
-        cost = work(stack.like)
-        jobs = [Job(piece, cost) for piece in stack.pieces(max(1, BUDGET // max(1, cost)))]
+        jobs = [Job(piece) for piece in stack.pieces(max(1, BUDGET // max(1, stack.like.work)))]
         self._put(stack.like, jobs)
         return jobs
 
@@ -111,7 +128,13 @@ class Queue:
         return sum(job.count for kind in self._waiting.values() for job in kind)
 
     def _put(self, like: Call, jobs: Sequence[Job]) -> None:
-        """Let jobs wait among those that are like them."""
+        """Let jobs wait among those that are like them, if they may be computed at all."""
+        try:
+            self.admit(like)
+        except TooLarge as problem:
+            for job in jobs:
+                job.future.set_result([problem] * job.count)
+            return
         self._waiting.setdefault(likeness(like), deque()).extend(jobs)
         self._wake()
 
@@ -135,7 +158,7 @@ class Queue:
                 job.together, job.leads = together, job is jobs[0]
             self.on_batch(together)
             if self.device.type == "cpu" and sum(job.work for job in jobs) <= SMALL:
-                _resolve(jobs, evaluate_alike([job.part for job in jobs], self.device))
+                self._resolve(jobs, evaluate_alike([job.part for job in jobs], self.device))
             else:
                 self._start(jobs)
         self._wake()
@@ -150,7 +173,7 @@ class Queue:
             self._running -= 1
             error = done.exception()
             failed = [RuntimeError(repr(error))] * sum(job.count for job in jobs)
-            _resolve(jobs, done.result() if error is None else failed)
+            self._resolve(jobs, done.result() if error is None else failed)
             self._wake()
 
         running.add_done_callback(finish)
@@ -174,12 +197,18 @@ class Queue:
                 return taken
         return []
 
+    def _resolve(self, jobs: Sequence[Job], results: Results) -> None:
+        """Give each job its results; one whose client has left in the meantime takes none."""
+        if isinstance(results, list) and any(map(_breaks_device, results)):
+            self.broken = True
+        start = 0
+        for job in jobs:
+            job.finished = perf_counter()
+            if not job.future.done():
+                job.future.set_result(results if len(jobs) == 1 else results[start : start + job.count])
+            start += job.count
 
-def _resolve(jobs: Sequence[Job], results: Results) -> None:
-    """Give each job its results; one whose client has left in the meantime takes none."""
-    start = 0
-    for job in jobs:
-        job.finished = perf_counter()
-        if not job.future.done():
-            job.future.set_result(results if len(jobs) == 1 else results[start : start + job.count])
-        start += job.count
+
+def _breaks_device(result: Evaluation | Exception) -> bool:
+    """Tell whether a result is an error after which CUDA answers nothing but that error, as after an assertion."""
+    return isinstance(result, RuntimeError) and "CUDA error" in str(result)

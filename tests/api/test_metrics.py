@@ -192,7 +192,7 @@ def test_a_server_that_breaks_is_counted_also_in_the_middle_of_an_answer() -> No
             await send({"type": "http.response.start", "status": 200, "headers": []})
         raise RuntimeError
 
-    recorder = Recorder(Queue(torch.device("cpu"), capacity=1, threads=1), None)
+    recorder = Recorder(Queue(torch.device("cpu"), capacity=1, threads=1, max_work=1), None)
     client = Client(RequestContext(broken, recorder))
     before = counted()
     client.get("/early")

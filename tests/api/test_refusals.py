@@ -305,7 +305,7 @@ def test_a_bug_is_a_500_without_a_stack() -> None:
         raise RuntimeError("secret")
 
     app.add_route("/broken", broken)
-    recorder = Recorder(Queue(torch.device("cpu"), capacity=1, threads=1), None)
+    recorder = Recorder(Queue(torch.device("cpu"), capacity=1, threads=1, max_work=1), None)
     answer = Client(RequestContext(app, recorder)).get("/broken")
     assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
     assert "secret" not in answer.text

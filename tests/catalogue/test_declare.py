@@ -6,6 +6,7 @@ import pytest
 from torch import Tensor
 
 from service.catalogue.declare import loss
+from service.catalogue.registry import AnyLoss
 from service.catalogue.spec import Prediction, Target, Unreduced
 
 DOCSTRING = """Squared error.
@@ -28,14 +29,14 @@ Sources:
 """
 
 
-def declare(docstring: str) -> None:
+def declare(docstring: str, work: str | tuple[str, ...] = ()) -> AnyLoss:
     def square(
         predictions: Annotated[Tensor, Prediction("...")], targets: Annotated[Tensor, Target("...")]
     ) -> Annotated[Tensor, Unreduced("...")]:
         return (predictions - targets).square()
 
     square.__doc__ = docstring
-    loss(title="Square", tasks=("regression",))(square)
+    return loss(title="Square", tasks=("regression",), work=work)(square)
 
 
 def test_a_whole_declaration_is_taken() -> None:
@@ -60,3 +61,14 @@ def test_an_argument_without_a_role_is_refused() -> None:
     bare.__doc__ = DOCSTRING.replace("    targets: Observed values.\n", "")
     with pytest.raises(TypeError, match="carries no Input"):
         loss(title="Bare", tasks=("regression",))(bare)
+
+
+def test_work_is_the_elements_of_the_inputs_and_those_that_its_patterns_make() -> None:
+    sizes, shapes = {"...": (3, 4)}, {"predictions": (3, 4), "targets": (3, 4)}
+    assert declare(DOCSTRING).elements(shapes, sizes, {}) == 24
+    assert declare(DOCSTRING, ("10 ...", "5")).elements(shapes, sizes, {}) == 24 + 120 + 5
+
+
+def test_work_names_sizes_and_params_alone() -> None:
+    with pytest.raises(ValueError, match=r"its work names \['rounds'\]"):
+        declare(DOCSTRING, "... rounds")

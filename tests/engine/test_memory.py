@@ -1,27 +1,113 @@
 """A call that needs more memory, or greater numbers, than there are."""
 
+from typing import Annotated
+
 import pytest
 import torch
+from annotated_types import Ge
+from torch import Tensor
 
+from service.catalogue.declare import loss
+from service.catalogue.spec import Prediction, Unreduced
+from service.engine import memory
 from service.engine.bind import bind
 from service.engine.call import Request, Sent
 from service.engine.evaluate import evaluate
-from service.engine.memory import capacity, within_memory
+from service.engine.fuse import evaluate_alike
+from service.engine.memory import within_memory
 from service.losses import CATALOGUE
 from service.problems import Invalid, TooLarge
 
 CPU = torch.device("cpu")
 
 
-def test_what_cannot_be_allocated_is_too_large() -> None:
-    told = rf"{capacity(CPU)} bytes of cpu .LOSSD_DEVICE.; got one that takes 4000000000000000 bytes more"
-    with pytest.raises(TooLarge, match=told), within_memory(CPU):
+def test_what_cannot_be_allocated_is_too_large_after_a_second_try() -> None:
+    tries: list[int] = []
+
+    def compute() -> None:
+        tries.append(1)
         torch.empty(10**15)
+
+    told = r"fits the \d+ bytes that are free of cpu .LOSSD_DEVICE.; got one that takes 4000000000000000 bytes more"
+    with pytest.raises(TooLarge, match=told) as raised:
+        within_memory(compute, CPU)
+    assert [fault.code for fault in raised.value.faults] == ["device_memory"]
+    assert len(tries) == 2
+
+
+def test_what_fits_once_memory_was_given_back_is_computed() -> None:
+    tries: list[int] = []
+
+    def compute() -> Tensor:
+        tries.append(1)
+        return torch.empty(10**15 if len(tries) == 1 else 3)
+
+    assert within_memory(compute, CPU).shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("told", "size"),
+    [
+        (
+            "CUDA out of memory. Tried to allocate 20.50 GiB. GPU 0 has a total capacity of 79 GiB",
+            22011707392,
+        ),
+        ("CUDA error: out of memory", None),
+    ],
+)
+def test_what_a_gpu_asked_for_is_told_in_bytes(told: str, size: int | None) -> None:
+    def compute() -> None:
+        raise torch.OutOfMemoryError(told)
+
+    expected = f"takes {size} bytes more" if size else "more than can be counted"
+    with pytest.raises(TooLarge, match=expected):
+        within_memory(compute, CPU)
 
 
 def test_other_errors_stay_what_they_are() -> None:
-    with pytest.raises(RuntimeError, match="size of tensor"), within_memory(CPU):
-        torch.add(torch.zeros(2), torch.zeros(3))
+    with pytest.raises(RuntimeError, match="size of tensor"):
+        within_memory(lambda: torch.add(torch.zeros(2), torch.zeros(3)), CPU)
+
+
+@loss(title="Greedy", tasks=("regression",))
+def greedy(
+    predictions: Annotated[Tensor, Prediction("N")], *, size: Annotated[int, Ge(0)] = 10**15
+) -> Annotated[Tensor, Unreduced("N")]:
+    """Asks for memory that there is not, on top of some that there is.
+
+    Formula:
+        0
+
+    Args:
+        predictions: Anything.
+        size: Elements that are asked for.
+
+    Use when:
+        Never.
+
+    Pitfalls:
+        All.
+
+    Sources:
+        - None.
+    """
+    return predictions * torch.ones(1_000_000).sum() + torch.empty(size).sum()
+
+
+def test_two_hundred_refusals_alone_and_together_leave_memory_as_it_was() -> None:
+    call = bind(Request(loss=greedy, inputs={"predictions": Sent(torch.zeros(2))}, params=greedy.defaults))
+    told: list[int] = []
+    memory.on_exhausted = lambda: told.append(1)
+    for _ in range(10):
+        evaluate_alike([call], CPU)
+    before = memory.used(CPU)["resident"]
+    try:
+        for calls in ([call], [call, call]) * 100:
+            assert all(isinstance(result, TooLarge) for result in evaluate_alike(calls, CPU))
+    finally:
+        memory.on_exhausted = None
+    assert memory.used(CPU)["resident"] - before < 16 << 20
+    assert len(told) == 310
 
 
 def test_params_beyond_what_arithmetic_has_are_the_clients_mistake() -> None:

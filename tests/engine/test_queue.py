@@ -3,18 +3,21 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import torch
+from torch import Tensor
 
+from service.catalogue.declare import loss
 from service.catalogue.registry import AnyLoss
+from service.catalogue.spec import Prediction, Unreduced
 from service.engine.call import Call, Evaluation
 from service.engine.evaluate import evaluate
-from service.engine.queue import Queue
+from service.engine.queue import SMALL, Queue
 from service.engine.stack import stacked
 from service.losses import CATALOGUE
-from service.problems import Busy
+from service.problems import Busy, TooLarge
 from tests.conformance.cases import variants, with_inputs
 
 CPU = torch.device("cpu")
@@ -24,9 +27,11 @@ def call(loss: str, seed: int = 0) -> Call:
     return variants(CATALOGUE[loss])[0].call(seed)
 
 
-def run(test: Callable[[Queue], Coroutine[Any, Any, None]], capacity: int = 10) -> None:
+def run(
+    test: Callable[[Queue], Coroutine[Any, Any, None]], capacity: int = 10, max_work: int = 2**28
+) -> None:
     async def with_queue() -> None:
-        queue = Queue(CPU, capacity=capacity, threads=2)
+        queue = Queue(CPU, capacity=capacity, threads=2, max_work=max_work)
         try:
             await asyncio.wait_for(test(queue), 30)
         finally:
@@ -118,6 +123,7 @@ def test_large_calls_are_computed_in_threads() -> None:
         loss=CATALOGUE["mse"],
         inputs={"predictions": torch.ones(100_000), "targets": torch.zeros(100_000)},
         params={},
+        work=200_000,
         gradients_of=("predictions",),
     )
 
@@ -125,5 +131,68 @@ def test_large_calls_are_computed_in_threads() -> None:
         jobs = [queue.submit(large) for _ in range(4)]
         for [result] in await asyncio.gather(*(job.future for job in jobs)):
             assert value(result) == 1
+
+    run(test)
+
+
+def test_a_call_over_the_limit_of_work_is_refused_and_its_neighbours_are_not() -> None:
+    small, large = call("clip"), variants(CATALOGUE["clip"])[0].call()
+    large = replace(large, work=small.work + 1)
+
+    async def test(queue: Queue) -> None:
+        refused, together, fine = (
+            queue.submit(large),
+            queue.submit_all(stacked([large] * 3)),
+            queue.submit(small),
+        )
+        for job in (refused, *together):
+            for result in await job.future:
+                assert isinstance(result, TooLarge)
+                assert [fault.code for fault in result.faults] == ["work"]
+                assert f"at most {small.work} elements of work (LOSSD_MAX_WORK)" in result.detail
+                assert result.detail.endswith(f"clip is estimated to take {small.work + 1}.")
+        [result] = await fine.future
+        assert value(result) == evaluate(small).value.item()
+
+    run(test, max_work=small.work)
+
+
+@loss(title="Asserting", tasks=("regression",))
+def asserting(
+    predictions: Annotated[Tensor, Prediction("N")], *, asserts: bool = True
+) -> Annotated[Tensor, Unreduced("N")]:
+    """Fails as a CUDA kernel does that finds an index out of range.
+
+    Formula:
+        0
+
+    Args:
+        predictions: Anything.
+        asserts: Whether it fails so, or otherwise.
+
+    Use when:
+        Never.
+
+    Pitfalls:
+        All.
+
+    Sources:
+        - None.
+    """
+    raise RuntimeError("CUDA error: device-side assert triggered" if asserts else "shapes do not match")
+
+
+@pytest.mark.parametrize("work", [1, SMALL + 1])
+@pytest.mark.parametrize("asserts", [True, False])
+def test_a_device_that_fails_for_good_breaks_the_queue(asserts: bool, work: int) -> None:
+    broken = Call(
+        loss=asserting, inputs={"predictions": torch.ones(2)}, params={"asserts": asserts}, work=work
+    )
+
+    async def test(queue: Queue) -> None:
+        assert not queue.broken
+        [result] = await queue.submit(broken).future
+        assert isinstance(result, RuntimeError)
+        assert queue.broken == asserts
 
     run(test)

@@ -147,6 +147,7 @@ def nll(
     title="Linear cross entropy",
     tasks=("classification",),
     requires=(SizeRange("C", least=2),),
+    work="N C D/512",
 )
 def linear_cross_entropy(
     features: Annotated[Tensor, Prediction("N D")],

@@ -29,11 +29,7 @@ class RepulsionLoss(NamedTuple):
     rep_box: Annotated[Tensor, Diagnostic("")]
 
 
-@loss(
-    title="Repulsion loss",
-    tasks=("detection",),
-    aliases=("rep_gt_rep_box",),
-)
+@loss(title="Repulsion loss", tasks=("detection",), aliases=("rep_gt_rep_box",), work=("2N M", "2N N"))
 def repulsion(
     boxes: Annotated[Tensor, Prediction("N 4", Boxes())],
     targets: Annotated[Tensor, Target("M 4", Boxes())],

@@ -23,6 +23,7 @@ from service.catalogue.spec import Condition, Prediction, SizeRange, Target, Unr
             lambda facts: not facts.params["unbiased"] or min(facts.size("N"), facts.size("M")) > 1,
         ),
     ),
+    work=("N N D/64", "M M D/64", "N M D/64", "N N S", "M M S", "N M S"),
 )
 def mmd(
     predictions: Annotated[Tensor, Prediction("N D")],
@@ -73,7 +74,7 @@ def _mean_of_pairs(similarities: Tensor, unbiased: bool) -> Tensor:
     return similarities.triu(1).sum() / (n * (n - 1) / 2)
 
 
-@loss(title="Energy distance", tasks=("distribution",))
+@loss(title="Energy distance", tasks=("distribution",), work=("N N D/64", "M M D/64", "N M D/64"))
 def energy_distance(
     predictions: Annotated[Tensor, Prediction("N D")],
     targets: Annotated[Tensor, Target("M D")],
@@ -114,6 +115,7 @@ def _distances(first: Tensor, second: Tensor) -> Tensor:
     tasks=("distribution",),
     aliases=("deep_coral",),
     requires=(SizeRange("N", least=2), SizeRange("M", least=2)),
+    work=("D D N/512", "D D M/512"),
 )
 def coral(
     predictions: Annotated[Tensor, Prediction("N D")],

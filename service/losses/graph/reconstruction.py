@@ -21,6 +21,7 @@ def _edges(facts: Facts) -> float:
     title="Graph autoencoder reconstruction",
     tasks=("graph",),
     aliases=("link_reconstruction", "gae"),
+    work=("E D", "M D"),
 )
 def gae_reconstruction(
     embeddings: Annotated[Tensor, Prediction("N D")],
@@ -73,6 +74,7 @@ def gae_reconstruction(
             holds=lambda facts: not facts.params["normalize"] or _edges(facts) < facts.size("N") ** 2,
         ),
     ),
+    work="N N D/512",
 )
 def adjacency_reconstruction(
     embeddings: Annotated[Tensor, Prediction("N D")],
@@ -142,7 +144,7 @@ def vgae_kl(
     return 0.5 * (means.square() + torch.expm1(2 * log_stds) - 2 * log_stds).sum(-1)
 
 
-@loss(title="Laplacian smoothness", tasks=("graph",), aliases=("dirichlet_energy",))
+@loss(title="Laplacian smoothness", tasks=("graph",), aliases=("dirichlet_energy",), work="E D")
 def laplacian_smoothness(
     embeddings: Annotated[Tensor, Prediction("N D")],
     edges: Annotated[Tensor, Target("2 E", ClassIndex("N"))],

@@ -20,6 +20,7 @@ from service.losses.image.sizes import NOT_EMPTY, odd, window_fits
     aliases=("structural_similarity",),
     requires=(odd("window_size"), window_fits("H and W of at least window_size")),
     example=Example(sizes={"C": 2, "H": 3, "W": 4}, params={"window_size": 3}),
+    work="N C H W window_size/128",
 )
 def ssim(
     predictions: Annotated[Tensor, Prediction("N C H W", Pixels())],
@@ -84,6 +85,7 @@ def ssim(
         window_fits("H and W of at least window_size * 2^(scales - 1), with one scale a weight"),
     ),
     example=Example(sizes={"C": 1, "H": 6, "W": 7}, params={"window_size": 3, "weights": (0.4, 0.6)}),
+    work="N C H W window_size/128",
 )
 def ms_ssim(
     predictions: Annotated[Tensor, Prediction("N C H W", Pixels())],
@@ -149,6 +151,7 @@ def ms_ssim(
     tasks=("image",),
     aliases=("lncc",),
     requires=(odd("kernel_size"), *NOT_EMPTY),
+    work="N C H W kernel_size/64",
 )
 def local_ncc(
     predictions: Annotated[Tensor, Prediction("N C H W", Pixels())],

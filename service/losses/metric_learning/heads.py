@@ -14,7 +14,7 @@ from service.catalogue.spec import Prediction, Target, Unreduced
 from service.losses.metric_learning.pairwise import cosines, length, unit
 
 
-@loss(title="Normalized softmax", tasks=("metric_learning",), aliases=("norm_softmax",))
+@loss(title="Normalized softmax", tasks=("metric_learning",), aliases=("norm_softmax",), work="N C D/512")
 def normalized_softmax(
     embeddings: Annotated[Tensor, Prediction("N D")],
     prototypes: Annotated[Tensor, Prediction("C D")],
@@ -48,7 +48,7 @@ def normalized_softmax(
     return _cross_entropy(cosines(embeddings, prototypes) / temperature, targets)
 
 
-@loss(title="ArcFace", tasks=("metric_learning",), aliases=("additive_angular_margin",))
+@loss(title="ArcFace", tasks=("metric_learning",), aliases=("additive_angular_margin",), work="N C D/512")
 def arcface(
     embeddings: Annotated[Tensor, Prediction("N D")],
     prototypes: Annotated[Tensor, Prediction("C D")],
@@ -87,7 +87,7 @@ def arcface(
     return _cross_entropy(scale * _with_own(directions @ centres.mT, widened, targets), targets)
 
 
-@loss(title="Sub-center ArcFace", tasks=("metric_learning",))
+@loss(title="Sub-center ArcFace", tasks=("metric_learning",), work="N C K D/512")
 def sub_center_arcface(
     embeddings: Annotated[Tensor, Prediction("N D")],
     prototypes: Annotated[Tensor, Prediction("C K D")],
@@ -147,7 +147,12 @@ def _angle(directions: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
     return cosine, torch.where(aligned, chord * length(directions + centres) / 2, root)
 
 
-@loss(title="CosFace", tasks=("metric_learning",), aliases=("am_softmax", "large_margin_cosine"))
+@loss(
+    title="CosFace",
+    tasks=("metric_learning",),
+    aliases=("am_softmax", "large_margin_cosine"),
+    work="N C D/512",
+)
 def cosface(
     embeddings: Annotated[Tensor, Prediction("N D")],
     prototypes: Annotated[Tensor, Prediction("C D")],
@@ -183,7 +188,7 @@ def cosface(
     return _cross_entropy(scale * _with_own(similarity, similarity - margin, targets), targets)
 
 
-@loss(title="SphereFace", tasks=("metric_learning",), aliases=("a_softmax",))
+@loss(title="SphereFace", tasks=("metric_learning",), aliases=("a_softmax",), work="N C D/512")
 def sphereface(
     embeddings: Annotated[Tensor, Prediction("N D")],
     prototypes: Annotated[Tensor, Prediction("C D")],

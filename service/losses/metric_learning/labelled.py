@@ -32,7 +32,13 @@ class AnchorLoss(NamedTuple):
     divisor: Annotated[Tensor, Divisor("N")]
 
 
-@loss(title="Batch-hard triplet", tasks=("metric_learning",), aliases=("triplet_hard",), example=SIX_ROWS)
+@loss(
+    title="Batch-hard triplet",
+    tasks=("metric_learning",),
+    aliases=("triplet_hard",),
+    example=SIX_ROWS,
+    work="N N D/64",
+)
 def batch_hard_triplet(
     embeddings: Annotated[Tensor, Prediction("N D")],
     targets: Annotated[Tensor, Target("N", Integers())],
@@ -81,7 +87,13 @@ def _highest(scores: Tensor, mask: Tensor) -> Tensor:
     return F.pad(torch.where(mask, scores, -torch.inf), (0, 1), value=-torch.inf).argmax(-1)
 
 
-@loss(title="Batch-all triplet", tasks=("metric_learning",), aliases=("triplet_all",), example=SIX_ROWS)
+@loss(
+    title="Batch-all triplet",
+    tasks=("metric_learning",),
+    aliases=("triplet_all",),
+    example=SIX_ROWS,
+    work="N N D/64",
+)
 def batch_all_triplet(
     embeddings: Annotated[Tensor, Prediction("N D")],
     targets: Annotated[Tensor, Target("N", Integers())],
@@ -140,6 +152,7 @@ def _violations(
     tasks=("metric_learning",),
     aliases=("supervised_contrastive",),
     example=SIX_ROWS,
+    work="N N D/512",
 )
 def supcon(
     embeddings: Annotated[Tensor, Prediction("N D")],
@@ -177,7 +190,9 @@ def supcon(
     return AnchorLoss(torch.where(count > 0, total - attraction, 0.0), (count > 0).to(similarity))
 
 
-@loss(title="Multi-similarity", tasks=("metric_learning",), aliases=("ms",), example=SIX_ROWS)
+@loss(
+    title="Multi-similarity", tasks=("metric_learning",), aliases=("ms",), example=SIX_ROWS, work="N N D/512"
+)
 def multi_similarity(
     embeddings: Annotated[Tensor, Prediction("N D")],
     targets: Annotated[Tensor, Target("N", Integers())],
@@ -217,7 +232,7 @@ def multi_similarity(
     return attraction + repulsion
 
 
-@loss(title="Circle", tasks=("metric_learning",), exact_gradient=False, example=SIX_ROWS)
+@loss(title="Circle", tasks=("metric_learning",), exact_gradient=False, example=SIX_ROWS, work="N N D/512")
 def circle(
     embeddings: Annotated[Tensor, Prediction("N D")],
     targets: Annotated[Tensor, Target("N", Integers())],
@@ -258,7 +273,9 @@ def circle(
     return AnchorLoss(softplus(attraction + repulsion), complete.to(similarity))
 
 
-@loss(title="Neighbourhood components analysis", tasks=("metric_learning",), example=SIX_ROWS)
+@loss(
+    title="Neighbourhood components analysis", tasks=("metric_learning",), example=SIX_ROWS, work="N N D/64"
+)
 def nca(
     embeddings: Annotated[Tensor, Prediction("N D")],
     targets: Annotated[Tensor, Target("N", Integers())],
@@ -301,6 +318,7 @@ def nca(
     tasks=("metric_learning",),
     aliases=("generalized_lifted_structure",),
     example=SIX_ROWS,
+    work="N N D/64",
 )
 def lifted_structure(
     embeddings: Annotated[Tensor, Prediction("N D")],

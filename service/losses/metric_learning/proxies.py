@@ -43,7 +43,7 @@ def center(
     return (embeddings - prototypes[targets]).square().sum(-1) / 2
 
 
-@loss(title="Proxy-NCA", tasks=("metric_learning",), aliases=("proxy_nca_pp",))
+@loss(title="Proxy-NCA", tasks=("metric_learning",), aliases=("proxy_nca_pp",), work="N C D/64")
 def proxy_nca(
     embeddings: Annotated[Tensor, Prediction("N D")],
     prototypes: Annotated[Tensor, Prediction("C D")],
@@ -79,7 +79,7 @@ def proxy_nca(
     return F.cross_entropy(logits, targets, reduction="none")
 
 
-@loss(title="Proxy-Anchor", tasks=("metric_learning",))
+@loss(title="Proxy-Anchor", tasks=("metric_learning",), work="N C D/512")
 def proxy_anchor(
     embeddings: Annotated[Tensor, Prediction("N D")],
     prototypes: Annotated[Tensor, Prediction("C D")],
@@ -119,7 +119,7 @@ def proxy_anchor(
     return attraction.sum() / own.any(-1).sum() + repulsion.mean()
 
 
-@loss(title="SoftTriple", tasks=("metric_learning",))
+@loss(title="SoftTriple", tasks=("metric_learning",), work="N C K D/512")
 def soft_triple(
     embeddings: Annotated[Tensor, Prediction("N D")],
     prototypes: Annotated[Tensor, Prediction("C K D")],

@@ -16,6 +16,7 @@ from service.losses.metric_learning.pairwise import others
     tasks=("metric_learning", "self_supervised"),
     requires=(SizeRange("N", least=2),),
     example=Example(sizes={"N": 5}),
+    work="2D D N/512",
 )
 def vicreg(
     anchor: Annotated[Tensor, Prediction("N D")],
@@ -74,6 +75,7 @@ def _covariance(view: Tensor) -> Tensor:
     tasks=("metric_learning", "self_supervised"),
     requires=(SizeRange("N", least=2),),
     example=Example(sizes={"N": 5}),
+    work="D D N/512",
 )
 def barlow_twins(
     anchor: Annotated[Tensor, Prediction("N D")],

@@ -18,6 +18,7 @@ from service.losses.metric_learning.pairwise import cosine, cosines, masked_logs
     tasks=("metric_learning", "self_supervised"),
     aliases=("nt_xent", "simclr", "grace"),
     requires=(SizeRange("N", least=2),),
+    work="2N 2N D/512",
 )
 def ntxent(
     anchor: Annotated[Tensor, Prediction("N D")],
@@ -61,6 +62,7 @@ def ntxent(
     tasks=("metric_learning", "self_supervised"),
     aliases=("infonce", "multiple_negatives_ranking"),
     requires=(SizeRange("M", least=0),),
+    work=("N N D/512", "N M D/512"),
 )
 def info_nce(
     anchor: Annotated[Tensor, Prediction("N D")],
@@ -104,6 +106,7 @@ def info_nce(
     title="CLIP",
     tasks=("metric_learning", "self_supervised"),
     aliases=("symmetric_infonce",),
+    work="N N D/512",
 )
 def clip(
     anchor: Annotated[Tensor, Prediction("N D")],
@@ -142,7 +145,7 @@ def _cross_entropy(logits: Tensor) -> Tensor:
     return F.cross_entropy(logits, torch.arange(logits.shape[0], device=logits.device), reduction="none")
 
 
-@loss(title="SigLIP", tasks=("metric_learning", "self_supervised"))
+@loss(title="SigLIP", tasks=("metric_learning", "self_supervised"), work="N N D/512")
 def siglip(
     anchor: Annotated[Tensor, Prediction("N D")],
     positive: Annotated[Tensor, Prediction("N D")],
@@ -175,7 +178,7 @@ def siglip(
     return softplus(torch.where(others(anchor), logits, -logits)).sum(-1)
 
 
-@loss(title="N-pairs", tasks=("metric_learning",), aliases=("npair",))
+@loss(title="N-pairs", tasks=("metric_learning",), aliases=("npair",), work="N N D/512")
 def n_pairs(
     anchor: Annotated[Tensor, Prediction("N D")],
     positive: Annotated[Tensor, Prediction("N D")],
@@ -208,7 +211,7 @@ def n_pairs(
     return _cross_entropy(anchor @ positive.mT) + l2_reg * squares / 2
 
 
-@loss(title="Angular", tasks=("metric_learning",), requires=(SizeRange("N", least=2),))
+@loss(title="Angular", tasks=("metric_learning",), requires=(SizeRange("N", least=2),), work="N N D/512")
 def angular(
     anchor: Annotated[Tensor, Prediction("N D")],
     positive: Annotated[Tensor, Prediction("N D")],

@@ -11,13 +11,13 @@ from service.catalogue.declare import loss
 from service.catalogue.domains import AtLeast, Mask
 from service.catalogue.spec import Prediction, Target, Unreduced
 from service.losses.ranking.gains import discounts, exponential_gains, ideal_gain
-from service.losses.ranking.items import at_most_pairs, descending, valid_items
+from service.losses.ranking.items import descending, valid_items
 from service.losses.ranking.preferences import logistic, sum_over_pairs
 
 Scheme = Literal["ndcg_loss2pp", "ndcg_loss2", "lambdarank", "ranknet"]
 
 
-@loss(title="LambdaLoss", tasks=("ranking",), requires=(at_most_pairs(2**30),))
+@loss(title="LambdaLoss", tasks=("ranking",), work="N L L")
 def lambda_loss(
     scores: Annotated[Tensor, Prediction("N L")],
     targets: Annotated[Tensor, Target("N L", AtLeast(0), where="mask")],
@@ -62,7 +62,7 @@ def lambda_loss(
     return _weighed_pairs(scores, targets, mask, weighing_scheme, k, sigma, mu) / math.log(2)
 
 
-@loss(title="LambdaRank", tasks=("ranking",), aliases=("lambda_rank",), requires=(at_most_pairs(2**30),))
+@loss(title="LambdaRank", tasks=("ranking",), aliases=("lambda_rank",), work="N L L")
 def lambdarank(
     scores: Annotated[Tensor, Prediction("N L")],
     targets: Annotated[Tensor, Target("N L", AtLeast(0), where="mask")],

@@ -9,7 +9,7 @@ from torch import Tensor
 from service.catalogue.declare import loss
 from service.catalogue.domains import AtLeast, Mask
 from service.catalogue.spec import Divisor, Prediction, Target, Unreduced
-from service.losses.ranking.items import at_most_pairs, descending, valid_items
+from service.losses.ranking.items import descending, valid_items
 from service.losses.ranking.preferences import hinge, logistic, sum_over_pairs
 
 
@@ -20,12 +20,7 @@ class PairsLoss(NamedTuple):
     divisor: Annotated[Tensor, Divisor("N")]
 
 
-@loss(
-    title="RankNet, lists",
-    tasks=("ranking",),
-    aliases=("pairwise_logistic",),
-    requires=(at_most_pairs(2**30),),
-)
+@loss(title="RankNet, lists", tasks=("ranking",), aliases=("pairwise_logistic",), work="N L L")
 def ranknet(
     scores: Annotated[Tensor, Prediction("N L")],
     targets: Annotated[Tensor, Target("N L", AtLeast(0), where="mask")],
@@ -58,12 +53,7 @@ def ranknet(
     return PairsLoss(*sum_over_pairs(scores, targets, mask, logistic(sigma)))
 
 
-@loss(
-    title="Pairwise hinge",
-    tasks=("ranking",),
-    aliases=("rank_svm",),
-    requires=(at_most_pairs(2**30),),
-)
+@loss(title="Pairwise hinge", tasks=("ranking",), aliases=("rank_svm",), work="N L L")
 def pairwise_hinge(
     scores: Annotated[Tensor, Prediction("N L")],
     targets: Annotated[Tensor, Target("N L", AtLeast(0), where="mask")],

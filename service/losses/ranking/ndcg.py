@@ -10,7 +10,7 @@ from service.catalogue.declare import loss
 from service.catalogue.domains import AtLeast, Mask
 from service.catalogue.spec import Divisor, Prediction, Target, Unreduced
 from service.losses.ranking.gains import cumulative_gain, exponential_gains, ideal_gain
-from service.losses.ranking.items import at_most_pairs, descending, valid_items
+from service.losses.ranking.items import descending, valid_items
 
 
 class NdcgLoss(NamedTuple):
@@ -20,12 +20,7 @@ class NdcgLoss(NamedTuple):
     divisor: Annotated[Tensor, Divisor("N")]
 
 
-@loss(
-    title="Approximate NDCG",
-    tasks=("ranking",),
-    aliases=("approxndcg",),
-    requires=(at_most_pairs(2**27),),
-)
+@loss(title="Approximate NDCG", tasks=("ranking",), aliases=("approxndcg",), work="N L L")
 def approx_ndcg(
     scores: Annotated[Tensor, Prediction("N L")],
     targets: Annotated[Tensor, Target("N L", AtLeast(0), where="mask")],
@@ -70,7 +65,7 @@ def approx_ndcg(
     title="Neural NDCG",
     tasks=("ranking",),
     aliases=("neuralndcg",),
-    requires=(at_most_pairs(2**24), at_most_pairs(2**30, rounds="max_iter")),
+    work=("N L L", "N L L max_iter/16", "512 max_iter"),
 )
 def neural_ndcg(
     scores: Annotated[Tensor, Prediction("N L")],

@@ -27,6 +27,7 @@ from service.losses.segmentation.masks import (
     tasks=("segmentation",),
     aliases=("cldice", "centerline_dice"),
     requires=CLASSES,
+    work=("N C H W iterations", "N H W iterations", "512 iterations"),
 )
 def soft_cldice(
     logits: FlatMaskLogits,

@@ -24,7 +24,14 @@ from service.losses.segmentation.masks import (
 )
 
 
-@loss(title="Boundary", tasks=("segmentation",), aliases=("surface",), fuse="alone", requires=CLASSES)
+@loss(
+    title="Boundary",
+    tasks=("segmentation",),
+    aliases=("surface",),
+    fuse="alone",
+    requires=CLASSES,
+    work=("256 N C", "256 N"),
+)
 def boundary(
     logits: MaskLogits,
     targets: MaskTargets,
@@ -68,6 +75,7 @@ def boundary(
     aliases=("hausdorff",),
     fuse="alone",
     requires=CLASSES,
+    work=("256 N C", "256 N"),
 )
 def hausdorff_dt(
     logits: MaskLogits,
@@ -125,7 +133,12 @@ def _signed_distance(inside: Tensor) -> Tensor:
     return torch.as_tensor(distance_transform_edt(~pixels) - distance_transform_edt(pixels))
 
 
-@loss(title="Hausdorff by erosions", tasks=("segmentation",), requires=CLASSES)
+@loss(
+    title="Hausdorff by erosions",
+    tasks=("segmentation",),
+    requires=CLASSES,
+    work=("N C H W erosions", "N H W erosions", "512 erosions"),
+)
 def hausdorff_er(
     logits: FlatMaskLogits,
     targets: FlatMaskTargets,

@@ -37,6 +37,7 @@ class Distances(Domain):
     tasks=("segmentation",),
     aliases=("gwdl",),
     requires=(SizeRange("C", least=2),),
+    work="N C C/64 ...",
 )
 def generalized_wasserstein_dice(
     logits: Annotated[Tensor, Prediction("N C ...")],

@@ -23,6 +23,7 @@ from service.losses.sequence.impossible import detach_impossible
             lambda facts: bool(_runs(facts).all()),
         ),
     ),
+    work=("N T K K", "512 T"),
 )
 def crf_nll(
     emissions: Annotated[Tensor, Prediction("N T K")],

@@ -83,6 +83,7 @@ class TranslationRisk(NamedTuple):
     tasks=("nlp", "sequence"),
     aliases=("bleu", "mrt_bleu"),
     example=Example(sizes={"T": 6, "S": 6}, params={"alpha": 1.0}),
+    work=("N K T T max_order/4", "N K T S max_order/4"),
 )
 def expected_bleu(
     log_probabilities: Annotated[Tensor, Prediction("N K", LogProbabilities())],
