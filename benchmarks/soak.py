@@ -3,10 +3,12 @@
 ``python -m benchmarks.soak [requests]``; the server is warmed by a tenth of them before memory is looked at.
 """
 
+import base64
 import http.client
 import random
 import sys
 import time
+from math import prod
 
 import orjson
 
@@ -24,7 +26,8 @@ def main(requests: int) -> None:
     """Run the requests, and print the memory on the way."""
     chooser = random.Random(0)
     calls = mixed()
-    with servers.lossd() as server:
+    # so much work is admitted that it is the allocator who refuses
+    with servers.lossd(env={"LOSSD_MAX_WORK": str(1 << 60)}) as server:
         address = server.url.removeprefix("http://")
         connection = http.client.HTTPConnection(address, timeout=60)
         run(connection, calls, requests // STEPS, chooser)
@@ -90,26 +93,23 @@ def run(
 
 
 def fail(connection: http.client.HTTPConnection) -> dict[int, int]:
-    """Ask for what no memory holds; return how often each status came back."""
-    shape = [1 << 16, 1 << 4]
-    embeddings = {
-        "dtype": "float16",
-        "shape": shape,
-        "data": bodies.base64.b64encode(bytes(2 * shape[0] * shape[1])).decode(),
-    }
-    targets = {
-        "dtype": "uint8",
-        "shape": shape[:1],
-        "data": bodies.base64.b64encode(bytes(shape[0])).decode(),
-    }
-    body = orjson.dumps({"inputs": {"embeddings": embeddings, "targets": targets}})
+    """Ask for pairs that no memory holds; return how often each status came back."""
+    rows = 1 << 18
+    inputs = {"embeddings": zeros("float16", [rows, 4], 2), "targets": zeros("uint8", [rows], 1)}
+    body = orjson.dumps({"inputs": inputs})
     statuses: dict[int, int] = {}
     for _ in range(FAILURES):
-        connection.request("POST", "/v1/losses/lifted_structure", body, {"content-type": "application/json"})
+        connection.request("POST", "/v1/losses/supcon", body, {"content-type": "application/json"})
         answer = connection.getresponse()
         answer.read()
         statuses[answer.status] = statuses.get(answer.status, 0) + 1
     return statuses
+
+
+def zeros(dtype: str, shape: list[int], itemsize: int) -> dict[str, object]:
+    """Return a packed tensor of zeros."""
+    data = base64.b64encode(bytes(prod(shape) * itemsize)).decode()
+    return {"dtype": dtype, "shape": shape, "data": data}
 
 
 if __name__ == "__main__":

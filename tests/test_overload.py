@@ -1,0 +1,56 @@
+"""Ten times what a server takes at once: it refuses the rest, answers what it has accepted, and recovers at once."""
+
+import asyncio
+import time
+
+import httpx
+import pytest
+
+from benchmarks import servers
+from benchmarks.overload import load
+
+pytestmark = pytest.mark.server
+CAPACITY = 8
+
+
+def test_over_the_capacity_some_are_answered_and_the_rest_refused() -> None:
+    with servers.lossd(env={"LOSSD_DEVICE": "cpu", "LOSSD_MAX_QUEUE": str(CAPACITY)}) as server:
+        tally = asyncio.run(load(server.url, 10 * CAPACITY, seconds=3))
+        start = time.monotonic()
+        call = {"inputs": {"predictions": [1], "targets": [3]}}
+        answer = httpx.post(f"{server.url}/v1/losses/mse", json=call)
+        assert (answer.status_code, answer.json()["value"]) == (200, 4)
+        assert time.monotonic() - start < 1
+        told = httpx.get(f"{server.url}/metrics").text
+    assert tally.seconds.keys() == {200, 429}
+    assert len(tally.seconds[200]) > 100
+    rejected = next(
+        line for line in told.splitlines() if line.startswith('lossd_rejected_total{reason="queue"}')
+    )
+    assert float(rejected.split()[-1]) >= len(tally.seconds[429])
+
+
+def test_a_refusal_tells_what_to_do() -> None:
+    """While one request is under way, the only one that is taken, the next is told when to come back."""
+    head = b"POST /v1/batch HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n"
+    with servers.lossd(env={"LOSSD_DEVICE": "cpu", "LOSSD_MAX_QUEUE": "1"}) as server:
+        host, port = server.url.removeprefix("http://").split(":")
+
+        async def hold_and_ask() -> httpx.Response:
+            _, writer = await asyncio.open_connection(host, int(port))
+            writer.write(head)
+            await writer.drain()
+            async with httpx.AsyncClient(base_url=server.url) as client:
+                answer = await client.post("/v1/losses/mse", json={})
+                while answer.status_code != 429:
+                    answer = await client.post("/v1/losses/mse", json={}, headers={"x-request-id": "mine"})
+                assert (await client.get("/healthz")).status_code == 200
+            writer.close()
+            return answer
+
+        refused = asyncio.run(hold_and_ask())
+    assert refused.status_code == 429
+    assert int(refused.headers["retry-after"]) >= 1
+    assert refused.headers["content-type"] == "application/problem+json"
+    assert refused.headers["x-request-id"] == "mine"
+    assert "LOSSD_MAX_QUEUE" in refused.json()["detail"]
