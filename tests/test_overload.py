@@ -41,9 +41,9 @@ def test_a_refusal_tells_what_to_do() -> None:
             writer.write(head)
             await writer.drain()
             async with httpx.AsyncClient(base_url=server.url) as client:
-                answer = await client.post("/v1/losses/mse", json={})
-                while answer.status_code != 429:
-                    answer = await client.post("/v1/losses/mse", json={}, headers={"x-request-id": "mine"})
+                client.headers["x-request-id"] = "mine"
+                while (answer := await client.post("/v1/losses/mse", json={})).status_code != 429:
+                    pass
                 assert (await client.get("/healthz")).status_code == 200
             writer.close()
             return answer
