@@ -41,8 +41,9 @@ def main(requests: int) -> None:
             print(
                 f"{step * requests // STEPS:,} requests: {now / 1e6:.0f} MB, {rate:.0f} a second", flush=True
             )
-        statuses = fail(connection)
-        print(f"{FAILURES} failures ({statuses}): {resident(server.process) / 1e6:.0f} MB")
+        for count in (FAILURES // 4, FAILURES):
+            statuses = fail(connection, count)
+            print(f"{count} failures ({statuses}): {resident(server.process) / 1e6:.0f} MB", flush=True)
 
 
 def mixed() -> list[tuple[str, bytes, int]]:
@@ -92,13 +93,13 @@ def run(
         assert answer.status < 500, (path, answer.status)
 
 
-def fail(connection: http.client.HTTPConnection) -> dict[int, int]:
+def fail(connection: http.client.HTTPConnection, count: int) -> dict[int, int]:
     """Ask for pairs that no memory holds; return how often each status came back."""
     rows = 1 << 18
     inputs = {"embeddings": zeros("float16", [rows, 4], 2), "targets": zeros("uint8", [rows], 1)}
     body = orjson.dumps({"inputs": inputs})
     statuses: dict[int, int] = {}
-    for _ in range(FAILURES):
+    for _ in range(count):
         connection.request("POST", "/v1/losses/supcon", body, {"content-type": "application/json"})
         answer = connection.getresponse()
         answer.read()

@@ -70,6 +70,11 @@ def _refuse_what_is_not_there(settings: Settings) -> None:
         if settings.api_keys_file is not None:
             keys.read(settings.api_keys_file)
         traces.refuse_missing()
+        if settings.device not in ("auto", "cpu"):
+            # those are always there, and torch takes its time to import
+            from service.engine import device
+
+            device.choose(settings.device)
     except ValueError as error:
         sys.exit(str(error))
 

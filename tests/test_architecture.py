@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "api": {"problems", "catalogue", "engine", "wire", "settings"},
     "app": {"problems", "catalogue", "engine", "wire", "settings", "api", "losses"},
     "server": {"problems", "settings", "api"},
-    "cli": {"settings", "api", "losses", "app", "server"},
+    "cli": {"settings", "engine", "api", "losses", "app", "server"},
     "__main__": {"cli"},
 }
 FOREIGN = {

@@ -1,5 +1,6 @@
 """What only a real server can show."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -68,3 +69,12 @@ def test_sigterm_ends_it_cleanly() -> None:
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 0
+
+
+def test_a_device_that_is_not_there_ends_it_with_words() -> None:
+    command = [sys.executable, "-m", "service", "serve", "--port", "0"]
+    ended = subprocess.run(
+        command, env={**os.environ, "LOSSD_DEVICE": "cuda:99"}, capture_output=True, timeout=60
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(b"Expected a CUDA device that exists")
