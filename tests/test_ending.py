@@ -35,8 +35,11 @@ def serving(*arguments: str, **env: str) -> Generator[tuple[str, subprocess.Pope
             time.sleep(0.1)
         yield url, process
     finally:
-        process.kill()
-        process.wait()
+        # twice, so that nothing is waited for; a parent that is killed would leave its workers
+        for _ in range(2):
+            process.terminate()
+            time.sleep(0.2)
+        process.wait(20)
 
 
 def status(url: str) -> int | None:
