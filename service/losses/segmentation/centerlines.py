@@ -4,7 +4,7 @@ from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from service.catalogue.declare import loss
@@ -15,6 +15,7 @@ from service.losses.segmentation.masks import (
     FlatMaskLogits,
     FlatMaskTargets,
     Mode,
+    at_most_visits,
     ratio,
     soft_masks,
     total,
@@ -26,14 +27,14 @@ from service.losses.segmentation.masks import (
     title="Soft centre-line Dice",
     tasks=("segmentation",),
     aliases=("cldice", "centerline_dice"),
-    requires=CLASSES,
+    requires=(*CLASSES, at_most_visits("iterations")),
 )
 def soft_cldice(
     logits: FlatMaskLogits,
     targets: FlatMaskTargets,
     *,
     mode: Mode = "multiclass",
-    iterations: Annotated[int, Ge(0)] = 3,
+    iterations: Annotated[int, Ge(0), Le(1_000)] = 3,
     smooth: Annotated[float, Ge(0)] = 1.0,
     include_background: bool = True,
 ) -> Annotated[Tensor, Unreduced(PER_CLASS)]:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
@@ -18,6 +18,7 @@ from service.losses.segmentation.masks import (
     MaskLogits,
     MaskTargets,
     Mode,
+    at_most_visits,
     average,
     soft_masks,
     without_class_axis,
@@ -125,14 +126,18 @@ def _signed_distance(inside: Tensor) -> Tensor:
     return torch.as_tensor(distance_transform_edt(~pixels) - distance_transform_edt(pixels))
 
 
-@loss(title="Hausdorff by erosions", tasks=("segmentation",), requires=CLASSES)
+@loss(
+    title="Hausdorff by erosions",
+    tasks=("segmentation",),
+    requires=(*CLASSES, at_most_visits("erosions")),
+)
 def hausdorff_er(
     logits: FlatMaskLogits,
     targets: FlatMaskTargets,
     *,
     mode: Mode = "multiclass",
     alpha: Annotated[float, Gt(0)] = 2.0,
-    erosions: Annotated[int, Ge(1)] = 10,
+    erosions: Annotated[int, Ge(1), Le(1_000)] = 10,
     include_background: bool = True,
 ) -> Annotated[Tensor, Unreduced(PER_CLASS)]:
     r"""Squared errors that survive erosions: thick errors cost more, without a distance transform.

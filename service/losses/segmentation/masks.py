@@ -101,6 +101,22 @@ HAS_FOREGROUND = Condition(
 )
 CLASSES = (TWO_CLASSES, HAS_FOREGROUND)
 """What must hold of the classes in every loss that has a ``mode`` and ``include_background``."""
+MOST_VISITS = 2**27
+"""A gradient keeps up to 80 bytes of each: 10 GB."""
+
+
+def at_most_visits(rounds: str) -> Condition:
+    """Refuse calls that would go through all their logits too often; ``rounds`` names the param that says how often."""
+
+    def visits(facts: Facts) -> int:
+        return facts.inputs["logits"].numel() * facts.params[rounds]
+
+    return Condition(
+        f"/params/{rounds}",
+        f"{rounds} times the number of logits to be at most {MOST_VISITS:,}",
+        got=lambda facts: f"{visits(facts):,}",
+        holds=lambda facts: visits(facts) <= MOST_VISITS,
+    )
 
 
 class Masks(NamedTuple):
