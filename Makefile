@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve install test test-clients check format openapi docs bench image clean
+.PHONY: help serve install test test-fuzz fuzz test-clients check format openapi docs bench image clean
 
 help:  ## show what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -15,7 +15,13 @@ serve: $(VENV)/.installed  ## serve on 127.0.0.1:8000
 	$(BIN)/lossd serve
 
 test: $(VENV)/.installed-dev  ## run the tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/fuzz
+
+test-fuzz: $(VENV)/.installed-fuzz  ## attack every operation for some minutes, always in the same way
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/fuzz
+
+fuzz: $(VENV)/.installed-fuzz  ## attack a real server for MINUTES (10), in a way that SEED repeats
+	$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
 test-clients: $(VENV)/.installed-clients  ## run the tests that Triton's, KServe's and MLServer's clients make of /v2
 	$(BIN)/python -m pytest -rs tests/inference_protocol
@@ -68,6 +74,10 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) -e '.[dev]'
 	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-fuzz: $(VENV)/.installed-dev
+	$(PIP) -e '.[dev,fuzz]'
+	touch $@
 
 # kserve and mlserver ask for versions that exclude each other's; they run with those in constraints.txt.
 # perf_analyzer is a program for Linux on x86-64 inside older wheels of tritonclient
