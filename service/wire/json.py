@@ -4,7 +4,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Collection, Iterable
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,8 @@ LARGE = 1 << 24
 """Bodies of more bytes get a parser of their own: a parser keeps the memory that its largest body took."""
 MOST_COUNTED = 0xFFFFFF
 """simdjson counts an array's elements up to here: longer ones say that they are as long as this."""
-DEEPEST = 8
-"""Levels that `plain` reads. No param and no option has as many."""
+UNREAD = {simdjson.Array, simdjson.Object}
+"""Types of what the parser has not made Python values of."""
 BLOCK = 1 << 17
 """Bytes that are looked through at once."""
 MOST_SHOWN = 60
@@ -112,13 +112,22 @@ def members(value: Any, known: Collection[str], *where: str | int) -> tuple[dict
     return {name: value[name] for name in known if name in times}, faults
 
 
-def plain(value: Any, levels: int = DEEPEST) -> Any:
-    """Return arrays as tuples; objects, and what lies deeper than ``levels``, stay unread."""
-    if not levels or not is_array(value):
+def plain(value: Any, levels: int) -> Any:
+    """Return an array as a tuple, or of tuples; whatever holds objects, or arrays deeper than ``levels``, stays unread.
+
+    What stays unread is looked at in passing: to hold millions of the parser's arrays takes seconds.
+    """
+    if not is_array(value):
         return value
     # the parser's own conversion to a list writes out of bounds beyond MOST_COUNTED
-    items = tuple(value)
-    return tuple(plain(item, levels - 1) for item in items) if any(map(is_array, items)) else items
+    found = set(map(type, value))
+    if not found & UNREAD:
+        return tuple(value)
+    rows_only = levels > 1 and found == {simdjson.Array}
+    if rows_only and not set(map(type, chain.from_iterable(value))) & UNREAD:
+        rows: Any = map(tuple, value)
+        return (*rows,)
+    return value
 
 
 def show(value: Any) -> str:

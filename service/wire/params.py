@@ -33,6 +33,11 @@ def params_model(loss: AnyLoss) -> type[BaseModel]:
     return create_model("Params", __config__=CONFIG, **fields)
 
 
+def levels(param: Param) -> int:
+    """Return how many levels of lists a param may have, at least one."""
+    return len(param.values.dims.split()) if param.values else 1
+
+
 def schema(param: Param, description: str) -> dict[str, Any]:
     """Return the JSON Schema of a param: a bare type, or untyped where it takes several.
 

@@ -206,6 +206,18 @@ def test_whatever_a_member_is_called_it_is_refused(client: Client, name: str) ->
     assert [one["pointer"] for one in batch["results"][0]["error"]["errors"]] == [error["pointer"]]
 
 
+@pytest.mark.parametrize("unit", [b"[1],", b"[],", b"[[1]],", b"{},", b'"a",', b"[1,[2]],"])
+@pytest.mark.parametrize("field", [b'"params":{"weight":[%b1]}', b'"gradients":[%b1]'])
+def test_a_million_of_anything_is_refused_soon(client: Client, field: bytes, unit: bytes) -> None:
+    good = b'{"inputs":{"logits":[[1,2]],"targets":[1]},'
+    start = time.perf_counter()
+    answer = client.post(
+        "/v1/losses/cross_entropy", content=good + field % (unit * 1_000_000) + b"}", headers=JSON
+    )
+    assert time.perf_counter() - start < 2
+    assert (answer.status_code, len(answer.json()["errors"])) == (422, 1)
+
+
 def test_unreadable_bodies_are_told_where(client: Client) -> None:
     answer = client.post(
         "/v1/losses/mse", content=b'{\n "inputs": x}', headers={"content-type": "application/json"}

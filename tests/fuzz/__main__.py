@@ -84,7 +84,7 @@ def _round(attacker: Attacker, kind: str, number: int, end: float) -> None:
         deadline=None,
         database=None,
         phases=[Phase.generate, Phase.shrink],
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
         report_multiple_bugs=False,
     )
     @given(strategy)

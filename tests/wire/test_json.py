@@ -75,11 +75,11 @@ def test_an_array_longer_than_simdjson_counts_is_counted() -> None:
 
 
 def test_plain_values_are_tuples_down_to_a_depth() -> None:
-    assert json.plain(json.parse(b'[1, [true, "a", null], []]')) == (1, (True, "a", None), ())
-    deep = json.plain(json.parse(b"[" * 900 + b"]" * 900))
-    for _ in range(json.DEEPEST - 1):
-        (deep,) = deep
-    assert json.is_array(deep[0])
+    assert json.plain(json.parse(b'[true, "a", null]'), levels=1) == (True, "a", None)
+    assert json.plain(json.parse(b"[[1, 2], []]"), levels=2) == ((1, 2), ())
+    for unread in (b"[1, [2]]", b"[[1], 2]", b"[[1], {}]", b"[[[1]]]", b"[[{}]]", b"[" * 900 + b"]" * 900):
+        assert json.is_array(json.plain(json.parse(unread), levels=2))
+    assert json.is_array(json.plain(json.parse(b"[[1]]"), levels=1))
 
 
 @pytest.mark.parametrize(
