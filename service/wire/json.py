@@ -24,6 +24,9 @@ BLOCK = 1 << 17
 MOST_SHOWN = 60
 """Characters of a value that messages quote."""
 
+IN_USE = "Tried to re-use a parser"
+"""How a parser says that something of its last document is still there, such as in an exception's frames."""
+
 # unsigned 64 bits hold every number of 19 digits, signed ones do not
 _BEYOND_64_BITS = re.compile(rb"(?<![\d.eE+-])(-\d{19,}+|\d{20,}+)(?=[\s,\]}])")
 
@@ -40,10 +43,13 @@ def parse(body: Body, *, alone: bool = False) -> Any:
     Raises:
         Unreadable: the body is not JSON, or holds a number beyond float64; the detail says where.
     """
+    parser = simdjson.Parser() if alone else _parser(len(body))
     try:
-        return (simdjson.Parser() if alone else _parser(len(body))).parse(body)
+        return parser.parse(body)
     except (ValueError, RuntimeError) as error:
         told = str(error)
+    if told.startswith(IN_USE):
+        return parse(body, alone=True)
     # simdjson reads no integers beyond 64 bits, but floats of any length. A string that is of use in a request
     # does not hold so many digits before what may follow a number
     by_number = told.startswith(("BIGINT_ERROR", "NUMBER_ERROR"))

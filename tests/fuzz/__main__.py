@@ -47,7 +47,7 @@ def _attack(server: servers.Server, seconds: float, start: int) -> list[str]:
     attacker = Attacker(Live(server.url))
     failures: dict[str, str] = {}
     before, end, rounds = _resident(server.process), monotonic() + seconds, 0
-    first = 0
+    first = halfway = 0.0
     while monotonic() < end:
         for kind in ATTACKS:
             try:
@@ -58,6 +58,8 @@ def _attack(server: servers.Server, seconds: float, start: int) -> list[str]:
         rounds += 1
         # what is loaded and kept for good is there by then
         first = first or _resident(server.process)
+        if monotonic() < end - seconds / 2:
+            halfway = _resident(server.process)
     after = _resident(server.process)
     counted = attacker.counted
     print(f"{counted.total()} requests in {rounds} rounds, and as many good ones between them")
@@ -70,7 +72,9 @@ def _attack(server: servers.Server, seconds: float, start: int) -> list[str]:
     print(f"  all: {', '.join(f'{count} x {status}' for status, count in sorted(totals.items()))}")
     slowest, size, path = attacker.slowest
     print(f"slowest: {slowest:.2f} s, {size:,} bytes to {path}")
-    print(f"resident: {before:.0f} MB before, {first:.0f} after a round, {after:.0f} after all")
+    print(
+        f"resident MB: {before:.0f} before, {first:.0f} after a round, {halfway:.0f} halfway, {after:.0f} after all"
+    )
     return [*failures.values()]
 
 

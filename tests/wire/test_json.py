@@ -31,6 +31,12 @@ def test_integers_beyond_64_bits_are_floats(number: int) -> None:
     assert list(json.parse(b"[%d, 1.5, 7]" % number)) == [float(number), 1.5, 7]
 
 
+def test_integers_beyond_64_bits_are_floats_while_another_document_is_there() -> None:
+    held = json.parse(b"[1]")
+    assert list(json.parse(b"[%d]" % (10**30))) == [1e30]
+    assert list(held) == [1]
+
+
 def test_digits_of_fractions_and_exponents_are_left_alone() -> None:
     body = b"[18446744073709551616, 0.12345678901234567890123, 1e-00000000000000000000005]"
     assert list(json.parse(body)) == [2.0**64, 0.12345678901234568, 1e-5]
