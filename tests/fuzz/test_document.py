@@ -20,6 +20,12 @@ OF_LOSSES = {f"POST /v1/losses/{name}" for name in CATALOGUE}
 TAKE_TENSORS = {*OF_LOSSES, "POST /v1/batch", "POST /v2/models/{model}/infer"}
 
 
+@schemathesis.serializer("application/x-ndjson")
+def _write_line(context: Any, item: Any) -> bytes:
+    """Write a stream of one item."""
+    return orjson.dumps(item, option=orjson.OPT_NON_STR_KEYS) + b"\n"
+
+
 @SCHEMA.parametrize()
 # beside those that cover the schema
 @settings(
