@@ -11,7 +11,7 @@ LOCK := $(BIN)/uv pip compile --quiet pyproject.toml --extra otel -c constraints
 	--no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help serve install test test-clients test-image check format openapi docs lock bench image clean
+.PHONY: help serve install test test-clients test-fuzz fuzz test-image check format openapi docs lock bench image clean
 
 help:  ## show what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -20,7 +20,13 @@ serve: $(VENV)/.installed  ## serve on 127.0.0.1:8000
 	$(BIN)/lossd serve
 
 test: $(VENV)/.installed-dev  ## run the tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/fuzz
+
+test-fuzz: $(VENV)/.installed-fuzz  ## attack every operation for some minutes, always in the same way
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/fuzz
+
+fuzz: $(VENV)/.installed-fuzz  ## attack a real server for MINUTES (10), in a way that SEED repeats
+	$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
 test-clients: $(VENV)/.installed-clients  ## run the tests that Triton's, KServe's and MLServer's clients make of /v2
 	$(BIN)/python -m pytest -rs tests/inference_protocol
@@ -85,6 +91,10 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt
 
 $(VENV)/.installed-image: $(VENV)/.installed-dev
 	$(PIP) -e '.[dev,image]'
+	touch $@
+
+$(VENV)/.installed-fuzz: $(VENV)/.installed-dev
+	$(PIP) -e '.[dev,fuzz]'
 	touch $@
 
 # kserve and mlserver ask for versions that exclude each other's; they run with those in constraints.txt.

@@ -69,7 +69,7 @@ class Settings(BaseSettings):
             description="Elements of work of one call, as its loss declares it: those of its inputs, and of all "
             "pairs where a loss forms them. More is a 413, before any memory is taken.",
         ),
-    ] = 2**28
+    ] = 2**27
     max_line_bytes: Annotated[
         int, Field(ge=1, description="Bytes of one line of a stream. A longer one is an error of its own.")
     ] = 16 * 1024 * 1024

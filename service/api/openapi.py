@@ -127,6 +127,8 @@ def _batch_operation() -> Json:
         ],
         "defaults": {"gradients": False},
     }
+    responses = _responses("What became of each item, in order.", "BatchResults", *PROBLEMS)
+    responses["200"]["content"]["application/x-ndjson"] = {"schema": _ref("BatchResult")}
     return {
         "operationId": "batch",
         "summary": "Evaluate many items",
@@ -139,7 +141,7 @@ def _batch_operation() -> Json:
                 "application/x-ndjson": {"schema": _ref("BatchItem")},
             },
         },
-        "responses": _responses("What became of each item, in order.", "BatchResults", *PROBLEMS),
+        "responses": responses,
     }
 
 

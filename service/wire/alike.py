@@ -57,7 +57,11 @@ def take(item: Any, loss: AnyLoss | None) -> Taken | None:
     inputs: Any = None
     brackets = 0
     for name in names:
-        value = item[name]
+        try:
+            value = item[name]
+        except KeyError:
+            # the parser ends a name that is asked for where it has a NUL
+            return None
         if name == "inputs":
             inputs = value
         elif name == "id":

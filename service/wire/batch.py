@@ -165,6 +165,12 @@ def _defaults(value: Any) -> tuple[Mapping[str, Any], list[Fault]]:
     if not json.is_object(value):
         return {}, [Fault("/defaults", "type", f"Expected an object; got {json.show(value)}.")]
     found, faults = json.members(value, DEFAULTS, "defaults")
+    if "loss" in found and not isinstance(found["loss"], str):
+        detail = f"Expected the name of a loss; got {json.show(found['loss'])}."
+        faults.append(Fault("/defaults/loss", "type", detail))
+    if "params" in found and not json.is_object(found["params"]):
+        detail = f"Expected an object; got {json.show(found['params'])}."
+        faults.append(Fault("/defaults/params", "type", detail))
     return found, faults + native.read_envelope(found, "defaults")[1]
 
 

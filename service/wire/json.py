@@ -4,7 +4,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Collection, Iterable
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,15 @@ LARGE = 1 << 24
 """Bodies of more bytes get a parser of their own: a parser keeps the memory that its largest body took."""
 MOST_COUNTED = 0xFFFFFF
 """simdjson counts an array's elements up to here: longer ones say that they are as long as this."""
-DEEPEST = 8
-"""Levels that `plain` reads. No param and no option has as many."""
+UNREAD = {simdjson.Array, simdjson.Object}
+"""Types of what the parser has not made Python values of."""
 BLOCK = 1 << 17
 """Bytes that are looked through at once."""
 MOST_SHOWN = 60
 """Characters of a value that messages quote."""
+
+IN_USE = "Tried to re-use a parser"
+"""How a parser says that something of its last document is still there, such as in an exception's frames."""
 
 # unsigned 64 bits hold every number of 19 digits, signed ones do not
 _BEYOND_64_BITS = re.compile(rb"(?<![\d.eE+-])(-\d{19,}+|\d{20,}+)(?=[\s,\]}])")
@@ -40,10 +43,13 @@ def parse(body: Body, *, alone: bool = False) -> Any:
     Raises:
         Unreadable: the body is not JSON, or holds a number beyond float64; the detail says where.
     """
+    parser = simdjson.Parser() if alone else _parser(len(body))
     try:
-        return (simdjson.Parser() if alone else _parser(len(body))).parse(body)
+        return parser.parse(body)
     except (ValueError, RuntimeError) as error:
         told = str(error)
+    if told.startswith(IN_USE):
+        return parse(body, alone=True)
     # simdjson reads no integers beyond 64 bits, but floats of any length. A string that is of use in a request
     # does not hold so many digits before what may follow a number
     by_number = told.startswith(("BIGINT_ERROR", "NUMBER_ERROR"))
@@ -112,13 +118,22 @@ def members(value: Any, known: Collection[str], *where: str | int) -> tuple[dict
     return {name: value[name] for name in known if name in times}, faults
 
 
-def plain(value: Any, levels: int = DEEPEST) -> Any:
-    """Return arrays as tuples; objects, and what lies deeper than ``levels``, stay unread."""
-    if not levels or not is_array(value):
+def plain(value: Any, levels: int) -> Any:
+    """Return an array as a tuple, or of tuples; whatever holds objects, or arrays deeper than ``levels``, stays unread.
+
+    What stays unread is looked at in passing: to hold millions of the parser's arrays takes seconds.
+    """
+    if not is_array(value):
         return value
     # the parser's own conversion to a list writes out of bounds beyond MOST_COUNTED
-    items = tuple(value)
-    return tuple(plain(item, levels - 1) for item in items) if any(map(is_array, items)) else items
+    found = set(map(type, value))
+    if not found & UNREAD:
+        return tuple(value)
+    rows_only = levels > 1 and found == {simdjson.Array}
+    if rows_only and not set(map(type, chain.from_iterable(value))) & UNREAD:
+        rows: Any = map(tuple, value)
+        return (*rows,)
+    return value
 
 
 def show(value: Any) -> str:

@@ -18,7 +18,7 @@ from service.engine.stack import Evaluations
 from service.problems import Fault, Invalid, pointer
 from service.wire import json, tensors
 from service.wire.alike import take, tensors_of
-from service.wire.params import CONFIG, of_kinds, params_model, wanted
+from service.wire.params import CONFIG, levels, of_kinds, params_model, wanted
 
 Encoding = Literal["json", "base64"]
 
@@ -152,7 +152,7 @@ class Reader:
     def _read_params(self) -> Mapping[str, Any]:
         """Validate the params; wrong ones are told and take their defaults."""
         found = self._object("params", self.loss.params) or {}
-        sent = {name: json.plain(value) for name, value in found.items()}
+        sent = {name: json.plain(value, levels(self.loss.params[name])) for name, value in found.items()}
         if not sent and len(self.loss.defaults) == len(self.loss.params):
             return self.loss.defaults
         self.arrays += sum(map(_arrays, sent.values()))
@@ -209,7 +209,7 @@ class Reader:
 
 def read_envelope(fields: Mapping[str, Any], *where: str) -> tuple[Envelope, list[Fault]]:
     """Validate the options among some fields; wrong ones are told and take their defaults."""
-    sent = {name: json.plain(fields[name]) for name in EXPECTED if name in fields}
+    sent = {name: json.plain(fields[name], levels=1) for name in EXPECTED if name in fields}
     if not sent:
         return USUAL, []
     faults: list[Fault] = []

@@ -33,6 +33,11 @@ def params_model(loss: AnyLoss) -> type[BaseModel]:
     return create_model("Params", __config__=CONFIG, **fields)
 
 
+def levels(param: Param) -> int:
+    """Return how many levels of lists a param may have, at least one."""
+    return len(param.values.dims.split()) if param.values else 1
+
+
 def schema(param: Param, description: str) -> dict[str, Any]:
     """Return the JSON Schema of a param: a bare type, or untyped where it takes several.
 
@@ -144,11 +149,14 @@ def _kinds(items: Items) -> set[type]:
 
 
 def _whole(value: Any) -> Any:
-    """Return a float without a fraction as the integer that it is; refuse integers beyond 64 bits.
+    """Return a float without a fraction as the integer that it is; refuse what is none of 64 bits.
 
     Raises:
-        ValueError: it is beyond 64 bits, with which torch computes.
+        ValueError: it is beyond 64 bits, with which torch computes, or true or false.
     """
+    # an integer just below 64 bits is this float
+    if isinstance(value, bool) or (value == -(2.0**63) and isinstance(value, float)):
+        raise ValueError
     whole = int(value) if isinstance(value, float) and value.is_integer() else value
     if isinstance(whole, int) and not -(2**63) <= whole < 2**63:
         raise ValueError

@@ -41,6 +41,8 @@ NONFINITE: dict[str | None, float] = {None: nan, "NaN": nan, "Infinity": inf, "-
 """What stands for a number that JSON does not have, where a door reads such."""
 EXACT = 2.0**53
 """Floats from here on may stand for an integer that float64 does not have."""
+LEAST = -(2.0**63)
+"""The float that integers just below 64 bits are read as."""
 
 Path = tuple[str | int, ...]
 Shape = tuple[int, ...]
@@ -59,7 +61,7 @@ def read(value: Any, *where: str | int, whole: bool = False, nonfinite: bool = F
     if is_array(value):
         return _read_array(value, where, whole, nonfinite)
     if isinstance(value, (bool, int, float)):
-        exact = whole and type(value) is int and abs(value) < 2**63
+        exact = whole and type(value) is int and -(2**63) <= value < 2**63
         dtype = torch.bool if isinstance(value, bool) else torch.int64 if exact else torch.float64
         return Sent(torch.tensor(value, dtype=dtype), addressable=True)
     raise _invalid(where, "type", WANTED, show(value))
@@ -219,9 +221,9 @@ def _exact(number: float) -> int:
     """Return the integer that a number is.
 
     Raises:
-        ValueError: it has a fraction.
+        ValueError: it has a fraction, or may be one of several integers just below 64 bits.
     """
-    if number != int(number):
+    if number != int(number) or (number == LEAST and type(number) is float):
         raise ValueError
     return int(number)
 

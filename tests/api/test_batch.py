@@ -94,6 +94,8 @@ def test_items_give_what_they_give_alone(client: Client, loss: AnyLoss) -> None:
         ({"items": [], "default": {}}, "/default"),
         ({"items": [], "defaults": {"inputs": {}}}, "/defaults/inputs"),
         ({"items": [], "defaults": {"reduction": "meen"}}, "/defaults/reduction"),
+        ({"items": [], "defaults": {"loss": 1}}, "/defaults/loss"),
+        ({"items": [], "defaults": {"params": [1]}}, "/defaults/params"),
     ],
 )
 def test_what_holds_the_items_must_fit(client: Client, body: dict[str, Any], pointer: str) -> None:

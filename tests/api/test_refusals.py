@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+import orjson
 import pytest
 import torch
 from fastapi import FastAPI
@@ -17,6 +18,7 @@ from tests.api.client import Client
 
 LOGITS = [[2.0, 1.0, 0.1], [0.3, 0.2, 0.9]]
 GOOD = {"logits": LOGITS, "targets": [0, 1]}
+JSON = {"content-type": "application/json"}
 HUGE = {"dtype": "float32", "shape": [2**62, 2**62], "data": "AAAA"}
 
 
@@ -180,6 +182,42 @@ def test_hostile_bodies_are_refused_at_once(client: Client, body: bytes, status:
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize("label", [b"-9223372036854775809", b"-9223372036854776000.0"])
+def test_an_integer_just_below_64_bits_is_no_other(client: Client, label: bytes) -> None:
+    """As a float it is the least of 64 bits, which is an integer of its own."""
+    least = b"-9223372036854775808"
+    for first, status in ((least, 200), (label, 422)):
+        for targets in (b"[%b, 1]" % first, b"[%b, 1.0]" % first):
+            body = (
+                b'{"inputs": {"embeddings": [[1, 2], [3, 5]], "targets": %b}, "reduction": "sum"}' % targets
+            )
+            answer = client.post("/v1/losses/batch_all_triplet", content=body, headers=JSON)
+            assert answer.status_code == status, answer.text
+
+
+@pytest.mark.parametrize("name", [r"\u0000", r"a\u0000b", r"inputs\u0000", r"\ud83d\ude00", ""])
+def test_whatever_a_member_is_called_it_is_refused(client: Client, name: str) -> None:
+    body = f'{{"inputs": {{"predictions": [1], "targets": [1]}}, "{name}": 1}}'
+    [error] = client.post("/v1/losses/mse", content=body, headers=JSON).json()["errors"]
+    assert (error["pointer"], error["code"]) == (orjson.loads(f'"/{name}"'), "unknown")
+    batch = client.post(
+        "/v1/batch", content=f'{{"items": [{{"loss": "mse", {body[1:]}]}}', headers=JSON
+    ).json()
+    assert [one["pointer"] for one in batch["results"][0]["error"]["errors"]] == [error["pointer"]]
+
+
+@pytest.mark.parametrize("unit", [b"[1],", b"[],", b"[[1]],", b"{},", b'"a",', b"[1,[2]],"])
+@pytest.mark.parametrize("field", [b'"params":{"weight":[%b1]}', b'"gradients":[%b1]'])
+def test_a_million_of_anything_is_refused_soon(client: Client, field: bytes, unit: bytes) -> None:
+    good = b'{"inputs":{"logits":[[1,2]],"targets":[1]},'
+    start = time.perf_counter()
+    answer = client.post(
+        "/v1/losses/cross_entropy", content=good + field % (unit * 1_000_000) + b"}", headers=JSON
+    )
+    assert time.perf_counter() - start < 2
+    assert (answer.status_code, len(answer.json()["errors"])) == (422, 1)
+
+
 def test_unreadable_bodies_are_told_where(client: Client) -> None:
     answer = client.post(
         "/v1/losses/mse", content=b'{\n "inputs": x}', headers={"content-type": "application/json"}
@@ -202,6 +240,13 @@ def test_deep_nesting_is_refused_wherever_it_is(client: Client, field: str, nest
     body = f'{{"inputs": {{"predictions": [1, {nested}], "targets": [1, 2]}}, "{field}": {nested}}}'
     answer = client.post("/v1/losses/mse", content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 422, answer.text
+
+
+@pytest.mark.parametrize(("loss", "rounds"), [("soft_cldice", "iterations"), ("hausdorff_er", "erosions")])
+def test_rounds_without_end_are_refused_before_they_begin(client: Client, loss: str, rounds: str) -> None:
+    masks = {"logits": [[[[0.5] * 64] * 64]], "targets": [[[1] * 64] * 64]}
+    answer = client.evaluate(loss, inputs=masks, params={"mode": "binary", rounds: 10**9})
+    assert (answer.status_code, "LOSSD_MAX_WORK" in answer.json()["detail"]) == (413, True)
 
 
 def test_a_call_over_the_memory_is_413(client: Client) -> None:

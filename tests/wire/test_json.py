@@ -31,6 +31,12 @@ def test_integers_beyond_64_bits_are_floats(number: int) -> None:
     assert list(json.parse(b"[%d, 1.5, 7]" % number)) == [float(number), 1.5, 7]
 
 
+def test_integers_beyond_64_bits_are_floats_while_another_document_is_there() -> None:
+    held = json.parse(b"[1]")
+    assert list(json.parse(b"[%d]" % (10**30))) == [1e30]
+    assert list(held) == [1]
+
+
 def test_digits_of_fractions_and_exponents_are_left_alone() -> None:
     body = b"[18446744073709551616, 0.12345678901234567890123, 1e-00000000000000000000005]"
     assert list(json.parse(body)) == [2.0**64, 0.12345678901234568, 1e-5]
@@ -75,11 +81,11 @@ def test_an_array_longer_than_simdjson_counts_is_counted() -> None:
 
 
 def test_plain_values_are_tuples_down_to_a_depth() -> None:
-    assert json.plain(json.parse(b'[1, [true, "a", null], []]')) == (1, (True, "a", None), ())
-    deep = json.plain(json.parse(b"[" * 900 + b"]" * 900))
-    for _ in range(json.DEEPEST - 1):
-        (deep,) = deep
-    assert json.is_array(deep[0])
+    assert json.plain(json.parse(b'[true, "a", null]'), levels=1) == (True, "a", None)
+    assert json.plain(json.parse(b"[[1, 2], []]"), levels=2) == ((1, 2), ())
+    for unread in (b"[1, [2]]", b"[[1], 2]", b"[[1], {}]", b"[[[1]]]", b"[[{}]]", b"[" * 900 + b"]" * 900):
+        assert json.is_array(json.plain(json.parse(unread), levels=2))
+    assert json.is_array(json.plain(json.parse(b"[[1]]"), levels=1))
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,7 @@ def test_integers_may_be_written_as_floats(sent: float) -> None:
         {"ignore_index": True},
         {"ignore_index": 2**63},
         {"ignore_index": 1e308},
+        {"ignore_index": -(2.0**63)},
         {"label_smoothing": True},
         {"label_smoothing": "0.1"},
         {"weight": (1.0, "a")},
@@ -66,6 +67,11 @@ def test_integers_may_be_written_as_floats(sent: float) -> None:
 def test_nothing_else_is_converted(sent: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         params_model(CATALOGUE["cross_entropy"]).model_validate(sent)
+
+
+def test_true_and_false_are_no_choices_of_numbers() -> None:
+    with pytest.raises(ValidationError):
+        params_model(CATALOGUE["contrastive"]).model_validate({"margin": 1.0, "similar_label": False})
 
 
 def test_a_list_of_a_million_wrong_elements_is_one_error() -> None:

@@ -9,7 +9,7 @@ from service.catalogue.registry import AnyLoss
 from service.engine.call import Dtype, Reduction
 from service.problems import Fault, Unreadable, pointer
 from service.wire import json
-from service.wire.params import params_model, wanted
+from service.wire.params import levels, params_model, wanted
 
 T = TypeVar("T")
 NAMES = ("reduction", "gradients", "dtype", "timeout", "binary_data_output")
@@ -25,7 +25,7 @@ class Options:
         self.loss = loss
         self.faults: list[Fault] = []
         self._written = self._known(value)
-        self._sent = {name: json.plain(value) for name, value in self._written.items()}
+        self._sent = {name: json.plain(value, self._levels(name)) for name, value in self._written.items()}
         self.reduction: Reduction = self._choice("reduction", get_args(Reduction), "mean")
         self.dtype: Dtype | None = self._choice("dtype", get_args(Dtype), None)
         self.gradients = self._gradients()
@@ -88,7 +88,7 @@ class Options:
             return dict(model.model_validate(sent))
         except ValidationError as error:
             texts = [name for name in _names(error) if isinstance(sent.get(name), str)]
-        sent |= {name: _read(sent[name]) for name in texts}
+        sent |= {name: _read(sent[name], self._levels(name)) for name in texts}
         try:
             return dict(model.model_validate(sent))
         except ValidationError as error:
@@ -96,6 +96,10 @@ class Options:
         for name in wrong:
             self._refuse(name, wanted(self.loss.params[name].annotation))
         return {**self.loss.defaults, **{name: value for name, value in sent.items() if name not in wrong}}
+
+    def _levels(self, name: str) -> int:
+        """Return how many levels of lists a parameter may have."""
+        return levels(self.loss.params[name]) if name in self.loss.params else 1
 
     def _refuse(self, name: str, expected: str) -> None:
         """Note what a parameter should have been."""
@@ -109,9 +113,9 @@ def _names(error: ValidationError) -> list[str]:
     return list(dict.fromkeys(str(e["loc"][0]) for e in error.errors()))
 
 
-def _read(text: str) -> Any:
+def _read(text: str, levels: int) -> Any:
     """Return what a string holds as JSON; the string where it is none."""
     try:
-        return json.plain(json.parse(text.encode(), alone=True))
+        return json.plain(json.parse(text.encode(), alone=True), levels)
     except (Unreadable, UnicodeEncodeError):
         return text

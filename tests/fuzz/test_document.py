@@ -1,0 +1,58 @@
+"""Every operation of the OpenAPI document answers as it says, whatever schemathesis makes of the document."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, settings
+
+from service.api.openapi import document
+from service.losses import CATALOGUE
+
+schemathesis: Any = pytest.importorskip("schemathesis", reason="make test-fuzz installs it")
+checks: Any = pytest.importorskip("schemathesis.checks", reason="make test-fuzz installs it")
+
+pytestmark = [pytest.mark.server, pytest.mark.filterwarnings("ignore")]
+
+SCHEMA = schemathesis.openapi.from_dict(orjson.loads(orjson.dumps(document(CATALOGUE))))
+OF_LOSSES = {f"POST /v1/losses/{name}" for name in CATALOGUE}
+TAKE_TENSORS = {*OF_LOSSES, "POST /v1/batch", "POST /v2/models/{model}/infer"}
+
+
+@schemathesis.serializer("application/x-ndjson")
+def _write_line(context: Any, item: Any) -> bytes:
+    """Write a stream of one item."""
+    return orjson.dumps(item, option=orjson.OPT_NON_STR_KEYS) + b"\n"
+
+
+@SCHEMA.parametrize()
+# beside those that cover the schema
+@settings(
+    max_examples=10,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+)
+def test_every_operation_answers_as_the_document_says(case: Any, server: str) -> None:
+    case.call_and_validate(base_url=server, excluded_checks=[*_excluded(case)])
+
+
+def _excluded(case: Any) -> Iterator[Any]:
+    """Yield the checks that do not hold of a request, each by the contract; no server error is let through."""
+    operation = case.operation.label
+    if operation in OF_LOSSES or operation == "GET /v1/losses/{name}":
+        # one path, of which the document spells POST out for each loss, and tells GET once for all
+        yield checks.allow_header_conformance
+    if operation in TAKE_TENSORS:
+        # no union describes a tensor, since generators of clients know none: anything may be one
+        yield checks.positive_data_acceptance
+    if operation == "POST /v1/batch" or _has_null(case.body):
+        # a bad item fails alone; null, which may stand for a default, is a union's again
+        yield checks.negative_data_rejection
+
+
+def _has_null(body: Any) -> bool:
+    """Tell whether a param is null."""
+    params = body.get("params") if isinstance(body, dict) else None
+    return isinstance(params, dict) and None in params.values()
