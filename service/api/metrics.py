@@ -121,7 +121,17 @@ OOM = _counter("lossd_oom_total", "Calls that the device's memory could not hold
 BUILD = _gauge(
     "lossd_build_info", "Always 1; the labels tell what runs.", "version", "torch", "device", of_largest=True
 )
-for _reason in (*REASONS.values(), "key", "rate", "concurrency"):
+for _reason in (
+    *REASONS.values(),
+    "key",
+    "rate",
+    "concurrency",
+    "bytes",
+    "connections",
+    "headers",
+    "stalled",
+    "broken",
+):
     REJECTED.labels(_reason)
 
 

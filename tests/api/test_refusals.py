@@ -244,7 +244,7 @@ def test_deep_nesting_is_refused_wherever_it_is(client: Client, field: str, nest
 
 @pytest.mark.parametrize(("loss", "rounds"), [("soft_cldice", "iterations"), ("hausdorff_er", "erosions")])
 def test_rounds_without_end_are_refused_before_they_begin(client: Client, loss: str, rounds: str) -> None:
-    masks = {"logits": [[[[0.5] * 64] * 64]], "targets": [[[1] * 64] * 64]}
+    masks = {"logits": [[[0.5] * 64] * 64], "targets": [[[1] * 64] * 64]}
     answer = client.evaluate(loss, inputs=masks, params={"mode": "binary", rounds: 10**9})
     assert (answer.status_code, "LOSSD_MAX_WORK" in answer.json()["detail"]) == (413, True)
 
