@@ -17,6 +17,7 @@ from service.api import problems
 from service.api.context import REQUEST_ID
 from service.api.finished import route_of
 from service.api.gate import Gate
+from service.api.stages import Stages
 from service.api.stream import MEDIA
 from service.problems import Busy, HeadersTooLarge, Problem, Stalled, Unavailable, Unreadable
 from service.settings import Settings, variable
@@ -173,7 +174,7 @@ class Protocol(HttpToolsProtocol):
         short = length.isdigit() and int(length) <= MOST_IGNORED and b"transfer-encoding" not in headers
         if isinstance(problem, Busy) and short and not self.expect_100_continue:
             before, behind = _busy(path, problem.limit, problem.most, problem.retry_after)
-            self.transport.write(before + _identity(headers) + behind)
+            self.transport.write(before + self._own_headers(_identity(headers)) + behind)
             self._pause(gate)
             gate.recorder.shed(route_of(path, headers.get(b"content-type", b"")), problem.limit)
         else:
@@ -246,12 +247,17 @@ class Protocol(HttpToolsProtocol):
         """Answer in place of the application."""
         identity = _identity(dict(self.headers or ()))
         before, behind = _written(problem, self._path, close=close)
-        self.transport.write(before + identity + behind)
+        self.transport.write(before + self._own_headers(identity) + behind)
         if close:
             self.transport.close()
         if gate := self.app_state.get("gate"):
             method = self.parser.get_method() if self.parser else None
             gate.note((method or b"-").decode("latin-1"), self._path, problem, reason, identity.decode())
+
+    def _own_headers(self, identity: bytes) -> bytes:
+        """Return the headers that are this answer's own."""
+        headers = (*self.server_state.default_headers, (b"x-request-id", identity))
+        return b"".join([b"\r\n%s: %s" % header for header in headers])
 
 
 def _identity(headers: Mapping[bytes, bytes]) -> bytes:
@@ -267,11 +273,11 @@ def _busy(path: str, limit: str, most: str, retry_after: int) -> tuple[bytes, by
 
 
 def _written(problem: Problem, path: str, *, close: bool) -> tuple[bytes, bytes]:
-    """Return what stands before and behind the request's id in the answer that tells of a problem."""
+    """Return what stands before and behind an answer's own headers in one that tells of a problem."""
     response = problems.response(problem, path)
     lines = [f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}".encode()]
     lines += [b"%s: %s" % header for header in response.raw_headers]
-    lines += [*([b"connection: close"] if close else []), b"x-request-id: "]
+    lines += [b"server-timing: " + Stages().header(), *([b"connection: close"] if close else [])]
     return b"\r\n".join(lines), b"\r\n\r\n" + bytes(response.body)
 
 
