@@ -14,10 +14,9 @@ from service.api.batch import PATH as BATCH
 from service.api.batch import Batches
 from service.api.stages import Stages
 from service.api.stream import MEDIA, Streams
-from service.api.waiting import ClientGone, deadline, wait
+from service.api.waiting import ClientGone, compute, compute_here, deadline, wait
 from service.catalogue.registry import AnyLoss, Catalogue, UnknownLoss
 from service.engine.call import Evaluation
-from service.engine.evaluate import evaluate
 from service.engine.memory import give_back_memory
 from service.engine.queue import Queue
 from service.problems import Busy, NotFound, Problem
@@ -93,37 +92,23 @@ class Evaluations:
         with self.queue.permit():
             if len(sent) <= SMALL:
                 decoded = _decode(loss, sent, stages)
-                return self._encode(decoded, await self._computed(decoded, receive, seconds, stages), stages)
+                evaluation, _ = await compute(self.queue, decoded.call, receive, seconds, stages)
+                return self._encode(decoded, evaluation, stages)
             loop = asyncio.get_running_loop()
             if self.queue.device.type == "cpu":
-                # nothing is gained by company here, and each hand-over would cost time
                 held, sent = [sent], b""
                 whole = loop.run_in_executor(self.pool, self._work, loss, held, stages)
                 return await wait(whole, receive, seconds)
             decoded = await loop.run_in_executor(self.pool, _decode, loss, sent, stages)
-            evaluation = await self._computed(decoded, receive, seconds, stages)
+            evaluation, _ = await compute(self.queue, decoded.call, receive, seconds, stages)
             return await loop.run_in_executor(self.pool, self._encode, decoded, evaluation, stages)
-
-    async def _computed(
-        self, decoded: native.Decoded, receive: Receive, seconds: float, stages: Stages
-    ) -> Evaluation:
-        """Let the queue compute a call."""
-        job = self.queue.submit(decoded.call)
-        [result] = await wait(job.future, receive, seconds)
-        stages.seconds["queue"] = job.started - job.queued
-        stages.seconds["compute"] = job.finished - job.started
-        if not isinstance(result, Evaluation):
-            raise result
-        return result
 
     def _work(self, loss: AnyLoss, held: list[Body], stages: Stages) -> bytes:
         """Decode, compute, encode. What is held is let go of as soon as it is read: the rest needs the room."""
         large = len(held[0]) > LARGE
         with stages.measure("decode"):
             decoded = native.decode(loss, held.pop())
-        self.queue.admit(decoded.call)
-        with stages.measure("compute"):
-            evaluation = evaluate(decoded.call, self.queue.device)
+        evaluation = compute_here(self.queue, decoded.call, stages)
         written = self._encode(decoded, evaluation, stages)
         if large:
             give_back_memory(self.queue.device)

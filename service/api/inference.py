@@ -18,10 +18,9 @@ from service.api.evaluation import find
 from service.api.exchange import SMALL, Answer, Exchange
 from service.api.stages import Stages
 from service.api.statistics import ModelStatistics
-from service.api.waiting import ClientGone, deadline, wait
+from service.api.waiting import ClientGone, compute, compute_here, deadline, wait
 from service.catalogue.registry import AnyLoss, Catalogue
 from service.engine.call import Evaluation
-from service.engine.evaluate import evaluate
 from service.engine.queue import Queue
 from service.problems import NotFound, Problem, quoted
 from service.settings import Settings
@@ -94,38 +93,29 @@ class Inferences:
             seconds = min(seconds, reader.options.timeout_s or seconds)
             if exchange.small:
                 decoded = exchange.decode(reader)
-                evaluation = await self._computed(exchange, decoded, receive, seconds, stages)
+                evaluation = await self._compute(exchange, decoded, receive, seconds, stages)
                 if evaluation.value.nbytes <= SMALL:
                     return exchange.encode(decoded, evaluation)
                 return await loop.run_in_executor(self.pool, exchange.encode, decoded, evaluation)
             if self.queue.device.type == "cpu":
-                # nothing is gained by company here, and each hand-over would cost time
                 whole = loop.run_in_executor(self.pool, self._work, exchange, reader, stages)
                 return await wait(whole, receive, seconds)
             decoded = await loop.run_in_executor(self.pool, exchange.decode, reader)
-            evaluation = await self._computed(exchange, decoded, receive, seconds, stages)
+            evaluation = await self._compute(exchange, decoded, receive, seconds, stages)
             return await loop.run_in_executor(self.pool, exchange.encode, decoded, evaluation)
 
-    async def _computed(
+    async def _compute(
         self, exchange: Exchange, decoded: Decoded, receive: Receive, seconds: float, stages: Stages
     ) -> Evaluation:
         """Let the queue compute a call."""
-        job = self.queue.submit(decoded.call)
-        [result] = await wait(job.future, receive, seconds)
-        stages.seconds["queue"] = job.started - job.queued
-        stages.seconds["compute"] = job.finished - job.started
+        evaluation, job = await compute(self.queue, decoded.call, receive, seconds, stages)
         exchange.together, exchange.leads = job.together, job.leads
-        if not isinstance(result, Evaluation):
-            raise result
-        return result
+        return evaluation
 
     def _work(self, exchange: Exchange, reader: Reader, stages: Stages) -> Answer:
         """Decode, compute, encode."""
         decoded = exchange.decode(reader)
-        self.queue.admit(decoded.call)
-        with stages.measure("compute"):
-            evaluation = evaluate(decoded.call, self.queue.device)
-        return exchange.encode(decoded, evaluation)
+        return exchange.encode(decoded, compute_here(self.queue, decoded.call, stages))
 
 
 def model(catalogue: Catalogue, name: str, version: str | None = None) -> AnyLoss:

@@ -6,6 +6,10 @@ from typing import TypeVar
 
 from starlette.types import Receive, Scope
 
+from service.api.stages import Stages
+from service.engine.call import Call, Evaluation
+from service.engine.evaluate import evaluate
+from service.engine.queue import Job, Queue
 from service.problems import Late, Unreadable, quoted
 
 T = TypeVar("T")
@@ -53,6 +57,36 @@ async def wait(future: asyncio.Future[T], receive: Receive, seconds: float) -> T
     if not future.done():
         await _wait_longer(future, receive, seconds)
     return future.result()
+
+
+async def compute(
+    queue: Queue, call: Call, receive: Receive, seconds: float, stages: Stages
+) -> tuple[Evaluation, Job]:
+    """Let the queue compute a call; return what came of it, and how it was done.
+
+    Raises:
+        TooLarge: its work is over the limit, or it needs more memory than the device has.
+        Late: it is not computed within so many seconds.
+        ClientGone: the client has closed its connection.
+    """
+    job = queue.submit(call)
+    [result] = await wait(job.future, receive, seconds)
+    stages.seconds["queue"] = job.started - job.queued
+    stages.seconds["compute"] = job.finished - job.started
+    if not isinstance(result, Evaluation):
+        raise result
+    return result, job
+
+
+def compute_here(queue: Queue, call: Call, stages: Stages) -> Evaluation:
+    """Compute a large call in the thread that has read it: nothing is gained by company, and a hand-over saved.
+
+    Raises:
+        TooLarge: its work is over the limit, or it needs more memory than the device has.
+    """
+    queue.admit(call)
+    with stages.measure("compute"):
+        return evaluate(call, queue.device)
 
 
 async def _wait_longer(future: asyncio.Future[T], receive: Receive, seconds: float) -> None:
