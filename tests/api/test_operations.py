@@ -2,6 +2,12 @@
 
 import asyncio
 
+import pytest
+from fastapi import FastAPI
+
+from service.api import operations
+from service.api.lifecycle import Lifecycle
+from service.api.problems import answer_problems
 from service.app import create_app
 from service.settings import LIMITS, Settings
 from tests.api.client import Client, running
@@ -30,3 +36,17 @@ def test_limits_stand_under_their_settings_names() -> None:
     assert limits.keys() == set(LIMITS)
     assert limits == {name: getattr(settings, name) for name in LIMITS}
     assert "1000," in answer.text, "whole numbers are written as such"
+
+
+@pytest.mark.parametrize(
+    ("warm", "broken", "status"), [(True, False, 200), (False, False, 503), (True, True, 503)]
+)
+def test_readiness_fails_while_cold_and_once_the_device_has_failed(
+    warm: bool, broken: bool, status: int
+) -> None:
+    lifecycle = Lifecycle(broken=lambda: broken)
+    lifecycle.warm = warm
+    app = FastAPI()
+    app.include_router(operations.router(lifecycle, Settings()))
+    answer_problems(app)
+    assert Client(app).get("/readyz").status_code == status
