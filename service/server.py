@@ -26,6 +26,8 @@ KEEP_ALIVE_S = 75
 """Longer than the minute for which clients and proxies keep idle connections, so that they close first."""
 LAST_WORDS_S = 1
 """How long requests that a drained server has not finished have for their last words."""
+HANGS_S = 60
+"""How long a worker may not answer its parent before it is taken to hang, and replaced."""
 LOOK_S = 1.0
 """How often a connection is looked at."""
 MOST_IGNORED = 1 << 16
@@ -54,6 +56,7 @@ def serve(settings: Settings, log_config: dict[str, Any]) -> None:
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=LAST_WORDS_S,
+        timeout_worker_healthcheck=HANGS_S,
     )
     if settings.workers > 1:
         Workers(config, [config.bind_socket()]).run()

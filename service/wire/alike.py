@@ -19,6 +19,8 @@ from service.wire import tensors
 from service.wire.json import MOST_COUNTED, is_array, is_object
 
 PACKED = {*tensors.PACKED}
+MOST_NAMES = 16
+"""More than an item has."""
 
 
 class Format(NamedTuple):
@@ -49,7 +51,7 @@ class Taken(NamedTuple):
 
 def take(item: Any, loss: AnyLoss | None) -> Taken | None:
     """Take an item of a loss; None where it needs a closer look."""
-    if loss is None or not is_object(item):
+    if loss is None or not is_object(item) or len(item) > MOST_NAMES:
         return None
     names: list[str] = [*item.keys()]
     echo: dict[str, Any] = {}
@@ -75,7 +77,7 @@ def take(item: Any, loss: AnyLoss | None) -> Taken | None:
             brackets += written.count(b"[")
         else:
             options += (type(value), value)
-    if not is_object(inputs):
+    if not is_object(inputs) or len(inputs) > len(loss.inputs):
         return None
     formats: dict[str, Format] = {}
     buffers: list[Any] = []
@@ -146,7 +148,7 @@ def _format_of_array(shape: tuple[int, ...], whole: bool) -> Format | None:
 
 def _take_packed(packed: Any) -> tuple[Format, Any] | None:
     """Take a packed tensor."""
-    if {*packed.keys()} != PACKED:
+    if len(packed) != len(PACKED) or {*packed.keys()} != PACKED:
         return None
     name, shape, data = packed["dtype"], packed["shape"], packed["data"]
     if not (isinstance(name, str) and name in tensors.DTYPES and isinstance(data, str) and is_array(shape)):

@@ -21,6 +21,8 @@ UNREAD = {simdjson.Array, simdjson.Object}
 """Types of what the parser has not made Python values of."""
 BLOCK = 1 << 17
 """Bytes that are looked through at once."""
+MOST_MEMBERS = 10_000
+"""Names of one object that are looked at. To make words of millions takes seconds, in which nothing else runs."""
 MOST_SHOWN = 60
 """Characters of a value that messages quote."""
 
@@ -99,6 +101,9 @@ def length(array: Any) -> int:
 
 def members(value: Any, known: Collection[str], *where: str | int) -> tuple[dict[str, Any], list[Fault]]:
     """Return the members of an object that are known, unread, and a fault for each unknown or repeated name."""
+    if len(value) > MOST_MEMBERS:
+        detail = f"Expected at most {MOST_MEMBERS} names; got {len(value)}."
+        return {}, [Fault(pointer(*where), "size", detail)]
     # the parser's own way through members reads all that is in them
     names: list[str] = list(value.keys())
     if len(names) == len(set(names)) and all(name in known for name in names):

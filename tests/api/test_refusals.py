@@ -355,3 +355,13 @@ def test_a_bug_is_a_500_without_a_stack() -> None:
     assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
     assert "secret" not in answer.text
     assert answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("where", ["", "inputs", "params"])
+def test_names_without_end_are_refused_unread(client: Client, where: str) -> None:
+    names = ", ".join(f'"k{place}": 1' for place in range(300_000))
+    body = f'{{"{where}": {{{names}}}}}' if where else f"{{{names}}}"
+    answer = client.post("/v1/losses/mse", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] == (f"/{where}" if where else "")
+    assert "at most 10000 names" in answer.text
