@@ -14,11 +14,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.supervisors import Multiprocess
 
 from service.api import problems
-from service.api.context import REQUEST_ID
-from service.api.finished import route_of
+from service.api.context import REQUEST_ID, TRACEPARENT
+from service.api.finished import STREAM, route_of
 from service.api.gate import Gate
 from service.api.stages import Stages
-from service.api.stream import MEDIA
 from service.problems import Busy, HeadersTooLarge, Problem, Stalled, Unavailable, Unreadable
 from service.settings import Settings, variable
 
@@ -36,7 +35,6 @@ REFUSALS_A_SECOND = 1000
 """How many refusals take a tenth of the server's time."""
 MOST_PAUSE_S = 0.5
 """How long at most a client that was refused is not heard."""
-STREAM = MEDIA.encode()
 
 
 def serve(settings: Settings, log_config: dict[str, Any]) -> None:
@@ -112,6 +110,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._streams = False
         self._begun, self._head, self._fed = self.loop.time(), 0, 0
         self._arriving = self._in_head = True
 
@@ -120,10 +119,14 @@ class Protocol(HttpToolsProtocol):
         self._head += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
         self._head += len(name) + len(value) + len(b": \r\n")
+        if not self._in_head:
+            # trailers mean nothing here
+            self._refuse_large_head(self._head)
+            return
+        super().on_header(name, value)
         if name.lower() == b"content-type":
-            self._streams = STREAM in value.lower()
+            self._streams = route_of(self._path, value) == STREAM
 
     def on_headers_complete(self) -> None:
         """Begin with the request, if there is room for it."""
@@ -236,6 +239,8 @@ class Protocol(HttpToolsProtocol):
 
     def _end(self, problem: Problem, reason: str) -> None:
         """Answer with a problem, if no answer has begun or is due before, and close."""
+        if self.transport.is_closing():
+            return
         if self._is_busy():
             waits = self._arriving and not self.cycle.response_started and not self.pipeline
             # the application is told that its client has left
@@ -264,9 +269,12 @@ class Protocol(HttpToolsProtocol):
 
 
 def _identity(headers: Mapping[bytes, bytes]) -> bytes:
-    """Return the client's own request id, else a new one."""
+    """Return the client's own request id, else its trace's, else a new one."""
     sent = headers.get(b"x-request-id", b"")
-    return sent if REQUEST_ID.fullmatch(sent) else secrets.token_hex(16).encode()
+    if REQUEST_ID.fullmatch(sent):
+        return sent
+    trace = TRACEPARENT.fullmatch(headers.get(b"traceparent", b""))
+    return trace[1] if trace else secrets.token_hex(16).encode()
 
 
 @lru_cache(maxsize=256)

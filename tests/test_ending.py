@@ -106,6 +106,22 @@ def test_what_is_not_finished_in_time_is_cut_off() -> None:
         assert time.monotonic() - start < 6
 
 
+def test_what_is_cut_off_is_told_so() -> None:
+    with serving(LOSSD_DRAIN_S="0.5") as (url, process):
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            head = b"POST /v1/losses/mse HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+            connection.sendall(head + b"content-length: 100\r\n\r\n{")
+            time.sleep(0.3)
+            process.send_signal(signal.SIGTERM)
+            told = b""
+            while piece := connection.recv(65536):
+                told += piece
+        assert process.wait(10) == 0
+    assert told.startswith(b"HTTP/1.1 503 ")
+    assert b"connection: close" in told
+
+
 def test_a_worker_that_is_killed_is_replaced() -> None:
     with serving("--workers", "2") as (url, process):
         workers = _workers(process.pid)

@@ -2,6 +2,7 @@
 
 import socket
 import time
+import zlib
 from collections.abc import Generator
 from contextlib import ExitStack, suppress
 
@@ -132,16 +133,64 @@ def test_one_connection_over_the_limit_is_a_503(limited: str) -> None:
     assert b"LOSSD_MAX_CONNECTIONS" in told
 
 
-def test_bytes_over_the_limit_are_a_429_before_they_are_sent(limited: str) -> None:
+def test_bytes_over_the_limit_are_a_429_and_small_calls_pass(limited: str) -> None:
     with connect(limited) as first, connect(limited) as second:
-        for connection in (first, second):
-            connection.sendall(MSE + b"content-length: 900000\r\n\r\n{")
-            time.sleep(0.2)
+        first.sendall(MSE + b"content-length: 900001\r\n\r\n" + b" " * 900_000)
+        time.sleep(0.2)
+        assert httpx.post(f"{limited}/v1/losses/mse", json=CALL).status_code == 200
+        second.sendall(MSE + b"content-length: 900001\r\n\r\n" + b" " * 900_000)
         told = second.recv(1 << 16)
     assert told.startswith(b"HTTP/1.1 429 ")
     assert b"retry-after: 1" in told.lower()
-    time.sleep(0.2)
-    assert httpx.post(f"{limited}/v1/losses/mse", json=CALL).status_code == 200
+    assert b"LOSSD_MAX_INFLIGHT_BYTES" in told
+
+
+def test_what_a_body_inflates_to_counts(limited: str) -> None:
+    bomb = zlib.compress(bytes(3_000_000))
+    head = (
+        b"POST /v2/models/mse/infer HTTP/1.1\r\nhost: x\r\ncontent-encoding: deflate\r\nconnection: close\r\n"
+    )
+    with connect(limited) as holder:
+        holder.sendall(MSE + b"content-length: 900001\r\n\r\n" + b" " * 900_000)
+        time.sleep(0.2)
+        told = answer(limited, head + b"content-length: %d\r\n\r\n" % len(bomb) + bomb)
+    assert told.startswith(b"HTTP/1.1 429 ")
+
+
+def test_a_stream_holds_what_it_has_of_a_line(limited: str) -> None:
+    stream = (
+        b"POST /v1/batch HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-ndjson\r\nconnection: close\r\n"
+    )
+    with connect(limited) as holder:
+        holder.sendall(MSE + b"content-length: 900001\r\n\r\n" + b" " * 900_000)
+        time.sleep(0.2)
+        line = b" " * 900_000 + b"\n" + b"{}"
+        told = answer(limited, stream + b"content-length: %d\r\n\r\n" % len(line) + line)
+    assert told.startswith(b"HTTP/1.1 200 ")
+    assert b"LOSSD_MAX_INFLIGHT_BYTES" in told
+    assert b'"line":2' in told
+
+
+def test_only_streams_may_take_any_time(limited: str) -> None:
+    """A media type of a stream on another path changes nothing."""
+    head = b"POST /v2/models/mse/infer HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-ndjson\r\n"
+    with connect(limited) as connection:
+        connection.sendall(head + b"content-length: 1000\r\n\r\n")
+        connection.settimeout(0.3)
+        for _ in range(30):
+            try:
+                assert connection.recv(12) == b"HTTP/1.1 408"
+                return
+            except TimeoutError:
+                connection.sendall(b" ")
+    raise AssertionError("it may take any time")
+
+
+def test_trailers_are_bounded(limited: str) -> None:
+    head = MSE + b"transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
+    told = answer(limited, head + b"a: b\r\n" * 2000 + b"\r\n")
+    assert told.startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 422 "))
+    assert b"connection: close" in told or told == b""
 
 
 def test_an_answer_that_nobody_reads_is_dropped(limited: str) -> None:

@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope
 
 from service.api import body, metrics
 from service.api.stages import Stages
-from service.api.waiting import deadline, wait
+from service.api.waiting import Due, deadline, wait
 from service.catalogue.registry import Catalogue
 from service.engine.call import Evaluation
 from service.engine.fuse import Results
@@ -42,19 +42,24 @@ class Batches:
         loop = asyncio.get_running_loop()
         seconds = deadline(scope, self.settings.deadline_s)
         sent = await body.read(scope, receive, self.settings)
+        due = Due(seconds)
         with self.queue.permit():
-            asked = await loop.run_in_executor(self.pool, self._decode, sent, stages)
+            held, sent = [sent], b""
+            try:
+                reading = loop.run_in_executor(self.pool, self._decode, held, stages)
+                asked = await wait(reading, receive, due)
+            finally:
+                held.clear()
             with stages.measure("compute"):
-                outcomes = await self.compute(asked, receive, seconds)
-            return await loop.run_in_executor(self.pool, self._encode, asked, outcomes, stages)
+                outcomes = await self.compute(asked, receive, due)
+            writing = loop.run_in_executor(self.pool, self._encode, asked, outcomes, stages)
+            return await wait(writing, receive, due)
 
-    async def compute(
-        self, asked: Batch, receive: Receive, seconds: float
-    ) -> Sequence[Sequence[batch.Outcome]]:
+    async def compute(self, asked: Batch, receive: Receive, due: Due) -> Sequence[Sequence[batch.Outcome]]:
         """Let the queue compute the valid items, and return what became of each group, in pieces."""
         jobs = [self._submit(group.part) for group in asked.groups]
         computed = asyncio.gather(*(job.future for pieces in jobs for job in pieces))
-        done = iter(await wait(computed, receive, seconds))
+        done = iter(await wait(computed, receive, due))
         outcomes = [[_outcome(next(done)) for _ in pieces] for pieces in jobs]
         metrics.count_items(asked, outcomes)
         return outcomes
@@ -63,10 +68,10 @@ class Batches:
         """Queue the calls of a group."""
         return self.queue.submit_all(part) if isinstance(part, Stack) else [self.queue.submit(part)]
 
-    def _decode(self, sent: Body, stages: Stages) -> Batch:
+    def _decode(self, held: list[Body], stages: Stages) -> Batch:
         """Read a batch."""
         with stages.measure("decode"):
-            return batch.decode(self.catalogue, sent, self.settings.max_batch_items)
+            return batch.decode(self.catalogue, held.pop(), self.settings.max_batch_items)
 
     def _encode(self, asked: Batch, outcomes: Sequence[Sequence[batch.Outcome]], stages: Stages) -> bytes:
         """Write the answer."""

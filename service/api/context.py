@@ -3,6 +3,7 @@
 What there was to see of a request is recorded when it is over, also where its client left or the server broke.
 """
 
+import asyncio
 import logging
 import re
 import secrets
@@ -16,9 +17,10 @@ from service.api.finished import CLIENT_GONE, STREAM, Finished, route_of
 from service.api.recorder import Recorder
 from service.api.stages import Stages
 from service.api.watch import Watch
-from service.problems import Internal
+from service.problems import Internal, Unavailable
 
 logger = logging.getLogger("lossd")
+CLOSE = {"Connection": "close"}
 REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 TRACEPARENT = re.compile(
     rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?"
@@ -43,6 +45,14 @@ class RequestContext:
         watch = Watch(receive, send, stages, self.recorder, holds_body=route != STREAM)
         try:
             await self.app(scope, watch.receive, watch.send)
+        except asyncio.CancelledError:
+            # the server ends, and waits no longer
+            logger.warning("request %s to %s was cut off", stages.request_id, scope["path"])
+            if watch.started:
+                watch.status, watch.finished = 503, True
+                return
+            problem = Unavailable("The server has shut down before this was finished.")
+            await problems.response(problem, scope["path"], CLOSE)(scope, receive, watch.send)
         except Exception:
             logger.exception("request %s to %s broke", stages.request_id, scope["path"])
             if watch.started:

@@ -6,6 +6,7 @@ on in a thread.
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -14,7 +15,7 @@ from service.api.batch import PATH as BATCH
 from service.api.batch import Batches
 from service.api.stages import Stages
 from service.api.stream import MEDIA, Streams
-from service.api.waiting import ClientGone, compute, compute_here, deadline, wait
+from service.api.waiting import ClientGone, Due, compute, compute_here, deadline, wait
 from service.catalogue.registry import AnyLoss, Catalogue, UnknownLoss
 from service.engine.call import Evaluation
 from service.engine.memory import give_back_memory
@@ -76,7 +77,7 @@ class Evaluations:
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a stream of items; once its first line is sent, there is no other answer."""
         try:
-            await self.streams.answer(receive, send)
+            await self.streams.answer(scope, receive, send)
         except ClientGone:
             return
         except Busy as busy:
@@ -89,22 +90,29 @@ class Evaluations:
         stages.loss = loss.name
         seconds = deadline(scope, self.settings.deadline_s)
         sent = await body.read(scope, receive, self.settings)
+        due = Due(seconds)
         with self.queue.permit():
             if len(sent) <= SMALL:
                 decoded = _decode(loss, sent, stages)
-                evaluation, _ = await compute(self.queue, decoded.call, receive, seconds, stages)
+                evaluation, _ = await compute(self.queue, decoded.call, receive, due, stages)
                 return self._encode(decoded, evaluation, stages)
             loop = asyncio.get_running_loop()
             if self.queue.device.type == "cpu":
                 held, sent = [sent], b""
-                whole = loop.run_in_executor(self.pool, self._work, loss, held, stages)
-                return await wait(whole, receive, seconds)
-            decoded = await loop.run_in_executor(self.pool, _decode, loss, sent, stages)
-            evaluation, _ = await compute(self.queue, decoded.call, receive, seconds, stages)
-            return await loop.run_in_executor(self.pool, self._encode, decoded, evaluation, stages)
+                whole = loop.run_in_executor(self.pool, self._work, loss, held, stages, perf_counter())
+                try:
+                    return await wait(whole, receive, due)
+                finally:
+                    # one that no thread has come to would stay in the pool's queue with all it holds
+                    held.clear()
+            decoded = await wait(loop.run_in_executor(self.pool, _decode, loss, sent, stages), receive, due)
+            evaluation, _ = await compute(self.queue, decoded.call, receive, due, stages)
+            writing = loop.run_in_executor(self.pool, self._encode, decoded, evaluation, stages)
+            return await wait(writing, receive, due)
 
-    def _work(self, loss: AnyLoss, held: list[Body], stages: Stages) -> bytes:
+    def _work(self, loss: AnyLoss, held: list[Body], stages: Stages, queued: float) -> bytes:
         """Decode, compute, encode. What is held is let go of as soon as it is read: the rest needs the room."""
+        stages.seconds["queue"] = perf_counter() - queued
         large = len(held[0]) > LARGE
         with stages.measure("decode"):
             decoded = native.decode(loss, held.pop())

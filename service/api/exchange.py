@@ -1,6 +1,6 @@
 """One request of the Open Inference Protocol on its way to its answer: the steps, wherever they are run."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
@@ -32,8 +32,10 @@ class Answer:
 class Exchange:
     """One request: ``buffer`` takes its body, ``together`` and ``leads`` tell how it was computed."""
 
-    def __init__(self, loss: AnyLoss, headers: Headers, stages: Stages, limit: int) -> None:
-        """Read the headers.
+    def __init__(
+        self, loss: AnyLoss, headers: Headers, stages: Stages, limit: int, take: Callable[[int], None]
+    ) -> None:
+        """Read the headers; ``take`` is told of the bytes that a body becomes longer by.
 
         Raises:
             Unreadable: the length of the JSON is no number.
@@ -43,6 +45,7 @@ class Exchange:
         self.together, self.leads = 1, True
         self._stages = stages
         self._limit = limit
+        self._take = take
         self._length = _length_of_json(headers)
         self._coding, self._accepts = codings.of_request(headers), codings.for_answer(headers)
         self._padding = -(self._length or 0) % ALIGNMENT
@@ -69,7 +72,9 @@ class Exchange:
         with self._stages.measure("decode"):
             if self._coding is not None:
                 coded, self.buffer = self.buffer, bytearray(self._padding)
-                codings.undo(memoryview(coded)[self._padding :], self._coding, self.buffer, self._limit)
+                codings.undo(
+                    memoryview(coded)[self._padding :], self._coding, self.buffer, self._limit, self._take
+                )
             there = len(self.buffer) - self._padding
             if self._length is not None and self._length > there:
                 raise _bad_length(f"at most {there}, the length of the body", str(self._length))

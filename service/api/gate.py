@@ -1,23 +1,23 @@
 """What is let in to be worked on: no more at once than the memory is meant to hold, nothing once the server drains."""
 
-from collections.abc import Generator
-from contextlib import contextmanager
+import threading
 from time import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api import body, problems
-from service.api.finished import Finished, route_of
+from service.api import problems
+from service.api.finished import STREAM, Finished, route_of
 from service.api.lifecycle import Lifecycle
 from service.api.recorder import Recorder
 from service.api.stages import Stages
-from service.api.stream import MEDIA
 from service.engine.queue import Queue
 from service.problems import Busy, Problem, Unavailable
 from service.settings import Settings, variable
 
 WORK = ("/v1/losses/", "/v1/batch", "/v2/models/")
 """What the paths begin with at which work is POSTed."""
+SMALL = 64 * 1024
+"""Bytes of a body that are not worth counting: the queue bounds how many there are."""
 CLOSE = {"Connection": "close"}
 
 
@@ -33,6 +33,7 @@ class Gate:
         self.recorder = recorder
         self.limit = settings.max_inflight_bytes
         self.held = 0
+        self.lock = threading.Lock()
         self.refused = 0
         """Connections that wait because their last request was refused."""
 
@@ -42,8 +43,8 @@ class Gate:
             return
         try:
             self._refuse()
-            with self.lifecycle.work(), self._hold(scope, receive) as counted:
-                await self.app(scope, counted, send)
+            with self.lifecycle.work():
+                await self._work(scope, receive, send)
         except Unavailable as problem:
             # so that the client's next request goes to another server
             await problems.response(problem, scope["path"], CLOSE)(scope, receive, send)
@@ -55,6 +56,18 @@ class Gate:
     def closed(self) -> bool:
         """Whether all work is refused now."""
         return self.lifecycle.draining or self.queue.full
+
+    async def _work(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request be worked on; what is small, and what a stream has answered, holds nothing worth counting."""
+        hold = scope["state"]["hold"] = Hold(self)
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        declared = headers.get(b"content-length", b"")
+        small = declared.isdigit() and int(declared) <= SMALL
+        streams = route_of(scope["path"], headers.get(b"content-type", b"")) == STREAM
+        try:
+            await self.app(scope, receive if small or streams else _counted(receive, hold), send)
+        finally:
+            hold.take(-hold.bytes)
 
     def refusal(self, method: str, path: str) -> Problem | None:
         """Say why a request is refused, if it is one for work and would be: before there is one."""
@@ -83,37 +96,38 @@ class Gate:
             self.lifecycle.refuse_unready()
         self.queue.refuse_if_full()
 
-    @contextmanager
-    def _hold(self, scope: Scope, receive: Receive) -> Generator[Receive]:
-        """Count the bytes of a body as held: all that it says it has, else as they arrive. Streams hold none.
+
+class Hold:
+    """The bytes that one request holds, of those that the gate lets in."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self.bytes = 0
+
+    def take(self, length: int) -> None:
+        """Hold so many bytes more; less than none lets go of some. Threads may call it.
 
         Raises:
-            Busy: with them there would be more than the limit, and there are others.
+            Busy: there would be more than the limit, and others hold some of them.
         """
-        declared = dict[bytes, bytes](scope["headers"]).get(b"content-length", b"")
-        held = int(declared) if declared.isdigit() else 0
-        counts = not declared and body.media(scope) != MEDIA
+        gate = self._gate
+        with gate.lock:
+            if length > 0 and gate.held > self.bytes and gate.held + length > gate.limit:
+                most = f"{gate.limit} bytes of bodies at once ({variable('max_inflight_bytes')})"
+                raise Busy("bytes", most, retry_after=1)
+            gate.held += length
+            self.bytes += length
 
-        async def counted() -> Message:
-            nonlocal held
-            message = await receive()
-            length = len(message.get("body", b""))
-            self._take(length)
-            held += length
-            return message
 
-        self._take(held)
-        try:
-            yield counted if counts else receive
-        finally:
-            self.held -= held
+def _counted(receive: Receive, hold: Hold) -> Receive:
+    """Hold what is received."""
 
-    def _take(self, length: int) -> None:
-        """Hold so many bytes more."""
-        if self.held and self.held + length > self.limit:
-            most = f"{self.limit} bytes of bodies at once ({variable('max_inflight_bytes')})"
-            raise Busy("bytes", most, retry_after=1)
-        self.held += length
+    async def counted() -> Message:
+        message = await receive()
+        hold.take(len(message.get("body", b"")))
+        return message
+
+    return counted
 
 
 def _is_work(method: str, path: str) -> bool:

@@ -18,7 +18,7 @@ from service.api.evaluation import find
 from service.api.exchange import SMALL, Answer, Exchange
 from service.api.stages import Stages
 from service.api.statistics import ModelStatistics
-from service.api.waiting import ClientGone, compute, compute_here, deadline, wait
+from service.api.waiting import ClientGone, Due, compute, compute_here, deadline, wait
 from service.catalogue.registry import AnyLoss, Catalogue
 from service.engine.call import Evaluation
 from service.engine.queue import Queue
@@ -70,7 +70,9 @@ class Inferences:
         start, counts, stages = perf_counter(), self.statistics[loss.name], scope["state"]["stages"]
         stages.loss = loss.name
         try:
-            exchange = Exchange(loss, Headers(scope=scope), stages, self.settings.max_body_bytes)
+            exchange = Exchange(
+                loss, Headers(scope=scope), stages, self.settings.max_body_bytes, scope["state"]["hold"].take
+            )
             answer = await self._answer(exchange, scope, receive)
         except Problem:
             counts.fail(perf_counter() - start)
@@ -84,36 +86,46 @@ class Inferences:
         """Return the answer to one request."""
         seconds = deadline(scope, self.settings.deadline_s)
         await body.read_into(exchange.buffer, scope, receive, self.settings)
-        loop, stages = asyncio.get_running_loop(), scope["state"]["stages"]
         with self.queue.permit():
-            if exchange.readable:
-                reader = exchange.read()
-            else:
-                reader = await loop.run_in_executor(self.pool, exchange.read)
-            seconds = min(seconds, reader.options.timeout_s or seconds)
-            if exchange.small:
-                decoded = exchange.decode(reader)
-                evaluation = await self._compute(exchange, decoded, receive, seconds, stages)
-                if evaluation.value.nbytes <= SMALL:
-                    return exchange.encode(decoded, evaluation)
-                return await loop.run_in_executor(self.pool, exchange.encode, decoded, evaluation)
-            if self.queue.device.type == "cpu":
-                whole = loop.run_in_executor(self.pool, self._work, exchange, reader, stages)
-                return await wait(whole, receive, seconds)
-            decoded = await loop.run_in_executor(self.pool, exchange.decode, reader)
-            evaluation = await self._compute(exchange, decoded, receive, seconds, stages)
-            return await loop.run_in_executor(self.pool, exchange.encode, decoded, evaluation)
+            try:
+                return await self._worked(exchange, receive, Due(seconds), scope["state"]["stages"])
+            finally:
+                # work that no thread has come to would stay in the pool's queue with all it holds
+                exchange.buffer = bytearray()
+
+    async def _worked(self, exchange: Exchange, receive: Receive, due: Due, stages: Stages) -> Answer:
+        """Work on a request that is here."""
+        loop = asyncio.get_running_loop()
+        if exchange.readable:
+            reader = exchange.read()
+        else:
+            reader = await wait(loop.run_in_executor(self.pool, exchange.read), receive, due)
+        due = due.sooner(reader.options.timeout_s)
+        if exchange.small:
+            decoded = exchange.decode(reader)
+            evaluation = await self._compute(exchange, decoded, receive, due, stages)
+            if evaluation.value.nbytes <= SMALL:
+                return exchange.encode(decoded, evaluation)
+        elif self.queue.device.type == "cpu":
+            work = loop.run_in_executor(self.pool, self._work, exchange, reader, stages, perf_counter())
+            return await wait(work, receive, due)
+        else:
+            decoded = await wait(loop.run_in_executor(self.pool, exchange.decode, reader), receive, due)
+            evaluation = await self._compute(exchange, decoded, receive, due, stages)
+        writing = loop.run_in_executor(self.pool, exchange.encode, decoded, evaluation)
+        return await wait(writing, receive, due)
 
     async def _compute(
-        self, exchange: Exchange, decoded: Decoded, receive: Receive, seconds: float, stages: Stages
+        self, exchange: Exchange, decoded: Decoded, receive: Receive, due: Due, stages: Stages
     ) -> Evaluation:
         """Let the queue compute a call."""
-        evaluation, job = await compute(self.queue, decoded.call, receive, seconds, stages)
+        evaluation, job = await compute(self.queue, decoded.call, receive, due, stages)
         exchange.together, exchange.leads = job.together, job.leads
         return evaluation
 
-    def _work(self, exchange: Exchange, reader: Reader, stages: Stages) -> Answer:
+    def _work(self, exchange: Exchange, reader: Reader, stages: Stages, queued: float) -> Answer:
         """Decode, compute, encode."""
+        stages.seconds["queue"] = perf_counter() - queued
         decoded = exchange.decode(reader)
         return exchange.encode(decoded, compute_here(self.queue, decoded.call, stages))
 

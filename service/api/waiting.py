@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from time import monotonic
 from typing import TypeVar
 
 from starlette.types import Receive, Scope
@@ -19,6 +20,25 @@ PATIENCE_S = 0.02
 
 class ClientGone(Exception):
     """Nobody is left to answer."""
+
+
+class Due:
+    """When an answer is due: ``seconds`` from now on."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._start = monotonic()
+
+    @property
+    def left(self) -> float:
+        """The seconds that are left."""
+        return max(0.0, self._start + self.seconds - monotonic())
+
+    def sooner(self, seconds: float | None) -> "Due":
+        """Return when it is due if it is within so many seconds of the start, too."""
+        if seconds is not None and seconds < self.seconds:
+            self.seconds = seconds
+        return self
 
 
 def deadline(scope: Scope, most: float) -> float:
@@ -40,11 +60,11 @@ def deadline(scope: Scope, most: float) -> float:
     return min(seconds, most)
 
 
-async def wait(future: asyncio.Future[T], receive: Receive, seconds: float) -> T:
+async def wait(future: asyncio.Future[T], receive: Receive, due: Due) -> T:
     """Return what a future gives.
 
     Raises:
-        Late: it is not there within so many seconds.
+        Late: it is not there when it is due.
         ClientGone: the client has closed its connection.
     """
     # the loop computes small jobs when all that was ready has had its turn
@@ -53,24 +73,24 @@ async def wait(future: asyncio.Future[T], receive: Receive, seconds: float) -> T
             return future.result()
         await asyncio.sleep(0)
     if not future.done():
-        await asyncio.wait({future}, timeout=min(PATIENCE_S, seconds))
+        await asyncio.wait({future}, timeout=min(PATIENCE_S, due.left))
     if not future.done():
-        await _wait_longer(future, receive, seconds)
+        await _wait_longer(future, receive, due)
     return future.result()
 
 
 async def compute(
-    queue: Queue, call: Call, receive: Receive, seconds: float, stages: Stages
+    queue: Queue, call: Call, receive: Receive, due: Due, stages: Stages
 ) -> tuple[Evaluation, Job]:
     """Let the queue compute a call; return what came of it, and how it was done.
 
     Raises:
         TooLarge: its work is over the limit, or it needs more memory than the device has.
-        Late: it is not computed within so many seconds.
+        Late: it is not computed when it is due.
         ClientGone: the client has closed its connection.
     """
     job = queue.submit(call)
-    [result] = await wait(job.future, receive, seconds)
+    [result] = await wait(job.future, receive, due)
     stages.seconds["queue"] = job.started - job.queued
     stages.seconds["compute"] = job.finished - job.started
     if not isinstance(result, Evaluation):
@@ -89,18 +109,16 @@ def compute_here(queue: Queue, call: Call, stages: Stages) -> Evaluation:
         return evaluate(call, queue.device)
 
 
-async def _wait_longer(future: asyncio.Future[T], receive: Receive, seconds: float) -> None:
+async def _wait_longer(future: asyncio.Future[T], receive: Receive, due: Due) -> None:
     """Wait for a future, the deadline, or the client's leaving, whichever comes first."""
     leaving = asyncio.ensure_future(_left(receive))
     try:
-        await asyncio.wait(
-            {future, leaving}, timeout=max(0, seconds - PATIENCE_S), return_when=asyncio.FIRST_COMPLETED
-        )
+        await asyncio.wait({future, leaving}, timeout=due.left, return_when=asyncio.FIRST_COMPLETED)
         if not future.done():
             future.cancel()
             if leaving.done():
                 raise ClientGone
-            raise Late(f"Expected an answer within {seconds:g} s (LOSSD_DEADLINE_S, or Request-Timeout).")
+            raise Late(f"Expected an answer within {due.seconds:g} s (LOSSD_DEADLINE_S, or Request-Timeout).")
     finally:
         leaving.cancel()
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from starlette.types import Message
 
-from service.api.waiting import ClientGone, deadline, wait
+from service.api.waiting import ClientGone, Due, deadline, wait
 from service.problems import Late, Unreadable
 from tests.api.client import Client
 
@@ -41,7 +41,7 @@ def test_what_is_not_there_in_time_is_late_and_dropped() -> None:
     async def late() -> None:
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         with pytest.raises(Late, match=r"within 0\.05 s"):
-            await wait(future, stay, 0.05)
+            await wait(future, stay, Due(0.05))
         assert future.cancelled()
 
     asyncio.run(late())
@@ -51,7 +51,7 @@ def test_a_client_that_leaves_is_not_waited_for() -> None:
     async def gone() -> None:
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         with pytest.raises(ClientGone):
-            await wait(future, leave, 60)
+            await wait(future, leave, Due(60))
         assert future.cancelled()
 
     asyncio.run(gone())
