@@ -15,7 +15,7 @@ from service.engine.bind import bind_alike
 from service.engine.call import Evaluation
 from service.engine.fuse import likeness
 from service.engine.stack import Evaluations, Part, Stack, stacked
-from service.problems import Fault, Invalid, NotFound, Problem, TooLarge
+from service.problems import MOST_FAULTS, Fault, Invalid, NotFound, Problem, TooLarge, quoted
 from service.wire import json, native
 from service.wire.alike import Taken, stacks, take
 
@@ -225,7 +225,10 @@ def _read(catalogue: Catalogue, item: Any, defaults: Mapping[str, Any]) -> Read:
             raise Invalid(*faults, Fault("/loss", "missing", f"Expected the name of a loss; got {got}."))
         reader = native.Reader(catalogue[name], fields, faults)
     except UnknownLoss as error:
-        return Read(echo, NotFound(str(error)), json.brackets(item))
+        closest, got = ", ".join(error.closest), quoted(name)
+        detail = f"Expected the name of a loss, such as {closest}; got {got}."
+        known = [Fault("/loss", "unknown", detail), *faults, *native.read_envelope(fields)[1]]
+        return Read(echo, NotFound(str(error), *known[:MOST_FAULTS]), json.brackets(item))
     except Invalid as problem:
         return Read(echo, problem, json.brackets(item))
     if reader.faults:

@@ -47,6 +47,24 @@ def test_a_bad_item_fails_alone_with_pointers_into_it(client: Client) -> None:
     assert body["results"][0]["value"] == body["results"][-1]["value"] == 2.5
 
 
+def test_all_faults_of_an_item_with_an_unknown_loss_are_told(client: Client) -> None:
+    item = {"id": [1], "loss": "msee", "inputs": {}, "input": {}, "reduction": "avg"}
+    error = batch(client, item)["results"][0]["error"]
+    assert error["status"] == 404
+    assert {(fault["pointer"], fault["code"]) for fault in error["errors"]} == {
+        ("/loss", "unknown"),
+        ("/id", "type"),
+        ("/input", "unknown"),
+        ("/reduction", "value"),
+    }
+    assert "mse" in error["errors"][0]["detail"]
+
+
+def test_an_item_of_a_thousand_unknown_members_is_told_of_some(client: Client) -> None:
+    item = {"loss": "msee"} | {f"x{number}": 0 for number in range(1000)}
+    assert len(batch(client, item)["results"][0]["error"]["errors"]) == 100
+
+
 def test_defaults_are_what_an_item_does_not_say(client: Client) -> None:
     item = {"inputs": GOOD["inputs"]}
     body = batch(
