@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import isfinite
+from math import fsum, isfinite
 from typing import Any, NamedTuple
 
 import orjson
@@ -102,9 +102,19 @@ def encode(batch: Batch, outcomes: Sequence[Sequence[Outcome]], device: torch.de
         "results": written,
         "succeeded": succeeded,
         "failed": len(written) - succeeded,
-        "summary": {name: {"count": len(v), "mean": sum(v) / len(v)} for name, v in values.items()},
+        "summary": {name: {"count": len(v), "mean": _mean(v)} for name, v in values.items()},
     }
     return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Return the mean of finite numbers, which is finite also where their sum is not.
+
+    >>> _mean([1.7e308, 1.7e308]), _mean([1, 2])
+    (1.7e+308, 1.5)
+    """
+    mean = sum(values) / len(values)
+    return mean if isfinite(mean) else fsum(value / len(values) for value in values)
 
 
 def encode_lines(

@@ -84,6 +84,18 @@ def test_the_summary_counts_finite_numbers_only(client: Client) -> None:
     assert body["summary"] == {"mse": {"count": 1, "mean": 2.5}}
 
 
+@pytest.mark.parametrize(
+    ("values", "mean"),
+    [([1.7e308, 1.7e308], 1.7e308), ([1.7e308, 1.7e308, 0], 1.7e308 / 3 * 2), ([1, 2], 1.5)],
+)
+def test_the_mean_of_the_summary_is_finite_where_the_values_are(
+    client: Client, values: list[float], mean: float
+) -> None:
+    items = [{"loss": "l1", "inputs": {"predictions": [value], "targets": [0]}} for value in values]
+    body = batch(client, *items, defaults={"dtype": "float64", "gradients": False})
+    assert body["summary"] == {"l1": {"count": len(values), "mean": pytest.approx(mean, rel=1e-15)}}
+
+
 def test_an_array_hidden_in_one_item_is_found(client: Client) -> None:
     hidden = {"loss": "mse", "inputs": {"predictions": [1, [2]], "targets": [0, 0]}}
     body = batch(client, GOOD, hidden)
