@@ -70,8 +70,11 @@ class Finished(NamedTuple):
 
     @property
     def loss(self) -> str:
-        """The loss's name, `unknown` where a loss was asked for that there is not, else nothing."""
-        return self.stages.loss or ("unknown" if self.route in EVALUATIONS else "")
+        """The loss's name, `unknown` where a loss was asked for that there is not, else nothing.
+
+        Nothing also where a request was refused before its loss was looked up.
+        """
+        return self.stages.loss or ("unknown" if self.route in EVALUATIONS and self.status == 404 else "")
 
 
 def route_of(path: str, media: bytes) -> str:

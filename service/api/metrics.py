@@ -238,7 +238,7 @@ class Series(NamedTuple):
 def _series(route: str, loss: str, status: int, posted: bool) -> Series:
     """Look up what a request is counted in."""
     counts = [REQUESTS.labels(route, loss, status).inc]
-    if posted and route in EVALUATIONS:
+    if loss and posted and route in EVALUATIONS:
         counts.append(ITEMS.labels(loss, status).inc)
     stages = ("total", "decode", "queue", "compute", "encode")
     return Series(tuple(counts), tuple(DURATIONS.labels(route, stage).observe for stage in stages))
