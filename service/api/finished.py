@@ -20,6 +20,20 @@ EVALUATIONS = frozenset(
 """Routes whose POST evaluates one loss."""
 PROBES = frozenset({"/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 """Routes that machines ask every few seconds: there are no spans of them, nor lines where they succeed."""
+BY_STATUS = {413: "size", 429: "queue", 503: "unavailable", 504: "deadline"}
+"""Why a status was given, where whoever refused has not said it in ``stages.rejected``."""
+REASONS = (
+    *BY_STATUS.values(),
+    "key",
+    "rate",
+    "concurrency",
+    "bytes",
+    "connections",
+    "headers",
+    "stalled",
+    "broken",
+)
+"""Why requests are refused."""
 _PLAIN = frozenset(
     {
         "/v1/batch",
@@ -67,6 +81,11 @@ class Finished(NamedTuple):
     def is_probe(self) -> bool:
         """Whether a machine asks this every few seconds."""
         return self.route in PROBES
+
+    @property
+    def rejected(self) -> str:
+        """Why it was refused, if it was; a probe that is told "not yet" is no work refused."""
+        return self.stages.rejected or ("" if self.is_probe else BY_STATUS.get(self.status, ""))
 
     @property
     def loss(self) -> str:

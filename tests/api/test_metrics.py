@@ -128,6 +128,12 @@ def test_what_is_refused_before_its_loss_is_known_is_of_none_and_no_item(tmp_pat
         assert grown("lossd_requests_total", loss="unknown") == 0
 
 
+def test_every_reason_of_a_refusal_is_told_from_the_start(client: Client) -> None:
+    text = client.get("/metrics").text
+    [told_of] = re.findall(r"# HELP lossd_rejected_total Requests refused: (.*)\.\n", text)
+    assert set(re.findall(r'lossd_rejected_total\{reason="(\w+)"\}', text)) == set(told_of.split(", "))
+
+
 def test_no_client_decides_how_many_series_there_are(client: Client) -> None:
     methods = ("GET", "POST", "PUT", "DELETE", "BREW", "X" * 500)
 
