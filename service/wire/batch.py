@@ -235,7 +235,7 @@ def _read(catalogue: Catalogue, item: Any, defaults: Mapping[str, Any]) -> Read:
             raise Invalid(*faults, Fault("/loss", "missing", f"Expected the name of a loss; got {got}."))
         reader = native.Reader(catalogue[name], fields, faults)
     except UnknownLoss as error:
-        closest, got = ", ".join(error.closest), quoted(name)
+        closest, got = ", ".join(error.closest), quoted(error.name)
         detail = f"Expected the name of a loss, such as {closest}; got {got}."
         known = [Fault("/loss", "unknown", detail), *faults, *native.read_envelope(fields)[1]]
         return Read(echo, NotFound(str(error), *known[:MOST_FAULTS]), json.brackets(item))
