@@ -82,6 +82,7 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGU
         version=openapi.VERSION,
         lifespan=lifespan,
         openapi_url=None,
+        redirect_slashes=False,
     )
     statistics = {name: ModelStatistics() for name in catalogue}
     answer_problems(app)

@@ -3,16 +3,19 @@
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
+from service.wire.inference.inputs import HEADER
+
 SENT = (
     "Authorization",
     "Content-Type",
+    HEADER,
     "Request-Timeout",
     "X-API-Key",
     "X-Request-ID",
     "traceparent",
     "tracestate",
 )
-READ = ("Retry-After", "Server-Timing", "X-Request-ID")
+READ = (HEADER, "Retry-After", "Server-Timing", "X-Request-ID")
 
 
 def allow_origins(app: ASGIApp, origins: str) -> ASGIApp:

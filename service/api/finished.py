@@ -20,6 +20,20 @@ EVALUATIONS = frozenset(
 """Routes whose POST evaluates one loss."""
 PROBES = frozenset({"/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 """Routes that machines ask every few seconds: there are no spans of them, nor lines where they succeed."""
+BY_STATUS = {413: "size", 429: "queue", 503: "unavailable", 504: "deadline"}
+"""Why a status was given, where whoever refused has not said it in ``stages.rejected``."""
+REASONS = (
+    *BY_STATUS.values(),
+    "key",
+    "rate",
+    "concurrency",
+    "bytes",
+    "connections",
+    "headers",
+    "stalled",
+    "broken",
+)
+"""Why requests are refused."""
 _PLAIN = frozenset(
     {
         "/v1/batch",
@@ -69,9 +83,17 @@ class Finished(NamedTuple):
         return self.route in PROBES
 
     @property
+    def rejected(self) -> str:
+        """Why it was refused, if it was; a probe that is told "not yet" is no work refused."""
+        return self.stages.rejected or ("" if self.is_probe else BY_STATUS.get(self.status, ""))
+
+    @property
     def loss(self) -> str:
-        """The loss's name, `unknown` where a loss was asked for that there is not, else nothing."""
-        return self.stages.loss or ("unknown" if self.route in EVALUATIONS else "")
+        """The loss's name, `unknown` where a loss was asked for that there is not, else nothing.
+
+        Nothing also where a request was refused before its loss was looked up.
+        """
+        return self.stages.loss or ("unknown" if self.route in EVALUATIONS and self.status == 404 else "")
 
 
 def route_of(path: str, media: bytes) -> str:

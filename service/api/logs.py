@@ -82,8 +82,8 @@ def _line(finished: Finished) -> bytes:
         line["loss"] = finished.loss
     if stages.key:
         line["key"] = stages.key
-    if stages.rejected:
-        line["rejected"] = stages.rejected
+    if finished.rejected:
+        line["rejected"] = finished.rejected
     if finished.client_left:
         line["client_left"] = True
     return _encoded(line)

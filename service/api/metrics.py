@@ -27,7 +27,7 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.concurrency import run_in_threadpool
 
-from service.api.finished import EVALUATIONS, Finished
+from service.api.finished import EVALUATIONS, REASONS, Finished
 from service.api.operations import READ
 from service.engine import memory
 from service.engine.call import Evaluation
@@ -42,8 +42,6 @@ DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 """The variable that names where workers keep their numbers; prometheus_client reads it when it is imported."""
 SECONDS = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
-REASONS = {413: "size", 429: "queue", 503: "unavailable", 504: "deadline"}
-"""Why a status was given, where whoever refused has not said it in ``stages.rejected``."""
 REGISTRY = CollectorRegistry()
 
 
@@ -106,7 +104,7 @@ INFLIGHT_BYTES = _gauge(
 )
 REJECTED = _counter(
     "lossd_rejected_total",
-    "Requests refused: key, rate, concurrency, queue, size, unavailable, deadline.",
+    f"Requests refused: {', '.join(REASONS)}.",
     "reason",
 )
 KEY_REQUESTS = _counter("lossd_key_requests_total", "Requests by the name of their key.", "key", "status")
@@ -121,17 +119,7 @@ OOM = _counter("lossd_oom_total", "Calls that the device's memory could not hold
 BUILD = _gauge(
     "lossd_build_info", "Always 1; the labels tell what runs.", "version", "torch", "device", of_largest=True
 )
-for _reason in (
-    *REASONS.values(),
-    "key",
-    "rate",
-    "concurrency",
-    "bytes",
-    "connections",
-    "headers",
-    "stalled",
-    "broken",
-):
+for _reason in REASONS:
     REJECTED.labels(_reason)
 
 
@@ -197,9 +185,8 @@ def record(finished: Finished) -> None:
             observe(seconds)
     if finished.stages.key:
         _key_requests(finished.stages.key, status).inc()
-    # a probe that is told "not yet" is no work refused
-    if reason := finished.stages.rejected or (not finished.is_probe and REASONS.get(status)):
-        REJECTED.labels(reason).inc()
+    if finished.rejected:
+        REJECTED.labels(finished.rejected).inc()
 
 
 def record_shed(route: str, reason: str, count: int) -> None:
@@ -238,7 +225,7 @@ class Series(NamedTuple):
 def _series(route: str, loss: str, status: int, posted: bool) -> Series:
     """Look up what a request is counted in."""
     counts = [REQUESTS.labels(route, loss, status).inc]
-    if posted and route in EVALUATIONS:
+    if loss and posted and route in EVALUATIONS:
         counts.append(ITEMS.labels(loss, status).inc)
     stages = ("total", "decode", "queue", "compute", "encode")
     return Series(tuple(counts), tuple(DURATIONS.labels(route, stage).observe for stage in stages))

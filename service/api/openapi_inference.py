@@ -9,11 +9,14 @@ Json = dict[str, Any]
 TAG = "inference"
 ERRORS = {
     400: "The request is not valid; the text names what is wrong.",
+    401: "No key, or one that is not known, where the server has keys.",
     404: "There is no such model or version; the text names the closest.",
     405: "The path does not take this method.",
+    408: "The rest of the request did not arrive.",
     413: "The body is over the limit, or the call over the memory of the device.",
     415: "The body's coding is not supported.",
-    429: "The queue is full; Retry-After says when to come back.",
+    429: "As much is worked on as is taken at once, or the key is over its limit; Retry-After says when to come back.",
+    431: "The request's line and headers are over the limit.",
     500: "A bug of the server.",
     503: "The server cannot answer now.",
     504: "The deadline has passed.",
@@ -36,10 +39,10 @@ def paths() -> Json:
     return {
         "/v2": {"get": _operation("inference_server", "The server and its extensions", "InferenceServer")},
         "/v2/health/live": {
-            "get": _operation("inference_live", "Whether the process is alive", "InferenceLive")
+            "get": _health("inference_live", "Whether the process is alive", "InferenceLive")
         },
         "/v2/health/ready": {
-            "get": _operation("inference_ready", "Whether the device is warm", "InferenceReady", 503)
+            "get": _health("inference_ready", "Whether the device is warm", "InferenceReady", 503)
         },
         "/v2/models": {"get": _operation("list_models", "The names of the models", "InferenceModels")},
         "/v2/models/stats": {
@@ -203,10 +206,17 @@ def _of_model(operation_id: str, summary: str, schema: str, *statuses: int) -> J
     return operation
 
 
+def _health(operation_id: str, summary: str, schema: str, *statuses: int) -> Json:
+    """Describe an operation that needs no key."""
+    operation = _operation(operation_id, summary, schema, *statuses)
+    del operation["responses"]["401"]
+    return {**operation, "security": []}
+
+
 def _operation(operation_id: str, summary: str, schema: str, *statuses: int) -> Json:
     """Describe an operation without parameters."""
     responses: Json = {"200": _answer(summary, schema)}
-    for status in sorted({*statuses, 500}):
+    for status in sorted({*statuses, 401, 500}):
         responses[str(status)] = _answer(ERRORS[status], "InferenceError")
     return {"operationId": operation_id, "summary": summary, "tags": [TAG], "responses": responses}
 

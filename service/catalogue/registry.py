@@ -72,8 +72,9 @@ class Catalogue(Mapping[str, AnyLoss]):
 
 @lru_cache(maxsize=4096)
 def _pairs(letters: str) -> frozenset[str]:
-    """Return the pairs of letters that follow each other."""
-    return frozenset(letters[start : start + 2] for start in range(len(letters) - 1))
+    """Return the pairs of letters that follow each other, its ends among them: short names have few others."""
+    ended = f"^{letters}$"
+    return frozenset(ended[start : start + 2] for start in range(len(ended) - 1))
 
 
 def key(name: str) -> str:

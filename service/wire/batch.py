@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import isfinite
+from math import fsum, isfinite
 from typing import Any, NamedTuple
 
 import orjson
@@ -15,7 +15,7 @@ from service.engine.bind import bind_alike
 from service.engine.call import Evaluation
 from service.engine.fuse import likeness
 from service.engine.stack import Evaluations, Part, Stack, stacked
-from service.problems import Fault, Invalid, NotFound, Problem, TooLarge
+from service.problems import MOST_FAULTS, Fault, Invalid, NotFound, Problem, TooLarge, quoted
 from service.wire import json, native
 from service.wire.alike import Taken, stacks, take
 
@@ -102,9 +102,19 @@ def encode(batch: Batch, outcomes: Sequence[Sequence[Outcome]], device: torch.de
         "results": written,
         "succeeded": succeeded,
         "failed": len(written) - succeeded,
-        "summary": {name: {"count": len(v), "mean": sum(v) / len(v)} for name, v in values.items()},
+        "summary": {name: {"count": len(v), "mean": _mean(v)} for name, v in values.items()},
     }
     return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Return the mean of finite numbers, which is finite also where their sum is not.
+
+    >>> _mean([1.7e308, 1.7e308]), _mean([1, 2])
+    (1.7e+308, 1.5)
+    """
+    mean = sum(values) / len(values)
+    return mean if isfinite(mean) else fsum(value / len(values) for value in values)
 
 
 def encode_lines(
@@ -225,7 +235,10 @@ def _read(catalogue: Catalogue, item: Any, defaults: Mapping[str, Any]) -> Read:
             raise Invalid(*faults, Fault("/loss", "missing", f"Expected the name of a loss; got {got}."))
         reader = native.Reader(catalogue[name], fields, faults)
     except UnknownLoss as error:
-        return Read(echo, NotFound(str(error)), json.brackets(item))
+        closest, got = ", ".join(error.closest), quoted(error.name)
+        detail = f"Expected the name of a loss, such as {closest}; got {got}."
+        known = [Fault("/loss", "unknown", detail), *faults, *native.read_envelope(fields)[1]]
+        return Read(echo, NotFound(str(error), *known[:MOST_FAULTS]), json.brackets(item))
     except Invalid as problem:
         return Read(echo, problem, json.brackets(item))
     if reader.faults:

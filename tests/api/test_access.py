@@ -194,6 +194,38 @@ def test_pages_of_named_origins_may_call_and_others_not(path: Path, key: str) ->
     assert "access-control-allow-origin" not in other.headers
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Authorization",
+        "Content-Type",
+        "Inference-Header-Content-Length",
+        "Request-Timeout",
+        "X-API-Key",
+        "X-Request-ID",
+        "traceparent",
+    ],
+)
+def test_pages_may_send_the_headers_that_mean_something(header: str) -> None:
+    client = Client(create_app(Settings(device="cpu", cors_origins="*")))
+    ask = {"origin": "https://a.example", "access-control-request-method": "POST"}
+    asked = client.request(
+        "OPTIONS", "/v2/models/mse/infer", headers=ask | {"access-control-request-headers": header}
+    )
+    assert asked.status_code == 200, asked.text
+
+
+def test_pages_may_read_the_headers_that_mean_something() -> None:
+    client = Client(create_app(Settings(device="cpu", cors_origins="*")))
+    answer = client.get("/v2", headers={"origin": "https://a.example"})
+    assert set(answer.headers["access-control-expose-headers"].split(", ")) == {
+        "Inference-Header-Content-Length",
+        "Retry-After",
+        "Server-Timing",
+        "X-Request-ID",
+    }
+
+
 def test_no_page_may_call_unless_told_so(client: Client) -> None:
     answer = client.get("/healthz", headers={"origin": "https://a.example"})
     assert not [name for name in answer.headers if name.startswith("access-control")]

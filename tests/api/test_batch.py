@@ -47,6 +47,24 @@ def test_a_bad_item_fails_alone_with_pointers_into_it(client: Client) -> None:
     assert body["results"][0]["value"] == body["results"][-1]["value"] == 2.5
 
 
+def test_all_faults_of_an_item_with_an_unknown_loss_are_told(client: Client) -> None:
+    item = {"id": [1], "loss": "msee", "inputs": {}, "input": {}, "reduction": "avg"}
+    error = batch(client, item)["results"][0]["error"]
+    assert error["status"] == 404
+    assert {(fault["pointer"], fault["code"]) for fault in error["errors"]} == {
+        ("/loss", "unknown"),
+        ("/id", "type"),
+        ("/input", "unknown"),
+        ("/reduction", "value"),
+    }
+    assert "mse" in error["errors"][0]["detail"]
+
+
+def test_an_item_of_a_thousand_unknown_members_is_told_of_some(client: Client) -> None:
+    item = {"loss": "msee"} | {f"x{number}": 0 for number in range(1000)}
+    assert len(batch(client, item)["results"][0]["error"]["errors"]) == 100
+
+
 def test_defaults_are_what_an_item_does_not_say(client: Client) -> None:
     item = {"inputs": GOOD["inputs"]}
     body = batch(
@@ -64,6 +82,18 @@ def test_the_summary_counts_finite_numbers_only(client: Client) -> None:
     body = batch(client, item, {**GOOD, "reduction": "none"}, GOOD)
     assert body["results"][0]["nonfinite"]["value"] == 1
     assert body["summary"] == {"mse": {"count": 1, "mean": 2.5}}
+
+
+@pytest.mark.parametrize(
+    ("values", "mean"),
+    [([1.7e308, 1.7e308], 1.7e308), ([1.7e308, 1.7e308, 0], 1.7e308 / 3 * 2), ([1, 2], 1.5)],
+)
+def test_the_mean_of_the_summary_is_finite_where_the_values_are(
+    client: Client, values: list[float], mean: float
+) -> None:
+    items = [{"loss": "l1", "inputs": {"predictions": [value], "targets": [0]}} for value in values]
+    body = batch(client, *items, defaults={"dtype": "float64", "gradients": False})
+    assert body["summary"] == {"l1": {"count": len(values), "mean": pytest.approx(mean, rel=1e-15)}}
 
 
 def test_an_array_hidden_in_one_item_is_found(client: Client) -> None:

@@ -153,6 +153,33 @@ def test_weights_and_upstream_gradients_are_inputs(client: Client) -> None:
     assert outputs(answer)["grad.predictions"].tolist() == [6, 0]
 
 
+@pytest.mark.parametrize("shape", [[], [1]])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_the_upstream_gradient_of_a_reduced_value_has_its_shape(
+    client: Client, reduction: str, shape: list[int]
+) -> None:
+    inputs = [
+        as_json("predictions", torch.tensor([1.0])),
+        as_json("targets", torch.zeros(1)),
+        as_json("grad_output", torch.tensor([3.0]).reshape(shape)),
+    ]
+    asked = [{"name": "value"}, {"name": "grad.predictions"}]
+    found = outputs(infer(client, "mse", inputs, parameters={"reduction": reduction}, outputs=asked))
+    assert found["value"].shape == (1,)
+    assert found["grad.predictions"].tolist() == [6]
+
+
+def test_the_upstream_gradient_of_a_reduced_value_is_one_number(client: Client) -> None:
+    inputs = [
+        as_json("predictions", torch.tensor([1.0, 2])),
+        as_json("targets", torch.zeros(2)),
+        as_json("grad_output", torch.tensor([3.0, 5])),
+    ]
+    answer = infer(client, "mse", inputs)
+    assert answer.status_code == 400
+    assert "/inputs/2 grad_output: Expected the shape of the value" in answer.json()["error"]
+
+
 @pytest.mark.parametrize(
     ("dtype", "parameter", "computed"),
     [

@@ -19,6 +19,7 @@ from service.api.access import warn_if_open
 from service.api.logs import JsonLines
 from service.settings import Settings
 
+INPUTS = {"predictions": [1], "targets": [0]}
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
@@ -107,6 +108,20 @@ def test_a_refusal_has_one_too(logged: Logged) -> None:
     assert line["status"] == 401
     assert "key" not in line
     assert "wrong-one" not in logged.log.read_text()
+
+
+@pytest.mark.server
+def test_a_refusal_says_its_reason_whoever_refused(logged: Logged) -> None:
+    zeros = {"dtype": "float32", "shape": [0, 2**20], "data": ""}
+    large = {"inputs": {"scores": zeros, "targets": zeros}, "reduction": "sum"}
+    assert post(logged, "/v1/losses/lambdarank", "r7", json=large).status_code == 413
+    assert logged.line_of("r7")["rejected"] == "size"
+    long = {"inputs": {"predictions": [0.5] * 500_000, "targets": [0] * 500_000}}
+    late = {"request-timeout": "0.001"}
+    assert post(logged, "/v1/losses/mse", "r8", json=long, headers=late).status_code == 504
+    assert logged.line_of("r8")["rejected"] == "deadline"
+    post(logged, "/v1/losses/mse", "r9", json={"inputs": INPUTS})
+    assert "rejected" not in logged.line_of("r9")
 
 
 @pytest.mark.server

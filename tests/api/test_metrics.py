@@ -113,6 +113,27 @@ def test_refusals_are_counted_by_their_reason(tmp_path: Path) -> None:
         assert grown("lossd_rejected_total", reason="size") == 1
 
 
+@pytest.mark.parametrize("path", ["/v1/losses/mse", "/v2/models/mse/infer"])
+def test_what_is_refused_before_its_loss_is_known_is_of_none_and_no_item(tmp_path: Path, path: str) -> None:
+    keys.new(tmp_path / "keys", "ci")
+    client = Client(create_app(Settings(device="cpu", api_keys_file=tmp_path / "keys", metrics_open=True)))
+    with more(client) as grown:
+        assert client.post(path, json={}).status_code == 401
+        assert grown("lossd_requests_total", route=template(path), loss="", status="401") == 1
+        assert grown("lossd_requests_total", loss="unknown") == 0
+        assert grown("lossd_items_total") == 0
+    with more(free := Client()) as grown:
+        assert free.request("DELETE", path).status_code == 405
+        assert grown("lossd_requests_total", route=template(path), loss="", status="405") == 1
+        assert grown("lossd_requests_total", loss="unknown") == 0
+
+
+def test_every_reason_of_a_refusal_is_told_from_the_start(client: Client) -> None:
+    text = client.get("/metrics").text
+    [told_of] = re.findall(r"# HELP lossd_rejected_total Requests refused: (.*)\.\n", text)
+    assert set(re.findall(r'lossd_rejected_total\{reason="(\w+)"\}', text)) == set(told_of.split(", "))
+
+
 def test_no_client_decides_how_many_series_there_are(client: Client) -> None:
     methods = ("GET", "POST", "PUT", "DELETE", "BREW", "X" * 500)
 

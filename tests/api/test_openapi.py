@@ -7,9 +7,12 @@ from typing import Any
 import orjson
 from openapi_spec_validator import validate
 
+from service.api import keys
 from service.api.openapi import document, stem
+from service.app import create_app
 from service.catalogue.registry import AnyLoss
 from service.losses import CATALOGUE
+from service.settings import Settings
 from tests.api.client import Client
 from tests.conformance.cases import every_loss
 
@@ -50,6 +53,23 @@ def test_every_error_is_declared_in_the_form_of_its_door() -> None:
                 if status != "200":
                     [(media, content)] = answer["content"].items()
                     assert (media, content["schema"]["$ref"].rpartition("/")[2]) == form
+
+
+def test_a_key_is_asked_for_wherever_it_is_declared_and_nowhere_else(tmp_path: Path) -> None:
+    keys.new(tmp_path / "keys", "ci")
+    guarded = Client(create_app(Settings(device="cpu", api_keys_file=tmp_path / "keys")))
+    paths = [path for path in DOCUMENT["paths"] if "losses/" not in path] + ["/v1/losses/mse"]
+    for path in paths:
+        for method, operation in DOCUMENT["paths"][path].items():
+            answer = guarded.request(method.upper(), path.replace("{model}", "mse"))
+            declared = "401" in operation["responses"]
+            assert declared == (answer.status_code == 401) == (operation.get("security") != []), path
+
+
+def test_work_may_be_told_that_it_stalled_or_has_too_many_headers() -> None:
+    for path, operations in DOCUMENT["paths"].items():
+        if "requestBody" in operations.get("post", {}):
+            assert {"408", "413", "429", "431", "503", "504"} <= operations["post"]["responses"].keys(), path
 
 
 def test_the_paths_of_the_inference_protocol_are_there(client: Client) -> None:

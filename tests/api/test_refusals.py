@@ -288,6 +288,15 @@ def test_unknown_paths_and_methods_are_problems(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
+    "path", ["/v1/losses/", "/v1/limits/", "/healthz/", "/v2/", "/v2/models/mse/", "/docs/"]
+)
+def test_a_slash_too_many_is_another_path(client: Client, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 404
+    assert answer.json()["type"] == "urn:lossd:problem:not-found"
+
+
+@pytest.mark.parametrize(
     "headers",
     [
         {"content-type": "text/plain"},

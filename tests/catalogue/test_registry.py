@@ -32,3 +32,34 @@ def test_unknown_names_come_with_the_closest() -> None:
     with pytest.raises(UnknownLoss) as raised:
         CATALOGUE["cros_entropi"]
     assert "cross_entropy" in raised.value.closest
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [
+        ("mze", "mse"),
+        ("nse", "mse"),
+        ("msa", "mse"),
+        ("mme", "mse"),
+        ("diec", "dice"),
+        ("l3", "l1"),
+        ("ctx", "ctc"),
+    ],
+)
+def test_a_short_name_that_is_nearly_right_is_found(asked: str, meant: str) -> None:
+    with pytest.raises(UnknownLoss) as raised:
+        CATALOGUE[asked]
+    assert meant in raised.value.closest
+
+
+def test_a_letter_wrong_at_any_place_leaves_the_name_among_the_closest() -> None:
+    missed: list[str] = []
+    for name in CATALOGUE:
+        for place in range(len(name)):
+            asked = f"{name[:place]}z{name[place + 1 :]}"
+            if CATALOGUE.find(asked) is None:
+                with pytest.raises(UnknownLoss) as raised:
+                    CATALOGUE[asked]
+                missed += [] if name in raised.value.closest else [asked]
+    # of the many that end in iou, three are named
+    assert set(missed) <= {"ziou"}

@@ -6,13 +6,13 @@ rounded to half precision only where ``dtype`` asks for that.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from json import JSONDecoder
 from typing import Any
 
 from service.catalogue.registry import AnyLoss
 from service.engine.bind import bind
-from service.engine.call import DTYPES, Call, Request
+from service.engine.call import DTYPES, Call, Request, Sent
 from service.problems import MOST_FAULTS, Fault, Invalid, Unreadable, pointer, quoted
 from service.wire import json
 from service.wire.inference import nonfinite
@@ -97,9 +97,15 @@ class Reader:
             gradients=self._gradients(),
             reduction=options.reduction,
             sample_weight=sent.get("sample_weight"),
-            grad_output=sent.get("grad_output"),
+            grad_output=self._upstream(sent.get("grad_output")),
             dtype=DTYPES[options.dtype or ("float64" if inputs.double else "float32")],
         )
+
+    def _upstream(self, sent: Sent | None) -> Sent | None:
+        """Return the upstream gradient; that of a reduced value may have the value's shape here, [1]."""
+        if sent is None or self.options.reduction == "none" or tuple(sent.tensor.shape) != (1,):
+            return sent
+        return replace(sent, tensor=sent.tensor.reshape(()))
 
     def _gradients(self) -> bool | tuple[str, ...]:
         """Return of which inputs gradients are wanted: those among the outputs, and what the parameters say."""
