@@ -1,17 +1,22 @@
 """How the service is served: by uvicorn, with limits on what a connection may cost before there is a request."""
 
 import asyncio
+import logging
 import os
 import secrets
 import signal
+import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache, lru_cache
 from http import HTTPStatus
+from time import monotonic
 from typing import Any
 
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 from service.api import problems
 from service.api.context import REQUEST_ID, TRACEPARENT
@@ -21,11 +26,12 @@ from service.api.stages import Stages
 from service.problems import Busy, HeadersTooLarge, Problem, Stalled, Unavailable, Unreadable
 from service.settings import Settings, variable
 
+logger = logging.getLogger("lossd")
 KEEP_ALIVE_S = 75
 """Longer than the minute for which clients and proxies keep idle connections, so that they close first."""
 LAST_WORDS_S = 1
 """How long requests that a drained server has not finished have for their last words."""
-HANGS_S = 60
+HANGS_S = 60.0
 """How long a worker may not answer its parent before it is taken to hang, and replaced."""
 LOOK_S = 1.0
 """How often a connection is looked at."""
@@ -54,7 +60,6 @@ def serve(settings: Settings, log_config: dict[str, Any]) -> None:
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=LAST_WORDS_S,
-        timeout_worker_healthcheck=HANGS_S,
     )
     if settings.workers > 1:
         Workers(config, [config.bind_socket()]).run()
@@ -63,7 +68,29 @@ def serve(settings: Settings, log_config: dict[str, Any]) -> None:
 
 
 class Workers(Multiprocess):
-    """Processes that serve, which are told again to end when this one is."""
+    """Processes that serve: one that dies is replaced at once, one that hangs after `HANGS_S`; all are told to end.
+
+    Uvicorn's own watch waits for one worker's word at a time, and for long where that one has just died.
+    """
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        self._asked: dict[Process, float] = {}
+
+    def keep_subprocess_alive(self) -> None:
+        for place, worker in enumerate(self.processes):
+            if self.should_exit.is_set() or self._is_well(worker):
+                continue
+            self._asked.pop(worker, None)
+            worker.kill()
+            worker.join()
+            if worker.exitcode == STARTUP_FAILURE:
+                # another would not start either
+                self.should_exit.set()
+                return
+            logger.warning("worker %s died and is replaced", worker.pid)
+            self.processes[place] = Process(self.config, self.sockets)
+            self.processes[place].start()
 
     def join_all(self) -> None:
         for worker in self.processes:
@@ -74,6 +101,20 @@ class Workers(Multiprocess):
                     for other in self.processes:
                         if other.process.is_alive() and other.pid is not None:
                             os.kill(other.pid, signal.SIGTERM)
+
+    def _is_well(self, worker: Process) -> bool:
+        """Tell whether a worker lives, and has answered lately; ask it again if it has answered."""
+        if not worker.process.is_alive():
+            return False
+        # one that has just died is seen next time
+        with suppress(OSError, EOFError):
+            if worker.parent_conn.poll(0):
+                worker.parent_conn.recv()
+                del self._asked[worker]
+            if worker not in self._asked:
+                worker.parent_conn.send(b"ping")
+                self._asked[worker] = monotonic()
+        return monotonic() - self._asked.get(worker, monotonic()) <= HANGS_S
 
 
 class Protocol(HttpToolsProtocol):

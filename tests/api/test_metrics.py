@@ -147,10 +147,12 @@ def test_no_client_decides_how_many_series_there_are(client: Client) -> None:
         client.get("/v1/losses", headers={"x-api-key": f"k{round_}", "x-request-id": f"r{round_}"})
 
     ask(0)
+    # the first look at the metrics is a request of its own
+    told(client)
     before = told(client).keys()
     for round_ in range(1, 6):
         ask(round_)
-    assert told(client).keys() == before
+    assert told(client).keys() - before == set()
 
 
 @pytest.mark.parametrize(
