@@ -59,7 +59,7 @@ class Gate:
 
     async def _work(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request be worked on; what is small, and what a stream has answered, holds nothing worth counting."""
-        hold = scope["state"]["hold"] = Hold(self)
+        hold = scope["state"]["hold"] = Hold(self, scope["state"]["stages"])
         headers: dict[bytes, bytes] = dict(scope["headers"])
         declared = headers.get(b"content-length", b"")
         small = declared.isdigit() and int(declared) <= SMALL
@@ -100,8 +100,9 @@ class Gate:
 class Hold:
     """The bytes that one request holds, of those that the gate lets in."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, stages: Stages) -> None:
         self._gate = gate
+        self._stages = stages
         self.bytes = 0
 
     def take(self, length: int) -> None:
@@ -114,6 +115,8 @@ class Hold:
         with gate.lock:
             if length > 0 and gate.held > self.bytes and gate.held + length > gate.limit:
                 most = f"{gate.limit} bytes of bodies at once ({variable('max_inflight_bytes')})"
+                # whoever answers this, it is not the queue that is full
+                self._stages.rejected = "bytes"
                 raise Busy("bytes", most, retry_after=1)
             gate.held += length
             self.bytes += length
