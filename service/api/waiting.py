@@ -25,9 +25,9 @@ class ClientGone(Exception):
 class Due:
     """When an answer is due: ``seconds`` from now on."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, start: float | None = None) -> None:
         self.seconds = seconds
-        self._start = monotonic()
+        self._start = monotonic() if start is None else start
 
     @property
     def left(self) -> float:
@@ -36,9 +36,7 @@ class Due:
 
     def sooner(self, seconds: float | None) -> "Due":
         """Return when it is due if it is within so many seconds of the start, too."""
-        if seconds is not None and seconds < self.seconds:
-            self.seconds = seconds
-        return self
+        return self if seconds is None else Due(min(seconds, self.seconds), self._start)
 
 
 def deadline(scope: Scope, most: float) -> float:
