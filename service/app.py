@@ -13,24 +13,27 @@ import torch
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from service.api import losses, metrics, models, openapi, operations, traces
-from service.api.access import Access, warn_if_open
-from service.api.context import RequestContext
-from service.api.cors import allow_origins
-from service.api.evaluation import Evaluations
-from service.api.gate import Gate
-from service.api.inference import Inferences
-from service.api.keys import KeyFile
-from service.api.lifecycle import Lifecycle
-from service.api.problems import answer_problems
-from service.api.recorder import Recorder
-from service.api.statistics import ModelStatistics
+from service import VERSION
+from service.admission.access import Access, warn_if_open
+from service.admission.context import RequestContext
+from service.admission.cors import allow_origins
+from service.admission.gate import Gate
+from service.admission.keys import KeyFile
+from service.admission.lifecycle import Lifecycle
+from service.admission.problems import answer_problems
 from service.catalogue.registry import Catalogue
+from service.document import openapi
+from service.doors import losses, models, operations
+from service.doors.evaluation import Evaluations
+from service.doors.inference import Inferences
 from service.engine import device as devices
 from service.engine.memory import keep_freed_memory
 from service.engine.queue import Queue
 from service.losses import CATALOGUE
 from service.settings import Settings
+from service.telemetry import metrics, traces
+from service.telemetry.recorder import Recorder
+from service.telemetry.statistics import ModelStatistics
 from service.wire.params import params_model
 
 logger = logging.getLogger("lossd")
@@ -55,7 +58,7 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGU
     )
     keys = KeyFile(settings.api_keys_file) if settings.api_keys_file else None
     recorder = Recorder(queue, traces.from_environment())
-    metrics.watch(queue, openapi.VERSION)
+    metrics.watch(queue, VERSION)
     pool = ThreadPoolExecutor(max_workers=cores, thread_name_prefix="wire")
     lifecycle = Lifecycle(broken=lambda: queue.broken)
 
@@ -79,7 +82,7 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGU
     app = FastAPI(
         title="lossd",
         description="Loss values, per-element losses and exact gradients over HTTP.",
-        version=openapi.VERSION,
+        version=VERSION,
         lifespan=lifespan,
         openapi_url=None,
         redirect_slashes=False,

@@ -55,8 +55,8 @@ def _serve(flags: dict[str, str | None]) -> None:
     signal.signal(signal.SIGTERM, _stop)
     _refuse_what_is_not_there(settings)
     # the other commands do without a server
-    from service.api import logs
-    from service.server import serve
+    from service.serving.server import serve
+    from service.telemetry import logs
 
     with _shared_metrics() if settings.workers > 1 else nullcontext():
         serve(settings, logs.config(settings.log_level))
@@ -64,7 +64,8 @@ def _serve(flags: dict[str, str | None]) -> None:
 
 def _refuse_what_is_not_there(settings: Settings) -> None:
     """Exit with words where a server would not start, instead of with a stack for each worker."""
-    from service.api import keys, traces
+    from service.admission import keys
+    from service.telemetry import traces
 
     try:
         if settings.api_keys_file is not None:
@@ -115,7 +116,7 @@ def _settings() -> Settings:
 
 def _print_new_key(name: str) -> None:
     """Add a key to the file of keys, and print it."""
-    from service.api import keys
+    from service.admission import keys
 
     path = _settings().api_keys_file
     if path is None:
@@ -131,7 +132,7 @@ def _print_openapi() -> None:
     # serving does without what only this needs
     import orjson
 
-    from service.api.openapi import document
+    from service.document.openapi import document
     from service.losses import CATALOGUE
 
     print(orjson.dumps(document(CATALOGUE), option=orjson.OPT_INDENT_2).decode())
@@ -139,8 +140,8 @@ def _print_openapi() -> None:
 
 def _write_docs(directory: Path, texts: Sequence[Path]) -> None:
     """Write the pages of the losses, and the generated parts of other texts."""
-    from service.api.pages import write
-    from service.api.readme import fill
+    from service.document.pages import write
+    from service.document.readme import fill
     from service.losses import CATALOGUE
 
     write(CATALOGUE, directory)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import orjson
 
-from service.api.pages import MARK, pages, write
 from service.catalogue.registry import AnyLoss
+from service.document.pages import MARK, pages, write
 from service.losses import CATALOGUE
 from service.wire import describe
 from tests.conformance.cases import every_loss

@@ -7,7 +7,7 @@ from service.app import create_app
 from service.catalogue.registry import AnyLoss
 from service.engine.evaluate import evaluate
 from service.settings import Settings
-from tests.api.client import Client
+from tests.client import Client
 from tests.conformance.cases import every_loss, variants
 
 pytestmark = [

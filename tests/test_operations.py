@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from service.api.metrics import METRICS
-from service.api.readme import filled
+from service.document.readme import filled
 from service.losses import CATALOGUE
 from service.settings import Settings, variable
+from service.telemetry.metrics import METRICS
 
 ROOT = Path(__file__).parents[1]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.api.readme import filled
+from service.document.readme import filled
 from service.losses import CATALOGUE
 from service.settings import Settings, as_markdown
 

@@ -15,9 +15,9 @@ from service.catalogue.sample import draw_inputs, draw_params
 from service.wire import tensors
 from service.wire.inference.datatypes import NAMES
 from service.wire.inference.inputs import HEADER
-from tests.api.client import Client
-from tests.api.infer import PLAIN, as_json, binary, outputs, packed
+from tests.client import Client
 from tests.conformance.cases import every_loss
+from tests.infer import PLAIN, as_json, binary, outputs, packed
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, settings
 
-from service.api.openapi import document
+from service.document.openapi import document
 from service.losses import CATALOGUE
 
 schemathesis: Any = pytest.importorskip("schemathesis", reason="make test-fuzz installs it")

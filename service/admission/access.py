@@ -1,0 +1,84 @@
+"""Who may call: a request without a known key is refused before any of its body is read."""
+
+import logging
+from collections import defaultdict
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.admission import problems
+from service.admission.keys import Key, KeyFile
+from service.admission.quota import Quota
+from service.problems import Throttled, Unauthorized
+from service.routes import Route
+from service.settings import Settings
+from service.telemetry import metrics
+from service.telemetry.stages import Stages
+
+logger = logging.getLogger("lossd")
+CHALLENGE = {"WWW-Authenticate": "Bearer"}
+LOOPBACK = ("127.", "localhost", "::1")
+
+
+class Access:
+    """Middleware that lets requests with a key of the file through, as many as the key may make."""
+
+    def __init__(self, app: ASGIApp, keys: KeyFile, settings: Settings) -> None:
+        self.app = app
+        self.keys = keys
+        self.settings = settings
+        self._quotas: defaultdict[str, Quota] = defaultdict(Quota)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not self._needs_key(scope["state"]["match"].route):
+            await self.app(scope, receive, send)
+            return
+        stages: Stages = scope["state"]["stages"]
+        try:
+            key = self._identify(scope)
+            stages.key = key.name
+            rate = self.settings.key_rate if key.rate is None else key.rate
+            concurrency = self.settings.key_concurrency if key.concurrency is None else key.concurrency
+            with self._quotas[key.name].admit(rate, concurrency):
+                await self.app(scope, receive, send)
+        except Unauthorized as problem:
+            stages.rejected = "key"
+            await problems.response(problem, scope["path"], CHALLENGE)(scope, receive, send)
+        except Throttled as problem:
+            stages.rejected = problem.limit
+            again = {"Retry-After": str(problem.retry_after)}
+            await problems.response(problem, scope["path"], again)(scope, receive, send)
+
+    def _needs_key(self, route: Route) -> bool:
+        """Tell whether a route is closed to those without a key."""
+        return route.needs_key and not (self.settings.metrics_open and route.template == metrics.PATH)
+
+    def _identify(self, scope: Scope) -> Key:
+        """Return the key that a request presents.
+
+        Raises:
+            Unauthorized: it presents none, several that differ, or one that is not of the file.
+        """
+        presented = _presented(scope)
+        if len(presented) != 1:
+            got = "several that differ" if presented else "none"
+            raise Unauthorized(f"Expected a key as Authorization: Bearer or as X-API-Key; got {got}.")
+        if key := self.keys.find(*presented):
+            return key
+        raise Unauthorized("Expected a key of this server; got one that it does not know.")
+
+
+def warn_if_open(settings: Settings) -> None:
+    """Say so if anyone who reaches this server may use it, and others than this machine may reach it."""
+    if settings.api_keys_file is None and not settings.host.startswith(LOOPBACK):
+        logger.warning("anyone who reaches %s may use this server: set LOSSD_API_KEYS_FILE", settings.host)
+
+
+def _presented(scope: Scope) -> set[bytes]:
+    """Return the keys that a request's headers hold; other schemes than Bearer are not ours to read."""
+    found: set[bytes] = set()
+    for name, value in scope["headers"]:
+        if name == b"x-api-key":
+            found.add(value.strip())
+        elif name == b"authorization" and value[:7].lower() == b"bearer ":
+            found.add(value[7:].strip())
+    return found - {b""}

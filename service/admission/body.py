@@ -1,0 +1,114 @@
+"""Read request bodies: their format, their coding, their size."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from starlette.types import Receive, Scope
+
+from service.problems import TooLarge, UnsupportedMedia, quoted
+from service.settings import Settings, variable
+from service.wire.json import Body
+
+
+class ClientGone(Exception):
+    """Nobody is left to answer."""
+
+
+async def read(scope: Scope, receive: Receive, settings: Settings) -> Body:
+    """Return a JSON request's body.
+
+    Raises:
+        UnsupportedMedia: it is declared to be something else than JSON, or compressed.
+        TooLarge: it is longer than the limit, or says that it will be.
+        ClientGone: the client left before all of it was here.
+    """
+    headers: dict[bytes, bytes] = dict(scope["headers"])
+    _refuse_other_media(headers)
+    limit = settings.max_body_bytes
+    declared = headers.get(b"content-length", b"").decode("latin-1")
+    length = int(declared) if declared.isdecimal() else None
+    if length is not None and length > limit:
+        raise too_large(declared, limit)
+    chunk, more = await _receive(receive)
+    if not more:
+        if len(chunk) > limit:
+            raise too_large(str(len(chunk)), limit)
+        return chunk
+    return await (_join(chunk, limit, receive) if length is None else _fill(chunk, length, receive))
+
+
+async def _fill(chunk: bytes, length: int, receive: Receive) -> memoryview:
+    """Return a body of a length that is known: its memory becomes real only as it arrives."""
+    body = np.empty(length, np.uint8).data
+    filled, more = 0, True
+    while chunk or more:
+        body[filled : filled + len(chunk)] = chunk
+        filled += len(chunk)
+        chunk, more = await _receive(receive) if more else (b"", False)
+    return body[:filled]
+
+
+async def _join(chunk: bytes, limit: int, receive: Receive) -> bytes:
+    """Return a body whose length its end tells."""
+    chunks, length, more = [chunk], len(chunk), True
+    while more:
+        chunk, more = await _receive(receive)
+        chunks.append(chunk)
+        length += len(chunk)
+        if length > limit:
+            raise too_large(f"at least {length}" if more else str(length), limit)
+    return b"".join(chunks)
+
+
+async def _receive(receive: Receive) -> tuple[bytes, bool]:
+    """Return what has arrived next, and whether there is more."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    return message.get("body", b""), message.get("more_body", False)
+
+
+async def read_into(buffer: bytearray, scope: Scope, receive: Receive, settings: Settings) -> None:
+    """Append a request's body to a buffer, whatever its format: each byte is copied once.
+
+    Raises:
+        TooLarge: it is longer than the limit, or says that it will be.
+        ClientGone: the client left before all of it was here.
+    """
+    limit, before, more = settings.max_body_bytes, len(buffer), True
+    declared = dict(scope["headers"]).get(b"content-length", b"").decode("latin-1")
+    if declared.isdecimal() and int(declared) > limit:
+        raise too_large(declared, limit)
+    while more:
+        chunk, more = await _receive(receive)
+        buffer += chunk
+        if (length := len(buffer) - before) > limit:
+            raise too_large(f"at least {length}" if more else str(length), limit)
+
+
+def media(scope: Scope) -> str:
+    """Return the media type that a request declares."""
+    declared: bytes = dict(scope["headers"]).get(b"content-type", b"")
+    return declared.decode("latin-1").partition(";")[0].strip().lower()
+
+
+def _refuse_other_media(headers: Mapping[bytes, bytes]) -> None:
+    """Refuse a content type that is not JSON, and any content coding. A missing type is taken for JSON."""
+    declared = headers.get(b"content-type", b"application/json")
+    if declared == b"application/json" and b"content-encoding" not in headers:
+        return
+    written = declared.decode("latin-1")
+    media, *parameters = (part.strip().lower() for part in written.split(";"))
+    charset = next((p.partition("=")[2].strip('"') for p in parameters if p.startswith("charset=")), "utf-8")
+    is_json = media == "application/json" or (media.startswith("application/") and media.endswith("+json"))
+    if not is_json or charset not in ("utf-8", "utf8", "us-ascii"):
+        raise UnsupportedMedia(f"Expected Content-Type: application/json in UTF-8; got {quoted(written)}.")
+    coding = headers.get(b"content-encoding", b"identity").decode("latin-1").strip().lower()
+    if coding not in ("", "identity"):
+        raise UnsupportedMedia(f"Expected a body without Content-Encoding; got {quoted(coding)}.")
+
+
+def too_large(size: str, limit: int) -> TooLarge:
+    """Return the problem of a body over the limit."""
+    name = variable("max_body_bytes")
+    return TooLarge(f"Expected a body of at most {limit} bytes ({name}); got {size}.")

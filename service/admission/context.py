@@ -1,0 +1,100 @@
+"""What every answer carries, and the last resort: a request's id, its timing, and a 500 without a stack.
+
+What there was to see of a request is recorded when it is over, also where its client left or the server broke.
+"""
+
+import asyncio
+import logging
+import re
+import secrets
+from collections.abc import Mapping
+from time import perf_counter, time
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.admission import problems
+from service.problems import Internal, Unavailable
+from service.routes import Match, Route, match
+from service.telemetry.finished import CLIENT_GONE, Finished
+from service.telemetry.recorder import Recorder
+from service.telemetry.stages import Stages
+from service.telemetry.watch import Watch
+
+logger = logging.getLogger("lossd")
+CLOSE = {"Connection": "close"}
+REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+TRACEPARENT = re.compile(
+    rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?"
+)
+
+
+class RequestContext:
+    """Middleware around everything else. ``scope["state"]["stages"]`` is where a route tells its times."""
+
+    def __init__(self, app: ASGIApp, recorder: Recorder) -> None:
+        self.app = app
+        self.recorder = recorder
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        stages = scope.setdefault("state", {})["stages"] = Stages()
+        headers = dict[bytes, bytes](scope["headers"])
+        _identify(stages, headers)
+        # the server has matched it already, unless the application runs without
+        asked: Match = scope["state"].get("match") or match(
+            scope["method"], scope["path"], headers.get(b"content-type", b"")
+        )
+        scope["state"]["match"] = asked
+        watch = Watch(receive, send, stages, self.recorder, holds_body=not asked.route.stream)
+        try:
+            await self.app(scope, watch.receive, watch.send)
+        except asyncio.CancelledError:
+            # the server ends, and waits no longer
+            logger.warning("request %s to %s was cut off", stages.request_id, scope["path"])
+            if watch.started:
+                watch.status, watch.finished = 503, True
+                return
+            problem = Unavailable("The server has shut down before this was finished.")
+            await problems.response(problem, scope["path"], CLOSE)(scope, receive, watch.send)
+        except Exception:
+            logger.exception("request %s to %s broke", stages.request_id, scope["path"])
+            if watch.started:
+                watch.status, watch.finished = 500, True
+                raise
+            problem = Internal("The server broke while it worked on this; its log tells more.")
+            await problems.response(problem, scope["path"])(scope, receive, watch.send)
+        finally:
+            watch.release()
+            self.recorder.add(_finished(scope, headers, asked.route, watch, stages))
+
+
+def _identify(stages: Stages, headers: Mapping[bytes, bytes]) -> None:
+    """Note the client's own request id, else its trace's, else a new one."""
+    if trace := TRACEPARENT.fullmatch(headers.get(b"traceparent", b"")):
+        stages.trace_id = trace[1].decode()
+    sent = headers.get(b"x-request-id", b"")
+    if REQUEST_ID.fullmatch(sent):
+        stages.request_id = sent.decode()
+    else:
+        stages.request_id = stages.trace_id or secrets.token_hex(16)
+
+
+def _finished(
+    scope: Scope, headers: Mapping[bytes, bytes], route: Route, watch: Watch, stages: Stages
+) -> Finished:
+    """Return what is known now that a request is over."""
+    return Finished(
+        method=scope["method"],
+        path=scope.get("raw_path") or scope["path"].encode("utf-8", "replace"),
+        route=route,
+        status=watch.status if watch.finished else CLIENT_GONE,
+        ended=time(),
+        seconds=perf_counter() - stages.start,
+        bytes_in=watch.bytes_in,
+        bytes_out=watch.bytes_out,
+        stages=stages,
+        traceparent=headers.get(b"traceparent", b""),
+        tracestate=headers.get(b"tracestate", b""),
+    )

@@ -1,0 +1,1 @@
+"""The OpenAPI document and the written documentation, made from the catalogue."""

@@ -1,0 +1,1 @@
+"""What each kind of request is turned into, and its answer back into bytes."""

@@ -1,0 +1,131 @@
+"""One request of the Open Inference Protocol on its way to its answer: the steps, wherever they are run."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+
+from service.admission import codings
+from service.catalogue.registry import AnyLoss
+from service.engine.call import Evaluation
+from service.problems import Unreadable, quoted
+from service.telemetry.stages import Stages
+from service.wire.inference.inputs import HEADER
+from service.wire.inference.read import Decoded, Reader, end_of_json
+from service.wire.inference.write import encode
+
+SMALL = 16 * 1024
+"""Bytes up to which a body is worked on where it arrives: a hand-over to a thread would cost more."""
+ALIGNMENT = 16
+"""What the place in memory of the first binary tensor is a multiple of, so that it can stay there."""
+MOST_DIGITS = 18
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A body in pieces, and the headers that go with it."""
+
+    headers: list[tuple[bytes, bytes]]
+    parts: Sequence[bytes | memoryview]
+
+
+class Exchange:
+    """One request: ``buffer`` takes its body, ``together`` and ``leads`` tell how it was computed."""
+
+    def __init__(
+        self, loss: AnyLoss, headers: Headers, stages: Stages, limit: int, take: Callable[[int], None]
+    ) -> None:
+        """Read the headers; ``take`` is told of the bytes that a body becomes longer by.
+
+        Raises:
+            Unreadable: the length of the JSON is no number.
+            UnsupportedMedia: the body is coded otherwise than with gzip or deflate.
+        """
+        self.loss = loss
+        self.together, self.leads = 1, True
+        self._stages = stages
+        self._limit = limit
+        self._take = take
+        self._length = _length_of_json(headers)
+        self._coding, self._accepts = codings.of_request(headers), codings.for_answer(headers)
+        self._padding = -(self._length or 0) % ALIGNMENT
+        self.buffer = bytearray(self._padding)
+
+    @property
+    def small(self) -> bool:
+        """Whether all of it takes less time than a hand-over to a thread."""
+        return self._coding is None and len(self.buffer) <= SMALL
+
+    @property
+    def readable(self) -> bool:
+        """Whether reading its JSON takes less time than that."""
+        return self._coding is None and (self._length or len(self.buffer)) <= SMALL
+
+    def read(self) -> Reader:
+        """Read the JSON.
+
+        Raises:
+            Unreadable: it is none, or the body is not coded as it says, or shorter than the JSON.
+            Invalid: it is no object.
+            TooLarge: the body holds more than the limit.
+        """
+        with self._stages.measure("decode"):
+            if self._coding is not None:
+                coded, self.buffer = self.buffer, bytearray(self._padding)
+                codings.undo(
+                    memoryview(coded)[self._padding :], self._coding, self.buffer, self._limit, self._take
+                )
+            there = len(self.buffer) - self._padding
+            if self._length is not None and self._length > there:
+                raise _bad_length(f"at most {there}, the length of the body", str(self._length))
+            return self._reader(there if self._length is None else self._length)
+
+    def decode(self, reader: Reader) -> Decoded:
+        """Read the tensors.
+
+        Raises:
+            Invalid: with every fault.
+        """
+        with self._stages.measure("decode"):
+            split = self._length is not None
+            start = self._padding + (self._length or 0) if split else len(self.buffer)
+            return reader.decode(self.buffer, start, split=split)
+
+    def encode(self, decoded: Decoded, evaluation: Evaluation) -> Answer:
+        """Write the answer."""
+        with self._stages.measure("encode"):
+            encoded = encode(decoded, evaluation)
+            parts: Sequence[bytes | memoryview] = [encoded.head, *filter(len, encoded.tensors)]
+            media = b"octet-stream" if encoded.binary else b"json"
+            headers = [(b"content-type", b"application/" + media)]
+            if encoded.binary:
+                headers.append((HEADER.lower().encode(), b"%d" % len(encoded.head)))
+            if self._accepts and (coded := codings.apply(parts, self._accepts)):
+                parts = coded
+                headers += [(b"content-encoding", self._accepts.encode()), (b"vary", b"accept-encoding")]
+            headers.append((b"content-length", b"%d" % sum(map(len, parts))))
+            return Answer(headers, parts)
+
+    def _reader(self, length: int) -> Reader:
+        """Return the reader of the JSON, whose end is looked for where the request did not tell."""
+        head = bytes(memoryview(self.buffer)[self._padding : self._padding + length])
+        try:
+            return Reader(self.loss, head)
+        except Unreadable:
+            # what lies behind it is then told to lack the header
+            if self._length is not None or not (end := end_of_json(head)):
+                raise
+        return Reader(self.loss, head[:end])
+
+
+def _length_of_json(headers: Headers) -> int | None:
+    """Return how many bytes of the body are JSON; None where the request does not tell."""
+    if (sent := headers.get(HEADER)) is None:
+        return None
+    if not (sent.isascii() and sent.isdecimal()) or len(sent) > MOST_DIGITS:
+        raise _bad_length("the number of bytes of the JSON", quoted(sent))
+    return int(sent)
+
+
+def _bad_length(expected: str, got: str) -> Unreadable:
+    return Unreadable(f"Expected {expected} as {HEADER}; got {got}.")

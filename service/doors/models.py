@@ -1,0 +1,99 @@
+"""The Open Inference Protocol beside its inferences: the server, its models, what they take and have done."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+
+from service import VERSION
+from service.admission.lifecycle import Lifecycle
+from service.admission.problems import INFERENCE
+from service.catalogue.registry import Catalogue
+from service.doors.inference import model
+from service.doors.operations import READ
+from service.problems import Fault, Invalid
+from service.telemetry.statistics import ModelStatistics
+from service.wire.inference import metadata
+
+EXTENSIONS = ("binary_tensor_data", "model_repository", "model_configuration", "statistics", "parameters")
+MODEL = f"{INFERENCE}/models/{{model}}", f"{INFERENCE}/models/{{model}}/versions/{{version}}"
+
+
+def router(
+    lifecycle: Lifecycle, catalogue: Catalogue, statistics: Mapping[str, ModelStatistics]
+) -> APIRouter:
+    """Return the routes."""
+    routes = APIRouter(prefix=INFERENCE)
+
+    @routes.api_route("", methods=READ)
+    async def tell_server() -> dict[str, Any]:
+        return {"name": "lossd", "version": VERSION, "extensions": EXTENSIONS}
+
+    @routes.api_route("/health/live", methods=READ)
+    async def live() -> dict[str, bool]:
+        return {"live": True}
+
+    @routes.api_route("/health/ready", methods=READ)
+    async def ready() -> dict[str, bool]:
+        lifecycle.refuse_unready()
+        return {"ready": True}
+
+    @routes.api_route("/models", methods=READ)
+    async def list_models() -> dict[str, list[str]]:
+        return {"models": list(catalogue)}
+
+    @routes.api_route("/models/stats", methods=READ)
+    async def tell_all_statistics() -> dict[str, Any]:
+        return _statistics(statistics, *catalogue)
+
+    @routes.post("/repository/index")
+    async def index() -> list[dict[str, str]]:
+        state = {"version": metadata.VERSION, "state": "READY", "reason": ""}
+        return [{"name": name, **state} for name in catalogue]
+
+    @routes.post("/repository/models/{name}/load")
+    async def load(name: str) -> dict[str, Any]:
+        model(catalogue, name)
+        return {}
+
+    @routes.post("/repository/models/{name}/unload")
+    async def unload(name: str) -> None:
+        loss = model(catalogue, name)
+        raise Invalid(
+            Fault("", "fixed", f"Expected a model that can be unloaded; got {loss.name}: all stay.")
+        )
+
+    _add_models(routes, catalogue, statistics)
+    return routes
+
+
+def _add_models(routes: APIRouter, catalogue: Catalogue, statistics: Mapping[str, ModelStatistics]) -> None:
+    """Add what there is of each model, by its name, and by name and version."""
+
+    async def tell_model(request: Request) -> JSONResponse:
+        return JSONResponse(metadata.model(model(catalogue, **request.path_params)))
+
+    async def tell_ready(request: Request) -> JSONResponse:
+        return JSONResponse({"name": model(catalogue, **request.path_params).name, "ready": True})
+
+    async def tell_config(request: Request) -> JSONResponse:
+        return JSONResponse(metadata.config(model(catalogue, **request.path_params)))
+
+    async def tell_statistics(request: Request) -> JSONResponse:
+        return JSONResponse(_statistics(statistics, model(catalogue, **request.path_params).name))
+
+    async def answered_before(request: Request) -> JSONResponse:
+        raise AssertionError("a POST to this path does not get here")
+
+    for path in MODEL:
+        routes.add_route(path, tell_model)
+        routes.add_route(f"{path}/ready", tell_ready)
+        routes.add_route(f"{path}/config", tell_config)
+        routes.add_route(f"{path}/stats", tell_statistics)
+        # named for the `Allow` header of a 405
+        routes.add_route(f"{path}/infer", answered_before, methods=["POST"])
+
+
+def _statistics(statistics: Mapping[str, ModelStatistics], *names: str) -> dict[str, Any]:
+    return {"model_stats": [statistics[name].document(name) for name in names]}

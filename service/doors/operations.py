@@ -1,0 +1,29 @@
+"""The routes for operators: alive, ready, limits."""
+
+from fastapi import APIRouter
+
+from service.admission.lifecycle import Lifecycle
+from service.settings import Settings
+
+READ = ["GET", "HEAD"]
+"""FastAPI, unlike others, takes GET for GET alone."""
+
+
+def router(lifecycle: Lifecycle, settings: Settings) -> APIRouter:
+    """Return the routes."""
+    routes = APIRouter()
+
+    @routes.api_route("/healthz", methods=READ)
+    async def alive() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @routes.api_route("/readyz", methods=READ)
+    async def ready() -> dict[str, str]:
+        lifecycle.refuse_unready()
+        return {"status": "ready"}
+
+    @routes.api_route("/v1/limits", methods=READ)
+    async def limits() -> dict[str, int | float]:
+        return settings.limits()
+
+    return routes

@@ -1,0 +1,128 @@
+"""The one table of routes: what each path is, matched once for a request and read by whoever needs to know."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Door = Literal["", "evaluate", "batch", "stream", "infer"]
+"""What answers a request: "" is the framework, the others are answered in front of it."""
+NDJSON = b"application/x-ndjson"
+
+
+@dataclass(frozen=True)
+class Route:
+    """A path's template with what holds for one method of it.
+
+    ``work`` is admitted by the account and finished before the server ends, a ``stream`` has no duration that is
+    the server's own, a ``probe`` is asked by machines every few seconds, ``evaluates`` one loss.
+    """
+
+    method: str
+    template: str
+    door: Door = ""
+    stream: bool = False
+    needs_key: bool = True
+    probe: bool = False
+
+    @property
+    def work(self) -> bool:
+        return bool(self.door)
+
+    @property
+    def evaluates(self) -> bool:
+        return self.door in ("evaluate", "infer")
+
+    @property
+    def label(self) -> str:
+        """The name that metrics, logs and traces have for it; there are few, whatever clients make up."""
+        return f"{self.template} ndjson" if self.stream else self.template
+
+
+ROUTES = (
+    Route("GET", "/healthz", needs_key=False, probe=True),
+    Route("GET", "/readyz", needs_key=False, probe=True),
+    Route("GET", "/metrics", probe=True),
+    Route("GET", "/docs", needs_key=False),
+    Route("GET", "/openapi.json", needs_key=False),
+    Route("GET", "/v1/limits"),
+    Route("GET", "/v1/losses"),
+    Route("GET", "/v1/losses/{name}"),
+    Route("POST", "/v1/losses/{name}", door="evaluate"),
+    Route("POST", "/v1/batch", door="batch"),
+    Route("POST", "/v1/batch", door="stream", stream=True),
+    Route("GET", "/v2"),
+    Route("GET", "/v2/health/live", needs_key=False, probe=True),
+    Route("GET", "/v2/health/ready", needs_key=False, probe=True),
+    Route("GET", "/v2/models"),
+    Route("GET", "/v2/models/stats"),
+    Route("GET", "/v2/models/{model}"),
+    Route("GET", "/v2/models/{model}/ready"),
+    Route("GET", "/v2/models/{model}/config"),
+    Route("GET", "/v2/models/{model}/stats"),
+    Route("POST", "/v2/models/{model}/infer", door="infer"),
+    Route("GET", "/v2/models/{model}/versions/{version}"),
+    Route("GET", "/v2/models/{model}/versions/{version}/ready"),
+    Route("GET", "/v2/models/{model}/versions/{version}/config"),
+    Route("GET", "/v2/models/{model}/versions/{version}/stats"),
+    Route("POST", "/v2/models/{model}/versions/{version}/infer", door="infer"),
+    Route("POST", "/v2/repository/index"),
+    Route("POST", "/v2/repository/models/{model}/load"),
+    Route("POST", "/v2/repository/models/{model}/unload"),
+)
+OTHER = Route("", "other")
+"""Whatever is none of the table's."""
+STREAM = next(route for route in ROUTES if route.stream)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The route that a request asks for, and what its path holds for the template's parameters.
+
+    The route has no door where its method is none of the template's.
+    """
+
+    route: Route
+    parameters: Mapping[str, str]
+
+
+def match(method: str, path: str, media: bytes = b"") -> Match:
+    """Match a request's method, decoded path and ``Content-Type`` header.
+
+    >>> found = match("POST", "/v2/models/mse/infer")
+    >>> found.route.template, found.parameters
+    ('/v2/models/{model}/infer', {'model': 'mse'})
+    >>> match("GET", "/wp-login.php").route.label
+    'other'
+    """
+    method = "GET" if method == "HEAD" else method
+    wrong_method = OTHER
+    routes, parameters = _of_path(path)
+    for route in routes:
+        if route.method != method:
+            wrong_method = Route(method, route.template, needs_key=route.needs_key, probe=route.probe)
+        elif route.stream == (route.door == "stream" and NDJSON in media.lower()):
+            return Match(route, parameters)
+    return Match(wrong_method, {})
+
+
+def _of_path(path: str) -> tuple[Sequence[Route], Mapping[str, str]]:
+    """Return the routes of a path, one for each method, and its parameters."""
+    if path in _PLAIN:
+        return _PLAIN[path], {}
+    for pattern, routes in _PATTERNS:
+        if found := pattern.fullmatch(path):
+            return routes, found.groupdict()
+    return (), {}
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    """Return what matches the paths of a template, with a group for each parameter."""
+    return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(template)))
+
+
+_BY_TEMPLATE = {route.template: tuple(r for r in ROUTES if r.template == route.template) for route in ROUTES}
+_PLAIN = {template: routes for template, routes in _BY_TEMPLATE.items() if "{" not in template}
+_PATTERNS = [
+    (_pattern(template), routes) for template, routes in _BY_TEMPLATE.items() if template not in _PLAIN
+]

@@ -1,0 +1,1 @@
+"""The server around the application: uvicorn, its connections, its workers."""

@@ -1,0 +1,69 @@
+"""Tell metrics, logs and traces of requests, some at a time: in a row, each costs less than half."""
+
+import asyncio
+import logging
+from collections import Counter
+
+from service.engine.queue import Queue
+from service.telemetry import logs, metrics
+from service.telemetry.finished import Finished
+from service.telemetry.traces import Traces
+
+logger = logging.getLogger("lossd")
+SOON_S = 0.01
+"""How long what is over waits for more."""
+MOST = 1000
+SAMPLE_S = 1.0
+
+
+class Recorder:
+    """Keeps what is over for a moment, and then tells of it; ``inflight_bytes`` are of what is not over."""
+
+    def __init__(self, queue: Queue, traces: Traces | None) -> None:
+        self.queue = queue
+        self.traces = traces
+        self.inflight_bytes = 0
+        self._over: list[Finished] = []
+        self._shed: Counter[tuple[str, str]] = Counter()
+
+    def add(self, finished: Finished) -> None:
+        """Keep what is over until it is told of soon."""
+        self._over.append(finished)
+        if len(self._over) == 1:
+            asyncio.get_running_loop().call_later(SOON_S, self.flush)
+        elif len(self._over) >= MOST:
+            self.flush()
+
+    def shed(self, route: str, reason: str) -> None:
+        """Count what was refused in so great a hurry that it is told of by the second."""
+        self._shed[route, reason] += 1
+
+    def flush(self) -> None:
+        """Count, trace and log all that is over."""
+        over, self._over = self._over, []
+        for finished in over:
+            metrics.record(finished)
+            if self.traces and not finished.route.probe:
+                self.traces.record(finished)
+        logs.record(over)
+
+    def sample(self) -> None:
+        """Bring the metrics up to date."""
+        self.flush()
+        shed, self._shed = self._shed, Counter()
+        for (route, reason), count in shed.items():
+            metrics.record_shed(route, reason, count)
+            logger.warning("refused %s requests to %s: %s", count, route, reason)
+        metrics.sample(self.queue, self.inflight_bytes)
+
+    async def keep_sampling(self) -> None:
+        """Sample until cancelled, so that other workers find numbers of this one that are not old."""
+        while True:
+            self.sample()
+            await asyncio.sleep(SAMPLE_S)
+
+    def close(self) -> None:
+        """Tell of the last, and export what is left."""
+        self.flush()
+        if self.traces:
+            self.traces.close()

@@ -1,0 +1,71 @@
+"""What passes between a client and the application: the bytes, the status, and whether the end was reached."""
+
+from starlette.types import Message, Receive, Send
+
+from service.telemetry.finished import CLIENT_GONE
+from service.telemetry.recorder import Recorder
+from service.telemetry.stages import Stages
+
+
+class Watch:
+    """Stands in for ``receive`` and ``send``; every answer that passes gets the headers all have.
+
+    ``holds_body`` says that what is received is kept until the request is over, as it is but for streams.
+    """
+
+    __slots__ = (
+        "_held",
+        "_holds_body",
+        "_receive",
+        "_recorder",
+        "_send",
+        "_stages",
+        "bytes_in",
+        "bytes_out",
+        "finished",
+        "started",
+        "status",
+    )
+
+    def __init__(
+        self, receive: Receive, send: Send, stages: Stages, recorder: Recorder, *, holds_body: bool
+    ) -> None:
+        self._receive = receive
+        self._send = send
+        self._stages = stages
+        self._recorder = recorder
+        self._holds_body = holds_body
+        self._held = 0
+        self.bytes_in = self.bytes_out = 0
+        self.status = CLIENT_GONE
+        self.started = self.finished = False
+
+    async def receive(self) -> Message:
+        """Receive, and count the bytes of the body."""
+        message = await self._receive()
+        if body := message.get("body"):
+            self.bytes_in += len(body)
+            if self._holds_body:
+                self._held += len(body)
+                self._recorder.inflight_bytes += len(body)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Send, and note the status, the bytes and the end."""
+        if message["type"] == "http.response.start":
+            self.started = True
+            self.status = message["status"]
+            message["headers"] = [
+                *message.get("headers", ()),
+                (b"x-request-id", self._stages.request_id.encode()),
+                (b"server-timing", self._stages.header()),
+            ]
+        else:
+            self.bytes_out += len(message.get("body", b""))
+            self.finished = not message.get("more_body", False)
+        await self._send(message)
+
+    def release(self) -> None:
+        """Let go of the body."""
+        self._recorder.inflight_bytes -= self._held
+        self._held = 0

@@ -1,0 +1,148 @@
+"""The contract of POST /v1/batch."""
+
+from typing import Any
+
+import pytest
+
+from service.app import create_app
+from service.catalogue.registry import AnyLoss
+from service.settings import Settings
+from service.wire import describe
+from tests.client import Client
+from tests.conformance.cases import every_loss
+
+GOOD = {"loss": "mse", "inputs": {"predictions": [1, 2], "targets": [0, 0]}}
+
+
+def batch(client: Client, *items: Any, **fields: Any) -> dict[str, Any]:
+    answer = client.post("/v1/batch", json={"items": items, **fields})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_items_are_answered_in_order_with_their_ids(client: Client) -> None:
+    other = {"id": "b", "loss": "HuberLoss", "inputs": {"predictions": [3], "targets": [0]}}
+    body = batch(client, {**GOOD, "id": "a"}, other, {**GOOD, "id": 7}, GOOD, {**GOOD, "id": "a"})
+    assert [item.get("id") for item in body["results"]] == ["a", "b", 7, None, "a"]
+    assert [item["value"] for item in body["results"]] == [2.5, 2.5, 2.5, 2.5, 2.5]
+    assert [item["loss"] for item in body["results"]] == ["mse", "huber", "mse", "mse", "mse"]
+    assert (body["succeeded"], body["failed"]) == (5, 0)
+    assert body["summary"] == {"mse": {"count": 4, "mean": 2.5}, "huber": {"count": 1, "mean": 2.5}}
+
+
+def test_a_bad_item_fails_alone_with_pointers_into_it(client: Client) -> None:
+    bad = {"id": "x", "loss": "mse", "inputs": {"predictions": [1, 2], "targets": [0]}}
+    body = batch(
+        client, GOOD, bad, {"loss": "msee", "inputs": {}}, 3, {"inputs": {}}, {**GOOD, "id": [1]}, GOOD
+    )
+    assert [item["status"] for item in body["results"]] == ["ok"] + ["error"] * 5 + ["ok"]
+    errors = [item["error"] for item in body["results"] if item["status"] == "error"]
+    assert [error["status"] for error in errors] == [422, 404, 422, 422, 422]
+    assert errors[0]["errors"][0]["pointer"] == "/inputs/targets"
+    assert errors[0]["instance"] == "/v1/batch#/items/1"
+    assert "mse" in errors[1]["detail"]
+    assert errors[3]["errors"][0]["pointer"] == "/loss"
+    assert errors[4]["errors"][0]["pointer"] == "/id"
+    assert (body["succeeded"], body["failed"]) == (2, 5)
+    assert body["results"][0]["value"] == body["results"][-1]["value"] == 2.5
+
+
+def test_all_faults_of_an_item_with_an_unknown_loss_are_told(client: Client) -> None:
+    item = {"id": [1], "loss": "msee", "inputs": {}, "input": {}, "reduction": "avg"}
+    error = batch(client, item)["results"][0]["error"]
+    assert error["status"] == 404
+    assert {(fault["pointer"], fault["code"]) for fault in error["errors"]} == {
+        ("/loss", "unknown"),
+        ("/id", "type"),
+        ("/input", "unknown"),
+        ("/reduction", "value"),
+    }
+    assert "mse" in error["errors"][0]["detail"]
+
+
+def test_an_item_of_a_thousand_unknown_members_is_told_of_some(client: Client) -> None:
+    item = {"loss": "msee"} | {f"x{number}": 0 for number in range(1000)}
+    assert len(batch(client, item)["results"][0]["error"]["errors"]) == 100
+
+
+def test_defaults_are_what_an_item_does_not_say(client: Client) -> None:
+    item = {"inputs": GOOD["inputs"]}
+    body = batch(
+        client,
+        item,
+        {**item, "gradients": True},
+        defaults={"loss": "mse", "gradients": False, "reduction": "sum"},
+    )
+    assert [result["value"] for result in body["results"]] == [5, 5]
+    assert [result["gradients"] for result in body["results"]] == [{}, {"predictions": [2, 4]}]
+
+
+def test_the_summary_counts_finite_numbers_only(client: Client) -> None:
+    item: dict[str, Any] = {"loss": "mse", "inputs": {"predictions": [1e39], "targets": [0]}}
+    body = batch(client, item, {**GOOD, "reduction": "none"}, GOOD)
+    assert body["results"][0]["nonfinite"]["value"] == 1
+    assert body["summary"] == {"mse": {"count": 1, "mean": 2.5}}
+
+
+@pytest.mark.parametrize(
+    ("values", "mean"),
+    [([1.7e308, 1.7e308], 1.7e308), ([1.7e308, 1.7e308, 0], 1.7e308 / 3 * 2), ([1, 2], 1.5)],
+)
+def test_the_mean_of_the_summary_is_finite_where_the_values_are(
+    client: Client, values: list[float], mean: float
+) -> None:
+    items = [{"loss": "l1", "inputs": {"predictions": [value], "targets": [0]}} for value in values]
+    body = batch(client, *items, defaults={"dtype": "float64", "gradients": False})
+    assert body["summary"] == {"l1": {"count": len(values), "mean": pytest.approx(mean, rel=1e-15)}}
+
+
+def test_an_array_hidden_in_one_item_is_found(client: Client) -> None:
+    hidden = {"loss": "mse", "inputs": {"predictions": [1, [2]], "targets": [0, 0]}}
+    body = batch(client, GOOD, hidden)
+    assert body["results"][1]["error"]["errors"][0]["pointer"] == "/inputs/predictions/1"
+    assert body["results"][0]["status"] == "ok"
+
+
+@every_loss
+def test_items_give_what_they_give_alone(client: Client, loss: AnyLoss) -> None:
+    """Like items are computed together, beside one that is refused and one of NaN."""
+    item = {"dtype": "float64", **describe.example(loss)}
+    alone = client.evaluate(loss.name, **item).json()
+    body = batch(client, *[{**item, "loss": loss.name}] * 3, {**item, "loss": loss.name, "inputs": {}})
+    assert [result["status"] for result in body["results"]] == ["ok", "ok", "ok", "error"]
+    for result in body["results"][:3]:
+        assert result["value"] == pytest.approx(alone["value"], rel=1e-12, abs=1e-12)
+        assert result["gradients"].keys() == alone["gradients"].keys()
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({}, "/items"),
+        ({"items": {}}, "/items"),
+        ({"items": [], "defaults": 1}, "/defaults"),
+        ({"items": [], "default": {}}, "/default"),
+        ({"items": [], "defaults": {"inputs": {}}}, "/defaults/inputs"),
+        ({"items": [], "defaults": {"reduction": "meen"}}, "/defaults/reduction"),
+        ({"items": [], "defaults": {"loss": 1}}, "/defaults/loss"),
+        ({"items": [], "defaults": {"params": [1]}}, "/defaults/params"),
+    ],
+)
+def test_what_holds_the_items_must_fit(client: Client, body: dict[str, Any], pointer: str) -> None:
+    answer = client.post("/v1/batch", json=body)
+    assert answer.status_code == 422
+    assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+
+
+def test_an_empty_batch_is_answered(client: Client) -> None:
+    assert batch(client) == {"results": [], "succeeded": 0, "failed": 0, "summary": {}}
+
+
+def test_more_items_than_the_limit_are_a_413() -> None:
+    client = Client(create_app(Settings(device="cpu", max_batch_items=2)))
+    answer = client.post("/v1/batch", json={"items": [GOOD] * 3})
+    assert (answer.status_code, "LOSSD_MAX_BATCH_ITEMS" in answer.json()["detail"]) == (413, True)
+
+
+def test_only_post(client: Client) -> None:
+    assert client.get("/v1/batch").headers["allow"] == "POST"
