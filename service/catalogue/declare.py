@@ -12,7 +12,20 @@ from torch import Tensor
 
 from service.catalogue import docstring
 from service.catalogue.dims import Shape, Sizes, expand, names
-from service.catalogue.spec import ALWAYS, Condition, Example, Form, Input, Output, Params, SizeRange, Values
+from service.catalogue.spec import (
+    ALWAYS,
+    Bounds,
+    Condition,
+    Example,
+    Form,
+    Input,
+    Output,
+    Params,
+    Range,
+    Scales,
+    SizeRange,
+    Values,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R", bound=Tensor | tuple[Tensor, ...])
@@ -59,6 +72,9 @@ class Loss(Generic[P, R]):
     fuse: Fuse
     requires: tuple[Condition | SizeRange, ...]
     work: tuple[str, ...]
+    range: Range
+    unit: str | None
+    scales: Scales | None
     example: Example
     function: Callable[P, R]
     inputs: Mapping[str, Input]
@@ -82,6 +98,10 @@ class Loss(Generic[P, R]):
             else:
                 by_role[output.role] = tensor
         return Terms(by_role["loss"], by_role.get("divisor"), by_role.get("mean_terms"), aux)
+
+    def bounds(self, params: Params) -> Bounds:
+        """Return the numbers between which, with both, the unreduced loss lies for these params."""
+        return self.range(params) if callable(self.range) else self.range
 
     @cached_property
     def unreduced(self) -> Output:
@@ -172,6 +192,9 @@ def loss(
     fuse: Fuse = "stack",
     requires: tuple[Condition | SizeRange, ...] = (),
     work: str | tuple[str, ...] = (),
+    range: Range = (None, None),
+    unit: str | None = None,
+    scales: Scales | float | None = None,
     example: Example | None = None,
 ) -> Callable[[Callable[P, R]], Loss[P, R]]:
     """Declare a function as a loss: positional arguments are its inputs, keyword-only ones its params.
@@ -180,10 +203,14 @@ def loss(
     the dims of what is made beyond the inputs' own elements: names of sizes, and of params that are counts or
     lists of numbers.
 
+    ``range`` bounds the unreduced loss in every dtype, once for all or for given params. ``unit`` is the reason
+    why errors of this loss are relative to 1 rather than to its value, such as "one minus a ratio of areas".
+    ``scales`` is the power with which the loss grows with all its floating inputs, or the whole law.
+
     Raises:
         TypeError: an argument or the result has no `Input` or `Output` annotation.
         ValueError: the docstring lacks a section, or does not describe exactly the arguments; ``work`` names
-            what is no size.
+            what is no size, ``scales`` what is no input or param; ``range`` or ``unit`` says nothing.
     """
 
     def declare(function: Callable[P, R]) -> Loss[P, R]:
@@ -213,6 +240,9 @@ def loss(
             fuse=fuse,
             requires=requires,
             work=(work,) if isinstance(work, str) else work,
+            range=range,
+            unit=unit,
+            scales=_scales(scales, inputs),
             example=example or Example(),
             function=function,
             inputs=inputs,
@@ -225,9 +255,32 @@ def loss(
         )
         if unknown := declared.unknown_in_work:
             raise ValueError(f"{function.__name__}: its work names {sorted(unknown)}, no size and no param")
+        _check_promises(declared)
         return declared
 
     return declare
+
+
+def _scales(scales: Scales | float | None, inputs: Mapping[str, Input]) -> Scales | None:
+    """Return the whole law of scaling, all floating inputs named where none is."""
+    law = Scales(scales) if isinstance(scales, int | float) else scales
+    if law is None or law.inputs:
+        return law
+    return replace(law, inputs=tuple(name for name, spec in inputs.items() if spec.floating))
+
+
+def _check_promises(declared: Loss[..., Any]) -> None:
+    """Refuse a range, unit or law of scaling that cannot be meant."""
+    if not callable(declared.range):
+        least, most = declared.range
+        if least is not None and most is not None and least >= most:
+            raise ValueError(f"{declared.name}: its range from {least} to {most} is empty")
+    if declared.unit is not None and not declared.unit.strip():
+        raise ValueError(f"{declared.name}: its unit needs a reason")
+    if (law := declared.scales) is not None:
+        unknown = {*law.inputs} - declared.inputs.keys() | {*law.along, *law.params} - declared.params.keys()
+        if unknown:
+            raise ValueError(f"{declared.name}: its scales name {sorted(unknown)}, no input and no param")
 
 
 def _sizes_in_params(declared: Mapping[str, Param], params: Params) -> Sizes:

@@ -13,6 +13,10 @@ from service.catalogue.dims import Sizes, names
 from service.catalogue.domains import Domain, Facts, Kind, Real
 
 Params = Mapping[str, Any]
+Bounds = tuple[float | None, float | None]
+"""The least and the greatest number that something may be, None where there is none."""
+Range = Bounds | Callable[[Params], Bounds]
+"""The bounds of a loss, or what they are for given params."""
 Role = Literal["prediction", "target"]
 
 
@@ -176,6 +180,22 @@ class Example:
     """Sizes and params for a drawn request, where the defaults do not give a valid or telling one."""
 
     sizes: Mapping[str, int | Sequence[int]] = field(default_factory=dict[str, int | Sequence[int]])
+    params: Params = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Scales:
+    """How a loss scales: with these inputs times a positive factor it is itself times ``factor ** degree``.
+
+    No names of inputs means all floating ones. Of each, the first ``entries`` along the last axis are scaled,
+    or all; the angle of a box has no unit. Params in ``along`` have the unit of the inputs and are scaled with
+    them; ``params`` are the values for which the law holds, such as ``{"eps": 0.0}``.
+    """
+
+    degree: float
+    inputs: tuple[str, ...] = ()
+    entries: int | None = None
+    along: tuple[str, ...] = ()
     params: Params = field(default_factory=dict[str, Any])
 
 

@@ -113,11 +113,17 @@ def _evaluate_operation(loss: AnyLoss) -> Json:
     return {
         "operationId": loss.name,
         "summary": loss.title,
-        "description": loss.prose.summary,
+        "description": f"{loss.prose.summary}{_bounded(loss)}",
         "tags": list(loss.tasks),
         "requestBody": {"required": True, "content": {"application/json": content}},
         "responses": _responses("The value, and what else was asked for.", "Evaluation", *PROBLEMS),
     }
+
+
+def _bounded(loss: AnyLoss) -> str:
+    """Say between which numbers the unreduced loss lies, where something is declared."""
+    words = describe.range_in_words(loss)
+    return f" The unreduced loss is {words}." if words else ""
 
 
 def _batch_operation() -> Json:
@@ -287,6 +293,8 @@ def _shared_schemas() -> Json:
         "params": {**untyped_map, "description": "The JSON Schema of the params."},
         "unreduced": {**names, "description": "Dimensions of the loss before reduction."},
         "unreduced_forms": {"type": "array", "items": untyped_map},
+        "range": _ref("Range"),
+        "scales": _ref("Scales"),
         "aux": {**names, "description": "Names of extra outputs."},
         "exact_gradient": {
             "type": "boolean",
@@ -296,6 +304,28 @@ def _shared_schemas() -> Json:
         "pitfalls": text,
         "sources": names,
         "example": {**untyped_map, "description": "A request body that runs as it stands."},
+    }
+    number = {"type": "number", "format": "double"}
+    bounds: Json = {
+        "least": {**number, "description": "Missing where there is no lower bound."},
+        "most": {**number, "description": "Missing where there is no upper bound."},
+        "depends_on_params": {
+            "type": "boolean",
+            "description": "true: the bounds are those for the params of the example.",
+        },
+    }
+    scales: Json = {
+        "degree": {
+            **number,
+            "description": "The loss is factor**degree times itself where the inputs are factor times themselves.",
+        },
+        "inputs": {**names, "description": "The inputs that are scaled together."},
+        "entries": {
+            "type": "integer",
+            "description": "How many leading entries of the last axis are scaled, where not all are.",
+        },
+        "along": {**names, "description": "The params that are scaled with the inputs."},
+        "params": {**untyped_map, "description": "The params for which this holds."},
     }
     input_entry: Json = {
         "name": text,
@@ -343,18 +373,22 @@ def _shared_schemas() -> Json:
         else {"type": "integer", "format": "int64"}
         for name in LIMITS
     }
-    optional = {"aux", "nonfinite", "forms"}
+    optional = {"aux", "nonfinite", "forms", "least", "most", "scales", "entries", "along", "params"}
     shared = {
         name: {
             "type": "object",
             "properties": properties,
-            "required": [key for key in properties if key not in optional or name == "LossEntry"],
+            "required": [
+                key for key in properties if key not in optional or (name == "LossEntry" and key != "scales")
+            ],
         }
         for name, properties in {
             "LossBrief": brief,
             "LossList": {"losses": {"type": "array", "items": _ref("LossBrief")}},
             "LossEntry": details,
             "InputEntry": input_entry,
+            "Range": bounds,
+            "Scales": scales,
             "Evaluation": evaluation,
             "Limits": limits,
             "Status": {"status": text},

@@ -176,7 +176,25 @@ def _outputs(loss: AnyLoss) -> str:
     }
     holds = {_gradient(loss), *(output.role for output in loss.outputs.values())}
     remarked = " ".join(remark for key, remark in remarks.items() if key in holds)
-    return _table(("output", "shape"), rows) + (f"\n\n{remarked}" if remarked else "")
+    said = " ".join(filter(None, (_bounded(loss), _scaled(loss), remarked)))
+    return _table(("output", "shape"), rows) + (f"\n\n{said}" if said else "")
+
+
+def _bounded(loss: AnyLoss) -> str:
+    """Say between which numbers the unreduced loss lies."""
+    words = describe.range_in_words(loss)
+    return f"The unreduced loss is {words}." if words else ""
+
+
+def _scaled(loss: AnyLoss) -> str:
+    """Say how the loss scales with its inputs."""
+    if (law := loss.scales) is None:
+        return ""
+    first = f"the first {law.entries} entries of " if law.entries else ""
+    factor = f"With {first}{_codes((*law.inputs, *law.along))} times a factor"
+    given = " and ".join(f"`{name}` {show(value)}" for name, value in law.params.items())
+    grows = "stays the same" if law.degree == 0 else f"is multiplied by its power {law.degree:g}"
+    return f"{factor}{f', {given},' if given else ''} the loss {grows}."
 
 
 def _gradient(loss: AnyLoss) -> str:

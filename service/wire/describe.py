@@ -9,7 +9,7 @@ from service.catalogue.declare import REQUIRED
 from service.catalogue.dims import split
 from service.catalogue.registry import AnyLoss
 from service.catalogue.sample import draw_inputs, draw_params
-from service.catalogue.spec import Form, Input
+from service.catalogue.spec import Form, Input, Scales
 from service.wire.params import schema
 
 DIGITS = 4
@@ -38,6 +38,8 @@ def entry(loss: AnyLoss) -> dict[str, Any]:
         "params": params_schema(loss),
         "unreduced": list(split(loss.unreduced.forms[0].dims)),
         "unreduced_forms": [_form(form) for form in loss.unreduced.forms],
+        "range": _range(loss),
+        **({"scales": _scales(loss.scales)} if loss.scales else {}),
         "aux": [name for name, output in loss.outputs.items() if output.role == "aux"],
         "exact_gradient": loss.exact_gradient,
         "use_when": loss.prose.use_when,
@@ -96,6 +98,37 @@ def _form(form: Form, *, domain: bool = False) -> dict[str, Any]:
         **({"kind": form.domain.kind, "domain": form.describe()} if domain else {}),
         **({"when": form.when.text} if form.when.text else {}),
     }
+
+
+def _range(loss: AnyLoss) -> dict[str, Any]:
+    """Describe the bounds of the unreduced loss, for the params of the example where they depend on them."""
+    bounds = zip(("least", "most"), loss.bounds(draw_params(loss)), strict=True)
+    return {
+        **{name: bound for name, bound in bounds if bound is not None},
+        "depends_on_params": callable(loss.range),
+    }
+
+
+def _scales(law: Scales) -> dict[str, Any]:
+    """Describe how a loss scales with its inputs."""
+    return {
+        "degree": law.degree,
+        "inputs": list(law.inputs),
+        **({"entries": law.entries} if law.entries is not None else {}),
+        **({"along": list(law.along)} if law.along else {}),
+        **({"params": {name: _short(value) for name, value in law.params.items()}} if law.params else {}),
+    }
+
+
+def range_in_words(loss: AnyLoss) -> str:
+    """Say between which numbers the unreduced loss lies; nothing where there are no bounds."""
+    bounds = _range(loss)
+    least, most = (f"{bounds[end]:.5g}" if end in bounds else "" for end in ("least", "most"))
+    words = (
+        f"from {least} to {most}" if least and most else f"at {'least' if least else 'most'} {least or most}"
+    )
+    params = " with the params of the example" if bounds["depends_on_params"] else ""
+    return words + params if least or most else ""
 
 
 def _rounded(tensor: Tensor) -> Any:

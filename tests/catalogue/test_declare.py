@@ -1,13 +1,15 @@
 """A declaration that is incomplete fails where it is made, at import."""
 
-from typing import Annotated
+import math
+from typing import Annotated, Any
 
 import pytest
 from torch import Tensor
 
 from service.catalogue.declare import loss
 from service.catalogue.registry import AnyLoss
-from service.catalogue.spec import Prediction, Target, Unreduced
+from service.catalogue.spec import Prediction, Scales, Target, Unreduced
+from service.wire import describe
 
 DOCSTRING = """Squared error.
 
@@ -29,14 +31,14 @@ Sources:
 """
 
 
-def declare(docstring: str, work: str | tuple[str, ...] = ()) -> AnyLoss:
+def declare(docstring: str, work: str | tuple[str, ...] = (), **promises: Any) -> AnyLoss:
     def square(
         predictions: Annotated[Tensor, Prediction("...")], targets: Annotated[Tensor, Target("...")]
     ) -> Annotated[Tensor, Unreduced("...")]:
         return (predictions - targets).square()
 
     square.__doc__ = docstring
-    return loss(title="Square", tasks=("regression",), work=work)(square)
+    return loss(title="Square", tasks=("regression",), work=work, **promises)(square)
 
 
 def test_a_whole_declaration_is_taken() -> None:
@@ -72,3 +74,38 @@ def test_work_is_the_elements_of_the_inputs_and_those_that_its_patterns_make() -
 def test_work_names_sizes_and_params_alone() -> None:
     with pytest.raises(ValueError, match=r"its work names \['rounds'\]"):
         declare(DOCSTRING, "... rounds")
+
+
+def test_a_range_holds_for_all_params_or_is_made_from_them() -> None:
+    assert declare(DOCSTRING).bounds({}) == (None, None)
+    assert declare(DOCSTRING, range=(0, None)).bounds({}) == (0, None)
+    assert declare(DOCSTRING, range=lambda params: (0, params["most"])).bounds({"most": 3.0}) == (0, 3.0)
+
+
+def test_a_loss_scales_with_all_its_inputs_unless_some_are_named() -> None:
+    assert declare(DOCSTRING, scales=2).scales == Scales(2, ("predictions", "targets"))
+    assert declare(DOCSTRING, scales=Scales(2, ("targets",))).scales == Scales(2, ("targets",))
+
+
+@pytest.mark.parametrize(
+    ("promise", "words"),
+    [
+        ({"range": (1, 0)}, "range from 1 to 0 is empty"),
+        ({"unit": " "}, "unit needs a reason"),
+        ({"scales": Scales(1, ("widths",))}, r"scales name \['widths'\]"),
+        ({"scales": Scales(1, along=("delta",))}, r"scales name \['delta'\]"),
+    ],
+)
+def test_a_promise_that_cannot_be_meant_is_refused(promise: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        declare(DOCSTRING, **promise)
+
+
+def test_what_is_promised_is_shown() -> None:
+    bounded = declare(DOCSTRING, range=(0, None), scales=2)
+    shown = describe.entry(bounded)
+    assert shown["range"] == {"least": 0, "depends_on_params": False}
+    assert shown["scales"] == {"degree": 2, "inputs": ["predictions", "targets"]}
+    assert describe.range_in_words(bounded) == "at least 0"
+    assert describe.range_in_words(declare(DOCSTRING, range=(-1, math.log(2)))) == "from -1 to 0.69315"
+    assert describe.range_in_words(declare(DOCSTRING)) == ""
