@@ -1,11 +1,15 @@
 """Fixtures for all tests."""
 
 import pytest
+import torch
 
 from tests.client import Client
 from tests.live import server
 
 __all__ = ["server"]
+
+# as the service runs: threads within an operation cost more than they save where tensors are small
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""How far each loss is from float64 in float32, at its example scaled, shifted and with a perfect prediction.
+"""How far each loss is from float64 in float32, its inputs scaled, shifted and made equal.
 
 A loss may err as if each of its inputs had been rounded once more, and its terms too: by a multiple of
 u·(Σ|l| + Σ|x·∂l/∂x|). ``python -m tests.conformance.backward_error`` prints what errs by more, worst first.
@@ -14,7 +14,7 @@ from service.catalogue.registry import AnyLoss
 from service.engine.call import Call, Reduction
 from service.engine.evaluate import evaluate
 from service.losses import CATALOGUE
-from tests.conformance.changes import calls
+from tests.conformance.changes import bases, calls, near_and_far
 
 UNIT = 2.0**-24
 """The unit roundoff u of float32."""
@@ -60,7 +60,8 @@ def errors(loss: AnyLoss) -> list[Error]:
     reductions: list[Reduction] = ["mean"] if plain else ["mean", "sum"]
     return [
         _measured(f"{name}, {reduction}", replace(call, reduction=reduction))
-        for name, call in calls(loss)
+        for base in bases(loss)
+        for name, call in calls(base, loss, near_and_far(), torch.float32)
         for reduction in reductions
     ]
 
