@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Door = Literal["", "evaluate", "batch", "stream", "infer"]
@@ -49,8 +49,8 @@ ROUTES = (
     Route("GET", "/v1/losses"),
     Route("GET", "/v1/losses/{name}"),
     Route("POST", "/v1/losses/{name}", door="evaluate"),
-    Route("POST", "/v1/batch", door="batch"),
     Route("POST", "/v1/batch", door="stream", stream=True),
+    Route("POST", "/v1/batch", door="batch"),
     Route("GET", "/v2"),
     Route("GET", "/v2/health/live", needs_key=False, probe=True),
     Route("GET", "/v2/health/ready", needs_key=False, probe=True),
@@ -96,14 +96,13 @@ def match(method: str, path: str, media: bytes = b"") -> Match:
     'other'
     """
     method = "GET" if method == "HEAD" else method
-    wrong_method = OTHER
+    streams = media.partition(b";")[0].strip().lower() == NDJSON
     routes, parameters = _of_path(path)
     for route in routes:
-        if route.method != method:
-            wrong_method = Route(method, route.template, needs_key=route.needs_key, probe=route.probe)
-        elif route.stream == (route.door == "stream" and NDJSON in media.lower()):
+        if route.method == method and (streams or not route.stream):
             return Match(route, parameters)
-    return Match(wrong_method, {})
+    # whether a path is open does not depend on the method
+    return Match(replace(routes[0], method=method, door="", stream=False) if routes else OTHER, {})
 
 
 def _of_path(path: str) -> tuple[Sequence[Route], Mapping[str, str]]:

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from service.catalogue.declare import Terms
 from service.engine.call import Call, Evaluation
-from service.engine.evaluate import CPU, Reduced, differentiable, evaluate, options, reducible, results
+from service.engine.evaluate import CPU, differentiable, evaluate, options, results
 from service.engine.memory import give_back_memory, is_exhausted
+from service.engine.reduce import reduce_each
 from service.engine.stack import Evaluations, Part, Stack, stacked
 from service.engine.transfer import to_device
 
@@ -61,34 +62,8 @@ def evaluate_together(stack: Stack, device: torch.device = CPU) -> Evaluations:
     leaves = differentiable(to_device(stack.inputs, device), like)
     found = torch.func.vmap(parts)(leaves)
     terms = Terms(found["loss"], found.get("divisor"), found.get("mean_terms"), found["aux"])
-    reduced = _reduce_each(like, terms, *options(stack, device))
+    reduced = reduce_each(like, terms, *options(stack, device))
     return Evaluations(*results(like, terms, reduced, leaves))
-
-
-def _reduce_each(call: Call, terms: Terms, weight: Tensor | None, upstream: Tensor | None) -> Reduced:
-    """Reduce losses that are stacked along a first axis, each by itself, as `evaluate.reduce` does one."""
-    loss = reducible(call, terms).detach()
-    value = loss if weight is None else loss * weight
-    slope = torch.ones_like(loss) if weight is None else weight.expand_as(loss)
-    if call.reduction == "mean":
-        total = _sum_each(slope if terms.divisor is None else slope * terms.divisor.detach())
-        # divided by infinity, an empty mean has no slope
-        safe = torch.where(total == 0, torch.inf, total)
-        slope = slope / _spread(safe, slope)
-        value = torch.where(total == 0, call.loss.empty_mean, _sum_each(value) / safe)
-    elif call.reduction == "sum":
-        value = _sum_each(value)
-    return Reduced(value, slope if upstream is None else slope * _spread(upstream, slope))
-
-
-def _sum_each(tensor: Tensor) -> Tensor:
-    """Sum each of several stacked tensors."""
-    return tensor.reshape(len(tensor), -1).sum(1)
-
-
-def _spread(each: Tensor, like: Tensor) -> Tensor:
-    """Give what there is one of for each stacked tensor the rank of what it is multiplied with."""
-    return each.reshape(each.shape + (1,) * (like.dim() - each.dim()))
 
 
 def _attempt(call: Call, device: torch.device) -> Evaluation | Exception:

@@ -47,7 +47,7 @@ class Traces:
         start = finished.stages.start
         shift = finished.ended - finished.seconds - start
         span = self._tracer.start_span(
-            f"{finished.method} {finished.route}",
+            f"{finished.method} {finished.route.label}",
             self._parents.extract(sent),
             SpanKind.SERVER,
             attributes,
