@@ -60,55 +60,55 @@ class Problem(Exception):
 
 
 class Unreadable(Problem):
-    """The body is not JSON; the detail says where."""
+    """The body is not readable; the detail says where."""
 
     status, slug, title = 400, "unreadable", "The body could not be read"
 
 
 class Unauthorized(Problem):
-    """No key, or one that is not known."""
+    """No key, or one that is not known, where the server has keys."""
 
     status, slug, title = 401, "unauthorized", "A key is needed"
 
 
 class NotFound(Problem):
-    """Nothing is at that path, or no loss has that name."""
+    """There is no such path, loss, model or version; the detail names the closest."""
 
     status, slug, title = 404, "not-found", "There is no such thing"
 
 
 class MethodNotAllowed(Problem):
-    """The path exists, but not for that method; the ``Allow`` header lists those it takes."""
+    """The path does not take this method; the Allow header lists those it takes."""
 
     status, slug, title = 405, "method-not-allowed", "The method is not allowed here"
 
 
 class TooLarge(Problem):
-    """A body or a call over a limit: the detail states limit, size and the setting's name."""
+    """The body or the call is over a limit; the detail states limit, size and setting."""
 
     status, slug, title = 413, "too-large", "The request is too large"
 
 
 class Stalled(Problem):
-    """The client has begun a request, and sends no more of it."""
+    """The rest of the request did not arrive."""
 
     status, slug, title = 408, "stalled", "The rest of the request did not arrive"
 
 
 class HeadersTooLarge(Problem):
-    """The request's line and headers are over a limit, whose setting the detail names."""
+    """The request's line and headers are over a limit; the detail names its setting."""
 
     status, slug, title = 431, "headers-too-large", "The headers are too large"
 
 
 class UnsupportedMedia(Problem):
-    """A body in a format or coding that the route does not read."""
+    """The format or coding of the body is not supported."""
 
     status, slug, title = 415, "unsupported-media-type", "The body's format is not supported"
 
 
 class Invalid(Problem):
-    """The body is readable, but not a valid request."""
+    """The body is readable, but the request is not valid: every fault is named."""
 
     status, slug, title = 422, "invalid", "The request is not valid"
 
@@ -119,7 +119,10 @@ class Invalid(Problem):
 
 
 class Busy(Problem):
-    """As much waits as is accepted; ``limit`` is of what, ``retry_after`` says in how many seconds some will be done."""
+    """The server is at its limit; Retry-After says when to come back.
+
+    ``limit`` names the limit, ``retry_after`` is in seconds.
+    """
 
     status, slug, title = 429, "busy", "The server is busy"
 
@@ -131,7 +134,10 @@ class Busy(Problem):
 
 
 class Throttled(Problem):
-    """The key is over a limit of its own, of its ``rate`` or ``concurrency``."""
+    """The key is over its limit; Retry-After says when to come back.
+
+    ``limit`` is its ``rate`` or its ``concurrency``.
+    """
 
     status, slug, title = 429, "throttled", "The key is over its limit"
 
@@ -142,17 +148,17 @@ class Throttled(Problem):
 
 
 class Late(Problem):
-    """The deadline passed before the answer was there."""
+    """The deadline passed before the answer was ready."""
 
     status, slug, title = 504, "late", "The deadline has passed"
 
 
 class Internal(Problem):
-    """A bug of ours, whatever the input was."""
+    """A bug of the server, whatever the input was."""
 
 
 class Unavailable(Problem):
-    """The service cannot answer now, but will."""
+    """The server cannot answer now: it is starting or shutting down."""
 
     status, slug, title = 503, "unavailable", "The service cannot answer now"
 

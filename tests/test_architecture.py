@@ -16,9 +16,9 @@ MAY_IMPORT = {
     "wire": {"problems", "catalogue", "engine"},
     "routes": set[str](),
     "telemetry": {"problems", "catalogue", "engine", "wire", "settings", "routes"},
-    "admission": {"problems", "engine", "settings", "routes", "telemetry"},
+    "admission": {"problems", "engine", "wire", "settings", "routes", "telemetry"},
     "doors": {"problems", "catalogue", "engine", "wire", "settings", "telemetry", "admission"},
-    "document": {"catalogue", "engine", "wire", "settings", "telemetry"},
+    "document": {"problems", "catalogue", "engine", "wire", "settings", "telemetry"},
     "serving": {"problems", "settings", "routes", "telemetry", "admission"},
     "app": {
         *("problems", "catalogue", "engine", "wire", "settings", "telemetry"),
@@ -31,7 +31,7 @@ FOREIGN = {
     "catalogue": {"torch", "annotated_types"},
     "losses": {"torch", "scipy", "annotated_types", "numpy"},
     "engine": {"torch"},
-    "wire": {"torch", "numpy", "orjson", "pybase64", "simdjson", "pydantic"},
+    "wire": {"torch", "numpy", "orjson", "pybase64", "simdjson", "pydantic", "typing_extensions"},
 }
 
 

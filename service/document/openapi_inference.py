@@ -1,26 +1,12 @@
 """The part of the OpenAPI document that describes the Open Inference Protocol: its JSON; bytes only in words."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from service.wire.inference.datatypes import DATATYPES
+from service.document.problems import errors
+from service.document.schemas import reference
 
 Json = dict[str, Any]
 TAG = "inference"
-ERRORS = {
-    400: "The request is not valid; the text names what is wrong.",
-    401: "No key, or one that is not known, where the server has keys.",
-    404: "There is no such model or version; the text names the closest.",
-    405: "The path does not take this method.",
-    408: "The rest of the request did not arrive.",
-    413: "The body is over the limit, or the call over the memory of the device.",
-    415: "The body's coding is not supported.",
-    429: "As much is worked on as is taken at once, or the key is over its limit; Retry-After says when to come back.",
-    431: "The request's line and headers are over the limit.",
-    500: "A bug of the server.",
-    503: "The server cannot answer now.",
-    504: "The deadline has passed.",
-}
 BINARY = (
     "Tensors may also travel as raw bytes: little-endian, row-major, one behind the other after the JSON, whose "
     "length Inference-Header-Content-Length tells; such an input has parameters.binary_data_size in place of data. "
@@ -28,9 +14,6 @@ BINARY = (
     "may be in gzip or deflate."
 )
 TEXT: Json = {"type": "string"}
-TRUTH: Json = {"type": "boolean"}
-COUNT: Json = {"type": "integer", "format": "int64"}
-MAP: Json = {"type": "object", "additionalProperties": True}
 
 
 def paths() -> Json:
@@ -67,112 +50,9 @@ def paths() -> Json:
     }
 
 
-def schemas() -> Json:
-    """Return the schemas that the paths refer to."""
-    shape = {"type": "array", "items": COUNT}
-    datatype = {"type": "string", "enum": list(DATATYPES)}
-    numbers: Json = {
-        "description": "The numbers, row-major, flat or nested; null stands for NaN.",
-        "examples": [[2.0, 1.0, 0.1]],
-    }
-    described = {"name": TEXT, "datatype": datatype, "shape": shape}
-    tensor = {**described, "parameters": MAP, "data": numbers}
-    texts = {"type": "array", "items": TEXT}
-    described_all = {"type": "array", "items": _ref("InferenceTensor")}
-    configured = {"name": TEXT, "data_type": TEXT, "dims": shape, "optional": TRUTH}
-    parameters = {
-        **MAP,
-        "description": "reduction, gradients (a bool, or names with commas between them), dtype, timeout in "
-        "microseconds, binary_data_output, and the loss's own params by name, lists as a JSON string.",
-    }
-    requested = {"name": TEXT, "parameters": MAP}
-    found: Mapping[str, tuple[Json, tuple[str, ...]]] = {
-        "InferenceServer": ({"name": TEXT, "version": TEXT, "extensions": texts}, ("name", "extensions")),
-        "InferenceLive": ({"live": TRUTH}, ("live",)),
-        "InferenceReady": ({"ready": TRUTH}, ("ready",)),
-        "InferenceModels": ({"models": texts}, ("models",)),
-        "InferenceModelReady": ({"name": TEXT, "ready": TRUTH}, ("name", "ready")),
-        "InferenceTensor": (described, tuple(described)),
-        "InferenceModel": (
-            {
-                "name": TEXT,
-                "versions": texts,
-                "platform": TEXT,
-                "inputs": described_all,
-                "outputs": described_all,
-            },
-            ("name", "versions", "platform", "inputs", "outputs"),
-        ),
-        "InferenceConfigTensor": (configured, ("name", "data_type", "dims")),
-        "InferenceConfig": (
-            {
-                "name": TEXT,
-                "platform": TEXT,
-                "backend": TEXT,
-                "max_batch_size": COUNT,
-                "input": {"type": "array", "items": _ref("InferenceConfigTensor")},
-                "output": {"type": "array", "items": _ref("InferenceConfigTensor")},
-            },
-            ("name", "platform", "backend", "max_batch_size", "input", "output"),
-        ),
-        "InferenceStatistics": ({"model_stats": {"type": "array", "items": MAP}}, ("model_stats",)),
-        "InferenceIndexEntry": (
-            {"name": TEXT, "version": TEXT, "state": TEXT, "reason": TEXT},
-            ("name", "version", "state", "reason"),
-        ),
-        "InferenceNothing": ({}, ()),
-        "InferenceInput": (tensor, ("name", "datatype", "shape")),
-        "InferenceRequestedOutput": (requested, ("name",)),
-        "InferenceRequest": (
-            {
-                "id": TEXT,
-                "parameters": parameters,
-                "inputs": {"type": "array", "items": _ref("InferenceInput")},
-                "outputs": {
-                    "type": "array",
-                    "items": _ref("InferenceRequestedOutput"),
-                    "description": "Which outputs to return, in this order: value, grad.<input>, aux.<name>. "
-                    "The default is value and aux.*.",
-                },
-            },
-            ("inputs",),
-        ),
-        "InferenceOutput": (tensor, ("name", "datatype", "shape")),
-        "InferenceResponse": (
-            {
-                "model_name": TEXT,
-                "model_version": TEXT,
-                "id": TEXT,
-                "outputs": {"type": "array", "items": _ref("InferenceOutput")},
-            },
-            ("model_name", "model_version", "outputs"),
-        ),
-        "InferenceError": (
-            {
-                "error": {"type": "string", "description": "All that is wrong, in one text."},
-                "type": TEXT,
-                "title": TEXT,
-                "status": {"type": "integer"},
-                "detail": TEXT,
-                "instance": TEXT,
-                "errors": {"type": "array", "items": _ref("Fault")},
-            },
-            ("error", "type", "title", "status", "detail", "instance", "errors"),
-        ),
-    }
-    return {
-        name: {
-            "type": "object",
-            "properties": properties,
-            **({"required": list(required)} if required else {}),
-        }
-        for name, (properties, required) in found.items()
-    }
-
-
 def _infer() -> Json:
     """Describe an inference."""
-    operation = _of_model("infer", "Evaluate a loss", "InferenceResponse", *ERRORS)
+    operation = _of_model("infer", "Evaluate a loss", "InferenceResponse", *errors())
     operation["description"] = f"The Open Inference Protocol, for its clients. {BINARY}"
     example = {
         "inputs": [
@@ -181,7 +61,7 @@ def _infer() -> Json:
         ],
         "outputs": [{"name": "value"}, {"name": "grad.logits"}],
     }
-    content = {"application/json": {"schema": _ref("InferenceRequest"), "example": example}}
+    content = {"application/json": {"schema": reference("InferenceRequest"), "example": example}}
     operation["requestBody"] = {"required": True, "content": content}
     return operation
 
@@ -189,7 +69,7 @@ def _infer() -> Json:
 def _index() -> Json:
     """Describe the index, which is a bare array."""
     operation = _operation("repository_index", "All models and their states", "InferenceIndexEntry")
-    items = {"type": "array", "items": _ref("InferenceIndexEntry")}
+    items = {"type": "array", "items": reference("InferenceIndexEntry")}
     operation["responses"]["200"]["content"]["application/json"]["schema"] = items
     return operation
 
@@ -217,13 +97,9 @@ def _operation(operation_id: str, summary: str, schema: str, *statuses: int) -> 
     """Describe an operation without parameters."""
     responses: Json = {"200": _answer(summary, schema)}
     for status in sorted({*statuses, 401, 500}):
-        responses[str(status)] = _answer(ERRORS[status], "InferenceError")
+        responses[str(status)] = _answer(errors()[status], "InferenceError")
     return {"operationId": operation_id, "summary": summary, "tags": [TAG], "responses": responses}
 
 
 def _answer(description: str, schema: str) -> Json:
-    return {"description": description, "content": {"application/json": {"schema": _ref(schema)}}}
-
-
-def _ref(name: str) -> Json:
-    return {"$ref": f"#/components/schemas/{name}"}
+    return {"description": description, "content": {"application/json": {"schema": reference(schema)}}}

@@ -1,0 +1,269 @@
+"""The JSON that travels, typed once: OpenAPI is made from it, and tests hold what is written against it.
+
+Classes are named as their schemas, with ``Document`` behind names that the service has already.
+"""
+
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import ConfigDict, Field
+from typing_extensions import TypedDict
+
+from service.engine.call import Dtype, Reduction
+
+Encoding = Literal["json", "base64"]
+TENSOR = (
+    "A number, rectangular nested arrays of numbers, or "
+    '{"dtype": "float32", "shape": [2, 3], "data": "<base64 of row-major, little-endian bytes>"}.'
+)
+Map = dict[str, Any]
+Names = list[str]
+
+
+class FaultDocument(TypedDict):
+    """One thing wrong."""
+
+    pointer: Annotated[str, Field(description="JSON Pointer into the request.")]
+    code: str
+    detail: str
+
+
+class ProblemDocument(TypedDict):
+    """What is wrong with a request (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    errors: list[FaultDocument]
+
+
+class Status(TypedDict):
+    """Of the process, or its device."""
+
+    status: str
+
+
+class LossBrief(TypedDict):
+    """A loss in the list."""
+
+    name: str
+    title: str
+    tasks: Names
+    summary: str
+    differentiable: bool
+
+
+class LossList(TypedDict):
+    """The losses that were asked for."""
+
+    losses: list[LossBrief]
+
+
+class InputEntry(TypedDict):
+    """An input of a loss."""
+
+    name: str
+    role: Literal["prediction", "target"]
+    kind: Literal["float", "int", "bool"]
+    dims: Names
+    domain: str
+    optional: bool
+    description: str
+    forms: NotRequired[Annotated[list[Map], Field(description="Where there are several.")]]
+
+
+class Range(TypedDict):
+    """Between which numbers the unreduced loss lies."""
+
+    least: NotRequired[Annotated[float, Field(description="Missing where there is no lower bound.")]]
+    most: NotRequired[Annotated[float, Field(description="Missing where there is no upper bound.")]]
+    depends_on_params: Annotated[
+        bool, Field(description="true: the bounds are those for the params of the example.")
+    ]
+
+
+class ScalesDocument(TypedDict):
+    """How a loss scales with its inputs."""
+
+    degree: Annotated[
+        float,
+        Field(
+            description="The loss is factor**degree times itself where the inputs are factor times themselves."
+        ),
+    ]
+    inputs: Annotated[Names, Field(description="The inputs that are scaled together.")]
+    entries: NotRequired[
+        Annotated[
+            int,
+            Field(description="How many leading entries of the last axis are scaled, where not all are."),
+        ]
+    ]
+    along: NotRequired[Annotated[Names, Field(description="The params that are scaled with the inputs.")]]
+    params: NotRequired[Annotated[Map, Field(description="The params for which this holds.")]]
+
+
+class LossEntry(LossBrief):
+    """All that the catalogue has of a loss."""
+
+    aliases: Names
+    formula: Annotated[str, Field(description="LaTeX")]
+    inputs: list[InputEntry]
+    params: Annotated[Map, Field(description="The JSON Schema of the params.")]
+    unreduced: Annotated[Names, Field(description="Dimensions of the loss before reduction.")]
+    unreduced_forms: list[Map]
+    range: Range
+    scales: NotRequired[ScalesDocument]
+    aux: Annotated[Names, Field(description="Names of extra outputs.")]
+    exact_gradient: Annotated[
+        bool, Field(description="false: the gradient is, by design, not the derivative of the value.")
+    ]
+    use_when: str
+    pitfalls: str
+    sources: Names
+    example: Annotated[Map, Field(description="A request body that runs as it stands.")]
+
+
+EvaluatedLoss = Annotated[str, Field(description="The loss's name, also where an alias was asked for.")]
+Value = Annotated[
+    Any,
+    Field(
+        description="A number for mean and sum, a tensor for none; null where it is not finite.",
+        examples=[0.4170299470424652],
+    ),
+]
+GradientsByName = Annotated[Map, Field(description="A tensor for each input differentiated.")]
+AuxByName = Annotated[Map, Field(description="Extra named outputs, where the loss has some.")]
+Nonfinite = Annotated[
+    dict[str, int],
+    Field(description="How many elements of an output are not finite, where there are any."),
+]
+
+
+class EvaluationDocument(TypedDict):
+    """What came of a request for one loss."""
+
+    loss: EvaluatedLoss
+    value: Value
+    gradients: GradientsByName
+    aux: NotRequired[AuxByName]
+    nonfinite: NotRequired[Nonfinite]
+    reduction: str
+    dtype: str
+    device: str
+
+
+REQUEST = ConfigDict(extra="forbid")
+"""Of what clients send: no other members. Answers may gain some."""
+ReductionChoice = Annotated[
+    Reduction, Field(description="How the unreduced loss becomes the value.", default="mean")
+]
+DtypeChoice = Annotated[Dtype, Field(description="What the arithmetic runs in.", default="float32")]
+EncodingChoice = Annotated[Encoding, Field(description="How tensors come back.", default="json")]
+Gradients = Annotated[
+    Any,
+    Field(
+        description="true: gradients of every prediction input; false: none; a list of input names: those. "
+        "The default is true.",
+        examples=[True],
+    ),
+]
+Weight = Annotated[
+    Any,
+    Field(
+        description="Finite weights >= 0, one for each element of the unreduced loss or broadcastable to it "
+        f"from the left. {TENSOR}",
+        examples=[1.0],
+    ),
+]
+Upstream = Annotated[
+    Any,
+    Field(
+        description="Upstream gradient, of the value's shape: gradients become the vector-Jacobian product. "
+        f"{TENSOR}",
+        examples=[1.0],
+    ),
+]
+Identity = Annotated[Any, Field(description="Any string or number, echoed, not necessarily unique.")]
+LossName = Annotated[str, Field(description="A loss's name or alias.")]
+Params = Annotated[Map, Field(description="The loss's params.")]
+
+
+class Options(TypedDict):
+    """What a request has beside its inputs and params."""
+
+    reduction: NotRequired[ReductionChoice]
+    sample_weight: NotRequired[Weight]
+    gradients: NotRequired[Gradients]
+    grad_output: NotRequired[Upstream]
+    dtype: NotRequired[DtypeChoice]
+    encoding: NotRequired[EncodingChoice]
+
+
+class BatchItem(Options):
+    """A request for any loss."""
+
+    __pydantic_config__ = REQUEST  # pyright: ignore[reportGeneralTypeIssues]
+
+    id: NotRequired[Identity]
+    loss: NotRequired[LossName]
+    inputs: NotRequired[Annotated[Map, Field(description="The loss's tensors by name.")]]
+    params: NotRequired[Params]
+
+
+class BatchDefaults(TypedDict):
+    """What items have that do not say otherwise."""
+
+    __pydantic_config__ = REQUEST  # pyright: ignore[reportGeneralTypeIssues]
+
+    loss: NotRequired[LossName]
+    params: NotRequired[Params]
+    reduction: NotRequired[ReductionChoice]
+    gradients: NotRequired[Gradients]
+    dtype: NotRequired[DtypeChoice]
+    encoding: NotRequired[EncodingChoice]
+
+
+class BatchRequest(TypedDict):
+    """Items of any losses."""
+
+    __pydantic_config__ = REQUEST  # pyright: ignore[reportGeneralTypeIssues]
+
+    items: list[BatchItem]
+    defaults: NotRequired[BatchDefaults]
+
+
+class BatchResult(TypedDict):
+    """What became of an item: the members of an evaluation, or an error."""
+
+    id: NotRequired[Identity]
+    status: Literal["ok", "error"]
+    loss: NotRequired[EvaluatedLoss]
+    value: NotRequired[Value]
+    gradients: NotRequired[GradientsByName]
+    aux: NotRequired[AuxByName]
+    nonfinite: NotRequired[Nonfinite]
+    reduction: NotRequired[str]
+    dtype: NotRequired[str]
+    device: NotRequired[str]
+    error: NotRequired[ProblemDocument]
+    line: NotRequired[Annotated[int, Field(description="Of a stream's bad line: its number, from 1.")]]
+
+
+class BatchSummary(TypedDict):
+    """Of the items of one loss."""
+
+    count: int
+    mean: float
+
+
+class BatchResults(TypedDict):
+    """What became of each item, in order."""
+
+    results: list[BatchResult]
+    succeeded: int
+    failed: int
+    summary: Annotated[
+        dict[str, BatchSummary],
+        Field(description="By loss, over its items whose value is a finite number."),
+    ]
