@@ -36,7 +36,7 @@ def evaluate_alike(parts: Sequence[Part], device: torch.device = CPU) -> Results
     first, *others = parts
     single = not others and isinstance(first, Call)
     like = first.like if isinstance(first, Stack) else first
-    if not single and like.loss.fuse != "alone":
+    if not single and like.loss.fuses:
         try:
             return evaluate_together(stacked(parts), device)
         except Exception as error:

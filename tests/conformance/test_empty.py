@@ -42,7 +42,7 @@ def _assert_answered(call: Call) -> None:
         assert elements if call.reduction == "mean" else elements or evaluation.value == 0
     for name, gradient in evaluation.gradients.items():
         assert gradient.shape == call.inputs[name].shape
-    if call.loss.fuse != "alone":
+    if call.loss.fuses:
         for each in evaluate_together(stacked([call, call])):
             torch.testing.assert_close(each.value, evaluation.value)
 

@@ -17,7 +17,7 @@ from service.losses import CATALOGUE
 from tests.conformance.cases import Variant, variants
 
 fused = pytest.mark.parametrize(
-    "loss", [loss for loss in CATALOGUE.values() if loss.fuse != "alone"], ids=lambda loss: loss.name
+    "loss", [loss for loss in CATALOGUE.values() if loss.fuses], ids=lambda loss: loss.name
 )
 CLOSE = {torch.float64: 1e-12, torch.float32: 2e-4, torch.bfloat16: 5e-2, torch.float16: 5e-3}
 

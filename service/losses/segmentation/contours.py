@@ -28,7 +28,7 @@ from service.losses.segmentation.masks import (
     title="Boundary",
     tasks=("segmentation",),
     aliases=("surface",),
-    fuse="alone",
+    fuses=False,
     requires=CLASSES,
     work=("256 N C", "256 N"),
 )
@@ -73,7 +73,7 @@ def boundary(
     title="Hausdorff by distance transforms",
     tasks=("segmentation",),
     aliases=("hausdorff",),
-    fuse="alone",
+    fuses=False,
     requires=CLASSES,
     work=("256 N C", "256 N"),
 )
