@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from service import VERSION
 from service.admission.access import Access, warn_if_open
+from service.admission.account import Account
 from service.admission.context import RequestContext
 from service.admission.cors import allow_origins
 from service.admission.gate import Gate
@@ -57,7 +58,8 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGU
         max_work=settings.max_work,
     )
     keys = KeyFile(settings.api_keys_file) if settings.api_keys_file else None
-    recorder = Recorder(queue, traces.from_environment())
+    account = Account(settings.max_inflight_bytes)
+    recorder = Recorder(queue, lambda: account.bytes, traces.from_environment())
     metrics.watch(queue, VERSION)
     pool = ThreadPoolExecutor(max_workers=cores, thread_name_prefix="wire")
     lifecycle = Lifecycle(broken=lambda: queue.broken)
@@ -72,8 +74,8 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGU
         logger.info("starting on %s, port %s, device %s, %s", settings.host, settings.port, device, told)
         warn_if_open(settings)
         with lifecycle.drained_on_sigterm(settings.drain_s):
-            # the server asks it before there is a request
-            yield {"gate": gate}
+            # the server uses them before there is a request, and after its answer
+            yield {"gate": gate, "account": account}
         sampling.cancel()
         await loop.run_in_executor(None, recorder.close)
         pool.shutdown(wait=True)
@@ -96,11 +98,11 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGU
     app.include_router(openapi.router(catalogue))
     inferences = Inferences(app, catalogue, settings, queue, pool, statistics)
     evaluations = Evaluations(inferences, catalogue, settings, queue, pool)
-    gate = Gate(evaluations, lifecycle, queue, recorder, settings)
+    gate = Gate(evaluations, lifecycle, queue, recorder)
     served: ASGIApp = gate
     if keys is not None:
         served = Access(served, keys, settings)
-    return RequestContext(allow_origins(served, settings.cors_origins), recorder)
+    return RequestContext(allow_origins(served, settings.cors_origins), account, recorder)
 
 
 def _warm_up(device: torch.device, catalogue: Catalogue) -> None:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.admission import problems
+from service.admission.account import Hold
 from service.admission.keys import Key, KeyFile
 from service.admission.quota import Quota
 from service.problems import Throttled, Unauthorized
@@ -38,15 +39,15 @@ class Access:
             stages.key = key.name
             rate = self.settings.key_rate if key.rate is None else key.rate
             concurrency = self.settings.key_concurrency if key.concurrency is None else key.concurrency
-            with self._quotas[key.name].admit(rate, concurrency):
-                await self.app(scope, receive, send)
+            hold: Hold = scope["state"]["hold"]
+            hold.at_end(self._quotas[key.name].admit(rate, concurrency))
         except Unauthorized as problem:
             stages.rejected = "key"
-            await problems.response(problem, scope["path"], CHALLENGE)(scope, receive, send)
+            await problems.answer(problem, scope, receive, send, CHALLENGE)
         except Throttled as problem:
-            stages.rejected = problem.limit
-            again = {"Retry-After": str(problem.retry_after)}
-            await problems.response(problem, scope["path"], again)(scope, receive, send)
+            await problems.answer(problem, scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
 
     def _needs_key(self, route: Route) -> bool:
         """Tell whether a route is closed to those without a key."""

@@ -1,9 +1,8 @@
 """The one account: what every request holds, from its first byte in to its last byte out.
 
-A `Hold` is one request's entry: bytes (received, inflated, decoded, computed, written and not yet sent), work that
-still runs, and what is to be given back at the end, such as its place in the queue. It ends when nobody uses it any
-more: the application has answered, no thread works on it, and the last byte of the answer has left or the
-connection is gone.
+A `Hold` is one request's entry: bytes (received, inflated, decoded, computed, written and not yet sent), and what is
+given back at the end, such as a place in the queue. It ends when nobody uses it any more: the application has
+answered, no thread works on it, and the last byte of the answer has left or the connection is gone.
 """
 
 import threading
@@ -13,9 +12,12 @@ from contextlib import contextmanager
 from service.problems import Busy
 from service.settings import variable
 
+SMALL = 64 * 1024
+"""Bytes up to which a hold is never refused: small calls pass large ones, and the queue bounds how many there are."""
+
 
 class Account:
-    """What all requests of this process hold together, of ``limit`` bytes. Threads may use it."""
+    """What all requests of this process hold together; ``limit`` is in bytes. Threads may use it."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -30,12 +32,14 @@ class Account:
 
 
 class Hold:
-    """What one request holds. Threads may use it."""
+    """What one request holds. Threads may use it, but the last user leaves on the event loop."""
+
+    __slots__ = ("_account", "_at_end", "_users", "bytes", "gone")
 
     def __init__(self, account: Account) -> None:
         self.bytes = 0
-        self.gone = threading.Event()
-        """Set once nobody waits for the answer: the client has left, or its deadline has passed."""
+        self.gone = False
+        """Whether nobody waits for the answer any more: set by whoever sees the client leave."""
         self._account = account
         self._users = 1
         self._at_end: list[Callable[[], object]] = []
@@ -50,17 +54,22 @@ class Hold:
         """
         account = self._account
         with account.lock:
-            if account.bytes > self.bytes and account.bytes + length > account.limit:
+            large, alone = self.bytes + length > SMALL, account.bytes <= self.bytes
+            if large and not alone and account.bytes + length > account.limit:
                 most = f"{account.limit} bytes of requests at once ({variable('max_inflight_bytes')})"
                 raise Busy("bytes", most, retry_after=1)
             account.bytes += length
             self.bytes += length
 
+    def add(self, length: int) -> None:
+        """Hold so many bytes more that are there already, such as an answer: they are counted, not refused."""
+        with self._account.lock:
+            self._account.bytes += length
+            self.bytes += length
+
     def give(self, length: int) -> None:
         """Hold so many bytes less."""
-        with self._account.lock:
-            self._account.bytes -= length
-            self.bytes -= length
+        self.add(-length)
 
     def at_end(self, give_back: Callable[[], object]) -> None:
         """Call something when the request has ended: nothing is given back before."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from starlette.types import Receive, Scope
 
+from service.admission.account import Hold
 from service.problems import TooLarge, UnsupportedMedia, quoted
 from service.settings import Settings, variable
 from service.wire.json import Body
@@ -20,39 +21,42 @@ async def read(scope: Scope, receive: Receive, settings: Settings) -> Body:
     Raises:
         UnsupportedMedia: it is declared to be something else than JSON, or compressed.
         TooLarge: it is longer than the limit, or says that it will be.
+        Busy: there is no room for it now.
         ClientGone: the client left before all of it was here.
     """
     headers: dict[bytes, bytes] = dict(scope["headers"])
     _refuse_other_media(headers)
-    limit = settings.max_body_bytes
+    limit, hold = settings.max_body_bytes, scope["state"]["hold"]
     declared = headers.get(b"content-length", b"").decode("latin-1")
     length = int(declared) if declared.isdecimal() else None
     if length is not None and length > limit:
         raise too_large(declared, limit)
-    chunk, more = await _receive(receive)
+    chunk, more = await _receive(receive, hold)
     if not more:
         if len(chunk) > limit:
             raise too_large(str(len(chunk)), limit)
         return chunk
-    return await (_join(chunk, limit, receive) if length is None else _fill(chunk, length, receive))
+    return await (
+        _join(chunk, limit, receive, hold) if length is None else _fill(chunk, length, receive, hold)
+    )
 
 
-async def _fill(chunk: bytes, length: int, receive: Receive) -> memoryview:
+async def _fill(chunk: bytes, length: int, receive: Receive, hold: Hold) -> memoryview:
     """Return a body of a length that is known: its memory becomes real only as it arrives."""
     body = np.empty(length, np.uint8).data
     filled, more = 0, True
     while chunk or more:
         body[filled : filled + len(chunk)] = chunk
         filled += len(chunk)
-        chunk, more = await _receive(receive) if more else (b"", False)
+        chunk, more = await _receive(receive, hold) if more else (b"", False)
     return body[:filled]
 
 
-async def _join(chunk: bytes, limit: int, receive: Receive) -> bytes:
+async def _join(chunk: bytes, limit: int, receive: Receive, hold: Hold) -> bytes:
     """Return a body whose length its end tells."""
     chunks, length, more = [chunk], len(chunk), True
     while more:
-        chunk, more = await _receive(receive)
+        chunk, more = await _receive(receive, hold)
         chunks.append(chunk)
         length += len(chunk)
         if length > limit:
@@ -60,12 +64,14 @@ async def _join(chunk: bytes, limit: int, receive: Receive) -> bytes:
     return b"".join(chunks)
 
 
-async def _receive(receive: Receive) -> tuple[bytes, bool]:
-    """Return what has arrived next, and whether there is more."""
+async def _receive(receive: Receive, hold: Hold) -> tuple[bytes, bool]:
+    """Return what has arrived next, which is held from then on, and whether there is more."""
     message = await receive()
     if message["type"] == "http.disconnect":
         raise ClientGone
-    return message.get("body", b""), message.get("more_body", False)
+    chunk = message.get("body", b"")
+    hold.take(len(chunk))
+    return chunk, message.get("more_body", False)
 
 
 async def read_into(buffer: bytearray, scope: Scope, receive: Receive, settings: Settings) -> None:
@@ -73,6 +79,7 @@ async def read_into(buffer: bytearray, scope: Scope, receive: Receive, settings:
 
     Raises:
         TooLarge: it is longer than the limit, or says that it will be.
+        Busy: there is no room for it now.
         ClientGone: the client left before all of it was here.
     """
     limit, before, more = settings.max_body_bytes, len(buffer), True
@@ -80,7 +87,7 @@ async def read_into(buffer: bytearray, scope: Scope, receive: Receive, settings:
     if declared.isdecimal() and int(declared) > limit:
         raise too_large(declared, limit)
     while more:
-        chunk, more = await _receive(receive)
+        chunk, more = await _receive(receive, scope["state"]["hold"])
         buffer += chunk
         if (length := len(buffer) - before) > limit:
             raise too_large(f"at least {length}" if more else str(length), limit)

@@ -13,6 +13,7 @@ from time import perf_counter, time
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.admission import problems
+from service.admission.account import Account, Hold
 from service.problems import Internal, Unavailable
 from service.routes import Match, Route, match
 from service.telemetry.finished import CLIENT_GONE, Finished
@@ -29,10 +30,14 @@ TRACEPARENT = re.compile(
 
 
 class RequestContext:
-    """Middleware around everything else. ``scope["state"]["stages"]`` is where a route tells its times."""
+    """Middleware around everything else.
 
-    def __init__(self, app: ASGIApp, recorder: Recorder) -> None:
+    ``scope["state"]`` has the request's ``stages``, where its times are noted, and its ``hold`` on the account.
+    """
+
+    def __init__(self, app: ASGIApp, account: Account, recorder: Recorder) -> None:
         self.app = app
+        self.account = account
         self.recorder = recorder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -47,7 +52,8 @@ class RequestContext:
             scope["method"], scope["path"], headers.get(b"content-type", b"")
         )
         scope["state"]["match"] = asked
-        watch = Watch(receive, send, stages, self.recorder, holds_body=not asked.route.stream)
+        hold = self._hold(scope)
+        watch = Watch(receive, send, stages)
         try:
             await self.app(scope, watch.receive, watch.send)
         except asyncio.CancelledError:
@@ -66,8 +72,17 @@ class RequestContext:
             problem = Internal("The server broke while it worked on this; its log tells more.")
             await problems.response(problem, scope["path"])(scope, receive, watch.send)
         finally:
-            watch.release()
             self.recorder.add(_finished(scope, headers, asked.route, watch, stages))
+            hold.leave()
+
+    def _hold(self, scope: Scope) -> Hold:
+        """Use the hold that the server has opened for the request; open one where the application runs without."""
+        hold: Hold | None = scope["state"].get("hold")
+        if hold is None:
+            hold = scope["state"]["hold"] = self.account.open()
+        else:
+            hold.use()
+        return hold
 
 
 def _identify(stages: Stages, headers: Mapping[bytes, bytes]) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from time import monotonic
 from types import FrameType
 
+from service.admission.account import Hold
 from service.problems import Unavailable
 
 logger = logging.getLogger("lossd")
@@ -40,9 +41,8 @@ class Lifecycle:
         if not self.warm:
             raise Unavailable("The device is still warming up.")
 
-    @contextmanager
-    def work(self) -> Generator[None]:
-        """Count a request that is worked on, which the server waits for before it ends.
+    def begin(self, hold: Hold) -> None:
+        """Count a request until it has ended: the server waits for it before it ends itself.
 
         Raises:
             Unavailable: the server is draining.
@@ -50,10 +50,11 @@ class Lifecycle:
         if self.draining:
             self.refuse_unready()
         self.active += 1
-        try:
-            yield
-        finally:
-            self.active -= 1
+        hold.at_end(self._end)
+
+    def _end(self) -> None:
+        """Count a request no more."""
+        self.active -= 1
 
     @contextmanager
     def drained_on_sigterm(self, most_s: float) -> Generator[None]:

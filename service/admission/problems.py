@@ -7,6 +7,7 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from service.problems import (
     Busy,
@@ -16,6 +17,7 @@ from service.problems import (
     MethodNotAllowed,
     NotFound,
     Problem,
+    Throttled,
     TooLarge,
     Unreadable,
     UnsupportedMedia,
@@ -39,11 +41,19 @@ def answer_problems(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _of_bug)
 
 
+async def answer(
+    problem: Problem, scope: Scope, receive: Receive, send: Send, headers: dict[str, str] | None = None
+) -> None:
+    """Answer a request with a problem, and note which limit it is over, if it is over one."""
+    if isinstance(problem, Busy | Throttled):
+        scope["state"]["stages"].rejected = problem.limit
+    await response(problem, scope["path"], headers)(scope, receive, send)
+
+
 def response(problem: Problem, path: str, headers: dict[str, str] | None = None) -> Response:
     """Return the answer that tells a client of a problem, below `INFERENCE` as the clients there read one."""
-    headers = (
-        {"Retry-After": str(problem.retry_after), **(headers or {})} if isinstance(problem, Busy) else headers
-    )
+    if isinstance(problem, Busy | Throttled):
+        headers = {"Retry-After": str(problem.retry_after), **(headers or {})}
     document, media, status = problem.document(quote(path)), "application/problem+json", problem.status
     if path == INFERENCE or path.startswith(f"{INFERENCE}/"):
         status = Unreadable.status if isinstance(problem, Invalid) else status

@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from service.problems import Throttled
 
@@ -17,9 +16,8 @@ class Quota:
         self._running = 0
         self._pace = 0.01
 
-    @contextmanager
-    def admit(self, rate: float, concurrency: int) -> Generator[None]:
-        """Let a request run as the body of the ``with``; a limit of 0 is none.
+    def admit(self, rate: float, concurrency: int) -> Callable[[], None]:
+        """Let a request run, and return what to call when it has ended; a limit of 0 is none.
 
         Raises:
             Throttled: it would be over a limit; says when it would not.
@@ -31,11 +29,12 @@ class Quota:
             self._take(rate)
         self._running += 1
         start = time.monotonic()
-        try:
-            yield
-        finally:
+
+        def end() -> None:
             self._running -= 1
             self._pace += 0.05 * (time.monotonic() - start - self._pace)
+
+        return end
 
     def _take(self, rate: float) -> None:
         """Take a token, if there is one."""

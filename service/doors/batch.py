@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from starlette.types import Receive, Scope
 
 from service.admission import body
+from service.admission.account import Hold
 from service.catalogue.registry import Catalogue
-from service.doors.waiting import Due, deadline, wait
+from service.doors.waiting import Due, deadline, in_thread, wait
 from service.engine.call import Evaluation
 from service.engine.fuse import Results
 from service.engine.queue import Job, Queue
@@ -40,34 +41,36 @@ class Batches:
     async def answer(self, scope: Scope, receive: Receive) -> bytes:
         """Return the body of the answer to one batch."""
         stages: Stages = scope["state"]["stages"]
-        loop = asyncio.get_running_loop()
+        hold: Hold = scope["state"]["hold"]
         seconds = deadline(scope, self.settings.deadline_s)
         sent = await body.read(scope, receive, self.settings)
         due = Due(seconds)
-        with self.queue.permit():
-            held, sent = [sent], b""
-            try:
-                reading = loop.run_in_executor(self.pool, self._decode, held, stages)
-                asked = await wait(reading, receive, due)
-            finally:
-                held.clear()
-            with stages.measure("compute"):
-                outcomes = await self.compute(asked, receive, due)
-            writing = loop.run_in_executor(self.pool, self._encode, asked, outcomes, stages)
-            return await wait(writing, receive, due)
+        hold.at_end(self.queue.permit())
+        held, sent = [sent], b""
+        try:
+            asked = await wait(in_thread(self.pool, hold, self._decode, held, stages), receive, due)
+        finally:
+            held.clear()
+        with stages.measure("compute"):
+            outcomes = await self.compute(asked, hold, receive, due)
+        return await wait(in_thread(self.pool, hold, self._encode, asked, outcomes, stages), receive, due)
 
-    async def compute(self, asked: Batch, receive: Receive, due: Due) -> Sequence[Sequence[batch.Outcome]]:
+    async def compute(
+        self, asked: Batch, hold: Hold, receive: Receive, due: Due
+    ) -> Sequence[Sequence[batch.Outcome]]:
         """Let the queue compute the valid items, and return what became of each group, in pieces."""
-        jobs = [self._submit(group.part) for group in asked.groups]
+        jobs = [self._submit(group.part, hold) for group in asked.groups]
         computed = asyncio.gather(*(job.future for pieces in jobs for job in pieces))
         done = iter(await wait(computed, receive, due))
         outcomes = [[_outcome(next(done)) for _ in pieces] for pieces in jobs]
         metrics.count_items(asked, outcomes)
         return outcomes
 
-    def _submit(self, part: Part) -> Sequence[Job]:
+    def _submit(self, part: Part, hold: Hold) -> Sequence[Job]:
         """Queue the calls of a group."""
-        return self.queue.submit_all(part) if isinstance(part, Stack) else [self.queue.submit(part)]
+        if isinstance(part, Stack):
+            return self.queue.submit_all(part, hold)
+        return [self.queue.submit(part, hold)]
 
     def _decode(self, held: list[Body], stages: Stages) -> Batch:
         """Read a batch."""

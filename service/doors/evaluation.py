@@ -4,7 +4,6 @@ What is small is decoded and encoded where it arrives, and computed with others 
 on in a thread.
 """
 
-import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 
@@ -15,7 +14,7 @@ from service.admission.body import ClientGone
 from service.catalogue.registry import AnyLoss, Catalogue, UnknownLoss
 from service.doors.batch import Batches
 from service.doors.stream import Streams
-from service.doors.waiting import Due, compute, compute_here, deadline, wait
+from service.doors.waiting import Due, compute, compute_here, deadline, in_thread, wait
 from service.engine.call import Evaluation
 from service.engine.memory import give_back_memory
 from service.engine.queue import Queue
@@ -65,7 +64,7 @@ class Evaluations:
         except ClientGone:
             return
         except Problem as problem:
-            await problems.response(problem, scope["path"])(scope, receive, send)
+            await problems.answer(problem, scope, receive, send)
             return
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -78,7 +77,7 @@ class Evaluations:
         except ClientGone:
             return
         except Busy as busy:
-            await problems.response(busy, scope["path"])(scope, receive, send)
+            await problems.answer(busy, scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive) -> bytes:
         """Return the body of the answer to one request."""
@@ -87,25 +86,24 @@ class Evaluations:
         stages.loss = loss.name
         seconds = deadline(scope, self.settings.deadline_s)
         sent = await body.read(scope, receive, self.settings)
-        due = Due(seconds)
-        with self.queue.permit():
-            if len(sent) <= SMALL:
-                decoded = _decode(loss, sent, stages)
-                evaluation, _ = await compute(self.queue, decoded.call, receive, due, stages)
-                return self._encode(decoded, evaluation, stages)
-            loop = asyncio.get_running_loop()
-            if self.queue.device.type == "cpu":
-                held, sent = [sent], b""
-                whole = loop.run_in_executor(self.pool, self._work, loss, held, stages, perf_counter())
-                try:
-                    return await wait(whole, receive, due)
-                finally:
-                    # one that no thread has come to would stay in the pool's queue with all it holds
-                    held.clear()
-            decoded = await wait(loop.run_in_executor(self.pool, _decode, loss, sent, stages), receive, due)
-            evaluation, _ = await compute(self.queue, decoded.call, receive, due, stages)
-            writing = loop.run_in_executor(self.pool, self._encode, decoded, evaluation, stages)
-            return await wait(writing, receive, due)
+        due, hold = Due(seconds), scope["state"]["hold"]
+        hold.at_end(self.queue.permit())
+        if len(sent) <= SMALL:
+            decoded = _decode(loss, sent, stages)
+            evaluation, _ = await compute(self.queue, decoded.call, hold, receive, due, stages)
+            return self._encode(decoded, evaluation, stages)
+        if self.queue.device.type == "cpu":
+            held, sent = [sent], b""
+            whole = in_thread(self.pool, hold, self._work, loss, held, stages, perf_counter())
+            try:
+                return await wait(whole, receive, due)
+            finally:
+                # one that no thread has come to would stay in the pool's queue with all it holds
+                held.clear()
+        decoded = await wait(in_thread(self.pool, hold, _decode, loss, sent, stages), receive, due)
+        evaluation, _ = await compute(self.queue, decoded.call, hold, receive, due, stages)
+        writing = in_thread(self.pool, hold, self._encode, decoded, evaluation, stages)
+        return await wait(writing, receive, due)
 
     def _work(self, loss: AnyLoss, held: list[Body], stages: Stages, queued: float) -> bytes:
         """Decode, compute, encode. What is held is let go of as soon as it is read: the rest needs the room."""

@@ -5,7 +5,6 @@ way out. What is small is worked on where it arrives and computed with others li
 thread.
 """
 
-import asyncio
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
@@ -14,11 +13,12 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.admission import body, problems
+from service.admission.account import Hold
 from service.admission.body import ClientGone
 from service.catalogue.registry import AnyLoss, Catalogue
 from service.doors.evaluation import find
 from service.doors.exchange import SMALL, Answer, Exchange
-from service.doors.waiting import Due, compute, compute_here, deadline, wait
+from service.doors.waiting import Due, compute, compute_here, deadline, in_thread, wait
 from service.engine.call import Evaluation
 from service.engine.queue import Queue
 from service.problems import NotFound, Problem, quoted
@@ -59,7 +59,7 @@ class Inferences:
         except ClientGone:
             return
         except Problem as problem:
-            await problems.response(problem, scope["path"])(scope, receive, send)
+            await problems.answer(problem, scope, receive, send)
             return
         await send({"type": "http.response.start", "status": 200, "headers": answer.headers})
         for place, part in enumerate(answer.parts, 1):
@@ -87,40 +87,42 @@ class Inferences:
         """Return the answer to one request."""
         seconds = deadline(scope, self.settings.deadline_s)
         await body.read_into(exchange.buffer, scope, receive, self.settings)
-        with self.queue.permit():
-            try:
-                return await self._worked(exchange, receive, Due(seconds), scope["state"]["stages"])
-            finally:
-                # work that no thread has come to would stay in the pool's queue with all it holds
-                exchange.buffer = bytearray()
+        hold: Hold = scope["state"]["hold"]
+        hold.at_end(self.queue.permit())
+        try:
+            return await self._worked(exchange, hold, receive, Due(seconds), scope["state"]["stages"])
+        finally:
+            # work that no thread has come to would stay in the pool's queue with all it holds
+            exchange.buffer = bytearray()
 
-    async def _worked(self, exchange: Exchange, receive: Receive, due: Due, stages: Stages) -> Answer:
+    async def _worked(
+        self, exchange: Exchange, hold: Hold, receive: Receive, due: Due, stages: Stages
+    ) -> Answer:
         """Work on a request that is here."""
-        loop = asyncio.get_running_loop()
         if exchange.readable:
             reader = exchange.read()
         else:
-            reader = await wait(loop.run_in_executor(self.pool, exchange.read), receive, due)
+            reader = await wait(in_thread(self.pool, hold, exchange.read), receive, due)
         due = due.sooner(reader.options.timeout_s)
         if exchange.small:
             decoded = exchange.decode(reader)
-            evaluation = await self._compute(exchange, decoded, receive, due, stages)
+            evaluation = await self._compute(exchange, decoded, hold, receive, due, stages)
             if evaluation.value.nbytes <= SMALL:
                 return exchange.encode(decoded, evaluation)
         elif self.queue.device.type == "cpu":
-            work = loop.run_in_executor(self.pool, self._work, exchange, reader, stages, perf_counter())
+            work = in_thread(self.pool, hold, self._work, exchange, reader, stages, perf_counter())
             return await wait(work, receive, due)
         else:
-            decoded = await wait(loop.run_in_executor(self.pool, exchange.decode, reader), receive, due)
-            evaluation = await self._compute(exchange, decoded, receive, due, stages)
-        writing = loop.run_in_executor(self.pool, exchange.encode, decoded, evaluation)
+            decoded = await wait(in_thread(self.pool, hold, exchange.decode, reader), receive, due)
+            evaluation = await self._compute(exchange, decoded, hold, receive, due, stages)
+        writing = in_thread(self.pool, hold, exchange.encode, decoded, evaluation)
         return await wait(writing, receive, due)
 
     async def _compute(
-        self, exchange: Exchange, decoded: Decoded, receive: Receive, due: Due, stages: Stages
+        self, exchange: Exchange, decoded: Decoded, hold: Hold, receive: Receive, due: Due, stages: Stages
     ) -> Evaluation:
         """Let the queue compute a call."""
-        evaluation, job = await compute(self.queue, decoded.call, receive, due, stages)
+        evaluation, job = await compute(self.queue, decoded.call, hold, receive, due, stages)
         exchange.together, exchange.leads = job.together, job.leads
         return evaluation
 

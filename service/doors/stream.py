@@ -5,14 +5,15 @@ that does not read its results is not read from.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from starlette.types import Message, Receive, Scope, Send
 
+from service.admission.account import Hold
 from service.admission.body import ClientGone
 from service.doors.batch import Batches
-from service.doors.waiting import Due
+from service.doors.waiting import Due, in_thread
 from service.problems import Busy, Problem, TooLarge
 from service.settings import Settings
 from service.telemetry import metrics
@@ -34,21 +35,21 @@ class Streams:
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer line by line, until the upload ends or the client leaves."""
-        loop = asyncio.get_running_loop()
-        with self.batches.queue.permit():
-            headers = [(b"content-type", MEDIA.encode())]
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            async for window in _windows(receive, self.settings.max_line_bytes, scope["state"]["hold"].take):
-                asked = await loop.run_in_executor(self.pool, self._decode, window)
-                # what a client sends on is not a sign that it has left
-                try:
-                    outcomes = await self.batches.compute(asked, _silence, Due(self.settings.deadline_s))
-                except Problem as problem:
-                    outcomes = [[[problem] * len(group.places)] for group in asked.groups]
-                    metrics.count_items(asked, outcomes)
-                answer = await loop.run_in_executor(self.pool, self._encode, window, asked, outcomes)
-                await send({"type": "http.response.body", "body": answer, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
+        hold: Hold = scope["state"]["hold"]
+        hold.at_end(self.batches.queue.permit())
+        headers = [(b"content-type", MEDIA.encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        async for window in _windows(receive, self.settings.max_line_bytes, hold):
+            asked = await in_thread(self.pool, hold, self._decode, window)
+            # what a client sends on is not a sign that it has left
+            try:
+                outcomes = await self.batches.compute(asked, hold, _silence, Due(self.settings.deadline_s))
+            except Problem as problem:
+                outcomes = [[[problem] * len(group.places)] for group in asked.groups]
+                metrics.count_items(asked, outcomes)
+            answer = await in_thread(self.pool, hold, self._encode, window, asked, outcomes)
+            await send({"type": "http.response.body", "body": answer, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
 
     def _decode(self, window: Sequence[Line]) -> Batch:
         """Read the lines of a window."""
@@ -63,10 +64,10 @@ class Streams:
         )
 
 
-async def _windows(receive: Receive, most: int, take: Callable[[int], None]) -> AsyncGenerator[list[Line]]:
+async def _windows(receive: Receive, most: int, hold: Hold) -> AsyncGenerator[list[Line]]:
     """Yield the lines that have arrived, as they arrive; blank ones only count.
 
-    ``take`` is told of the bytes that are held of a line that is not whole, more of them or less.
+    What has arrived of a line that is not whole is held.
 
     Raises:
         ClientGone: the client left before the end.
@@ -78,19 +79,19 @@ async def _windows(receive: Receive, most: int, take: Callable[[int], None]) -> 
             raise ClientGone
         first, *others = message.get("body", b"").split(b"\n")
         more = message.get("more_body", False)
-        lost = lost or _lose(len(part) + len(first), len(first), most, take)
+        lost = lost or _lose(len(part) + len(first), len(first), most, hold)
         if lost:
             # no more is kept than tells so
-            take(-len(part))
+            hold.give(len(part))
             part.clear()
         else:
             part += first
         if not others and more:
             continue
-        take(-len(part))
+        hold.give(len(part))
         *others, rest = others if more else [*others, b""]
         whole = [lost or bytes(part), *(_whole(line, most) for line in others)]
-        lost = _lose(len(rest), len(rest), most, take)
+        lost = _lose(len(rest), len(rest), most, hold)
         part = bytearray() if lost else bytearray(rest)
         numbered = enumerate(whole, number + 1)
         number += len(whole)
@@ -106,12 +107,12 @@ def _whole(line: bytes, most: int) -> bytes | Problem:
     return TooLarge(f"Expected a line of at most {most} bytes (LOSSD_MAX_LINE_BYTES); got a longer one.")
 
 
-def _lose(length: int, added: int, most: int, take: Callable[[int], None]) -> Problem | None:
+def _lose(length: int, added: int, most: int, hold: Hold) -> Problem | None:
     """Hold what is added to a line of which no more than its begin is here; return why that cannot be."""
     if length > most:
         return TooLarge(f"Expected a line of at most {most} bytes (LOSSD_MAX_LINE_BYTES); got a longer one.")
     try:
-        take(added)
+        hold.take(added)
     except Busy as busy:
         return busy
     return None

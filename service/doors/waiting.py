@@ -2,11 +2,14 @@
 
 import asyncio
 import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from starlette.types import Receive, Scope
 
+from service.admission.account import Hold
 from service.admission.body import ClientGone
 from service.engine.call import Call, Evaluation
 from service.engine.evaluate import evaluate
@@ -15,6 +18,7 @@ from service.problems import Late, Unreadable, quoted
 from service.telemetry.stages import Stages
 
 T = TypeVar("T")
+P = ParamSpec("P")
 PATIENCE_S = 0.02
 """How long to wait before looking whether the client is still there: most answers are there by then."""
 
@@ -55,6 +59,17 @@ def deadline(scope: Scope, most: float) -> float:
     return min(seconds, most)
 
 
+def in_thread(
+    pool: ThreadPoolExecutor, hold: Hold, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> asyncio.Future[T]:
+    """Let a thread work, which uses a hold until it is done, whoever waits for it."""
+    loop = asyncio.get_running_loop()
+    hold.use()
+    running = pool.submit(work, *args, **kwargs)
+    running.add_done_callback(lambda done: loop.call_soon_threadsafe(hold.leave))
+    return asyncio.wrap_future(running)
+
+
 async def wait(future: asyncio.Future[T], receive: Receive, due: Due) -> T:
     """Return what a future gives.
 
@@ -75,7 +90,7 @@ async def wait(future: asyncio.Future[T], receive: Receive, due: Due) -> T:
 
 
 async def compute(
-    queue: Queue, call: Call, receive: Receive, due: Due, stages: Stages
+    queue: Queue, call: Call, hold: Hold, receive: Receive, due: Due, stages: Stages
 ) -> tuple[Evaluation, Job]:
     """Let the queue compute a call; return what came of it, and how it was done.
 
@@ -84,7 +99,7 @@ async def compute(
         Late: it is not computed when it is due.
         ClientGone: the client has closed its connection.
     """
-    job = queue.submit(call)
+    job = queue.submit(call, hold)
     [result] = await wait(job.future, receive, due)
     stages.seconds["queue"] = job.started - job.queued
     stages.seconds["compute"] = job.finished - job.started

@@ -9,10 +9,10 @@ Jobs whose client has left are dropped when they are taken, and a failure stays 
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Generator, Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from time import perf_counter
+from typing import Protocol
 
 import torch
 
@@ -27,16 +27,36 @@ SMALL = 1 << 13
 """Most `work` that is computed on the event loop: a thread's hand-over would cost more than it takes."""
 
 
+class Entry(Protocol):
+    """What is kept open while a job is worked on, such as the account's entry of its request."""
+
+    def use(self) -> None: ...
+    def leave(self) -> None: ...
+
+
 class Job:
     """What one client wants of a loss; ``future`` has a result for each call, whatever became of it.
 
     ``together`` is how many calls were computed as one with them, ``leads`` whether these were the first.
     """
 
-    __slots__ = ("count", "finished", "future", "leads", "part", "queued", "started", "together", "work")
+    __slots__ = (
+        "count",
+        "finished",
+        "future",
+        "hold",
+        "leads",
+        "part",
+        "queued",
+        "started",
+        "together",
+        "work",
+    )
 
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: Part, hold: "Entry") -> None:
         self.part = part
+        self.hold = hold
+        hold.use()
         self.count = len(part) if isinstance(part, Stack) else 1
         self.work = self.count * (part.like if isinstance(part, Stack) else part).work
         self.future: asyncio.Future[Results] = asyncio.get_running_loop().create_future()
@@ -64,9 +84,8 @@ class Queue:
         self._awake = False
         self._pace = 0.01
 
-    @contextmanager
-    def permit(self) -> Generator[None]:
-        """Accept a request until the body of the ``with`` is done.
+    def permit(self) -> Callable[[], None]:
+        """Accept a request, and return what to call when it has ended.
 
         Raises:
             Busy: as many as the capacity allows are accepted and not answered; says when to come back.
@@ -74,13 +93,14 @@ class Queue:
         self.refuse_if_full()
         self._accepted += 1
         start = perf_counter()
-        try:
-            yield
-        finally:
+
+        def end() -> None:
             # of the seconds that this request took, its share: the others were answered meanwhile too
             share = (perf_counter() - start) / self._accepted
             self._pace += 0.05 * (share - self._pace)
             self._accepted -= 1
+
+        return end
 
     @property
     def full(self) -> bool:
@@ -110,15 +130,19 @@ class Queue:
             )
             raise TooLarge(detail, Fault("/inputs", "work", detail))
 
-    def submit(self, call: Call) -> Job:
-        """Queue a call; one over the limit of work has its problem as its result."""
-        job = Job(call)
+    def submit(self, call: Call, hold: "Entry") -> Job:
+        """Queue a call; one over the limit of work has its problem as its result.
+
+        The hold is used until nothing works on the call any more, also where its client has left before.
+        """
+        job = Job(call, hold)
         self._put(call, [job])
         return job
 
-    def submit_all(self, stack: Stack) -> list[Job]:
+    def submit_all(self, stack: Stack, hold: "Entry") -> list[Job]:
         """Queue calls that are alike, in pieces within the budget of work."""
-        jobs = [Job(piece) for piece in stack.pieces(max(1, BUDGET // max(1, stack.like.work)))]
+        pieces = stack.pieces(max(1, BUDGET // max(1, stack.like.work)))
+        jobs = [Job(piece, hold) for piece in pieces]
         self._put(stack.like, jobs)
         return jobs
 
@@ -134,6 +158,7 @@ class Queue:
         except TooLarge as problem:
             for job in jobs:
                 job.future.set_result([problem] * job.count)
+                job.hold.leave()
             return
         self._waiting.setdefault(likeness(like), deque()).extend(jobs)
         self._wake()
@@ -191,6 +216,8 @@ class Queue:
                     taken.append(job)
                     total += job.work
                     job.started = perf_counter()
+                else:
+                    job.hold.leave()
             if kind:
                 self._waiting[key] = kind
             if taken:
@@ -206,6 +233,7 @@ class Queue:
             job.finished = perf_counter()
             if not job.future.done():
                 job.future.set_result(results if len(jobs) == 1 else results[start : start + job.count])
+            job.hold.leave()
             start += job.count
 
 

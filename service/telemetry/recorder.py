@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Callable
 
 from service.engine.queue import Queue
 from service.telemetry import logs, metrics
@@ -17,12 +18,12 @@ SAMPLE_S = 1.0
 
 
 class Recorder:
-    """Keeps what is over for a moment, and then tells of it; ``inflight_bytes`` are of what is not over."""
+    """Keeps finished requests for a moment, and then reports them; ``inflight_bytes`` is how many bytes others hold."""
 
-    def __init__(self, queue: Queue, traces: Traces | None) -> None:
+    def __init__(self, queue: Queue, inflight_bytes: Callable[[], int], traces: Traces | None) -> None:
         self.queue = queue
         self.traces = traces
-        self.inflight_bytes = 0
+        self.inflight_bytes = inflight_bytes
         self._over: list[Finished] = []
         self._shed: Counter[tuple[str, str]] = Counter()
 
@@ -54,7 +55,7 @@ class Recorder:
         for (route, reason), count in shed.items():
             metrics.record_shed(route, reason, count)
             logger.warning("refused %s requests to %s: %s", count, route, reason)
-        metrics.sample(self.queue, self.inflight_bytes)
+        metrics.sample(self.queue, self.inflight_bytes())
 
     async def keep_sampling(self) -> None:
         """Sample until cancelled, so that other workers find numbers of this one that are not old."""

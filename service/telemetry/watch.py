@@ -3,21 +3,14 @@
 from starlette.types import Message, Receive, Send
 
 from service.telemetry.finished import CLIENT_GONE
-from service.telemetry.recorder import Recorder
 from service.telemetry.stages import Stages
 
 
 class Watch:
-    """Stands in for ``receive`` and ``send``; every answer that passes gets the headers all have.
-
-    ``holds_body`` says that what is received is kept until the request is over, as it is but for streams.
-    """
+    """Stands in for ``receive`` and ``send``; every answer that passes gets the headers all have."""
 
     __slots__ = (
-        "_held",
-        "_holds_body",
         "_receive",
-        "_recorder",
         "_send",
         "_stages",
         "bytes_in",
@@ -27,15 +20,10 @@ class Watch:
         "status",
     )
 
-    def __init__(
-        self, receive: Receive, send: Send, stages: Stages, recorder: Recorder, *, holds_body: bool
-    ) -> None:
+    def __init__(self, receive: Receive, send: Send, stages: Stages) -> None:
         self._receive = receive
         self._send = send
         self._stages = stages
-        self._recorder = recorder
-        self._holds_body = holds_body
-        self._held = 0
         self.bytes_in = self.bytes_out = 0
         self.status = CLIENT_GONE
         self.started = self.finished = False
@@ -43,11 +31,7 @@ class Watch:
     async def receive(self) -> Message:
         """Receive, and count the bytes of the body."""
         message = await self._receive()
-        if body := message.get("body"):
-            self.bytes_in += len(body)
-            if self._holds_body:
-                self._held += len(body)
-                self._recorder.inflight_bytes += len(body)
+        self.bytes_in += len(message.get("body", b""))
         return message
 
     async def send(self, message: Message) -> None:
@@ -64,8 +48,3 @@ class Watch:
             self.bytes_out += len(message.get("body", b""))
             self.finished = not message.get("more_body", False)
         await self._send(message)
-
-    def release(self) -> None:
-        """Let go of the body."""
-        self._recorder.inflight_bytes -= self._held
-        self._held = 0

@@ -8,6 +8,7 @@ import pytest
 import torch
 from fastapi import FastAPI
 
+from service.admission.account import Account
 from service.admission.context import RequestContext
 from service.admission.problems import answer_problems
 from service.app import create_app
@@ -359,8 +360,8 @@ def test_a_bug_is_a_500_without_a_stack() -> None:
         raise RuntimeError("secret")
 
     app.add_route("/broken", broken)
-    recorder = Recorder(Queue(torch.device("cpu"), capacity=1, threads=1, max_work=1), None)
-    answer = Client(RequestContext(app, recorder)).get("/broken")
+    recorder = Recorder(Queue(torch.device("cpu"), capacity=1, threads=1, max_work=1), lambda: 0, None)
+    answer = Client(RequestContext(app, Account(1), recorder)).get("/broken")
     assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
     assert "secret" not in answer.text
     assert answer.headers["x-request-id"]

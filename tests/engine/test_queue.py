@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from service.admission.account import Account
 from service.catalogue.declare import loss
 from service.catalogue.registry import AnyLoss
 from service.catalogue.spec import Prediction, Unreduced
@@ -21,6 +22,7 @@ from service.problems import Busy, TooLarge
 from tests.conformance.cases import variants, with_inputs
 
 CPU = torch.device("cpu")
+HOLD = Account(1).open()
 
 
 def call(loss: str, seed: int = 0) -> Call:
@@ -48,7 +50,7 @@ def value(result: Any) -> float:
 def test_jobs_that_arrive_together_give_what_they_give_alone() -> None:
     async def test(queue: Queue) -> None:
         calls = [call(loss, seed) for seed in range(4) for loss in ("mse", "cross_entropy")]
-        jobs = [queue.submit(one) for one in calls]
+        jobs = [queue.submit(one, HOLD) for one in calls]
         results = await asyncio.gather(*(job.future for job in jobs))
         for one, [result] in zip(calls, results, strict=True):
             assert value(result) == pytest.approx(evaluate(one).value.item(), rel=1e-12)
@@ -58,7 +60,7 @@ def test_jobs_that_arrive_together_give_what_they_give_alone() -> None:
 
 def test_one_cancelled_of_three_leaves_the_others() -> None:
     async def test(queue: Queue) -> None:
-        jobs = [queue.submit(call("mse", seed)) for seed in range(3)]
+        jobs = [queue.submit(call("mse", seed), HOLD) for seed in range(3)]
         jobs[1].future.cancel()
         [first], [last] = await asyncio.gather(jobs[0].future, jobs[2].future)
         assert value(first) == pytest.approx(evaluate(call("mse", 0)).value.item())
@@ -74,8 +76,8 @@ def test_a_failure_stays_with_the_call_it_belongs_to() -> None:
     calls = [healthy[0], with_inputs(healthy[1], targets=beyond), healthy[2]]
 
     async def test(queue: Queue) -> None:
-        jobs = [queue.submit(one) for one in calls]
-        [together] = queue.submit_all(stacked(calls))
+        jobs = [queue.submit(one, HOLD) for one in calls]
+        [together] = queue.submit_all(stacked(calls), HOLD)
         results = [result for [result] in await asyncio.gather(*(job.future for job in jobs))]
         for first, second, third in (results, await together.future):
             assert value(first) == evaluate(healthy[0]).value.item()
@@ -91,10 +93,10 @@ def test_a_poisoned_neighbour_changes_no_bit_of_the_others() -> None:
     nan = torch.full_like(healthy[1].inputs["logits"], torch.nan)
 
     async def test(queue: Queue) -> None:
-        [clean] = queue.submit_all(stacked(healthy))
+        [clean] = queue.submit_all(stacked(healthy), HOLD)
         before = await clean.future
         poisoned = replace(healthy[1], inputs={**healthy[1].inputs, "logits": nan})
-        [job] = queue.submit_all(stacked([healthy[0], poisoned, healthy[2]]))
+        [job] = queue.submit_all(stacked([healthy[0], poisoned, healthy[2]]), HOLD)
         after = await job.future
         for place in (0, 2):
             old, new = before[place], after[place]
@@ -108,12 +110,12 @@ def test_a_poisoned_neighbour_changes_no_bit_of_the_others() -> None:
 
 def test_over_capacity_is_refused_at_once_with_a_time_to_come_back() -> None:
     async def test(queue: Queue) -> None:
-        with queue.permit(), queue.permit():
-            with pytest.raises(Busy) as raised, queue.permit():
-                pass
-            assert raised.value.retry_after >= 1
-        with queue.permit():
-            pass
+        end, _ = queue.permit(), queue.permit()
+        with pytest.raises(Busy) as raised:
+            queue.permit()
+        assert raised.value.retry_after >= 1
+        end()
+        queue.permit()
 
     run(test, capacity=2)
 
@@ -128,7 +130,7 @@ def test_large_calls_are_computed_in_threads() -> None:
     )
 
     async def test(queue: Queue) -> None:
-        jobs = [queue.submit(large) for _ in range(4)]
+        jobs = [queue.submit(large, HOLD) for _ in range(4)]
         for [result] in await asyncio.gather(*(job.future for job in jobs)):
             assert value(result) == 1
 
@@ -141,9 +143,9 @@ def test_a_call_over_the_limit_of_work_is_refused_and_its_neighbours_are_not() -
 
     async def test(queue: Queue) -> None:
         refused, together, fine = (
-            queue.submit(large),
-            queue.submit_all(stacked([large] * 3)),
-            queue.submit(small),
+            queue.submit(large, HOLD),
+            queue.submit_all(stacked([large] * 3), HOLD),
+            queue.submit(small, HOLD),
         )
         for job in (refused, *together):
             for result in await job.future:
@@ -191,7 +193,7 @@ def test_a_device_that_fails_for_good_breaks_the_queue(asserts: bool, work: int)
 
     async def test(queue: Queue) -> None:
         assert not queue.broken
-        [result] = await queue.submit(broken).future
+        [result] = await queue.submit(broken, HOLD).future
         assert isinstance(result, RuntimeError)
         assert queue.broken == asserts
 

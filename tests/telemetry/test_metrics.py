@@ -21,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from benchmarks import servers
 from service.admission import keys
+from service.admission.account import Account
 from service.admission.context import RequestContext
 from service.app import create_app
 from service.document.openapi import document
@@ -220,8 +221,8 @@ def test_a_server_that_breaks_is_counted_also_in_the_middle_of_an_answer() -> No
             await send({"type": "http.response.start", "status": 200, "headers": []})
         raise RuntimeError
 
-    recorder = Recorder(Queue(torch.device("cpu"), capacity=1, threads=1, max_work=1), None)
-    client = Client(RequestContext(broken, recorder))
+    recorder = Recorder(Queue(torch.device("cpu"), capacity=1, threads=1, max_work=1), lambda: 0, None)
+    client = Client(RequestContext(broken, Account(1), recorder))
     before = counted()
     client.get("/early")
     client.get("/late")
