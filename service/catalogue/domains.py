@@ -22,11 +22,15 @@ Kind = Literal["float", "int", "bool"]
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of a call while its values are checked or drawn."""
+    """What is known of a call while its values are checked or drawn.
+
+    ``dtype`` is the coarser of that in which the values came and that in which they are computed.
+    """
 
     sizes: Sizes
     params: Mapping[str, Any]
     inputs: Mapping[str, Tensor]
+    dtype: torch.dtype = torch.float64
 
     def size(self, name: str) -> int:
         """Return the one size that a dimension's name stands for."""
@@ -41,6 +45,11 @@ class Domain(ABC):
     """Whether targets may be infinite too; predictions may wherever `admits` lets them."""
     unbounded: ClassVar[bool] = False
     """Whether every number of the kind is admitted; of targets, every finite one."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether values mark or index something, so that another number is another thing, not a rounded one."""
+        return False
 
     @abstractmethod
     def describe(self) -> str:
@@ -87,11 +96,19 @@ class Real(Domain):
 
 @dataclass(frozen=True, slots=True)
 class Between(Domain):
-    """An interval with its ends, as probabilities and soft masks have it; ``ignore`` names a param."""
+    """An interval with its ends, as probabilities and soft masks have it; ``ignore`` names a param.
+
+    ``marks`` says that an end is more than a number, as 1 is the centre of an object in a heatmap.
+    """
 
     low: float = 0.0
     high: float = 1.0
     ignore: str | None = None
+    marks: bool = False
+
+    @property
+    def exact(self) -> bool:
+        return self.marks or self.ignore is not None
 
     def describe(self) -> str:
         return f"numbers from {self.low:g} to {self.high:g}" + _or_ignored(self.ignore)
@@ -206,7 +223,10 @@ class LogProbabilities(Domain):
 
 @dataclass(frozen=True, slots=True)
 class Simplex(Domain):
-    """Probability distributions along ``axis``: from 0 to 1, and their sum within 1e-3 of 1."""
+    """Probability distributions along ``axis``: from 0 to 1, and their sum within 1e-3 of 1.
+
+    In half types, where a softmax is off by more, within as much as rounding each number may make.
+    """
 
     axis: int = -1
 
@@ -217,8 +237,10 @@ class Simplex(Domain):
 
     def admits(self, values: Tensor, facts: Facts) -> Tensor:
         total = values.sum(self.axis, keepdim=True, dtype=torch.float64)
+        number = torch.finfo(facts.dtype)
+        rounded = number.eps * (1 + values.shape[self.axis] * number.smallest_normal)
         # the slack admits 0.001 itself, which float64 writes as slightly more
-        off = (total - 1).abs() > 1e-3 + 1e-12
+        off = (total - 1).abs() > max(1e-3, rounded) + 1e-12
         return (values >= 0) & (values <= 1) & ~off
 
     def found(self, values: Tensor, index: tuple[int, ...]) -> str:

@@ -10,7 +10,7 @@ from service.catalogue.domains import Facts
 from service.engine import check
 from service.engine.call import Call, Request
 from service.engine.fit import fit, shapes_of
-from service.engine.plan import Plan, cast, plan, round_param
+from service.engine.plan import Plan, cast, plan, round_param, rounding
 from service.engine.stack import Stack
 from service.problems import Fault, Invalid
 
@@ -82,8 +82,9 @@ def _bind_in_full(request: Request, known: Sequence[Fault]) -> Call:
     return Call(
         loss=loss,
         inputs={
-            name: cast(tensor, request.dtype) if fitted.form(name).domain.kind == "float" else tensor
+            name: cast(tensor, rounding(domain, request.dtype)) if domain.kind == "float" else tensor
             for name, tensor in kinded.items()
+            for domain in [fitted.form(name).domain]
         },
         params={name: round_param(param, request.dtype) for name, param in params.items()},
         work=fitted.work,

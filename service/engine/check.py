@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from itertools import islice
 from math import prod
 from typing import Any
@@ -75,11 +76,12 @@ def domains(request: Request, fit: Fit, facts: Facts, *, whole: bool) -> list[Fa
     """
     faults: list[Fault] = []
     for name, tensor in facts.inputs.items():
-        form = fit.form(name)
+        form, spec = fit.form(name), request.loss.inputs[name]
+        facts = replace(facts, dtype=_coarser(tensor.dtype, request.dtype))
         try:
-            if _within(tensor, form, request.loss.inputs[name], facts):
+            if _within(tensor, form, spec, facts):
                 continue
-            admitted = _admitted(tensor, form, request.loss.inputs[name], facts)
+            admitted = _admitted(tensor, form, spec, facts)
         except KeyError:
             if whole:
                 raise
@@ -92,6 +94,12 @@ def domains(request: Request, fit: Fit, facts: Facts, *, whole: bool) -> list[Fa
             found = form.domain.found(tensor, index) if finite else show_number(tensor[index])
             faults.append(_fault_at(name, request.inputs[name], index, "domain", expected, found))
     return faults
+
+
+def _coarser(sent: torch.dtype, computed: torch.dtype) -> torch.dtype:
+    """Return the dtype with fewer digits; integers and truths have all of them."""
+    coarser = sent.is_floating_point and torch.finfo(sent).eps > torch.finfo(computed).eps
+    return sent if coarser else computed
 
 
 def _within(tensor: Tensor, form: Form, spec: Input, facts: Facts) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from service.catalogue.domains import Facts, Kind
+from service.catalogue.domains import Domain, Facts, Kind
 from service.catalogue.registry import AnyLoss
 from service.engine import check
 from service.engine.call import HALF, Reduction, Request
@@ -21,14 +21,15 @@ from service.engine.fit import Shapes, fit, shapes_of
 class Plan:
     """What follows from all of a request but the values of its inputs, and is worked out once for each kind.
 
-    ``bounds`` holds between which numbers all of an input's values are admitted, None where all are anyway.
+    ``bounds`` holds between which numbers all of an input's values are admitted, None where all are anyway,
+    ``dtypes`` what floating inputs are rounded to.
     ``params`` are those of the request as the arithmetic takes them, None where they are the same.
     """
 
     kinds: Mapping[str, Kind]
     bounds: Mapping[str, tuple[float, float] | None]
     gradients_of: tuple[str, ...]
-    dtype: torch.dtype
+    dtypes: Mapping[str, torch.dtype]
     params: Mapping[str, Any] | None
     work: int
 
@@ -44,7 +45,7 @@ class Plan:
             bounds = self.bounds[name]
             if bounds and not check.between(tensor, *bounds):
                 return None
-            admitted[name] = cast(tensor, self.dtype) if kind == "float" else tensor
+            admitted[name] = cast(tensor, self.dtypes[name]) if kind == "float" else tensor
         return admitted
 
 
@@ -91,7 +92,7 @@ def _plan(
         kinds={name: fitted.form(name).domain.kind for name in loss.inputs if name in fitted.shapes},
         bounds=bounds,
         gradients_of=gradients_of,
-        dtype=dtype,
+        dtypes={name: rounding(fitted.form(name).domain, dtype) for name in fitted.shapes},
         params=None if rounded == named else rounded,
         work=fitted.work,
     )
@@ -100,6 +101,11 @@ def _plan(
 def cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """Round a floating input to the dtype asked for, and carry half types in float32."""
     return tensor.to(dtype).float() if dtype in HALF else tensor.to(dtype)
+
+
+def rounding(domain: Domain, dtype: torch.dtype) -> torch.dtype:
+    """Return what a floating input is rounded to: to no half type where another number is another thing."""
+    return torch.float32 if dtype in HALF and domain.exact else dtype
 
 
 def round_param(param: Any, dtype: torch.dtype) -> Any:

@@ -319,7 +319,7 @@ def heatmap_ohkm(
 )
 def gaussian_focal(
     logits: Annotated[Tensor, Prediction("...")],
-    targets: Annotated[Tensor, Target("...", Between(0, 1))],
+    targets: Annotated[Tensor, Target("...", Between(0, 1, marks=True))],
     *,
     alpha: Annotated[float, Ge(0)] = 2.0,
     beta: Annotated[float, Ge(0)] = 4.0,

@@ -20,6 +20,10 @@ class BinPosition(Domain):
 
     dim: str = "K"
 
+    @property
+    def exact(self) -> bool:
+        return True
+
     def describe(self) -> str:
         return f"numbers from 0 to {self.dim} - 1"
 
@@ -113,7 +117,7 @@ def quality_focal(
 )
 def varifocal(
     logits: Annotated[Tensor, Prediction("...")],
-    targets: Annotated[Tensor, Target("...", Between(0, 1))],
+    targets: Annotated[Tensor, Target("...", Between(0, 1, marks=True))],
     *,
     alpha: Annotated[float, Ge(0)] = 0.75,
     gamma: Annotated[float, Ge(0)] = 2.0,
