@@ -1,14 +1,41 @@
 """The one place that asks autograd for gradients."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from service.catalogue.declare import Terms
+from service.engine.call import Call
+from service.engine.reduce import reducible
+
+Tensors = Mapping[str, Tensor]
+
 _run_backward: Callable[..., Sequence[Tensor | None]] | None = getattr(
     vars(torch.autograd.Variable).get("_execution_engine"), "run_backward", None
 )
+
+
+def differentiable(inputs: Tensors, call: Call) -> dict[str, Tensor]:
+    """Return inputs as the leaves of a graph, where the call asks for their gradients."""
+    return {
+        name: tensor.detach().requires_grad_() if name in call.gradients_of else tensor
+        for name, tensor in inputs.items()
+    }
+
+
+def gradients(call: Call, terms: Terms, slope: Tensor, leaves: Tensors) -> Tensors:
+    """Differentiate with respect to the inputs that the call asks for."""
+    wanted = tuple([leaves[name] for name in call.gradients_of])
+    loss = reducible(call, terms)
+    if not loss.requires_grad:
+        return {name: torch.zeros_like(leaves[name]) for name in call.gradients_of}
+    found = differentiate(loss, slope, wanted)
+    return {
+        name: torch.zeros_like(leaves[name]) if gradient is None else gradient
+        for name, gradient in zip(call.gradients_of, found, strict=True)
+    }
 
 
 def differentiate(loss: Tensor, slope: Tensor, inputs: tuple[Tensor, ...]) -> Sequence[Tensor | None]:

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from service.catalogue.declare import Terms
-from service.engine.backward import differentiate
+from service.engine.backward import differentiable, gradients
 from service.engine.call import Call, Evaluation
 from service.engine.memory import within_memory
-from service.engine.reduce import Reduced, reduce, reducible
+from service.engine.reduce import reduce
+from service.engine.removed import removes, without_removed
 from service.engine.stack import Part
 from service.engine.transfer import to_device, to_host
 
@@ -29,31 +30,18 @@ def evaluate(call: Call, device: torch.device = CPU) -> Evaluation:
 
 def _evaluate(call: Call, device: torch.device) -> Evaluation:
     """Compute what a call asks for."""
-    leaves = differentiable(to_device(call.inputs, device), call)
-    terms = call.loss.terms(leaves, call.params)
-    reduced = reduce(call, terms, *options(call, device))
-    return Evaluation(*results(call, terms, reduced, leaves))
 
+    def compute(inputs: Tensors) -> Terms:
+        return call.loss.terms(inputs, call.params)
 
-def differentiable(inputs: Tensors, call: Call) -> dict[str, Tensor]:
-    """Return inputs as the leaves of a graph, where the call asks for their gradients."""
-    return {
-        name: tensor.detach().requires_grad_() if name in call.gradients_of else tensor
-        for name, tensor in inputs.items()
-    }
-
-
-def gradients(call: Call, terms: Terms, slope: Tensor, leaves: Tensors) -> Tensors:
-    """Differentiate with respect to the inputs that the call asks for."""
-    wanted = tuple([leaves[name] for name in call.gradients_of])
-    loss = reducible(call, terms)
-    if not loss.requires_grad:
-        return {name: torch.zeros_like(leaves[name]) for name in call.gradients_of}
-    found = differentiate(loss, slope, wanted)
-    return {
-        name: torch.zeros_like(leaves[name]) if gradient is None else gradient
-        for name, gradient in zip(call.gradients_of, found, strict=True)
-    }
+    inputs = to_device(call.inputs, device)
+    leaves = differentiable(inputs, call)
+    terms = compute(leaves)
+    value, slope = reduce(call, terms, *options(call, device))
+    found = gradients(call, terms, slope, leaves)
+    if removes(call):
+        found = without_removed(call, found, inputs, slope, compute, axes=0)
+    return Evaluation(*on_host(call, value, found, terms.aux))
 
 
 def options(part: Part, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
@@ -63,18 +51,17 @@ def options(part: Part, device: torch.device) -> tuple[Tensor | None, Tensor | N
     return there.get("weight"), there.get("upstream")
 
 
-def results(
-    call: Call, terms: Terms, reduced: Reduced, leaves: Tensors
+def on_host(
+    call: Call, value: Tensor, slopes: Tensors, aux: Tensors
 ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
     """Return the value, the gradients and the diagnostics on the CPU, rounded to the dtype that is asked for."""
-    slopes = gradients(call, terms, reduced.slope, leaves)
-    found = (reduced.value, *slopes.values(), *terms.aux.values())
+    found = (value, *slopes.values(), *aux.values())
     value, *others = to_host([_rounded(tensor, call.dtype) for tensor in found])
     count = len(slopes)
     return (
         value,
         dict(zip(slopes, others[:count], strict=True)),
-        dict(zip(terms.aux, others[count:], strict=True)),
+        dict(zip(aux, others[count:], strict=True)),
     )
 
 

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from service.catalogue.declare import Terms
+from service.engine.backward import differentiable, gradients
 from service.engine.call import Call, Evaluation
-from service.engine.evaluate import CPU, differentiable, evaluate, options, results
+from service.engine.evaluate import CPU, evaluate, on_host, options
 from service.engine.memory import give_back_memory, is_exhausted
 from service.engine.reduce import reduce_each
+from service.engine.removed import removes, without_removed
 from service.engine.stack import Evaluations, Part, Stack, stacked
 from service.engine.transfer import to_device
 
@@ -59,11 +61,18 @@ def evaluate_together(stack: Stack, device: torch.device = CPU) -> Evaluations:
         terms = like.loss.terms(inputs, like.params)
         return {name: part for name, part in terms._asdict().items() if part is not None}
 
-    leaves = differentiable(to_device(stack.inputs, device), like)
-    found = torch.func.vmap(parts)(leaves)
-    terms = Terms(found["loss"], found.get("divisor"), found.get("mean_terms"), found["aux"])
-    reduced = reduce_each(like, terms, *options(stack, device))
-    return Evaluations(*results(like, terms, reduced, leaves))
+    def compute(inputs: Mapping[str, Tensor]) -> Terms:
+        found = torch.func.vmap(parts)(inputs)
+        return Terms(found["loss"], found.get("divisor"), found.get("mean_terms"), found["aux"])
+
+    inputs = to_device(stack.inputs, device)
+    leaves = differentiable(inputs, like)
+    terms = compute(leaves)
+    value, slope = reduce_each(like, terms, *options(stack, device))
+    found = gradients(like, terms, slope, leaves)
+    if removes(stack):
+        found = without_removed(like, found, inputs, slope, compute, axes=1)
+    return Evaluations(*on_host(like, value, found, terms.aux))
 
 
 def _attempt(call: Call, device: torch.device) -> Evaluation | Exception:

@@ -28,19 +28,20 @@ def reduce_each(call: Call, terms: Terms, weight: Tensor | None, upstream: Tenso
     rank of the stacked losses, and ``[B]`` or, under the reduction ``none``, the losses' own shape.
     """
     loss = reducible(call, terms).detach()
-    value = loss if weight is None else loss * weight
+    # a weight of 0 removes an infinite loss, too
+    value = loss if weight is None else torch.where(weight == 0, 0.0, loss * weight)
     slope: Tensor | None = None if weight is None else weight.expand_as(loss)
     if call.reduction == "mean":
         total = _divisors(loss, terms.divisor, slope)
         value = torch.where(total == 0, call.loss.empty_mean, _sum_each(value) / total)
         # divided by infinity, an empty mean has no slope
-        share = _spread(torch.where(total == 0, torch.inf, total), loss)
+        share = spread(torch.where(total == 0, torch.inf, total), loss)
         slope = (1 / share).expand_as(loss) if slope is None else slope / share
     elif call.reduction == "sum":
         value = _sum_each(value)
     if slope is None:
         slope = torch.ones_like(loss)
-    return Reduced(value, slope if upstream is None else slope * _spread(upstream, loss))
+    return Reduced(value, slope if upstream is None else slope * spread(upstream, loss))
 
 
 def reduce(call: Call, terms: Terms, weight: Tensor | None, upstream: Tensor | None) -> Reduced:
@@ -74,6 +75,6 @@ def _sum_each(stack: Tensor) -> Tensor:
     return stack.reshape(len(stack), -1).sum(1)
 
 
-def _spread(each: Tensor, like: Tensor) -> Tensor:
+def spread(each: Tensor, like: Tensor) -> Tensor:
     """Give what there is one of for each stacked tensor the rank of what it is multiplied with."""
     return each.reshape(each.shape + (1,) * (like.dim() - each.dim()))

@@ -1,0 +1,53 @@
+"""What a sample weight of 0 removes has a gradient of zero, also where the loss has no finite one.
+
+Autograd multiplies the slope of 0 by an infinite derivative, and gives NaN. So inputs that are not finite, and then
+those without a finite gradient, are replaced, unless something that counts depends on them.
+"""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from service.catalogue.declare import Terms
+from service.engine.backward import differentiable, gradients
+from service.engine.call import Call
+from service.engine.reduce import reducible, spread
+from service.engine.stack import Part
+
+Tensors = Mapping[str, Tensor]
+HARMLESS = 0.5
+"""A number that most domains admit, and that is no edge of one."""
+
+
+def removes(part: Part) -> bool:
+    """Tell whether a sample weight of a call, or of several, is 0."""
+    return part.sample_weight is not None and bool((part.sample_weight == 0).any())
+
+
+def without_removed(
+    call: Call, found: Tensors, inputs: Tensors, slope: Tensor, compute: Callable[[Tensors], Terms], axes: int
+) -> Tensors:
+    """Return gradients free of what only elements without a slope make infinite or NaN.
+
+    ``compute`` makes the terms that ``slope`` belongs to. Calls that are stacked, along the first of the ``axes``,
+    are looked at each by itself; ``call`` is one of them.
+    """
+    for suspects in ({n: t for n, t in inputs.items() if t.is_floating_point()}, found):
+        if all(bool(gradient.isfinite().all()) for gradient in found.values()):
+            break
+        places = {name: ~suspects[name].isfinite() for name in suspects}
+        counted = reducible(call, compute(_filled(inputs, places, torch.nan))).isnan() & (slope != 0)
+        free = ~counted.reshape(*counted.shape[:axes], -1).any(-1)
+        leaves = differentiable(_filled(inputs, places, HARMLESS), call)
+        mended = gradients(call, compute(leaves), slope, leaves)
+        found = {
+            name: torch.where(spread(free, old), mended[name].masked_fill(places[name], 0.0), old)
+            for name, old in found.items()
+        }
+    return found
+
+
+def _filled(inputs: Tensors, places: Tensors, number: float) -> Tensors:
+    """Return inputs with a number at some places."""
+    return {n: t.detach().masked_fill(places[n], number) if n in places else t for n, t in inputs.items()}
