@@ -175,7 +175,8 @@ def _projected(loss: AnyLoss, inputs: Inputs, base: Base) -> Inputs:
     found: dict[str, Tensor] = {}
     for name, tensor in inputs.items():
         domain = loss.inputs[name].form(base.row).domain
-        facts = Facts(sizes, base.params, {**base.inputs, **found})
+        dtype = tensor.dtype if tensor.is_floating_point() else torch.float64
+        facts = Facts(sizes, base.params, {**base.inputs, **found}, dtype)
         candidates = (tensor, _brought_into(domain, tensor)) if tensor.is_floating_point() else ()
         admitted = (candidate for candidate in candidates if domain.admits(candidate, facts).all())
         found[name] = next(admitted, base.inputs[name].to(tensor.dtype))
