@@ -39,6 +39,7 @@ class BinPosition(Domain):
     tasks=("detection",),
     aliases=("dfl",),
     requires=(SizeRange("K", least=2),),
+    range=(0, None),
 )
 def distribution_focal(
     logits: Annotated[Tensor, Prediction("... K")],
@@ -76,6 +77,7 @@ def distribution_focal(
     title="Quality focal loss (QFL)",
     tasks=("detection",),
     aliases=("qfl",),
+    range=(0, None),
 )
 def quality_focal(
     logits: Annotated[Tensor, Prediction("...")],
@@ -114,6 +116,7 @@ def quality_focal(
     title="Varifocal loss (VFL)",
     tasks=("detection",),
     aliases=("vfl",),
+    range=(0, None),
 )
 def varifocal(
     logits: Annotated[Tensor, Prediction("...")],
