@@ -62,7 +62,12 @@ def poisson_nll(
     return loss + torch.where(several, stirling, 0.0)
 
 
-@loss(title="Negative binomial negative log-likelihood", tasks=("regression",), aliases=("nb",))
+@loss(
+    title="Negative binomial negative log-likelihood",
+    tasks=("regression",),
+    aliases=("nb",),
+    range=(0, None),
+)
 def negative_binomial_nll(
     predictions: Annotated[Tensor, Prediction("...", Above(0))],
     dispersions: Annotated[Tensor, Prediction("...", Above(0))],
