@@ -13,7 +13,7 @@ from service.admission.account import Account
 from service.catalogue.declare import loss
 from service.catalogue.registry import AnyLoss
 from service.catalogue.spec import Prediction, Unreduced
-from service.engine.call import Call, Evaluation
+from service.engine.call import Call, Evaluation, Sent
 from service.engine.evaluate import evaluate
 from service.engine.queue import SMALL, Queue
 from service.engine.stack import stacked
@@ -30,12 +30,15 @@ def call(loss: str, seed: int = 0) -> Call:
 
 
 def run(
-    test: Callable[[Queue], Coroutine[Any, Any, None]], capacity: int = 10, max_work: int = 2**28
+    test: Callable[[Queue], Coroutine[Any, Any, None]],
+    capacity: int = 10,
+    max_work: int = 2**28,
+    fuse: bool = True,
 ) -> None:
     async def with_queue() -> None:
-        queue = Queue(CPU, capacity=capacity, threads=2, max_work=max_work)
+        queue = Queue(CPU, capacity=capacity, threads=2, max_work=max_work, fuse=fuse)
         try:
-            await asyncio.wait_for(test(queue), 30)
+            await asyncio.wait_for(test(queue), 100)
         finally:
             queue.close()
 
@@ -196,5 +199,82 @@ def test_a_device_that_fails_for_good_breaks_the_queue(asserts: bool, work: int)
         [result] = await queue.submit(broken, HOLD).future
         assert isinstance(result, RuntimeError)
         assert queue.broken == asserts
+
+    run(test)
+
+
+EVERY = [
+    variants(loss)[0].call(seed, dtype=torch.float32) for loss in CATALOGUE.values() for seed in range(3)
+]
+"""Three calls of each loss."""
+
+
+def test_without_fusing_a_call_gives_the_same_bits_whatever_its_company() -> None:
+    """As jobs that arrive together, and as a stack, over the whole catalogue."""
+
+    async def test(queue: Queue) -> None:
+        jobs = [queue.submit(one, HOLD) for one in EVERY]
+        stacks = [
+            queue.submit_all(stacked(EVERY[start : start + 3]), HOLD) for start in range(0, len(EVERY), 3)
+        ]
+        beside = [result for [result] in await asyncio.gather(*(job.future for job in jobs))]
+        within = [result for pieces in stacks for job in pieces for result in await job.future]
+        for one, *results in zip(EVERY, beside, within, strict=True):
+            expected = bits(evaluate(one))
+            for result in results:
+                assert isinstance(result, Evaluation)
+                assert bits(result) == expected, one.loss.name
+
+    run(test, fuse=False)
+
+
+def bits(evaluation: Evaluation) -> list[bytes]:
+    tensors = (evaluation.value, *evaluation.gradients.values(), *evaluation.aux.values())
+    return [tensor.contiguous().numpy().tobytes() for tensor in tensors]
+
+
+def test_without_fusing_nothing_is_computed_together() -> None:
+    sizes: list[int] = []
+
+    async def test(queue: Queue) -> None:
+        queue.on_batch = sizes.append
+        calls = [call("mse", seed) for seed in range(4)]
+        jobs = [queue.submit(one, HOLD) for one in calls] + queue.submit_all(stacked(calls), HOLD)
+        await asyncio.gather(*(job.future for job in jobs))
+
+    run(test, fuse=False)
+    assert sizes == [1] * 8
+
+
+def test_what_differs_in_anything_but_its_values_is_not_computed_together() -> None:
+    """Each has what it has alone, in its own dtype: all arrive at once, twice."""
+    variant = variants(CATALOGUE["cross_entropy"])[0]
+    ones = Sent(torch.ones_like(variant.call(0, reduction="none").inputs["targets"], dtype=torch.float32))
+    others = [
+        *[
+            variant.call(0, dtype=dtype)
+            for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+        ],
+        *[variant.call(0, reduction=reduction) for reduction in ("sum", "none")],
+        variant.call(0, sample_weight=ones),
+        variant.call(0, grad_output=Sent(torch.tensor(2.0))),
+        variant.call(0, gradients=False),
+        replace(variant.call(0), params={**variant.call(0).params, "label_smoothing": 0.5}),
+        variants(CATALOGUE["focal"])[0].call(0),
+    ]
+
+    async def test(queue: Queue) -> None:
+        sizes: list[int] = []
+        queue.on_batch = sizes.append
+        jobs = [queue.submit(one, HOLD) for one in [*others, *others]]
+        results = await asyncio.gather(*(job.future for job in jobs))
+        assert sizes == [2] * len(others)
+        for one, [result] in zip([*others, *others], results, strict=True):
+            alone = evaluate(one)
+            assert isinstance(result, Evaluation)
+            torch.testing.assert_close(result.value, alone.value)
+            assert result.gradients.keys() == alone.gradients.keys()
+            for name, gradient in result.gradients.items():
+                torch.testing.assert_close(gradient, alone.gradients[name])
 
     run(test)
