@@ -91,12 +91,17 @@ class Settings(BaseSettings):
         float,
         Field(
             gt=0,
-            description="Seconds for which a client may send nothing of a request, or read nothing of an answer, that it has begun.",
+            description="Seconds for which a client may send nothing of a request that it has begun, "
+            "or read less than 16 KiB of its answer. It is disconnected then.",
         ),
     ] = 30.0
     upload_s: Annotated[
         float,
-        Field(gt=0, description="Seconds within which all of a request is here. Streams may take any time."),
+        Field(
+            gt=0,
+            description="Seconds within which all of a request has to arrive, and then all of its answer to be read. "
+            "Streams may take any time, but not a single part of their answer.",
+        ),
     ] = 300.0
     api_keys_file: Annotated[
         Path | None,

@@ -1,9 +1,14 @@
 """How the service is served: by uvicorn, in one process or several."""
 
-from typing import Any
+import asyncio
+from functools import partial
+from typing import Any, cast
 
 import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.importer import import_from_string
 
+from service.serving.connection import Connection
 from service.serving.workers import Workers
 from service.settings import Settings
 
@@ -16,12 +21,13 @@ LAST_WORDS_S = 1
 def serve(settings: Settings, log_config: dict[str, Any]) -> None:
     """Serve until told to stop."""
     config = uvicorn.Config(
-        "service.app:create_app",
+        partial(_app, settings),
         factory=True,
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
-        http="service.serving.protocol:Protocol",
+        # uvicorn calls it as it calls a class
+        http=cast("type[asyncio.Protocol]", partial(Connection, settings)),
         ws="none",
         proxy_headers=False,
         log_config=log_config,
@@ -35,3 +41,8 @@ def serve(settings: Settings, log_config: dict[str, Any]) -> None:
         Workers(config, [config.bind_socket()]).run()
     else:
         uvicorn.Server(config).run()
+
+
+def _app(settings: Settings) -> ASGIApp:
+    """Make the application, in the process that serves it: only that one needs its imports."""
+    return import_from_string("service.app:create_app")(settings)

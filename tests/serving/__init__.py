@@ -1,0 +1,1 @@
+"""Tests of the server around the application, on a real socket."""
