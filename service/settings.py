@@ -106,12 +106,16 @@ class Settings(BaseSettings):
     idle_s: Annotated[
         Seconds,
         Field(
-            description="Seconds for which a client may send nothing of a request, or read nothing of an answer, that it has begun.",
+            description="Seconds for which a client may send nothing of a request that it has begun, "
+            "or read less than 16 KiB of its answer. It is disconnected then.",
         ),
     ] = 30.0
     upload_s: Annotated[
         Seconds,
-        Field(description="Seconds within which all of a request is here. Streams may take any time."),
+        Field(
+            description="Seconds within which all of a request has to arrive, and then all of its answer to be read. "
+            "Streams may take any time, but not a single part of their answer.",
+        ),
     ] = 300.0
     fuse: Annotated[
         bool,

@@ -211,6 +211,23 @@ def test_an_answer_that_nobody_reads_is_dropped(limited: str) -> None:
     assert received < 8_000_000, "what the kernel had is all that there was"
 
 
+def test_answers_that_are_not_read_are_on_the_account(limited: str) -> None:
+    """While they are more than the limit, no further work is begun."""
+    body = request(600, 1000)
+    head = b"POST /v1/losses/cross_entropy HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    with connect(limited, receive_buffer=1 << 16) as connection:
+        connection.sendall(head + b"content-length: %d\r\n\r\n" % len(body) + body)
+        assert connection.recv(12) == b"HTTP/1.1 200"
+        refused = httpx.post(f"{limited}/v1/losses/mse", json=CALL)
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+        assert "LOSSD_MAX_INFLIGHT_BYTES" in refused.json()["detail"]
+    for _ in range(100):
+        if httpx.post(f"{limited}/v1/losses/mse", json=CALL).status_code == 200:
+            return
+        time.sleep(0.1)
+    raise AssertionError("what the dropped answer held is not given back")
+
+
 def test_every_refusal_is_counted(limited: str) -> None:
     answer(limited, b"GET /" + b"a" * 5000 + b" HTTP/1.1\r\nhost: x\r\n\r\n")
     answer(limited, b"\x00\r\n\r\n")

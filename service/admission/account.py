@@ -26,6 +26,10 @@ class Account:
         """Requests that have not ended."""
         self.lock = threading.Lock()
 
+    def refusal(self) -> Busy | None:
+        """Return why no further work is begun now; None if it is. Answers that are not read lead to it."""
+        return _busy(self.limit) if self.bytes >= self.limit else None
+
     def open(self) -> "Hold":
         """Open the entry of a request; whoever opens it is its first user, and must `Hold.leave`."""
         return Hold(self)
@@ -56,8 +60,7 @@ class Hold:
         with account.lock:
             large, alone = self.bytes + length > SMALL, account.bytes <= self.bytes
             if large and not alone and account.bytes + length > account.limit:
-                most = f"{account.limit} bytes of requests at once ({variable('max_inflight_bytes')})"
-                raise Busy("bytes", most, retry_after=1)
+                raise _busy(account.limit)
             account.bytes += length
             self.bytes += length
 
@@ -101,3 +104,9 @@ class Hold:
             self.bytes = 0
         for give_back in self._at_end:
             give_back()
+
+
+def _busy(limit: int) -> Busy:
+    """Return the problem of a request for which there is no room."""
+    most = f"{limit} bytes of requests at once ({variable('max_inflight_bytes')})"
+    return Busy("bytes", most, retry_after=1)

@@ -52,9 +52,9 @@ class Config(uvicorn.Config):
         if self.metrics is not None:
             shared.join(self.metrics)
         # it imports what keeps metrics
-        from service.serving.protocol import Protocol
+        from service.serving.connection import Connection
 
-        self.http = cast("type[asyncio.Protocol]", partial(Protocol, self.settings))
+        self.http = cast("type[asyncio.Protocol]", partial(Connection, self.settings))
         super().load()
 
 

@@ -1,1 +1,1 @@
-"""Tests of service/serving."""
+"""Tests of the server around the application, on a real socket."""

@@ -102,6 +102,29 @@ def test_a_second_sigterm_ends_it_at_once(workers: str) -> None:
         assert process.wait(5) == 0
 
 
+@pytest.mark.parametrize("last", [b"", b"connection: close\r\n"])
+def test_an_answer_that_is_being_read_arrives(last: bytes) -> None:
+    numbers = b"[" + b",".join([b"[0.123456789,-1.5,2.25]"] * 600_000) + b"]"
+    body = b'{"inputs": {"predictions": %b, "targets": %b}, "reduction": "none"}' % (numbers, numbers)
+    head = b"POST /v1/losses/huber HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    with serving() as (url, process):
+        host, port = url.removeprefix("http://").split(":")
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
+            connection.settimeout(60)
+            connection.connect((host, int(port)))
+            connection.sendall(head + last + b"content-length: %d\r\n\r\n" % len(body) + body)
+            received = bytearray(connection.recv(1 << 16))
+            process.send_signal(signal.SIGTERM)
+            time.sleep(2)
+            while piece := connection.recv(1 << 16):
+                received += piece
+        assert process.wait(20) == 0
+    answered, _, rest = bytes(received).partition(b"\r\n\r\n")
+    [length] = [line for line in answered.lower().split(b"\r\n") if line.startswith(b"content-length: ")]
+    assert len(rest) == int(length[16:]) > 10_000_000
+
+
 def test_what_is_not_finished_in_time_is_cut_off() -> None:
     with serving(LOSSD_DRAIN_S="1") as (url, process), streaming(url):
         start = time.monotonic()
