@@ -66,12 +66,17 @@ def peak_over_body(url: str, process: int) -> tuple[int, float]:
     body = request(8192, 1000)
     before = resident(process)
     Connection(url).post(PATH, body)
-    return len(body), (_status(process, "VmHWM") - before) / len(body)
+    return len(body), (peak(process) - before) / len(body)
 
 
 def resident(process: int) -> int:
     """Return the bytes of memory that a process has."""
     return _status(process, "VmRSS")
+
+
+def peak(process: int) -> int:
+    """Return the most bytes of memory that a process has had."""
+    return _status(process, "VmHWM")
 
 
 def _status(process: int, name: str) -> int:

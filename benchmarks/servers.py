@@ -12,6 +12,9 @@ from pathlib import Path
 
 import httpx
 
+END_S = 40
+"""Seconds that a server may take to end, longer than it drains: the machine may be busy."""
+
 
 @dataclass(frozen=True)
 class Server:
@@ -22,11 +25,20 @@ class Server:
 
 
 @contextmanager
-def lossd(*, env: dict[str, str] | None = None, log: Path | None = None) -> Generator[Server]:
-    """Serve lossd, its log in a file or nowhere, until the body of the ``with`` is done."""
+def lossd(
+    *,
+    env: dict[str, str] | None = None,
+    log: Path | None = None,
+    python: str = sys.executable,
+    cwd: Path | None = None,
+) -> Generator[Server]:
+    """Serve lossd, its log in a file or nowhere, until the body of the ``with`` is done.
+
+    ``python`` and ``cwd`` are the interpreter and the checkout of another version.
+    """
     port = _free_port()
-    command = [sys.executable, "-m", "service", "serve", "--port", str(port)]
-    with _running(command, port, "/readyz", env, log) as server:
+    command = [python, "-m", "service", "serve", "--port", str(port)]
+    with _running(command, port, "/readyz", env, log, cwd) as server:
         yield server
 
 
@@ -55,12 +67,17 @@ def _uvicorn(app: str, path: str) -> Generator[Server]:
 
 @contextmanager
 def _running(
-    command: list[str], port: int, path: str, env: dict[str, str] | None, log: Path | None = None
+    command: list[str],
+    port: int,
+    path: str,
+    env: dict[str, str] | None,
+    log: Path | None = None,
+    cwd: Path | None = None,
 ) -> Generator[Server]:
     """Run a server until the body of the ``with`` is done."""
     with open(log or os.devnull, "wb") as out:
         process = subprocess.Popen(
-            command, env={**os.environ, **(env or {})}, stdout=out, stderr=subprocess.DEVNULL
+            command, env={**os.environ, **(env or {})}, stdout=out, stderr=subprocess.DEVNULL, cwd=cwd
         )
     url = f"http://127.0.0.1:{port}"
     try:
@@ -68,7 +85,11 @@ def _running(
         yield Server(url, process.pid)
     finally:
         process.terminate()
-        process.wait(20)
+        try:
+            process.wait(END_S)
+        finally:
+            # one that hangs is a failure, but is not left behind
+            process.kill()
 
 
 def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
