@@ -94,7 +94,7 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGU
     app.include_router(losses.router(catalogue))
     app.include_router(operations.router(lifecycle, settings))
     app.include_router(models.router(lifecycle, catalogue, statistics))
-    app.include_router(metrics.router(recorder.sample))
+    app.include_router(metrics.router(recorder.sample, settings.workers))
     app.include_router(openapi.router(catalogue))
     inferences = Inferences(app, catalogue, settings, queue, pool, statistics)
     evaluations = Evaluations(inferences, catalogue, settings, queue, pool)

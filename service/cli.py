@@ -2,12 +2,9 @@
 
 import argparse
 import http.client
-import os
 import signal
 import sys
-import tempfile
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -48,26 +45,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _serve(flags: dict[str, str | None]) -> None:
-    """Serve until told to stop. Flags count as their environment variables, so that workers see them too."""
-    os.environ |= {variable(name): value for name, value in flags.items() if value is not None}
-    settings = _settings()
+    """Serve until told to stop. Flags count before their environment variables."""
+    settings = _settings(**{name: value for name, value in flags.items() if value is not None})
     # a container's first process would ignore it until the server, whose imports take seconds, handles it
     signal.signal(signal.SIGTERM, _stop)
     _refuse_what_is_not_there(settings)
     # the other commands do without a server
     from service.serving.server import serve
-    from service.telemetry import logs
 
-    with _shared_metrics() if settings.workers > 1 else nullcontext():
-        serve(settings, logs.config(settings.log_level))
+    serve(settings)
 
 
 def _refuse_what_is_not_there(settings: Settings) -> None:
     """Exit with words where a server would not start, instead of with a stack for each worker."""
-    from service.admission import keys
+    from service.admission import cors, keys
     from service.telemetry import traces
 
     try:
+        cors.parse(settings.cors_origins)
         if settings.api_keys_file is not None:
             keys.read(settings.api_keys_file)
         traces.refuse_missing()
@@ -78,14 +73,6 @@ def _refuse_what_is_not_there(settings: Settings) -> None:
             device.choose(settings.device)
     except ValueError as error:
         sys.exit(str(error))
-
-
-@contextmanager
-def _shared_metrics() -> Generator[None]:
-    """Give workers a directory in which they keep their numbers, so that each can tell those of all."""
-    with tempfile.TemporaryDirectory(prefix="lossd-metrics-") as directory:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
-        yield
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:
@@ -105,10 +92,10 @@ def _health() -> None:
         sys.exit(f"no server at {host}:{settings.port}: {error}")
 
 
-def _settings() -> Settings:
+def _settings(**flags: str) -> Settings:
     """Read the settings; exit with words where they are wrong."""
     try:
-        return Settings()
+        return Settings.model_validate(flags)
     except ValidationError as error:
         faults = [f"{variable(str(e['loc'][0]))}: {e['msg']}, got {e['input']!r}" for e in error.errors()]
         sys.exit("\n".join(faults))

@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from service.document.readme import filled
 from service.losses import CATALOGUE
-from service.settings import Settings, as_markdown
+from service.settings import Settings, as_markdown, unknown, variable
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
@@ -35,7 +36,14 @@ def test_the_environment_sets_them(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("command", ["serve", "health"])
-@pytest.mark.parametrize(("name", "value"), [("LOSSD_PORT", "99999"), ("LOSSD_DEVICE", "tpu")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LOSSD_PORT", "99999"),
+        ("LOSSD_DEVICE", "tpu"),
+        ("LOSSD_THREADS", "100000000"),
+    ],
+)
 def test_wrong_ones_stop_it_with_words(command: str, name: str, value: str) -> None:
     arguments = [sys.executable, "-m", "service", command]
     environment = {**os.environ, name: value}
@@ -45,3 +53,42 @@ def test_wrong_ones_stop_it_with_words(command: str, name: str, value: str) -> N
     assert ended.returncode == 1
     assert ended.stderr.startswith(f"{name}: ")
     assert "Traceback" not in ended.stderr
+
+
+ABSURD = [
+    *[(name, value) for name in ("threads", "workers", "max_connections") for value in ("0", "100000000")],
+    *[(name, str(10**30)) for name in Settings().limits() if name.startswith("max_")],
+    *[(name, "inf") for name in ("deadline_s", "drain_s", "idle_s", "upload_s", "key_rate")],
+    *[(name, "nan") for name in ("deadline_s", "drain_s", "idle_s", "upload_s", "key_rate")],
+    *[("host", value) for value in ("", " ", "local host")],
+    *[("port", value) for value in ("", "-1", "65536", "tcp://10.0.0.1:8000")],
+    ("key_concurrency", "-1"),
+    ("fuse", "perhaps"),
+    ("log_level", ""),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), ABSURD)
+def test_absurd_values_are_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(variable(name), value)
+    with pytest.raises(ValidationError) as raised:
+        Settings()
+    assert [error["loc"] for error in raised.value.errors()] == [(name,)]
+
+
+def test_every_number_has_an_upper_bound() -> None:
+    schema = Settings.model_json_schema()["properties"]
+    unbounded = [
+        name
+        for name, told in schema.items()
+        if told.get("type") in ("integer", "number") and "maximum" not in told
+    ]
+    assert not unbounded
+
+
+def test_names_that_are_no_settings_are_told_with_the_nearest() -> None:
+    told = unknown(["LOSSD_PORT", "lossd_port", "PATH", "LOSSD_CORS_ORIGIN", "lossd_thread"])
+    assert [(line.split()[0], line.split()[-1]) for line in told] == [
+        ("LOSSD_CORS_ORIGIN", "LOSSD_CORS_ORIGINS."),
+        ("lossd_thread", "LOSSD_THREADS."),
+    ]

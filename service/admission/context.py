@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.admission import problems
 from service.admission.account import Account, Hold
-from service.problems import Internal, Unavailable
+from service.problems import Unavailable
 from service.routes import Match, Route, match
 from service.telemetry.finished import CLIENT_GONE, Finished
 from service.telemetry.recorder import Recorder
@@ -64,12 +64,15 @@ class RequestContext:
                 return
             problem = Unavailable("The server has shut down before this was finished.")
             await problems.response(problem, scope["path"], CLOSE)(scope, receive, watch.send)
-        except Exception:
-            logger.exception("request %s to %s broke", stages.request_id, scope["path"])
+        except Exception as error:
+            problem = problems.of_bug(error)
+            if problem.status == 500:
+                logger.exception("request %s to %s broke", stages.request_id, scope["path"])
+            else:
+                logger.warning("no memory for request %s to %s", stages.request_id, scope["path"])
             if watch.started:
-                watch.status, watch.finished = 500, True
+                watch.status, watch.finished = problem.status, True
                 raise
-            problem = Internal("The server broke while it worked on this; its log tells more.")
             await problems.response(problem, scope["path"])(scope, receive, watch.send)
         finally:
             self.recorder.add(_finished(scope, headers, asked.route, watch, stages))

@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import secrets
+import stat
 import tempfile
 import time
 from collections.abc import Generator
@@ -24,7 +25,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 logger = logging.getLogger("lossd")
 NAME = r"^[A-Za-z0-9._-]{1,64}$"
 CHECK_S = 1.0
-"""How often the file is looked at, at most."""
+"""Least seconds between two looks at the file."""
+MOST_BYTES = 4 << 20
+"""Largest file of keys, of about 40,000: it is read on the event loop."""
 
 
 class Key(BaseModel):
@@ -87,7 +90,7 @@ def read(path: Path) -> list[Key]:
         ValueError: it cannot be read, or a line of it is not a key; says which.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = _content(path).decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(
             f"LOSSD_API_KEYS_FILE: Expected a file of keys, as `lossd key new` writes; {error}."
@@ -102,8 +105,28 @@ def read(path: Path) -> list[Key]:
     return list(keys.values())
 
 
+def _content(path: Path) -> bytes:
+    """Return what a file holds.
+
+    Raises:
+        OSError: it cannot be read, is no file but, say, a pipe that would be waited on for ever, or is too large.
+    """
+    # opening a pipe otherwise waits for whoever writes to it
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(f"{path} is not a regular file")
+        with open(descriptor, "rb", closefd=False) as file:
+            content = file.read(MOST_BYTES + 1)
+    finally:
+        os.close(descriptor)
+    if len(content) > MOST_BYTES:
+        raise OSError(f"{path} is larger than {MOST_BYTES} bytes")
+    return content
+
+
 def new(path: Path, name: str) -> str:
-    """Add a key to a file, which is made if there is none, and return what there is no other copy of.
+    """Add a key to a file, which is made if there is none, and return the key, which is kept nowhere else.
 
     Raises:
         ValueError: the name is not a label or is taken, or the file is not one of keys or cannot be written.

@@ -75,11 +75,16 @@ async def _of_problem(request: Request, error: Exception) -> Response:
     return response(cast(Problem, error), request.scope["path"])
 
 
+def of_bug(error: Exception) -> Problem:
+    """Return the problem of what nobody has caught: a bug of ours, unless it is memory that there is none of."""
+    if isinstance(error, MemoryError):
+        return TooLarge("Expected a request that the memory of the server has room for; got a larger one.")
+    return Internal("The server broke while it worked on this; its log tells more.")
+
+
 async def _of_bug(request: Request, error: Exception) -> Response:
     """Answer what should not have happened."""
-    return response(
-        Internal("The server broke while it worked on this; its log tells more."), request.scope["path"]
-    )
+    return response(of_bug(error), request.scope["path"])
 
 
 async def _of_http_exception(request: Request, error: Exception) -> Response:

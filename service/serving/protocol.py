@@ -4,11 +4,14 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Mapping
-from functools import cache, lru_cache
+from functools import lru_cache
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import unquote
 
+from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
 from service.admission import problems
 from service.admission.context import REQUEST_ID, TRACEPARENT
@@ -35,6 +38,17 @@ class Protocol(HttpToolsProtocol):
     Parts of uvicorn's own protocol are replaced where it would wait or take without end, or answer in plain text.
     """
 
+    def __init__(
+        self,
+        settings: Settings,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._settings = settings
+
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Begin to look at the connection, or refuse it where there are too many."""
         super().connection_made(transport)
@@ -44,7 +58,7 @@ class Protocol(HttpToolsProtocol):
         self._ignores = False
         self._asked = Match(OTHER, {})
         self._looking = self.loop.call_later(LOOK_S, self._look)
-        most = _settings().max_connections
+        most = self._settings.max_connections
         if len(self.connections) > most:
             detail = f"Expected at most {most} connections ({variable('max_connections')}); got one more."
             self._end(Unavailable(detail), "connections")
@@ -110,7 +124,7 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse_large_head(self, size: int) -> bool:
         """Refuse a request whose line and headers are too large; return whether they are."""
-        most = _settings().max_header_bytes
+        most = self._settings.max_header_bytes
         if size <= most:
             return False
         detail = f"Expected a line and headers of at most {most} bytes ({variable('max_header_bytes')})"
@@ -160,7 +174,7 @@ class Protocol(HttpToolsProtocol):
         self._looking = self.loop.call_later(LOOK_S, self._look)
         if self.transport.is_closing():
             return
-        now, settings = self.loop.time(), _settings()
+        now, settings = self.loop.time(), self._settings
         if unsent := self.transport.get_write_buffer_size():
             if unsent != self._unsent:
                 self._unsent, self._read = unsent, now
@@ -251,9 +265,3 @@ def _written(problem: Problem, path: str, *, close: bool) -> tuple[bytes, bytes]
     lines += [b"%s: %s" % header for header in response.raw_headers]
     lines += [b"server-timing: " + Stages().header(), *([b"connection: close"] if close else [])]
     return b"\r\n".join(lines), b"\r\n\r\n" + bytes(response.body)
-
-
-@cache
-def _settings() -> Settings:
-    """Return the settings of this process."""
-    return Settings()

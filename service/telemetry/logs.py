@@ -1,19 +1,21 @@
 """The log: JSON, one object a line, on standard output; no line holds anything of a tensor."""
 
 import logging
-import os
+import time
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
 from service.telemetry.finished import Finished
+from service.telemetry.output import Output
 
 MOST_PATH = 200
 """Characters of a path that a line repeats."""
 STDOUT = 1
+FLUSH_S = 1.0
+"""Seconds that the end of the process waits for the last lines to be written."""
 requests = logging.getLogger("lossd.requests")
 
 
@@ -24,7 +26,11 @@ class JsonLines(logging.Handler):
         line: dict[str, Any] = _start(record.created, record.levelno, record.getMessage(), record.name)
         if record.exc_info:
             line["exception"] = logging.Formatter().formatException(record.exc_info)
-        write(_encoded(line))
+        OUTPUT.write(_encoded(line))
+
+    def flush(self) -> None:
+        """Let the last lines be written; `logging` calls it at the end of the process."""
+        OUTPUT.flush(FLUSH_S)
 
 
 def config(level: str) -> dict[str, Any]:
@@ -46,14 +52,7 @@ def record(over: Sequence[Finished]) -> None:
     """
     lines = [_line(finished) for finished in over if requests.isEnabledFor(_level(finished))]
     if lines:
-        write(b"".join(lines))
-
-
-def write(lines: bytes) -> None:
-    """Write whole lines. Where they cannot be written there is nobody to tell, and no reason to stop serving."""
-    with suppress(OSError):
-        while lines:
-            lines = lines[os.write(STDOUT, lines) :]
+        OUTPUT.write(b"".join(lines))
 
 
 def _level(finished: Finished) -> int:
@@ -102,3 +101,13 @@ def _start(seconds: float, level: int, message: str, name: str) -> dict[str, Any
 def _encoded(line: dict[str, Any]) -> bytes:
     """Return a line's bytes."""
     return orjson.dumps(line, default=str, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE)
+
+
+def _dropped(count: int) -> bytes:
+    """Return the line that tells of lines that were dropped."""
+    message = f"dropped {count} lines of the log: standard output was not read"
+    return _encoded(_start(time.time(), logging.WARNING, message, "lossd"))
+
+
+OUTPUT = Output(STDOUT, _dropped)
+"""What all lines of this process go to, as there is one standard output."""

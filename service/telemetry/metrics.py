@@ -1,7 +1,6 @@
 """Prometheus metrics at /metrics, right over several workers, with labels that no client can multiply.
 
-With ``PROMETHEUS_MULTIPROC_DIR`` set, which ``lossd serve`` does for several workers, each worker keeps its numbers
-in files there, and whichever is asked adds them up. Gauges are of the workers that live; what they show of queue
+With ``PROMETHEUS_MULTIPROC_DIR`` set, which several workers do for themselves, each worker keeps its numbers in files there, and whichever is asked adds them up. Gauges are of the workers that live; what they show of queue
 and device is taken once a second, and when asked.
 """
 
@@ -31,15 +30,15 @@ from service.engine import memory
 from service.engine.call import Evaluation
 from service.engine.queue import Queue
 from service.engine.stack import Evaluations, Stack
-from service.problems import Problem
+from service.problems import Problem, Unavailable
 from service.routes import Route
+from service.telemetry import logs
 from service.telemetry.finished import REASONS, Finished
+from service.telemetry.shared import DIRECTORY
 from service.wire import native
 from service.wire.batch import Batch, Outcome
 
 PATH = "/metrics"
-DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
-"""The variable that names where workers keep their numbers; prometheus_client reads it when it is imported."""
 SECONDS = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
 REGISTRY = CollectorRegistry()
@@ -116,6 +115,9 @@ DEVICE_MEMORY = _gauge(
 )
 DEVICE_CAPACITY = _gauge("lossd_device_memory_capacity_bytes", "Memory that the device has.", of_largest=True)
 OOM = _counter("lossd_oom_total", "Calls that the device's memory could not hold.")
+LOG_DROPPED = _counter(
+    "lossd_log_lines_dropped_total", "Lines of the log that were dropped, as standard output was not read."
+)
 BUILD = _gauge(
     "lossd_build_info", "Always 1; the labels tell what runs.", "version", "torch", "device", of_largest=True
 )
@@ -141,12 +143,14 @@ def watch(queue: Queue, version: str) -> None:
     BUILD.labels(version, torch.__version__, str(queue.device)).set(1)
 
 
-def router(update: Callable[[], None]) -> APIRouter:
+def router(update: Callable[[], None], workers: int) -> APIRouter:
     """Return the route that Prometheus asks; ``update`` brings the metrics up to date."""
     routes = APIRouter(include_in_schema=False)
 
     @routes.api_route(PATH, methods=["GET", "HEAD"])
     async def scrape() -> Response:
+        if workers > 1 and DIRECTORY not in os.environ:
+            raise Unavailable("The workers have no directory to share their metrics in; the log says why.")
         update()
         return Response(await run_in_threadpool(text), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
@@ -168,6 +172,7 @@ def sample(queue: Queue, inflight_bytes: int) -> None:
     """Read off what only shows when it is looked at."""
     INFLIGHT_BYTES.set(inflight_bytes)
     QUEUE_DEPTH.set(queue.depth)
+    LOG_DROPPED.inc(logs.OUTPUT.count_dropped())
     for kind, size in memory.used(queue.device).items():
         DEVICE_MEMORY.labels(kind).set(size)
 

@@ -160,3 +160,32 @@ def test_a_server_does_not_start_without_its_file(path: Path) -> None:
     assert ended.returncode == 1
     assert ended.stderr.startswith("LOSSD_API_KEYS_FILE: ")
     assert "Traceback" not in ended.stderr
+
+
+def special(path: Path, kind: str) -> Path:
+    """Return a path at which there is something else than a file of keys."""
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "huge":
+        with path.open("wb") as file:
+            file.truncate(1 << 40)
+    return Path("/dev/zero") if kind == "device" else path
+
+
+@pytest.mark.parametrize("kind", ["directory", "pipe", "device", "huge"])
+def test_what_is_no_file_of_keys_is_refused_and_not_waited_for(path: Path, kind: str) -> None:
+    with pytest.raises(ValueError, match="LOSSD_API_KEYS_FILE: Expected a file of keys"):
+        keys.read(special(path, kind))
+
+
+def test_a_file_that_becomes_a_pipe_leaves_the_keys_as_they_were(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "CHECK_S", 0)
+    token = keys.new(path, "ci")
+    known = KeyFile(path)
+    path.unlink()
+    os.mkfifo(path)
+    assert known.find(token.encode())

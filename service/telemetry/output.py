@@ -1,0 +1,80 @@
+"""Standard output, written by a thread of its own: whoever does not read it stops nobody."""
+
+import os
+import select
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from threading import Condition, Thread
+
+MOST_WAITING = 1 << 20
+"""Bytes of lines that wait to be written, some thousand lines; more are dropped and counted."""
+
+
+class Output:
+    """Writes lines to a file descriptor; never waits for it, and never raises.
+
+    ``notice`` makes the line that tells how many were dropped. It follows as soon as all that waited is written.
+    """
+
+    def __init__(self, descriptor: int, notice: Callable[[int], bytes]) -> None:
+        self._descriptor = descriptor
+        self._notice = notice
+        self._blocks: deque[bytes] = deque()
+        self._waiting = 0
+        self._dropped = self._counted = self._noticed = 0
+        self._changed = Condition()
+        self._thread: Thread | None = None
+
+    def write(self, lines: bytes) -> None:
+        """Let whole lines be written soon, or drop them if too many wait already."""
+        with self._changed:
+            if self._waiting + len(lines) > MOST_WAITING:
+                self._dropped += lines.count(b"\n")
+                return
+            self._blocks.append(lines)
+            self._waiting += len(lines)
+            if self._thread is None:
+                self._thread = Thread(target=self._run, name="log", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def flush(self, seconds: float) -> None:
+        """Wait until all is written, for so long at most."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._waiting, seconds)
+
+    def count_dropped(self) -> int:
+        """Return how many lines have been dropped since the last call."""
+        with self._changed:
+            more, self._counted = self._dropped - self._counted, self._dropped
+        return more
+
+    def _run(self) -> None:
+        """Write for as long as the process lives."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._blocks)
+                block = self._blocks.popleft()
+            written = self._write_all(block)
+            with self._changed:
+                self._waiting -= len(block)
+                if not written:
+                    self._dropped += block.count(b"\n")
+                elif not self._waiting and (more := self._dropped - self._noticed):
+                    self._noticed = self._dropped
+                    notice = self._notice(more)
+                    self._blocks.append(notice)
+                    self._waiting += len(notice)
+                self._changed.notify_all()
+
+    def _write_all(self, lines: bytes) -> bool:
+        """Wait until all is written; return whether it could be."""
+        with suppress(OSError):
+            while lines:
+                try:
+                    lines = lines[os.write(self._descriptor, lines) :]
+                except BlockingIOError:
+                    # another process has made it so
+                    select.select([], [self._descriptor], [])
+        return not lines
