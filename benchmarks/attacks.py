@@ -28,7 +28,7 @@ SECONDS = 8.0
 """Seconds after which an attack gives up."""
 PATIENCE_S = 30.0
 """Seconds for which the last answers beside an attack are waited for."""
-SETTLE_S = 3.0
+SETTLE_S = 5.0
 """Seconds after which memory is looked at again: longer than `LOSSD_IDLE_S` here takes to drop a client."""
 END_S = 20.0
 """Seconds after SIGTERM after which a server is killed."""
@@ -99,11 +99,12 @@ def measure(name: str, python: str, cwd: Path | None) -> str:
             probe.start()
         ours.send("go")
         statuses = ours.recv() if ours.poll(SECONDS + PATIENCE_S) else {"hangs": 1}
+        # what the attacker keeps open is dropped meanwhile, or is held for good
+        time.sleep(SETTLE_S)
+        most, after = peak(server.process), resident(server.process)
         for probe in (small, alive):
             probe.stop()
         attacker.kill()
-        time.sleep(SETTLE_S)
-        most, after = peak(server.process), resident(server.process)
         ended = seconds_to_end(server.process)
     told = " ".join(f"{status}×{count}" for status, count in sorted(statuses.items()))
     times = [1e3 * statistics.median(small.seconds), 1e3 * max(small.seconds)]

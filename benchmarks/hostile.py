@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +20,8 @@ JSON = "content-type: application/json"
 LINES = "content-type: application/x-ndjson"
 IMPATIENT = "request-timeout: 0.2"
 CLOSE = "connection: close"
+PATIENCE_S = 20.0
+"""Seconds for which what is sent once is waited for beyond the time of an attack."""
 
 
 @dataclass
@@ -30,6 +32,8 @@ class Target:
     port: int
     until: float = 0.0
     statuses: Counter[str] = field(default_factory=Counter[str])
+    kept: list[socket.socket] = field(default_factory=list[socket.socket])
+    """Connections that are open until the attacker's process ends."""
 
     def connect(self, receive_buffer: int = 0) -> socket.socket:
         """Return a connection; a small ``receive_buffer`` keeps the kernel from reading for the client."""
@@ -93,9 +97,10 @@ def looping(*calls: bytes, clients: int = 2) -> Run:
 
 
 def once(calls: Callable[[], Iterator[bytes]], clients: int = 2) -> Run:
-    """Send each call once, some at a time."""
+    """Send each call once, some at a time, and wait longer for the last."""
 
     def run(target: Target) -> None:
+        target.until += PATIENCE_S
         left, lock = calls(), threading.Lock()
 
         def client() -> None:
@@ -115,15 +120,14 @@ def unread(call: bytes, clients: int, rate: float = 0.0) -> Run:
     """Send a call on many connections, and read so many bytes a second of its answer, or none."""
 
     def run(target: Target) -> None:
-        with ExitStack() as stack:
-            opened = [stack.enter_context(target.connect(1 << 14)) for _ in range(clients)]
-            for connection in opened:
-                threading.Thread(target=_send, args=(connection, call), daemon=True).start()
-            while not target.over:
-                time.sleep(0.1)
-                for connection in opened if rate else ():
-                    with suppress(OSError):
-                        connection.recv(int(rate / 10), socket.MSG_DONTWAIT)
+        target.kept = [target.connect(1 << 14) for _ in range(clients)]
+        for connection in target.kept:
+            threading.Thread(target=_send, args=(connection, call), daemon=True).start()
+        while not target.over:
+            time.sleep(0.1)
+            for connection in target.kept if rate else ():
+                with suppress(OSError):
+                    connection.recv(int(rate / 10), socket.MSG_DONTWAIT)
 
     return run
 
@@ -133,7 +137,8 @@ def flooding(head: bytes, block: bytes, clients: int) -> Run:
 
     def run(target: Target) -> None:
         def client() -> None:
-            with suppress(OSError), target.connect(1 << 14) as connection:
+            with suppress(OSError):
+                target.kept.append(connection := target.connect(1 << 14))
                 connection.sendall(head)
                 while not target.over:
                     connection.sendall(block)
@@ -284,11 +289,9 @@ def _pipelined() -> Run:
     return unread(get * (65_536 // len(get)), clients=100)
 
 
-def _class_weight() -> Run:
+def _class_weight() -> bytes:
     body = b'{"inputs":{"logits":[[1,2]],"targets":[0]},"params":{"weight":%b}}'
-    return once(
-        lambda: iter([request("/v1/losses/cross_entropy", body % numbers(1 << 26, "1"), JSON)]), clients=1
-    )
+    return request("/v1/losses/cross_entropy", body % numbers(1 << 26, "1"), JSON)
 
 
 def _single(make: Callable[[], bytes], clients: int = 1) -> Attack:
@@ -307,16 +310,16 @@ def _large(count: int = 4_000_000) -> bytes:
 
 
 def _long_integer() -> bytes:
-    return mse_of(numbers(8_000_000), b"[1]", rest=b',"sample_weight":1234567890123456789012345')
+    return mse_of(numbers(32_000_000), b"[1]", rest=b',"sample_weight":1234567890123456789012345')
 
 
-def _rows_of_one() -> bytes:
-    rows = numbers(4_000_000, "[1]")
+def _rows_of_one(count: int = 4_000_000, last: str = "[1]") -> bytes:
+    rows = b"%b,%b]" % (numbers(count, "[1]")[:-1], last.encode())
     return mse_of(rows, rows)
 
 
 def _many_names() -> bytes:
-    return mse_of(b"[1]", b"[2]", rest=b',"gradients":%b' % numbers(8_000_000, '"a"'))
+    return mse_of(b"[1]", b"[2]", rest=b',"gradients":%b' % numbers(32_000_000, '"a"'))
 
 
 def _many_integers_in_a_batch() -> bytes:
@@ -359,11 +362,12 @@ ATTACKS: dict[str, Attack] = {
     "40 × 8 MB read at 100 kB/s": _large_answers(rate=100_000),
     "100 streams of 1": _streams,
     "100 × 64 kB of pipelined GETs": _pipelined,
-    "class weights, 128 MB": _class_weight,
-    "a 25-digit integer in 32 MB": _single(_long_integer),
+    "class weights, 128 MB": _single(_class_weight),
+    "a 25-digit integer in 128 MB": _single(_long_integer),
     "a 25-digit id in 32 MB": _single(_many_integers_in_a_batch),
     "rows of [1], 32 MB": _single(_rows_of_one),
-    "gradient names, 32 MB": _single(_many_names),
+    "rows of [1] and one of [1,2], 128 MB": _single(lambda: _rows_of_one(16_000_000, "[1,2]")),
+    "gradient names, 128 MB": _single(_many_names),
     "ordinary 32 MB, twice": _single(_large, clients=2),
     "base64, 85 MB": _single(_base64),
     "inference in JSON, 32 MB": _single(_inference),
