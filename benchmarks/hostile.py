@@ -273,7 +273,7 @@ def _defaults(items: int, **defaults: object) -> Attack:
 
 def _large_answers(*headers: str, version: str = "1.1", rate: float = 0.0) -> Attack:
     """Ask for 8 MB, and do not read them, or slowly."""
-    inputs = {"predictions": packed(600_000, value=1 / 3), "targets": packed(600_000)}
+    inputs = {"predictions": packed(200_000, value=1 / 3), "targets": packed(200_000)}
     call = evaluate("mse", *headers, version=version, inputs=inputs, reduction="none")
     return lambda: unread(call, 40, rate)
 

@@ -56,6 +56,7 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue = CATALOGU
         capacity=settings.max_queue,
         threads=cores if device.type == "cpu" else 1,
         max_work=settings.max_work,
+        fuse=settings.fuse,
     )
     keys = KeyFile(settings.api_keys_file) if settings.api_keys_file else None
     account = Account(settings.max_inflight_bytes)

@@ -67,13 +67,17 @@ class Job:
 class Queue:
     """Computes calls on a device with a few threads: one for each core, or one for a GPU.
 
-    ``broken`` is set once the device has failed in a way that no later call of this process can survive.
+    ``broken`` is set once the device has failed in a way that no later call of this process can survive. Without
+    ``fuse`` each call is computed alone, and gives the same bits whatever is computed beside it.
     """
 
-    def __init__(self, device: torch.device, *, capacity: int, threads: int, max_work: int) -> None:
+    def __init__(
+        self, device: torch.device, *, capacity: int, threads: int, max_work: int, fuse: bool = True
+    ) -> None:
         self.device = device
         self.capacity = capacity
         self.max_work = max_work
+        self.fuse = fuse
         self.broken = False
         self.on_batch: Callable[[int], None] = lambda size: None
         self._accepted = 0
@@ -141,8 +145,8 @@ class Queue:
 
     def submit_all(self, stack: Stack, hold: "Entry") -> list[Job]:
         """Queue calls that are alike, in pieces within the budget of work."""
-        pieces = stack.pieces(max(1, BUDGET // max(1, stack.like.work)))
-        jobs = [Job(piece, hold) for piece in pieces]
+        most = max(1, BUDGET // max(1, stack.like.work))
+        jobs = [Job(part, hold) for part in (stack.pieces(most) if self.fuse else stack)]
         self._put(stack.like, jobs)
         return jobs
 
@@ -210,7 +214,7 @@ class Queue:
             kind = self._waiting.pop(key)
             taken: list[Job] = []
             total = 0
-            while kind and (not taken or total + kind[0].work <= BUDGET):
+            while kind and (not taken or (self.fuse and total + kind[0].work <= BUDGET)):
                 job = kind.popleft()
                 if not job.future.done():
                     taken.append(job)

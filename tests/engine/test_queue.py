@@ -30,12 +30,15 @@ def call(loss: str, seed: int = 0) -> Call:
 
 
 def run(
-    test: Callable[[Queue], Coroutine[Any, Any, None]], capacity: int = 10, max_work: int = 2**28
+    test: Callable[[Queue], Coroutine[Any, Any, None]],
+    capacity: int = 10,
+    max_work: int = 2**28,
+    fuse: bool = True,
 ) -> None:
     async def with_queue() -> None:
-        queue = Queue(CPU, capacity=capacity, threads=2, max_work=max_work)
+        queue = Queue(CPU, capacity=capacity, threads=2, max_work=max_work, fuse=fuse)
         try:
-            await asyncio.wait_for(test(queue), 30)
+            await asyncio.wait_for(test(queue), 100)
         finally:
             queue.close()
 
@@ -198,3 +201,46 @@ def test_a_device_that_fails_for_good_breaks_the_queue(asserts: bool, work: int)
         assert queue.broken == asserts
 
     run(test)
+
+
+EVERY = [
+    variants(loss)[0].call(seed, dtype=torch.float32) for loss in CATALOGUE.values() for seed in range(3)
+]
+"""Three calls of each loss."""
+
+
+def test_without_fusing_a_call_gives_the_same_bits_whatever_its_company() -> None:
+    """As jobs that arrive together, and as a stack, over the whole catalogue."""
+
+    async def test(queue: Queue) -> None:
+        jobs = [queue.submit(one, HOLD) for one in EVERY]
+        stacks = [
+            queue.submit_all(stacked(EVERY[start : start + 3]), HOLD) for start in range(0, len(EVERY), 3)
+        ]
+        beside = [result for [result] in await asyncio.gather(*(job.future for job in jobs))]
+        within = [result for pieces in stacks for job in pieces for result in await job.future]
+        for one, *results in zip(EVERY, beside, within, strict=True):
+            expected = bits(evaluate(one))
+            for result in results:
+                assert isinstance(result, Evaluation)
+                assert bits(result) == expected, one.loss.name
+
+    run(test, fuse=False)
+
+
+def bits(evaluation: Evaluation) -> list[bytes]:
+    tensors = (evaluation.value, *evaluation.gradients.values(), *evaluation.aux.values())
+    return [tensor.contiguous().numpy().tobytes() for tensor in tensors]
+
+
+def test_without_fusing_nothing_is_computed_together() -> None:
+    sizes: list[int] = []
+
+    async def test(queue: Queue) -> None:
+        queue.on_batch = sizes.append
+        calls = [call("mse", seed) for seed in range(4)]
+        jobs = [queue.submit(one, HOLD) for one in calls] + queue.submit_all(stacked(calls), HOLD)
+        await asyncio.gather(*(job.future for job in jobs))
+
+    run(test, fuse=False)
+    assert sizes == [1] * 8
