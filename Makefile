@@ -11,7 +11,7 @@ LOCK := $(BIN)/uv pip compile --quiet pyproject.toml --extra otel -c constraints
 	--no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help serve install test test-clients test-fuzz fuzz test-image check format openapi docs lock bench image clean
+.PHONY: help serve install test test-clients test-fuzz fuzz test-image check format openapi docs lock bench attacks image clean
 
 help:  ## show what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -70,6 +70,9 @@ bench: $(VENV)/.installed-dev  ## measure the README's speed claims beside plain
 	$(BIN)/python -m benchmarks.anatomy
 	@echo
 	$(BIN)/python -m benchmarks.scale
+
+attacks: $(VENV)/.installed-dev  ## measure what attacks do to a server, for some minutes
+	$(BIN)/python -m benchmarks.attacks
 
 image:  ## build the container image
 	$(IMAGE_BUILDER) build -t lossd --build-arg REVISION=$(shell git rev-parse HEAD) .
