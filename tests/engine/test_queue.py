@@ -13,7 +13,7 @@ from service.admission.account import Account
 from service.catalogue.declare import loss
 from service.catalogue.registry import AnyLoss
 from service.catalogue.spec import Prediction, Unreduced
-from service.engine.call import Call, Evaluation
+from service.engine.call import Call, Evaluation, Sent
 from service.engine.evaluate import evaluate
 from service.engine.queue import SMALL, Queue
 from service.engine.stack import stacked
@@ -244,3 +244,37 @@ def test_without_fusing_nothing_is_computed_together() -> None:
 
     run(test, fuse=False)
     assert sizes == [1] * 8
+
+
+def test_what_differs_in_anything_but_its_values_is_not_computed_together() -> None:
+    """Each has what it has alone, in its own dtype: all arrive at once, twice."""
+    variant = variants(CATALOGUE["cross_entropy"])[0]
+    ones = Sent(torch.ones_like(variant.call(0, reduction="none").inputs["targets"], dtype=torch.float32))
+    others = [
+        *[
+            variant.call(0, dtype=dtype)
+            for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+        ],
+        *[variant.call(0, reduction=reduction) for reduction in ("sum", "none")],
+        variant.call(0, sample_weight=ones),
+        variant.call(0, grad_output=Sent(torch.tensor(2.0))),
+        variant.call(0, gradients=False),
+        replace(variant.call(0), params={**variant.call(0).params, "label_smoothing": 0.5}),
+        variants(CATALOGUE["focal"])[0].call(0),
+    ]
+
+    async def test(queue: Queue) -> None:
+        sizes: list[int] = []
+        queue.on_batch = sizes.append
+        jobs = [queue.submit(one, HOLD) for one in [*others, *others]]
+        results = await asyncio.gather(*(job.future for job in jobs))
+        assert sizes == [2] * len(others)
+        for one, [result] in zip([*others, *others], results, strict=True):
+            alone = evaluate(one)
+            assert isinstance(result, Evaluation)
+            torch.testing.assert_close(result.value, alone.value)
+            assert result.gradients.keys() == alone.gradients.keys()
+            for name, gradient in result.gradients.items():
+                torch.testing.assert_close(gradient, alone.gradients[name])
+
+    run(test)

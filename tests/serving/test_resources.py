@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,10 +16,10 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.waiting import WAIT_S, until
+
 pytestmark = pytest.mark.server
 CALL = {"inputs": {"predictions": [1], "targets": [3]}}
-WAIT_S = 100.0
-"""Longer than anything takes on a machine that is busy with other things."""
 
 
 class Running:
@@ -72,14 +71,6 @@ def serving(
     finally:
         process.terminate()
         process.wait(WAIT_S)
-
-
-def until(holds: Callable[[], object]) -> None:
-    """Wait until something holds."""
-    end = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def without_room() -> None:

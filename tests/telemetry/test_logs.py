@@ -151,12 +151,13 @@ def test_probes_are_not_told_and_the_start_is(logged: Logged) -> None:
 
 
 def test_an_exception_is_one_line_with_its_stack(capfd: pytest.CaptureFixture[str]) -> None:
-    logger = logging.Logger("any")
-    logger.addHandler(JsonLines())
+    logger, handler = logging.Logger("any"), JsonLines()
+    logger.addHandler(handler)
     try:
         raise RuntimeError("first\nsecond")
     except RuntimeError:
         logger.exception("it broke: %s", "\n")
+    handler.flush()
     [line] = capfd.readouterr().out.splitlines()
     told = json.loads(line)
     assert (told["level"], told["message"]) == ("error", "it broke: \n")

@@ -1,6 +1,7 @@
 """What is counted, and that no client decides how many series there are."""
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -11,31 +12,38 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 import httpx
 import pytest
 import torch
 from starlette.types import Receive, Scope, Send
+from torch import Tensor
 
 from benchmarks import servers
 from service.admission import keys
 from service.admission.account import Account
 from service.admission.context import RequestContext
 from service.app import create_app
+from service.catalogue.declare import loss
+from service.catalogue.registry import Catalogue
+from service.catalogue.spec import Prediction, Unreduced
 from service.document.openapi import document
 from service.engine.queue import Queue
 from service.losses import CATALOGUE
 from service.routes import match
 from service.settings import Settings
 from service.telemetry import metrics
+from service.telemetry.finished import Finished
 from service.telemetry.recorder import Recorder
+from service.telemetry.stages import Stages
 from tests.client import Client
 from tests.scrape import Samples, parse, scrape, value
 
 MSE = {"predictions": [1.0, 2.0], "targets": [0.0, 0.0]}
 ROUTE = "/v1/losses/{name}"
+SLEEP_S = 0.3
 
 
 def told(client: Client) -> Samples:
@@ -88,12 +96,93 @@ def test_answers_that_are_not_finite_are_counted(client: Client) -> None:
         assert grown("lossd_nonfinite_total", loss="mse") == 1
 
 
-def test_calls_that_memory_cannot_hold_are_counted(client: Client) -> None:
-    lists = {"dtype": "float32", "shape": [0, 2**20], "data": ""}
+def test_each_stage_is_counted_under_its_own_name(client: Client) -> None:
+    finished = a_finished_request()
+    finished.stages.seconds.update(decode=1.0, queue=2.0, compute=4.0, encode=8.0)
     with more(client) as grown:
-        answer = client.evaluate("lambdarank", inputs={"scores": lists, "targets": lists}, reduction="sum")
-        assert grown("lossd_oom_total") == (answer.status_code == 413)
-        assert grown("lossd_rejected_total", reason="size") == (answer.status_code == 413)
+        metrics.record(finished)
+        for stage, seconds in {"decode": 1, "queue": 2, "compute": 4, "encode": 8, "total": 16}.items():
+            assert grown("lossd_request_duration_seconds_sum", route=ROUTE, stage=stage) == seconds
+
+
+def a_finished_request() -> Finished:
+    """Return a request that took 16 seconds."""
+    route = match("POST", "/v1/losses/mse").route
+    return Finished("POST", b"/v1/losses/mse", route, 200, time.time(), 16.0, 0, 0, Stages(), b"", b"")
+
+
+@loss(title="Sleeping", tasks=("regression",))
+def sleeping(
+    predictions: Annotated[Tensor, Prediction("N")], *, fails: Literal["not", "breaks", "exhausts"] = "not"
+) -> Annotated[Tensor, Unreduced("N")]:
+    """Take a while, and perhaps fail.
+
+    Formula:
+        0
+
+    Args:
+        predictions: Anything.
+        fails: Whether it fails, and how.
+
+    Use when:
+        Never.
+
+    Pitfalls:
+        All.
+
+    Sources:
+        - None.
+    """
+    time.sleep(SLEEP_S)
+    if fails == "breaks":
+        raise RuntimeError("it fails")
+    return 0 * (predictions if fails == "not" else torch.empty(1 << 60))
+
+
+@pytest.fixture(scope="module")
+def sleeper() -> Client:
+    return Client(create_app(Settings(device="cpu"), Catalogue(sys.modules[__name__])))
+
+
+@pytest.mark.parametrize("route", [ROUTE, "/v1/batch", "/v2/models/{model}/infer"])
+def test_what_a_loss_takes_is_counted_as_computing(sleeper: Client, route: str) -> None:
+    inputs = {"predictions": [1.0]}
+    tensor = {"name": "predictions", "shape": [1], "datatype": "FP32", "data": [1]}
+    body = {
+        ROUTE: {"inputs": inputs},
+        "/v1/batch": {"items": [{"loss": "sleeping", "inputs": inputs}]},
+        "/v2/models/{model}/infer": {"inputs": [tensor]},
+    }[route]
+    with more(sleeper) as grown:
+        assert sleeper.post(
+            route.replace("{name}", "sleeping").replace("{model}", "sleeping"), json=body
+        ).is_success
+        assert grown("lossd_request_duration_seconds_sum", route=route, stage="compute") >= SLEEP_S
+
+
+def test_calls_that_memory_cannot_hold_are_counted(sleeper: Client) -> None:
+    with more(sleeper) as grown:
+        inputs, params = {"predictions": [1]}, {"fails": "exhausts"}
+        assert sleeper.evaluate("sleeping", inputs=inputs, params=params).status_code == 413
+        assert grown("lossd_oom_total") == 1
+        assert grown("lossd_rejected_total", reason="size") == 1
+
+
+@pytest.mark.parametrize("media", ["application/json", "application/x-ndjson"])
+def test_items_that_fail_are_counted_as_such(media: str) -> None:
+    """Alone, and among others that are like them: those that are refused, and those that break."""
+    client = Client(create_app(Settings(device="cpu", max_work=7), Catalogue(sys.modules[__name__])))
+    items = [{"loss": "sleeping", "inputs": {"predictions": [1] * length}} for length in (2, 2, 9, 9, 10)]
+    items += [{"loss": "sleeping", "inputs": {"predictions": [1]}, "params": {"fails": "breaks"}}] * 2
+    lines = b"\n".join(json.dumps(item).encode() for item in items)
+    body = json.dumps({"items": items}).encode() if media == "application/json" else lines
+    with more(client) as grown:
+        assert client.post("/v1/batch", content=body, headers={"content-type": media}).status_code == 200
+        counts = {
+            status: grown("lossd_items_total", loss="sleeping", status=status)
+            for status in ("200", "413", "500")
+        }
+    assert counts == {"200": 2, "413": 3, "500": 2}
 
 
 def test_refusals_are_counted_by_their_reason(tmp_path: Path) -> None:
@@ -188,9 +277,17 @@ def test_every_route_that_is_described_has_a_name_of_its_own() -> None:
     assert [path for path in described if match("GET", path).route.template == "other"] == []
 
 
-def test_a_client_that_leaves_is_counted(client: Client) -> None:
+def test_a_client_that_leaves_is_counted_and_holds_nothing_any_more(client: Client) -> None:
+    held: list[float] = []
+
     async def leave() -> None:
+        messages = iter([{"type": "http.request", "body": b"x" * 100_000, "more_body": True}])
+
         async def receive() -> dict[str, Any]:
+            if message := next(messages, None):
+                return message
+            answer = await client.ask("GET", "/metrics")
+            held.append(value(parse(answer.text), "lossd_inflight_bytes"))
             return {"type": "http.disconnect"}
 
         async def send(message: Any) -> None:
@@ -208,6 +305,7 @@ def test_a_client_that_leaves_is_counted(client: Client) -> None:
     with more(client) as grown:
         asyncio.run(leave())
         assert grown("lossd_requests_total", route=ROUTE, loss="mse", status="499") == 1
+        assert held == [100_000]
         assert grown("lossd_inflight_bytes") == 0
 
 

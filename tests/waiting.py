@@ -1,0 +1,16 @@
+"""Wait for what a test means, however busy the machine is."""
+
+import time
+from collections.abc import Callable
+
+WAIT_S = 100.0
+"""Longer than anything takes on a machine that is busy with other things."""
+LOOK_S = 0.05
+
+
+def until(holds: Callable[[], object]) -> None:
+    """Wait until something holds."""
+    end = time.monotonic() + WAIT_S
+    while not holds():
+        assert time.monotonic() < end, "it has not come to hold"
+        time.sleep(LOOK_S)
