@@ -3,6 +3,8 @@
 import asyncio
 import functools
 import gc
+import importlib
+import pkgutil
 import sys
 from collections import deque
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import orjson
 from starlette.types import Message
 
+import service
 from tests.client import Client
 
 DECLARED = {
@@ -30,6 +33,9 @@ MOST = 4096
 def caches() -> dict[str, Any]:
     """Return all caches of the service that `functools` keeps, by their names."""
     kind = type(functools.cache(lambda: None))
+    for module in pkgutil.walk_packages(service.__path__, "service."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
     # a server's start puts what there is out of the collector's sight
     gc.unfreeze()
     found: list[Any] = [thing for thing in gc.get_objects() if type(thing) is kind]
