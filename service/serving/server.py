@@ -16,7 +16,7 @@ LAST_WORDS_S = 1
 def serve(settings: Settings, log_config: dict[str, Any]) -> None:
     """Serve until told to stop."""
     config = uvicorn.Config(
-        "service.app:create_app",
+        "service.app:serving",
         factory=True,
         host=settings.host,
         port=settings.port,

@@ -14,8 +14,10 @@ from service.catalogue.declare import loss
 from service.catalogue.registry import AnyLoss
 from service.catalogue.spec import Prediction, Unreduced
 from service.engine.call import Call, Evaluation
+from service.engine.cost import FUSED
 from service.engine.evaluate import evaluate
-from service.engine.queue import SMALL, Queue
+from service.engine.lane import Lane
+from service.engine.queue import Queue
 from service.engine.stack import stacked
 from service.losses import CATALOGUE
 from service.problems import Busy, TooLarge
@@ -33,11 +35,11 @@ def run(
     test: Callable[[Queue], Coroutine[Any, Any, None]], capacity: int = 10, max_work: int = 2**28
 ) -> None:
     async def with_queue() -> None:
-        queue = Queue(CPU, capacity=capacity, threads=2, max_work=max_work)
+        lane = Lane("test", 2)
         try:
-            await asyncio.wait_for(test(queue), 30)
+            await asyncio.wait_for(test(Queue(CPU, lane, capacity=capacity, max_work=max_work)), 30)
         finally:
-            queue.close()
+            lane.close()
 
     asyncio.run(with_queue())
 
@@ -52,7 +54,7 @@ def test_jobs_that_arrive_together_give_what_they_give_alone() -> None:
         calls = [call(loss, seed) for seed in range(4) for loss in ("mse", "cross_entropy")]
         jobs = [queue.submit(one, HOLD) for one in calls]
         results = await asyncio.gather(*(job.future for job in jobs))
-        for one, [result] in zip(calls, results, strict=True):
+        for one, result in zip(calls, results, strict=True):
             assert value(result) == pytest.approx(evaluate(one).value.item(), rel=1e-12)
 
     run(test)
@@ -62,7 +64,7 @@ def test_one_cancelled_of_three_leaves_the_others() -> None:
     async def test(queue: Queue) -> None:
         jobs = [queue.submit(call("mse", seed), HOLD) for seed in range(3)]
         jobs[1].future.cancel()
-        [first], [last] = await asyncio.gather(jobs[0].future, jobs[2].future)
+        first, last = await asyncio.gather(jobs[0].future, jobs[2].future)
         assert value(first) == pytest.approx(evaluate(call("mse", 0)).value.item())
         assert value(last) == pytest.approx(evaluate(call("mse", 2)).value.item())
 
@@ -77,9 +79,9 @@ def test_a_failure_stays_with_the_call_it_belongs_to() -> None:
 
     async def test(queue: Queue) -> None:
         jobs = [queue.submit(one, HOLD) for one in calls]
-        [together] = queue.submit_all(stacked(calls), HOLD)
-        results = [result for [result] in await asyncio.gather(*(job.future for job in jobs))]
-        for first, second, third in (results, await together.future):
+        [together] = queue.compute_all(stacked(calls))
+        results = await asyncio.gather(*(job.future for job in jobs))
+        for first, second, third in (results, together):
             assert value(first) == evaluate(healthy[0]).value.item()
             assert isinstance(second, Exception)
             assert value(third) == evaluate(healthy[2]).value.item()
@@ -93,11 +95,9 @@ def test_a_poisoned_neighbour_changes_no_bit_of_the_others() -> None:
     nan = torch.full_like(healthy[1].inputs["logits"], torch.nan)
 
     async def test(queue: Queue) -> None:
-        [clean] = queue.submit_all(stacked(healthy), HOLD)
-        before = await clean.future
+        [before] = queue.compute_all(stacked(healthy))
         poisoned = replace(healthy[1], inputs={**healthy[1].inputs, "logits": nan})
-        [job] = queue.submit_all(stacked([healthy[0], poisoned, healthy[2]]), HOLD)
-        after = await job.future
+        [after] = queue.compute_all(stacked([healthy[0], poisoned, healthy[2]]))
         for place in (0, 2):
             old, new = before[place], after[place]
             assert isinstance(old, Evaluation)
@@ -131,7 +131,7 @@ def test_large_calls_are_computed_in_threads() -> None:
 
     async def test(queue: Queue) -> None:
         jobs = [queue.submit(large, HOLD) for _ in range(4)]
-        for [result] in await asyncio.gather(*(job.future for job in jobs)):
+        for result in await asyncio.gather(*(job.future for job in jobs)):
             assert value(result) == 1
 
     run(test)
@@ -142,19 +142,14 @@ def test_a_call_over_the_limit_of_work_is_refused_and_its_neighbours_are_not() -
     large = replace(large, work=small.work + 1)
 
     async def test(queue: Queue) -> None:
-        refused, together, fine = (
-            queue.submit(large, HOLD),
-            queue.submit_all(stacked([large] * 3), HOLD),
-            queue.submit(small, HOLD),
-        )
-        for job in (refused, *together):
-            for result in await job.future:
-                assert isinstance(result, TooLarge)
-                assert [fault.code for fault in result.faults] == ["work"]
-                assert f"at most {small.work} elements of work (LOSSD_MAX_WORK)" in result.detail
-                assert result.detail.endswith(f"clip is estimated to take {small.work + 1}.")
-        [result] = await fine.future
-        assert value(result) == evaluate(small).value.item()
+        refused, fine = queue.submit(large, HOLD), queue.submit(small, HOLD)
+        [together] = queue.compute_all(stacked([large] * 3))
+        for result in (await refused.future, *together):
+            assert isinstance(result, TooLarge)
+            assert [fault.code for fault in result.faults] == ["work"]
+            assert f"at most {small.work} elements of work (LOSSD_MAX_WORK)" in result.detail
+            assert result.detail.endswith(f"clip is estimated to take {small.work + 1}.")
+        assert value(await fine.future) == evaluate(small).value.item()
 
     run(test, max_work=small.work)
 
@@ -184,7 +179,7 @@ def asserting(
     raise RuntimeError("CUDA error: device-side assert triggered" if asserts else "shapes do not match")
 
 
-@pytest.mark.parametrize("work", [1, SMALL + 1])
+@pytest.mark.parametrize("work", [1, FUSED + 1])
 @pytest.mark.parametrize("asserts", [True, False])
 def test_a_device_that_fails_for_good_breaks_the_queue(asserts: bool, work: int) -> None:
     broken = Call(
@@ -193,7 +188,7 @@ def test_a_device_that_fails_for_good_breaks_the_queue(asserts: bool, work: int)
 
     async def test(queue: Queue) -> None:
         assert not queue.broken
-        [result] = await queue.submit(broken, HOLD).future
+        result = await queue.submit(broken, HOLD).future
         assert isinstance(result, RuntimeError)
         assert queue.broken == asserts
 
