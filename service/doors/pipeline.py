@@ -27,7 +27,7 @@ from service.engine.queue import Queue
 from service.engine.stack import Part, Stack
 from service.telemetry.stages import Stages
 
-LARGE = 1 << 20
+LARGE = 1 << 24
 """Bytes of a body from which on what its work has freed is given back to the system: glibc would keep it."""
 T = TypeVar("T")
 D = TypeVar("D")
@@ -98,24 +98,29 @@ class Pipeline:
         self, work: Work, decode: Callable[[], C], encode: Callable[[C, Evaluation], A], seconds: float
     ) -> A:
         """Answer a request for one call; to read it and to write its answer takes so many seconds."""
-        steps = Steps(
+        if lane := self._lane(work, seconds):
+            return await self._in_threads(work, lane, self._call_steps(work, decode, encode))
+        with work.stages.measure("decode"):
+            decoded = decode()
+        if lane := self._lane(work, cost.computing(decoded.call.work)):
+            return await self._finish(work, lane, self._call_steps(work, decode, encode), decoded)
+        evaluation = await self._compute_together(work, decoded.call)
+        with work.stages.measure("encode"):
+            answer = encode(decoded, evaluation)
+        work.hold.give(work.size)
+        return answer
+
+    def _call_steps(
+        self, work: Work, decode: Callable[[], C], encode: Callable[[C, Evaluation], A]
+    ) -> "Steps[C, Evaluation, A]":
+        """Return the steps of a request for one call."""
+        return Steps(
             decode,
             lambda decoded: cost.computing(decoded.call.work),
             lambda decoded: self._compute(decoded.call),
             lambda decoded: self._compute_together(work, decoded.call),
             encode,
         )
-        if lane := self._lane(work, seconds):
-            return await self._in_threads(work, lane, steps)
-        with work.stages.measure("decode"):
-            decoded = decode()
-        if lane := self._lane(work, steps.seconds(decoded)):
-            return await self._finish(work, lane, steps, decoded)
-        evaluation = await steps.compute_apart(decoded)
-        with work.stages.measure("encode"):
-            answer = encode(decoded, evaluation)
-        work.hold.give(work.size)
-        return answer
 
     async def batch(
         self,

@@ -147,10 +147,15 @@ class Queue:
         results = evaluate_alike(parts, self.device)
         if isinstance(results, list):
             for result in results:
-                self.broken |= _breaks_device(result)
-                if is_refusal(result):
-                    self.observer.exhausted()
+                if isinstance(result, Exception):
+                    self._note(result)
         return results
+
+    def _note(self, error: Exception) -> None:
+        """Note what an error says of the device."""
+        self.broken |= _breaks_device(error)
+        if is_refusal(error):
+            self.observer.exhausted()
 
     def compute_all(self, part: Part) -> Sequence[Results]:
         """Compute calls that are alike and in no queue, in any thread, in pieces within the budget of work.
@@ -249,6 +254,6 @@ class Queue:
             job.hold.leave()
 
 
-def _breaks_device(result: Evaluation | Exception) -> bool:
-    """Tell whether a result is an error after which CUDA answers nothing but that error, as after an assertion."""
-    return isinstance(result, RuntimeError) and "CUDA error" in str(result)
+def _breaks_device(error: Exception) -> bool:
+    """Tell whether an error is one after which CUDA answers nothing but that error, as after an assertion."""
+    return isinstance(error, RuntimeError) and "CUDA error" in str(error)
