@@ -6,6 +6,8 @@ import torch
 from tests.client import Client
 from tests.live import server
 
+# as a server does: more threads only slow small tensors
+torch.set_num_threads(1)
 __all__ = ["server"]
 
 # as the service runs: threads within an operation cost more than they save where tensors are small

@@ -51,3 +51,27 @@ def test_a_refusal_tells_what_to_do() -> None:
     assert refused.headers["content-type"] == "application/problem+json"
     assert refused.headers["x-request-id"] == "mine"
     assert "LOSSD_MAX_QUEUE" in refused.json()["detail"]
+
+
+def test_two_small_requests_that_would_take_minutes_stop_nobody() -> None:
+    """They end with their deadline, and the server when it is told to."""
+    inputs = {"logits": [[[[0.5]], [[0.1]]]], "targets": [[[1]]]}
+    long = {"inputs": inputs, "params": {"iterations": 200_000}}
+    call = {"inputs": {"predictions": [1], "targets": [3]}}
+
+    async def ask(url: str) -> None:
+        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+            late = [
+                client.post("/v1/losses/soft_cldice", json=long, headers={"request-timeout": "0.2"})
+                for _ in range(8)
+            ]
+            waiting = asyncio.gather(*late)
+            while not waiting.done():
+                assert (await client.post("/v1/losses/mse", json=call)).status_code == 200
+            assert {answer.status_code for answer in await waiting} == {504}
+            medium = {"inputs": {"predictions": [0.5] * 20_000, "targets": [1] * 20_000}}
+            assert (await client.post("/v1/losses/mse", json=medium)).status_code == 200
+
+    # to end it waits for a while only
+    with servers.lossd(env={"LOSSD_DEVICE": "cpu"}) as server:
+        asyncio.run(ask(server.url))

@@ -14,8 +14,8 @@ from service.admission.account import Hold
 from service.problems import Unavailable
 
 logger = logging.getLogger("lossd")
-GRACE_S = 3.0
-"""How long the server has for its end once requests were cut off."""
+GRACE_S = 4.0
+"""Seconds that the server has for its end once what it has begun had its time."""
 LOOK_S = 0.02
 
 
@@ -69,6 +69,7 @@ class Lifecycle:
                 logger.warning("told to end a second time: %s requests are cut off", self.active)
                 os._exit(0)
             self.draining = True
+            _end_within(most_s + GRACE_S)
             loop.call_soon_threadsafe(lambda: loop.create_task(self._drain(most_s, end)))
 
         signal.signal(signal.SIGTERM, told)
@@ -85,9 +86,12 @@ class Lifecycle:
             await asyncio.sleep(LOOK_S)
         if self.active:
             logger.warning("%s requests are not finished within %g s (LOSSD_DRAIN_S)", self.active, most_s)
-            # a thread that still computes would keep the process alive
-            last = threading.Timer(GRACE_S, os._exit, (0,))
-            last.daemon = True
-            last.start()
         if callable(end):
             end(signal.SIGTERM, None)
+
+
+def _end_within(seconds: float) -> None:
+    """End the process, whatever runs then: a thread that computes would keep it alive, and the loop may be held up."""
+    last = threading.Timer(seconds, os._exit, (0,))
+    last.daemon = True
+    last.start()

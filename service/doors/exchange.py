@@ -1,40 +1,30 @@
 """One request of the Open Inference Protocol on its way to its answer: the steps, wherever they are run."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 
 from service.admission import codings
 from service.catalogue.registry import AnyLoss
+from service.doors.front import Answer
+from service.engine import cost
 from service.engine.call import Evaluation
 from service.problems import Unreadable, quoted
-from service.telemetry.stages import Stages
 from service.wire.inference.inputs import HEADER
 from service.wire.inference.read import Decoded, Reader, end_of_json
 from service.wire.inference.write import encode
 
-SMALL = 16 * 1024
-"""Bytes up to which a body is worked on where it arrives: a hand-over to a thread would cost more."""
+INFLATES = 4
+"""Times that a coded body is taken to be longer than it is sent."""
 ALIGNMENT = 16
 """What the place in memory of the first binary tensor is a multiple of, so that it can stay there."""
 MOST_DIGITS = 18
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A body in pieces, and the headers that go with it."""
-
-    headers: list[tuple[bytes, bytes]]
-    parts: Sequence[bytes | memoryview]
-
-
 class Exchange:
-    """One request: ``buffer`` takes its body, ``together`` and ``leads`` tell how it was computed."""
+    """One request, whose body ``buffer`` takes."""
 
-    def __init__(
-        self, loss: AnyLoss, headers: Headers, stages: Stages, limit: int, take: Callable[[int], None]
-    ) -> None:
+    def __init__(self, loss: AnyLoss, headers: Headers, limit: int, take: Callable[[int], None]) -> None:
         """Read the headers; ``take`` is told of the bytes that a body becomes longer by.
 
         Raises:
@@ -42,8 +32,6 @@ class Exchange:
             UnsupportedMedia: the body is coded otherwise than with gzip or deflate.
         """
         self.loss = loss
-        self.together, self.leads = 1, True
-        self._stages = stages
         self._limit = limit
         self._take = take
         self._length = _length_of_json(headers)
@@ -52,14 +40,16 @@ class Exchange:
         self.buffer = bytearray(self._padding)
 
     @property
-    def small(self) -> bool:
-        """Whether all of it takes less time than a hand-over to a thread."""
-        return self._coding is None and len(self.buffer) <= SMALL
+    def seconds_to_read(self) -> float:
+        """What it takes to read the JSON, inflated first where it is coded: that is not for the event loop."""
+        if self._coding is None:
+            return cost.reading(self._length or len(self.buffer))
+        return cost.INLINE_S + INFLATES * cost.reading(len(self.buffer))
 
     @property
-    def readable(self) -> bool:
-        """Whether reading its JSON takes less time than that."""
-        return self._coding is None and (self._length or len(self.buffer)) <= SMALL
+    def seconds_to_decode(self) -> float:
+        """What it takes to make tensors of what was read, and to write as many."""
+        return cost.copying(len(self.buffer))
 
     def read(self) -> Reader:
         """Read the JSON.
@@ -69,16 +59,15 @@ class Exchange:
             Invalid: it is no object.
             TooLarge: the body holds more than the limit.
         """
-        with self._stages.measure("decode"):
-            if self._coding is not None:
-                coded, self.buffer = self.buffer, bytearray(self._padding)
-                codings.undo(
-                    memoryview(coded)[self._padding :], self._coding, self.buffer, self._limit, self._take
-                )
-            there = len(self.buffer) - self._padding
-            if self._length is not None and self._length > there:
-                raise _bad_length(f"at most {there}, the length of the body", str(self._length))
-            return self._reader(there if self._length is None else self._length)
+        if self._coding is not None:
+            coded, self.buffer = self.buffer, bytearray(self._padding)
+            codings.undo(
+                memoryview(coded)[self._padding :], self._coding, self.buffer, self._limit, self._take
+            )
+        there = len(self.buffer) - self._padding
+        if self._length is not None and self._length > there:
+            raise _bad_length(f"at most {there}, the length of the body", str(self._length))
+        return self._reader(there if self._length is None else self._length)
 
     def decode(self, reader: Reader) -> Decoded:
         """Read the tensors.
@@ -86,25 +75,23 @@ class Exchange:
         Raises:
             Invalid: with every fault.
         """
-        with self._stages.measure("decode"):
-            split = self._length is not None
-            start = self._padding + (self._length or 0) if split else len(self.buffer)
-            return reader.decode(self.buffer, start, split=split)
+        split = self._length is not None
+        start = self._padding + (self._length or 0) if split else len(self.buffer)
+        return reader.decode(self.buffer, start, split=split)
 
     def encode(self, decoded: Decoded, evaluation: Evaluation) -> Answer:
         """Write the answer."""
-        with self._stages.measure("encode"):
-            encoded = encode(decoded, evaluation)
-            parts: Sequence[bytes | memoryview] = [encoded.head, *filter(len, encoded.tensors)]
-            media = b"octet-stream" if encoded.binary else b"json"
-            headers = [(b"content-type", b"application/" + media)]
-            if encoded.binary:
-                headers.append((HEADER.lower().encode(), b"%d" % len(encoded.head)))
-            if self._accepts and (coded := codings.apply(parts, self._accepts)):
-                parts = coded
-                headers += [(b"content-encoding", self._accepts.encode()), (b"vary", b"accept-encoding")]
-            headers.append((b"content-length", b"%d" % sum(map(len, parts))))
-            return Answer(headers, parts)
+        encoded = encode(decoded, evaluation)
+        parts: Sequence[bytes | memoryview] = [encoded.head, *filter(len, encoded.tensors)]
+        media = b"octet-stream" if encoded.binary else b"json"
+        headers = [(b"content-type", b"application/" + media)]
+        if encoded.binary:
+            headers.append((HEADER.lower().encode(), b"%d" % len(encoded.head)))
+        if self._accepts and (coded := codings.apply(parts, self._accepts)):
+            parts = coded
+            headers += [(b"content-encoding", self._accepts.encode()), (b"vary", b"accept-encoding")]
+        headers.append((b"content-length", b"%d" % sum(map(len, parts))))
+        return Answer(headers, parts)
 
     def _reader(self, length: int) -> Reader:
         """Return the reader of the JSON, whose end is looked for where the request did not tell."""

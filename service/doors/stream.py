@@ -5,22 +5,28 @@ that does not read its results is not read from.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
 
 from service.admission.account import Hold
 from service.admission.body import ClientGone
-from service.doors.batch import Batches
-from service.doors.waiting import Due, in_thread
+from service.catalogue.registry import Catalogue
+from service.doors.batch import outcomes_of, parts_of
+from service.doors.pipeline import Pipeline, Work
+from service.doors.waiting import Due
+from service.engine.fuse import Results
 from service.problems import Busy, Problem, TooLarge
 from service.settings import Settings
-from service.telemetry import metrics
 from service.wire import batch
 from service.wire.batch import Batch
 
 MEDIA = "application/x-ndjson"
+WINDOW = 1000
+"""Lines that are worked on at once: 64 kB may hold 32,000, whose faults would take megabytes."""
+NO_ECHO: Mapping[str, Any] = {}
 Line = tuple[int, bytes | Problem]
 """A line's number, from 1, and what it holds, or why it could not be had."""
 
@@ -28,40 +34,41 @@ Line = tuple[int, bytes | Problem]
 class Streams:
     """Answers streams of items, a window of lines at a time."""
 
-    def __init__(self, batches: Batches, settings: Settings, pool: ThreadPoolExecutor) -> None:
-        self.batches = batches
+    def __init__(self, catalogue: Catalogue, settings: Settings, pipeline: Pipeline) -> None:
+        self.catalogue = catalogue
         self.settings = settings
-        self.pool = pool
+        self.pipeline = pipeline
 
-    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer line by line, until the upload ends or the client leaves."""
-        hold: Hold = scope["state"]["hold"]
-        hold.at_end(self.batches.queue.permit())
+        whole = self.pipeline.begin(scope, _silence, 0, self.settings.deadline_s)
         headers = [(b"content-type", MEDIA.encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        async for window in _windows(receive, self.settings.max_line_bytes, hold):
-            asked = await in_thread(self.pool, hold, self._decode, window)
-            # what a client sends on is not a sign that it has left
-            try:
-                outcomes = await self.batches.compute(asked, hold, _silence, Due(self.settings.deadline_s))
-            except Problem as problem:
-                outcomes = [[[problem] * len(group.places)] for group in asked.groups]
-                metrics.count_items(asked, outcomes)
-            answer = await in_thread(self.pool, hold, self._encode, window, asked, outcomes)
+        async for window in _windows(receive, self.settings.max_line_bytes, whole.hold):
+            answer = await self._answer(window, whole)
             await send({"type": "http.response.body", "body": answer, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
-    def _decode(self, window: Sequence[Line]) -> Batch:
-        """Read the lines of a window."""
-        return batch.decode_lines(self.batches.catalogue, [line for _, line in window])
+    async def _answer(self, window: Sequence[Line], whole: Work) -> bytes:
+        """Return the results of a window's lines, which have their own deadline."""
+        size = sum(len(line) for _, line in window if isinstance(line, bytes))
+        work = replace(whole, size=size, due=Due(self.settings.deadline_s))
+        lines, numbers = [line for _, line in window], [number for number, _ in window]
+        device = self.pipeline.queue.device
 
-    def _encode(
-        self, window: Sequence[Line], asked: Batch, outcomes: Sequence[Sequence[batch.Outcome]]
-    ) -> bytes:
-        """Write the results of a window."""
-        return batch.encode_lines(
-            asked, outcomes, [number for number, _ in window], self.batches.queue.device
-        )
+        def decode() -> Batch:
+            return batch.decode_lines(self.catalogue, lines)
+
+        def encode(asked: Batch, results: Sequence[Sequence[Results]]) -> bytes:
+            return batch.encode_lines(asked, outcomes_of(asked, results), numbers, device)
+
+        work.hold.add(size)
+        try:
+            return await self.pipeline.batch(work, decode, parts_of, encode)
+        except Problem as problem:
+            work.hold.give(size)
+            late = Batch([NO_ECHO] * len(window), [], dict.fromkeys(range(len(window)), problem))
+            return encode(late, [])
 
 
 async def _windows(receive: Receive, most: int, hold: Hold) -> AsyncGenerator[list[Line]]:
@@ -96,8 +103,8 @@ async def _windows(receive: Receive, most: int, hold: Hold) -> AsyncGenerator[li
         numbered = enumerate(whole, number + 1)
         number += len(whole)
         window = [(n, line) for n, line in numbered if isinstance(line, Problem) or line.strip()]
-        if window:
-            yield window
+        for start in range(0, len(window), WINDOW):
+            yield window[start : start + WINDOW]
 
 
 def _whole(line: bytes, most: int) -> bytes | Problem:

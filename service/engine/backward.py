@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from service.catalogue.declare import Terms
+from service.catalogue.rounds import go_on
 from service.engine.call import Call
 from service.engine.reduce import reducible
 
@@ -31,6 +32,7 @@ def gradients(call: Call, terms: Terms, slope: Tensor, leaves: Tensors) -> Tenso
     loss = reducible(call, terms)
     if not loss.requires_grad:
         return {name: torch.zeros_like(leaves[name]) for name in call.gradients_of}
+    go_on()
     found = differentiate(loss, slope, wanted)
     return {
         name: torch.zeros_like(leaves[name]) if gradient is None else gradient

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from service.catalogue.declare import Terms
+from service.catalogue.rounds import Abandoned, go_on
 from service.engine.backward import differentiable, gradients
 from service.engine.call import Call, Evaluation
 from service.engine.evaluate import CPU, evaluate, on_host, options
@@ -41,6 +42,8 @@ def evaluate_alike(parts: Sequence[Part], device: torch.device = CPU) -> Results
     if not single and like.loss.fuses:
         try:
             return evaluate_together(stacked(parts), device)
+        except Abandoned:
+            raise
         except Exception as error:
             # one of them, all of them together, or the loss under vmap: alone, each has what it has
             logger.debug("calls of %s are computed alone: %s", like.loss.name, error)
@@ -77,7 +80,10 @@ def evaluate_together(stack: Stack, device: torch.device = CPU) -> Evaluations:
 
 def _attempt(call: Call, device: torch.device) -> Evaluation | Exception:
     """Evaluate one call; return what it raises."""
+    go_on()
     try:
         return evaluate(call, device)
+    except Abandoned:
+        raise
     except Exception as error:
         return error

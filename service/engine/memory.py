@@ -22,9 +22,8 @@ MOST_KEPT = 128 << 20
 UNITS = {"bytes": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40, "pib": 1 << 50}
 _SIZE = re.compile(rf"tried to allocate ([\d.]+) ({'|'.join(UNITS)})", re.IGNORECASE)
 T = TypeVar("T")
-
-on_exhausted: Callable[[], None] | None = None
-"""Told of every call that did not fit, however it was tried."""
+REFUSED = "device_memory"
+"""The code of the fault of a call that does not fit."""
 
 
 def within_memory(compute: Callable[[], T], device: torch.device) -> T:
@@ -43,8 +42,6 @@ def within_memory(compute: Callable[[], T], device: torch.device) -> T:
     try:
         return _computed(compute)
     except Exhausted as exhausted:
-        if on_exhausted:
-            on_exhausted()
         raise _too_large(str(exhausted), device) from None
 
 
@@ -75,13 +72,18 @@ def is_exhausted(error: Exception) -> bool:
     return isinstance(error, MemoryError) or any(words in str(error) for words in EXHAUSTED)
 
 
+def is_refusal(result: object) -> bool:
+    """Tell whether a result is the problem of a call that did not fit, however it was tried."""
+    return isinstance(result, TooLarge) and any(fault.code == REFUSED for fault in result.faults)
+
+
 def _too_large(told: str, device: torch.device) -> TooLarge:
     """Return the problem of a call whose allocator told of its size, as a rule."""
     asked = _SIZE.search(told)
     size = f"{_bytes(asked)} bytes more" if asked else "more than can be counted"
     room = f"the {free(device)} bytes that are free of {device} (LOSSD_DEVICE)"
     detail = f"Expected a call that fits {room}; got one that takes {size}."
-    return TooLarge(detail, Fault("", "device_memory", detail))
+    return TooLarge(detail, Fault("", REFUSED, detail))
 
 
 def _bytes(size: re.Match[str]) -> int:

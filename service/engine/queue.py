@@ -1,91 +1,82 @@
 """The queue between clients and the device: what is alike is computed together, and nobody waits for nothing.
 
-A request takes a `permit` before anything of it is queued: over capacity it is refused at once. Its calls
-become jobs, each with a future of its own. Whenever the device is free the oldest job is taken together with
-all that are like it, up to a budget of work: an idle device never waits for company, a busy one finds it.
-Jobs whose client has left are dropped when they are taken, and a failure stays with the call it belongs to.
+A request takes a `permit` before anything of it is queued: over capacity it is refused at once. Its calls become jobs,
+each with a future of its own. On a CPU small jobs that are alike are computed as one on the event loop, whatever its
+threads do; on another device the oldest job is taken, whenever the device is free, together with all that are like it:
+an idle device never waits for company, a busy one finds it. Jobs whose client has left are dropped when they are
+taken, and a failure stays with the call it belongs to.
 """
 
 import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
-from typing import Protocol
 
 import torch
 
+from service.catalogue.rounds import go_on
 from service.engine.call import Call, Evaluation
+from service.engine.cost import BUDGET, FUSED
 from service.engine.fuse import Results, evaluate_alike, likeness
+from service.engine.lane import Entry, Lane
+from service.engine.memory import is_refusal
+from service.engine.observer import NOBODY, Observer
 from service.engine.stack import Part, Stack
 from service.problems import Busy, Fault, TooLarge
 
-BUDGET = 1 << 20
-"""Most `work` that is stacked at once: what fusing saves is gone long before, and memory is bounded by it."""
-SMALL = 1 << 13
-"""Most `work` that is computed on the event loop: a thread's hand-over would cost more than it takes."""
-
-
-class Entry(Protocol):
-    """What is kept open while a job is worked on, such as the account's entry of its request."""
-
-    def use(self) -> None: ...
-    def leave(self) -> None: ...
-
 
 class Job:
-    """What one client wants of a loss; ``future`` has a result for each call, whatever became of it.
+    """A call that waits; ``future`` has its evaluation or the exception that it raised.
 
-    ``together`` is how many calls were computed as one with them, ``leads`` whether these were the first.
+    ``together`` is how many calls were computed as one with it, ``leads`` whether it was the first of them.
     """
 
-    __slots__ = (
-        "count",
-        "finished",
-        "future",
-        "hold",
-        "leads",
-        "part",
-        "queued",
-        "started",
-        "together",
-        "work",
-    )
+    __slots__ = ("call", "finished", "future", "hold", "leads", "queued", "started", "together")
 
-    def __init__(self, part: Part, hold: "Entry") -> None:
-        self.part = part
+    def __init__(self, call: Call, hold: Entry) -> None:
+        self.call = call
         self.hold = hold
         hold.use()
-        self.count = len(part) if isinstance(part, Stack) else 1
-        self.work = self.count * (part.like if isinstance(part, Stack) else part).work
-        self.future: asyncio.Future[Results] = asyncio.get_running_loop().create_future()
+        self.future: asyncio.Future[Evaluation | Exception] = asyncio.get_running_loop().create_future()
         self.queued = self.started = self.finished = perf_counter()
-        self.together, self.leads = self.count, True
+        self.together, self.leads = 1, True
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self.future.cancelled() or self.hold.gone
 
 
 class Queue:
-    """Computes calls on a device with a few threads: one for each core, or one for a GPU.
+    """Computes calls on a device: small ones on the event loop if it is a CPU, else in ``lane``.
 
     ``broken`` is set once the device has failed in a way that no later call of this process can survive. Without
     ``fuse`` each call is computed alone, and gives the same bits whatever is computed beside it.
     """
 
     def __init__(
-        self, device: torch.device, *, capacity: int, threads: int, max_work: int, fuse: bool = True
+        self,
+        device: torch.device,
+        lane: Lane,
+        *,
+        capacity: int,
+        max_work: int,
+        fuse: bool = True,
+        observer: Observer = NOBODY,
     ) -> None:
         self.device = device
+        self.on_cpu = device.type == "cpu"
+        self.lane = lane
         self.capacity = capacity
         self.max_work = max_work
         self.fuse = fuse
+        self.observer = observer
         self.broken = False
-        self.on_batch: Callable[[int], None] = lambda size: None
+        self._budget = FUSED if self.on_cpu else BUDGET
         self._accepted = 0
-        self._threads = threads
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="device")
         self._waiting: dict[Hashable, deque[Job]] = {}
-        self._running = 0
-        self._awake = False
+        self._busy = self._awake = False
         self._pace = 0.01
 
     def permit(self) -> Callable[[], None]:
@@ -134,75 +125,101 @@ class Queue:
             )
             raise TooLarge(detail, Fault("/inputs", "work", detail))
 
-    def submit(self, call: Call, hold: "Entry") -> Job:
+    def submit(self, call: Call, hold: Entry) -> Job:
         """Queue a call; one over the limit of work has its problem as its result.
 
         The hold is used until nothing works on the call any more, also where its client has left before.
         """
         job = Job(call, hold)
-        self._put(call, [job])
+        try:
+            self.admit(call)
+        except TooLarge as problem:
+            job.future.set_result(problem)
+            hold.leave()
+        else:
+            self._waiting.setdefault(likeness(call), deque()).append(job)
+            self._wake()
         return job
 
-    def submit_all(self, stack: Stack, hold: "Entry") -> list[Job]:
-        """Queue calls that are alike, in pieces within the budget of work."""
-        most = max(1, BUDGET // max(1, stack.like.work))
-        jobs = [Job(part, hold) for part in (stack.pieces(most) if self.fuse else stack)]
-        self._put(stack.like, jobs)
-        return jobs
+    def compute(self, parts: Sequence[Part]) -> Results:
+        """Compute calls that are alike, in any thread; what fails fails alone."""
+        self.observer.batch(sum(len(part) if isinstance(part, Stack) else 1 for part in parts))
+        results = evaluate_alike(parts, self.device)
+        if isinstance(results, list):
+            for result in results:
+                if isinstance(result, Exception):
+                    self._note(result)
+        return results
+
+    def _note(self, error: Exception) -> None:
+        """Note what an error says of the device."""
+        self.broken |= _breaks_device(error)
+        if is_refusal(error):
+            self.observer.exhausted()
+
+    def compute_all(self, part: Part) -> Sequence[Results]:
+        """Compute calls that are alike and in no queue, in any thread, in pieces within the budget of work.
+
+        Raises:
+            Abandoned: nobody waits for them any more.
+        """
+        like = part.like if isinstance(part, Stack) else part
+        try:
+            self.admit(like)
+        except TooLarge as problem:
+            return [[problem] * (len(part) if isinstance(part, Stack) else 1)]
+        found: list[Results] = []
+        for piece in self._pieces(part):
+            go_on()
+            found.append(self.compute([piece]))
+        return found
 
     @property
     def depth(self) -> int:
         """How many calls wait for the device."""
-        return sum(job.count for kind in self._waiting.values() for job in kind)
+        return sum(map(len, self._waiting.values()))
 
-    def _put(self, like: Call, jobs: Sequence[Job]) -> None:
-        """Let jobs wait among those that are like them, if they may be computed at all."""
-        try:
-            self.admit(like)
-        except TooLarge as problem:
-            for job in jobs:
-                job.future.set_result([problem] * job.count)
-                job.hold.leave()
-            return
-        self._waiting.setdefault(likeness(like), deque()).extend(jobs)
-        self._wake()
-
-    def close(self) -> None:
-        """Wait for what runs, and end the threads."""
-        self._pool.shutdown(wait=True)
+    def _pieces(self, part: Part) -> Sequence[Part]:
+        """Return calls that are alike in pieces that may be computed as one."""
+        if not isinstance(part, Stack):
+            return [part]
+        most = BUDGET // max(1, part.like.work) if self.fuse else 1
+        # without company, vmap only costs time, and its gradient cannot be ended
+        return part.pieces(most) if most > 1 else [*part]
 
     def _wake(self) -> None:
         """Look for work once everything that is ready now has had its turn: it may bring company."""
-        if self._waiting and not self._awake and self._running < self._threads:
+        if self._waiting and not self._awake and not self._busy:
             self._awake = True
             asyncio.get_running_loop().call_soon(self._dispatch)
 
     def _dispatch(self) -> None:
         """Start on the oldest jobs that are alike."""
         self._awake = False
-        jobs = self._take()
-        if jobs:
-            together = sum(job.count for job in jobs)
+        if jobs := self._take():
             for job in jobs:
-                job.together, job.leads = together, job is jobs[0]
-            self.on_batch(together)
-            if self.device.type == "cpu" and sum(job.work for job in jobs) <= SMALL:
-                self._resolve(jobs, evaluate_alike([job.part for job in jobs], self.device))
+                job.together, job.leads = len(jobs), job is jobs[0]
+            calls = [job.call for job in jobs]
+            if self.on_cpu and sum(call.work for call in calls) <= FUSED:
+                self._resolve(jobs, self.compute(calls))
             else:
-                self._start(jobs)
+                self._start(jobs, calls)
         self._wake()
 
-    def _start(self, jobs: Sequence[Job]) -> None:
-        """Let a thread compute."""
-        self._running += 1
-        parts = [job.part for job in jobs]
-        running = asyncio.get_running_loop().run_in_executor(self._pool, evaluate_alike, parts, self.device)
+    def _start(self, jobs: Sequence[Job], calls: Sequence[Call]) -> None:
+        """Let a thread compute. Only a device has to be free for the next."""
+        self._busy = not self.on_cpu
+
+        def abandoned() -> bool:
+            return all(job.abandoned for job in jobs)
+
+        running = self.lane.run(lambda: self.compute(calls), [job.hold for job in jobs], abandoned)
 
         def finish(done: asyncio.Future[Results]) -> None:
-            self._running -= 1
+            self._busy = False
             error = done.exception()
-            failed = [RuntimeError(repr(error))] * sum(job.count for job in jobs)
-            self._resolve(jobs, done.result() if error is None else failed)
+            failed = RuntimeError(repr(error))
+            self._resolve(jobs, done.result() if error is None else [failed] * len(jobs))
             self._wake()
 
         running.add_done_callback(finish)
@@ -214,14 +231,14 @@ class Queue:
             kind = self._waiting.pop(key)
             taken: list[Job] = []
             total = 0
-            while kind and (not taken or (self.fuse and total + kind[0].work <= BUDGET)):
+            while kind and (not taken or (self.fuse and total + kind[0].call.work <= self._budget)):
                 job = kind.popleft()
-                if not job.future.done():
-                    taken.append(job)
-                    total += job.work
-                    job.started = perf_counter()
-                else:
+                if job.abandoned:
                     job.hold.leave()
+                else:
+                    taken.append(job)
+                    total += job.call.work
+                    job.started = perf_counter()
             if kind:
                 self._waiting[key] = kind
             if taken:
@@ -229,18 +246,14 @@ class Queue:
         return []
 
     def _resolve(self, jobs: Sequence[Job], results: Results) -> None:
-        """Give each job its results; one whose client has left in the meantime takes none."""
-        if isinstance(results, list) and any(map(_breaks_device, results)):
-            self.broken = True
-        start = 0
-        for job in jobs:
+        """Give each job its result; one whose client has left in the meantime takes none."""
+        for job, result in zip(jobs, results, strict=True):
             job.finished = perf_counter()
             if not job.future.done():
-                job.future.set_result(results if len(jobs) == 1 else results[start : start + job.count])
+                job.future.set_result(result)
             job.hold.leave()
-            start += job.count
 
 
-def _breaks_device(result: Evaluation | Exception) -> bool:
-    """Tell whether a result is an error after which CUDA answers nothing but that error, as after an assertion."""
-    return isinstance(result, RuntimeError) and "CUDA error" in str(result)
+def _breaks_device(error: Exception) -> bool:
+    """Tell whether an error is one after which CUDA answers nothing but that error, as after an assertion."""
+    return isinstance(error, RuntimeError) and "CUDA error" in str(error)

@@ -74,6 +74,6 @@ def serve(settings: Settings) -> None:
 
 def _app(settings: Settings) -> ASGIApp:
     """Make the application, once the process that serves it is prepared for its imports."""
-    from service.app import create_app
+    from service.app import serving
 
-    return create_app(settings)
+    return serving(settings)

@@ -28,6 +28,7 @@ from starlette.concurrency import run_in_threadpool
 
 from service.engine import memory
 from service.engine.call import Evaluation
+from service.engine.observer import Observer
 from service.engine.queue import Queue
 from service.engine.stack import Evaluations, Stack
 from service.problems import Problem, Unavailable
@@ -134,13 +135,16 @@ def as_markdown() -> str:
     return "\n".join(["| metric | type | labels | meaning |", "| --- | --- | --- | --- |", *rows])
 
 
-def watch(queue: Queue, version: str) -> None:
-    """Let engine and wire tell what only they see."""
-    queue.on_batch = BATCH_SIZE.observe
-    memory.on_exhausted = OOM.inc
+def observer() -> Observer:
+    """Return what counts what only engine and wire see."""
     native.on_nonfinite = lambda loss: NONFINITE.labels(loss).inc()
-    DEVICE_CAPACITY.set(memory.capacity(queue.device))
-    BUILD.labels(version, torch.__version__, str(queue.device)).set(1)
+    return Observer(batch=BATCH_SIZE.observe, exhausted=OOM.inc)
+
+
+def describe(device: torch.device, version: str) -> None:
+    """Note what runs, and on what."""
+    DEVICE_CAPACITY.set(memory.capacity(device))
+    BUILD.labels(version, torch.__version__, str(device)).set(1)
 
 
 def router(update: Callable[[], None], workers: int) -> APIRouter:

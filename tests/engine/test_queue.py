@@ -14,8 +14,11 @@ from service.catalogue.declare import loss
 from service.catalogue.registry import AnyLoss
 from service.catalogue.spec import Prediction, Unreduced
 from service.engine.call import Call, Evaluation, Sent
+from service.engine.cost import FUSED
 from service.engine.evaluate import evaluate
-from service.engine.queue import SMALL, Queue
+from service.engine.lane import Lane
+from service.engine.observer import NOBODY
+from service.engine.queue import Queue
 from service.engine.stack import stacked
 from service.losses import CATALOGUE
 from service.problems import Busy, TooLarge
@@ -36,11 +39,12 @@ def run(
     fuse: bool = True,
 ) -> None:
     async def with_queue() -> None:
-        queue = Queue(CPU, capacity=capacity, threads=2, max_work=max_work, fuse=fuse)
+        lane = Lane("test", 2)
         try:
+            queue = Queue(CPU, lane, capacity=capacity, max_work=max_work, fuse=fuse)
             await asyncio.wait_for(test(queue), 100)
         finally:
-            queue.close()
+            lane.close()
 
     asyncio.run(with_queue())
 
@@ -55,7 +59,7 @@ def test_jobs_that_arrive_together_give_what_they_give_alone() -> None:
         calls = [call(loss, seed) for seed in range(4) for loss in ("mse", "cross_entropy")]
         jobs = [queue.submit(one, HOLD) for one in calls]
         results = await asyncio.gather(*(job.future for job in jobs))
-        for one, [result] in zip(calls, results, strict=True):
+        for one, result in zip(calls, results, strict=True):
             assert value(result) == pytest.approx(evaluate(one).value.item(), rel=1e-12)
 
     run(test)
@@ -65,7 +69,7 @@ def test_one_cancelled_of_three_leaves_the_others() -> None:
     async def test(queue: Queue) -> None:
         jobs = [queue.submit(call("mse", seed), HOLD) for seed in range(3)]
         jobs[1].future.cancel()
-        [first], [last] = await asyncio.gather(jobs[0].future, jobs[2].future)
+        first, last = await asyncio.gather(jobs[0].future, jobs[2].future)
         assert value(first) == pytest.approx(evaluate(call("mse", 0)).value.item())
         assert value(last) == pytest.approx(evaluate(call("mse", 2)).value.item())
 
@@ -80,9 +84,9 @@ def test_a_failure_stays_with_the_call_it_belongs_to() -> None:
 
     async def test(queue: Queue) -> None:
         jobs = [queue.submit(one, HOLD) for one in calls]
-        [together] = queue.submit_all(stacked(calls), HOLD)
-        results = [result for [result] in await asyncio.gather(*(job.future for job in jobs))]
-        for first, second, third in (results, await together.future):
+        [together] = queue.compute_all(stacked(calls))
+        results = await asyncio.gather(*(job.future for job in jobs))
+        for first, second, third in (results, together):
             assert value(first) == evaluate(healthy[0]).value.item()
             assert isinstance(second, Exception)
             assert value(third) == evaluate(healthy[2]).value.item()
@@ -96,11 +100,9 @@ def test_a_poisoned_neighbour_changes_no_bit_of_the_others() -> None:
     nan = torch.full_like(healthy[1].inputs["logits"], torch.nan)
 
     async def test(queue: Queue) -> None:
-        [clean] = queue.submit_all(stacked(healthy), HOLD)
-        before = await clean.future
+        [before] = queue.compute_all(stacked(healthy))
         poisoned = replace(healthy[1], inputs={**healthy[1].inputs, "logits": nan})
-        [job] = queue.submit_all(stacked([healthy[0], poisoned, healthy[2]]), HOLD)
-        after = await job.future
+        [after] = queue.compute_all(stacked([healthy[0], poisoned, healthy[2]]))
         for place in (0, 2):
             old, new = before[place], after[place]
             assert isinstance(old, Evaluation)
@@ -134,7 +136,7 @@ def test_large_calls_are_computed_in_threads() -> None:
 
     async def test(queue: Queue) -> None:
         jobs = [queue.submit(large, HOLD) for _ in range(4)]
-        for [result] in await asyncio.gather(*(job.future for job in jobs)):
+        for result in await asyncio.gather(*(job.future for job in jobs)):
             assert value(result) == 1
 
     run(test)
@@ -145,19 +147,14 @@ def test_a_call_over_the_limit_of_work_is_refused_and_its_neighbours_are_not() -
     large = replace(large, work=small.work + 1)
 
     async def test(queue: Queue) -> None:
-        refused, together, fine = (
-            queue.submit(large, HOLD),
-            queue.submit_all(stacked([large] * 3), HOLD),
-            queue.submit(small, HOLD),
-        )
-        for job in (refused, *together):
-            for result in await job.future:
-                assert isinstance(result, TooLarge)
-                assert [fault.code for fault in result.faults] == ["work"]
-                assert f"at most {small.work} elements of work (LOSSD_MAX_WORK)" in result.detail
-                assert result.detail.endswith(f"clip is estimated to take {small.work + 1}.")
-        [result] = await fine.future
-        assert value(result) == evaluate(small).value.item()
+        refused, fine = queue.submit(large, HOLD), queue.submit(small, HOLD)
+        [together] = queue.compute_all(stacked([large] * 3))
+        for result in (await refused.future, *together):
+            assert isinstance(result, TooLarge)
+            assert [fault.code for fault in result.faults] == ["work"]
+            assert f"at most {small.work} elements of work (LOSSD_MAX_WORK)" in result.detail
+            assert result.detail.endswith(f"clip is estimated to take {small.work + 1}.")
+        assert value(await fine.future) == evaluate(small).value.item()
 
     run(test, max_work=small.work)
 
@@ -187,7 +184,7 @@ def asserting(
     raise RuntimeError("CUDA error: device-side assert triggered" if asserts else "shapes do not match")
 
 
-@pytest.mark.parametrize("work", [1, SMALL + 1])
+@pytest.mark.parametrize("work", [1, FUSED + 1])
 @pytest.mark.parametrize("asserts", [True, False])
 def test_a_device_that_fails_for_good_breaks_the_queue(asserts: bool, work: int) -> None:
     broken = Call(
@@ -196,7 +193,7 @@ def test_a_device_that_fails_for_good_breaks_the_queue(asserts: bool, work: int)
 
     async def test(queue: Queue) -> None:
         assert not queue.broken
-        [result] = await queue.submit(broken, HOLD).future
+        result = await queue.submit(broken, HOLD).future
         assert isinstance(result, RuntimeError)
         assert queue.broken == asserts
 
@@ -214,11 +211,9 @@ def test_without_fusing_a_call_gives_the_same_bits_whatever_its_company() -> Non
 
     async def test(queue: Queue) -> None:
         jobs = [queue.submit(one, HOLD) for one in EVERY]
-        stacks = [
-            queue.submit_all(stacked(EVERY[start : start + 3]), HOLD) for start in range(0, len(EVERY), 3)
-        ]
-        beside = [result for [result] in await asyncio.gather(*(job.future for job in jobs))]
-        within = [result for pieces in stacks for job in pieces for result in await job.future]
+        beside = await asyncio.gather(*(job.future for job in jobs))
+        stacks = [queue.compute_all(stacked(EVERY[start : start + 3])) for start in range(0, len(EVERY), 3)]
+        within = [result for pieces in stacks for results in pieces for result in results]
         for one, *results in zip(EVERY, beside, within, strict=True):
             expected = bits(evaluate(one))
             for result in results:
@@ -237,10 +232,10 @@ def test_without_fusing_nothing_is_computed_together() -> None:
     sizes: list[int] = []
 
     async def test(queue: Queue) -> None:
-        queue.on_batch = sizes.append
+        queue.observer = replace(NOBODY, batch=sizes.append)
         calls = [call("mse", seed) for seed in range(4)]
-        jobs = [queue.submit(one, HOLD) for one in calls] + queue.submit_all(stacked(calls), HOLD)
-        await asyncio.gather(*(job.future for job in jobs))
+        await asyncio.gather(*(queue.submit(one, HOLD).future for one in calls))
+        queue.compute_all(stacked(calls))
 
     run(test, fuse=False)
     assert sizes == [1] * 8
@@ -265,11 +260,11 @@ def test_what_differs_in_anything_but_its_values_is_not_computed_together() -> N
 
     async def test(queue: Queue) -> None:
         sizes: list[int] = []
-        queue.on_batch = sizes.append
+        queue.observer = replace(NOBODY, batch=sizes.append)
         jobs = [queue.submit(one, HOLD) for one in [*others, *others]]
         results = await asyncio.gather(*(job.future for job in jobs))
         assert sizes == [2] * len(others)
-        for one, [result] in zip([*others, *others], results, strict=True):
+        for one, result in zip([*others, *others], results, strict=True):
             alone = evaluate(one)
             assert isinstance(result, Evaluation)
             torch.testing.assert_close(result.value, alone.value)

@@ -30,6 +30,7 @@ from service.catalogue.declare import loss
 from service.catalogue.registry import Catalogue
 from service.catalogue.spec import Prediction, Unreduced
 from service.document.openapi import document
+from service.engine.lane import Lane
 from service.engine.queue import Queue
 from service.losses import CATALOGUE
 from service.routes import match
@@ -319,7 +320,7 @@ def test_a_server_that_breaks_is_counted_also_in_the_middle_of_an_answer() -> No
             await send({"type": "http.response.start", "status": 200, "headers": []})
         raise RuntimeError
 
-    recorder = Recorder(Queue(torch.device("cpu"), capacity=1, threads=1, max_work=1), lambda: 0, None)
+    recorder = Recorder(Queue(torch.device("cpu"), Lane("test", 1), capacity=1, max_work=1), lambda: 0, None)
     client = Client(RequestContext(broken, Account(1), recorder))
     before = counted()
     client.get("/early")

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from service.catalogue.declare import loss
 from service.catalogue.domains import AtLeast, Mask
+from service.catalogue.rounds import lasting, rounds
 from service.catalogue.spec import Divisor, Prediction, Target, Unreduced
 from service.losses.ranking.gains import cumulative_gain, exponential_gains, ideal_gain
 from service.losses.ranking.items import descending, valid_items
@@ -156,7 +157,7 @@ def _shortfall(gain: Tensor, ideal: Tensor) -> NdcgLoss:
     return NdcgLoss(torch.where(relevant, loss, 0.0), relevant.to(loss))
 
 
-def _softly_sorted(gains: Tensor, scores: Tensor, valid: Tensor, temperature: float, rounds: int) -> Tensor:
+def _softly_sorted(gains: Tensor, scores: Tensor, valid: Tensor, temperature: float, max_iter: int) -> Tensor:
     """Return the expected gain at each rank of the valid items, 0 at the ranks beyond."""
     count = valid.sum(-1, keepdim=True)
     # the order does not depend on the level of the scores, but the digits of what follows do
@@ -170,9 +171,9 @@ def _softly_sorted(gains: Tensor, scores: Tensor, valid: Tensor, temperature: fl
     # Sinkhorn's rounds divide whole rows and columns, so their factors suffice, L numbers a round, not L^2
     row = used = (rank <= count).to(scores)
     column = torch.ones_like(scores)
-    for _ in range(rounds):
+    for _ in rounds(max_iter):
         column = _inverse(_product(sorting.mT, row))
-        row = used * _inverse(_product(sorting, column))
+        row = lasting(used * _inverse(_product(sorting, column)))
     return row * _product(sorting, column * gains)
 
 

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from service.catalogue.rounds import rounds
+
 Cost = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Takes the differences s_i - s_j of pairs; returns what each pair costs, and the derivative of that."""
 
@@ -63,7 +65,7 @@ def hinge(margin: float) -> Cost:
 def _blocks(lists: int, items: int) -> Iterator[slice]:
     """Cut the items into ranges whose pairs with all items fit in a block."""
     step = max(1, BLOCK // max(1, lists * items))
-    return (slice(start, start + step) for start in range(0, items, step))
+    return (slice(start, start + step) for start in rounds(0, items, step))
 
 
 def _with_gradient(value: Tensor, inputs: Tensor, gradient: Tensor) -> Tensor:

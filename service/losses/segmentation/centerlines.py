@@ -8,6 +8,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from service.catalogue.declare import loss
+from service.catalogue.rounds import lasting, rounds
 from service.catalogue.spec import Unreduced
 from service.losses.segmentation.masks import (
     CLASSES,
@@ -77,11 +78,11 @@ def _covered(lines: Tensor, masks: Tensor, smooth: float) -> Tensor:
 def _skeleton(masks: Tensor, iterations: int) -> Tensor:
     """Return what each erosion leaves that an opening would remove: thin ridges."""
     lines = torch.zeros_like(masks)
-    for _ in range(iterations + 1):
+    for _ in rounds(iterations + 1):
         eroded = _erode(masks)
         ridges = F.relu(masks - _dilate(eroded))
         lines = lines + F.relu(ridges - lines * ridges)
-        masks = eroded
+        masks = lasting(eroded)
     return lines
 
 

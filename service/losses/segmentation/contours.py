@@ -9,6 +9,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from service.catalogue.declare import loss
+from service.catalogue.rounds import lasting, rounds
 from service.catalogue.spec import Unreduced
 from service.losses.segmentation.masks import (
     CLASSES,
@@ -121,7 +122,7 @@ def _signed_distances(masks: Tensor) -> Tensor:
     Masks are ``[N, C, ...]``. Distances are 0 in one that is empty or full, and carry no gradient.
     """
     insides = (masks.detach() > 0.5).cpu().flatten(0, 1)
-    distances = [_signed_distance(inside) for inside in insides]
+    distances = [_signed_distance(insides[place]) for place in rounds(len(insides))]
     return torch.stack(distances).reshape(masks.shape).to(masks) if distances else torch.zeros_like(masks)
 
 
@@ -175,8 +176,8 @@ def hausdorff_er(
     probabilities, truths, _ = soft_masks(logits, targets, mode, include_background=include_background)
     errors = (probabilities - truths).square()
     eroded = torch.zeros_like(errors)
-    for k in range(1, erosions + 1):
-        errors = _rescaled(F.relu(_cross_mean(errors) - 0.5))
+    for k in rounds(1, erosions + 1):
+        errors = lasting(_rescaled(F.relu(_cross_mean(errors) - 0.5)))
         eroded = eroded + errors * k**alpha
     return without_class_axis(average(eroded), mode)
 

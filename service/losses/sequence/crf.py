@@ -7,6 +7,7 @@ from torch import Tensor
 
 from service.catalogue.declare import loss
 from service.catalogue.domains import ClassIndex, Facts, Mask
+from service.catalogue.rounds import lasting, rounds
 from service.catalogue.spec import Condition, Prediction, Target, Unreduced
 from service.losses.sequence.impossible import detach_impossible
 
@@ -64,9 +65,9 @@ def crf_nll(
     labels = torch.where(steps, targets, 0)
 
     forward = start_transitions + scores[:, 0]
-    for t in range(1, scores.shape[1]):
+    for t in rounds(1, scores.shape[1]):
         onward = detach_impossible(forward[:, :, None] + transitions).logsumexp(1) + scores[:, t]
-        forward = torch.where(steps[:, t, None], onward, forward)
+        forward = lasting(torch.where(steps[:, t, None], onward, forward))
     partition = (forward + end_transitions).logsumexp(1)
 
     last = labels.gather(1, steps.sum(1, keepdim=True) - 1).squeeze(1)

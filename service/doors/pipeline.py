@@ -1,0 +1,251 @@
+"""The one way of a request to its answer: decode, compute, encode, each where it holds up nobody.
+
+What takes less than a hand-over to a thread is done on the event loop, and computed with others like it. What takes
+longer has the quick lane, and what takes long the slow one, which cannot fill the quick one: `service.engine.cost` says
+what is which. On a CPU one thread takes a request from its bytes to its answer: hand-overs are saved, and what it
+makes on the way is there once a thread. Another device has a thread that does nothing but compute.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+from typing import Generic, Protocol, TypeVar
+
+from starlette.types import Receive, Scope
+
+from service.admission.account import Hold
+from service.admission.body import ClientGone
+from service.catalogue.rounds import Abandoned
+from service.doors.waiting import Due, wait
+from service.engine import cost
+from service.engine.call import Call, Evaluation
+from service.engine.fuse import Results
+from service.engine.lane import Lane
+from service.engine.memory import give_back_memory
+from service.engine.queue import Queue
+from service.engine.stack import Part, Stack
+from service.telemetry.stages import Stages
+
+LARGE = 1 << 24
+"""Bytes of a body from which on what its work has freed is given back to the system: glibc would keep it."""
+T = TypeVar("T")
+D = TypeVar("D")
+E = TypeVar("E")
+A = TypeVar("A")
+
+
+@dataclass(slots=True)
+class Work:
+    """A request on its way, whose body has so many bytes. ``seconds`` is what it takes, as far as that is known."""
+
+    size: int
+    hold: Hold
+    receive: Receive
+    due: Due
+    stages: Stages
+    seconds: float = 0.0
+    together: int = 1
+    leads: bool = True
+
+
+class HasCall(Protocol):
+    """What is decoded of a request for one call."""
+
+    @property
+    def call(self) -> Call: ...
+
+
+C = TypeVar("C", bound=HasCall)
+
+
+@dataclass(frozen=True, slots=True)
+class Steps(Generic[D, E, A]):
+    """The steps of a request. ``seconds`` is what computing takes, ``compute`` does it in any thread."""
+
+    decode: Callable[[], D]
+    seconds: Callable[[D], float]
+    compute: Callable[[D], E]
+    compute_apart: Callable[[D], Awaitable[E]]
+    """Computes where only computing is done: with others like it on the event loop, or on the device."""
+    encode: Callable[[D, E], A]
+
+
+class Pipeline:
+    """Takes requests to their answers."""
+
+    def __init__(self, queue: Queue, quick: Lane, slow: Lane) -> None:
+        self.queue = queue
+        self.quick = quick
+        self.slow = slow
+
+    def begin(self, scope: Scope, receive: Receive, size: int, seconds: float) -> Work:
+        """Accept a request whose body is here, to be answered within so many seconds.
+
+        Raises:
+            Busy: as many as the capacity allows are accepted, and have not ended.
+        """
+        hold: Hold = scope["state"]["hold"]
+        hold.at_end(self.queue.permit())
+        return Work(size, hold, receive, Due(seconds), scope["state"]["stages"])
+
+    async def run(self, work: Work, step: Callable[[], T], seconds: float) -> T:
+        """Do a step that takes so many seconds."""
+        lane = self._lane(work, seconds)
+        return step() if lane is None else await self._in_lane(work, lane, step)
+
+    async def call(
+        self, work: Work, decode: Callable[[], C], encode: Callable[[C, Evaluation], A], seconds: float
+    ) -> A:
+        """Answer a request for one call; to read it and to write its answer takes so many seconds."""
+        if lane := self._lane(work, seconds):
+            return await self._in_threads(work, lane, self._call_steps(work, decode, encode))
+        with work.stages.measure("decode"):
+            decoded = decode()
+        if lane := self._lane(work, cost.computing(decoded.call.work)):
+            return await self._finish(work, lane, self._call_steps(work, decode, encode), decoded)
+        evaluation = await self._compute_together(work, decoded.call)
+        with work.stages.measure("encode"):
+            answer = encode(decoded, evaluation)
+        work.hold.give(work.size)
+        return answer
+
+    def _call_steps(
+        self, work: Work, decode: Callable[[], C], encode: Callable[[C, Evaluation], A]
+    ) -> "Steps[C, Evaluation, A]":
+        """Return the steps of a request for one call."""
+        return Steps(
+            decode,
+            lambda decoded: cost.computing(decoded.call.work),
+            lambda decoded: self._compute(decoded.call),
+            lambda decoded: self._compute_together(work, decoded.call),
+            encode,
+        )
+
+    async def batch(
+        self,
+        work: Work,
+        decode: Callable[[], D],
+        parts: Callable[[D], Sequence[Part]],
+        encode: Callable[[D, Sequence[Sequence[Results]]], A],
+    ) -> A:
+        """Answer a request for several calls, which are in parts that are alike: never on the event loop."""
+
+        def compute(decoded: D) -> Sequence[Sequence[Results]]:
+            return [self.queue.compute_all(part) for part in parts(decoded)]
+
+        steps = Steps(
+            decode,
+            lambda decoded: sum(map(_seconds, parts(decoded))),
+            compute,
+            lambda decoded: self._in_lane(work, self.queue.lane, partial(compute, decoded)),
+            encode,
+        )
+        lane = self._lane(work, cost.reading(work.size)) or self.quick
+        return await self._in_threads(work, lane, steps)
+
+    def close(self) -> None:
+        """Begin no more; what runs is not waited for."""
+        for lane in {self.quick, self.slow, self.queue.lane}:
+            lane.close()
+
+    def _lane(self, work: Work, seconds: float) -> Lane | None:
+        """Return the lane of a request that takes so many seconds more; None for the event loop."""
+        work.seconds += seconds
+        if work.seconds <= cost.INLINE_S:
+            return None
+        return self.quick if work.seconds <= cost.QUICK_S else self.slow
+
+    async def _in_lane(self, work: Work, lane: Lane, step: Callable[[], T]) -> T:
+        """Let a thread of a lane do a step, and wait for it.
+
+        Raises:
+            Late: it is not done when it is due.
+            ClientGone: the client has left.
+        """
+        queued = perf_counter()
+
+        def begin() -> T:
+            work.stages.seconds["queue"] += perf_counter() - queued
+            return step()
+
+        try:
+            return await wait(lane.run(begin, [work.hold]), work.receive, work.due)
+        except Abandoned:
+            raise ClientGone from None
+
+    async def _in_threads(self, work: Work, lane: Lane, steps: Steps[D, E, A]) -> A:
+        """Do all steps in threads."""
+
+        def decode() -> D:
+            with work.stages.measure("decode"):
+                return steps.decode()
+
+        def begin() -> tuple[D, A | None]:
+            decoded = decode()
+            # what takes longer than was seen of its size must not fill the lane
+            if self._lane(work, steps.seconds(decoded)) is self.slow is not lane:
+                return decoded, None
+            return decoded, self._compute_and_encode(work, steps, decoded)
+
+        if not self.queue.on_cpu:
+            return await self._finish(work, lane, steps, await self._in_lane(work, lane, decode))
+        decoded, answer = await self._in_lane(work, lane, begin)
+        if answer is None:
+            return await self._finish(work, self.slow, steps, decoded)
+        work.hold.give(work.size)
+        return answer
+
+    async def _finish(self, work: Work, lane: Lane, steps: Steps[D, E, A], decoded: D) -> A:
+        """Do the steps after the first in threads."""
+        if self.queue.on_cpu:
+            finish = partial(self._compute_and_encode, work, steps, decoded)
+        else:
+            finish = partial(self._encode, work, steps, decoded, await steps.compute_apart(decoded))
+        answer = await self._in_lane(work, lane, finish)
+        work.hold.give(work.size)
+        return answer
+
+    def _compute_and_encode(self, work: Work, steps: Steps[D, E, A], decoded: D) -> A:
+        """Do the steps after the first, here."""
+        with work.stages.measure("compute"):
+            computed = steps.compute(decoded)
+        return self._encode(work, steps, decoded, computed)
+
+    def _encode(self, work: Work, steps: Steps[D, E, A], decoded: D, computed: E) -> A:
+        """Do the last step, here."""
+        with work.stages.measure("encode"):
+            answer = steps.encode(decoded, computed)
+        if work.size > LARGE:
+            give_back_memory(self.queue.device)
+        return answer
+
+    def _compute(self, call: Call) -> Evaluation:
+        """Compute one call, here.
+
+        Raises:
+            TooLarge: its work is over the limit, or it needs more memory than the device has.
+        """
+        self.queue.admit(call)
+        [result] = self.queue.compute([call])
+        if isinstance(result, Evaluation):
+            return result
+        raise result
+
+    async def _compute_together(self, work: Work, call: Call) -> Evaluation:
+        """Let the queue compute a call, with others like it."""
+        job = self.queue.submit(call, work.hold)
+        result = await wait(job.future, work.receive, work.due)
+        work.stages.seconds["queue"] += job.started - job.queued
+        work.stages.seconds["compute"] += job.finished - job.started
+        work.together, work.leads = job.together, job.leads
+        if isinstance(result, Evaluation):
+            return result
+        raise ClientGone if isinstance(result, Abandoned) else result
+
+
+def _seconds(part: Part) -> float:
+    """Return what it takes to compute calls that are alike."""
+    if not isinstance(part, Stack):
+        return cost.computing(part.work)
+    return cost.computing(len(part) * part.like.work, 1 if part.like.loss.fuses else len(part))
