@@ -8,9 +8,10 @@ from torch import Tensor
 from service.catalogue.declare import loss
 from service.catalogue.domains import Simplex
 from service.catalogue.spec import Prediction, Target, Unreduced
+from service.losses.digits import bounded, sloped
 
 
-@loss(title="Squared Hellinger distance", tasks=("distribution",), aliases=("hellinger",))
+@loss(title="Squared Hellinger distance", tasks=("distribution",), aliases=("hellinger",), range=(0, 1))
 def squared_hellinger(
     probabilities: Annotated[Tensor, Prediction("... C", Simplex())],
     targets: Annotated[Tensor, Target("... C", Simplex())],
@@ -35,12 +36,25 @@ def squared_hellinger(
         - Hellinger (1909), Neue Begründung der Theorie quadratischer Formen von unendlichvielen
           Veränderlichen, https://doi.org/10.1515/crll.1909.136.210
     """
-    missing, predicted, known = _roots(probabilities, targets)
-    # where one side is 0 the square is the other side itself, which keeps its slope where both are 0
-    return torch.where(missing, probabilities + targets, (predicted - known).square()).sum(-1) / 2
+    root, known_root = probabilities.detach().sqrt(), targets.detach().sqrt()
+    # the difference of the roots, made of the difference of the probabilities, whose digits the roots lost
+    both = (root + known_root).clamp(min=torch.finfo(root.dtype).tiny)
+    apart = (probabilities - targets).detach() / both
+    terms = sloped(
+        apart.square() / 2,
+        (apart, root, known_root),
+        (probabilities, lambda apart, root, known_root: _slope(apart, root)),
+        (targets, lambda apart, root, known_root: _slope(-apart, known_root)),
+    )
+    return bounded(terms.sum(-1), 0, 1)
 
 
-@loss(title="Bhattacharyya distance", tasks=("distribution",))
+def _slope(apart: Tensor, root: Tensor) -> Tensor:
+    """Return half of one minus the ratio of the roots; half where both are 0, as on the way there."""
+    return torch.where((apart == 0) & (root == 0), 1.0, apart / root) / 2
+
+
+@loss(title="Bhattacharyya distance", tasks=("distribution",), range=(0, None))
 def bhattacharyya(
     probabilities: Annotated[Tensor, Prediction("... C", Simplex())],
     targets: Annotated[Tensor, Target("... C", Simplex())],
@@ -68,7 +82,7 @@ def bhattacharyya(
           https://doi.org/10.1109/TCOM.1967.1089532
     """
     missing, predicted, known = _roots(probabilities, targets)
-    return -torch.where(missing, 0.0, predicted * known).sum(-1).log()
+    return bounded(-torch.where(missing, 0.0, predicted * known).sum(-1).log(), 0)
 
 
 def _roots(probabilities: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -77,7 +91,7 @@ def _roots(probabilities: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tens
     return missing, torch.where(missing, 1.0, probabilities).sqrt(), torch.where(missing, 1.0, targets).sqrt()
 
 
-@loss(title="Total variation distance", tasks=("distribution",), aliases=("tv_distance",))
+@loss(title="Total variation distance", tasks=("distribution",), aliases=("tv_distance",), range=(0, 1))
 def total_variation_distance(
     probabilities: Annotated[Tensor, Prediction("... C", Simplex())],
     targets: Annotated[Tensor, Target("... C", Simplex())],
@@ -102,4 +116,4 @@ def total_variation_distance(
     Sources:
         - Gibbs & Su (2002), On Choosing and Bounding Probability Metrics, https://arxiv.org/abs/math/0209021
     """
-    return (probabilities - targets).abs().sum(-1) / 2
+    return bounded((probabilities - targets).abs().sum(-1) / 2, 0, 1)

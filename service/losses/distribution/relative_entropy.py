@@ -1,6 +1,7 @@
 """Losses that compare distributions by the logarithm of their ratio."""
 
 from dataclasses import dataclass
+from math import log as ln
 from typing import Annotated
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from service.catalogue.declare import loss
 from service.catalogue.domains import AtLeast, Facts, LogProbabilities, Simplex
 from service.catalogue.spec import Form, Prediction, Target, Unreduced, given
+from service.losses.digits import bounded, excess, growth, sloped
 from service.losses.distribution.logarithms import log, weighted
 
 
@@ -107,7 +109,12 @@ def kl_div_probabilities(
     return (known * (known.log() - predicted.log())).sum(-1)
 
 
-@loss(title="Generalized KL divergence", tasks=("distribution",), aliases=("i_divergence", "convex_kl"))
+@loss(
+    title="Generalized KL divergence",
+    tasks=("distribution",),
+    aliases=("i_divergence", "convex_kl"),
+    range=(0, None),
+)
 def generalized_kl(
     log_probabilities: Annotated[Tensor, Prediction("... C")],
     targets: Annotated[Tensor, Target("... C", AtLeast(0))],
@@ -132,8 +139,16 @@ def generalized_kl(
         - Csiszar (1975), I-Divergence Geometry of Probability Distributions and Minimization Problems,
           https://doi.org/10.1214/aop/1176996454
     """
-    divergence = weighted(targets, log(targets) - log_probabilities)
-    return (divergence + log_probabilities.exp() - targets).sum(-1)
+    zero = targets == 0
+    mass = torch.where(zero, 1.0, targets.detach())
+    gap = log_probabilities.detach() - mass.log()
+    terms = sloped(
+        torch.where(zero, log_probabilities.exp().detach(), excess(gap, mass)),
+        (zero, mass, gap),
+        (log_probabilities, lambda zero, mass, gap: growth(gap, mass) + zero),
+        (targets, lambda zero, mass, gap: torch.where(zero, -1.0, -gap)),
+    )
+    return terms.sum(-1)
 
 
 @loss(title="Reverse KL divergence", tasks=("distribution",))
@@ -176,7 +191,9 @@ def reverse_kl(
     return weighted(log_probabilities.exp(), log_probabilities - log_targets).sum(-1)
 
 
-@loss(title="Jensen-Shannon divergence", tasks=("distribution",), aliases=("jensen_shannon",))
+@loss(
+    title="Jensen-Shannon divergence", tasks=("distribution",), aliases=("jensen_shannon",), range=(0, ln(2))
+)
 def js_div(
     probabilities: Annotated[Tensor, Prediction("... C", Simplex())],
     targets: Annotated[Tensor, Target("... C", Simplex())],
@@ -201,42 +218,24 @@ def js_div(
     Sources:
         - Lin (1991), Divergence Measures Based on the Shannon Entropy, https://doi.org/10.1109/18.61115
     """
-    log_mixture = log((probabilities + targets) / 2)
-    of_predictions = weighted(probabilities, log(probabilities) - log_mixture)
-    of_targets = weighted(targets, log(targets) - log_mixture)
-    return (of_predictions + of_targets).sum(-1) / 2
+    predicted, known = probabilities.detach(), targets.detach()
+    gap, least = (predicted - known).abs(), torch.minimum(predicted, known)
+    eps = torch.finfo(gap.dtype)
+    share = gap / (predicted + known).clamp(min=eps.tiny)
+    # the logarithms of both ratios to the mixture are of first order in the gap and cancel to second order:
+    # the larger side's excess takes the one of the larger, and what both share the sum of the two
+    shared = least * torch.log1p(-share.square().clamp(max=1 - eps.eps))
+    terms = sloped(
+        (gap * torch.log1p(share) + shared) / 2,
+        (predicted, known),
+        (probabilities, _slope_to_mixture),
+        (targets, lambda predicted, known: _slope_to_mixture(known, predicted)),
+    )
+    return bounded(terms.sum(-1), 0, ln(2))
 
 
-@loss(title="KL divergence of Gaussians", tasks=("distribution",))
-def gaussian_kl(
-    means: Annotated[Tensor, Prediction("... D")],
-    log_variances: Annotated[Tensor, Prediction("... D")],
-    target_means: Annotated[Tensor, Target("... D")],
-    target_log_variances: Annotated[Tensor, Target("... D")],
-) -> Annotated[Tensor, Unreduced("...")]:
-    r"""KL divergence from one Gaussian with a diagonal covariance to another.
-
-    Formula:
-        \tfrac{1}{2} \sum_d \ln \frac{v_d}{\hat v_d} + \frac{\hat v_d + (\hat\mu_d - \mu_d)^2}{v_d} - 1
-
-    Args:
-        means: Means of the first Gaussian, the predicted one.
-        log_variances: Logarithms of its variances.
-        target_means: Means of the second Gaussian, such as a prior.
-        target_log_variances: Logarithms of its variances.
-
-    Use when:
-        Posterior and prior are both learned: hierarchical variational models, latent dynamics.
-
-    Pitfalls:
-        Takes log-variances; a log-standard-deviation is half of one. The order matters: the expectation is
-        under the first Gaussian, KL(predictions || targets). A tiny target variance makes it explode.
-
-    Sources:
-        - Kingma & Welling (2014), Auto-Encoding Variational Bayes, https://arxiv.org/abs/1312.6114
-    """
-    log_ratio, gap = log_variances - target_log_variances, means - target_means
-    # equal means cost nothing, even where the precision overflows and 0 times infinity would be NaN
-    precision = torch.where(gap == 0, 0.0, -target_log_variances).exp()
-    # expm1 keeps the digits of nearly equal variances
-    return (log_ratio.expm1() - log_ratio + gap.square() * precision).sum(-1) / 2
+def _slope_to_mixture(one: Tensor, other: Tensor) -> Tensor:
+    """Return half the logarithm of the ratio of one side to the mixture, and 0 where it is 0."""
+    gap = one - other
+    more, less = gap.clamp(min=0) / (one + other), -gap.clamp(max=0) / (2 * one)
+    return (torch.log1p(more) - torch.log1p(less)).nan_to_num(0.0, neginf=0.0) / 2

@@ -8,12 +8,18 @@ from torch import Tensor
 
 from service.catalogue.declare import loss
 from service.catalogue.domains import Above, AtLeast
-from service.catalogue.spec import Prediction, Target, Unreduced
+from service.catalogue.spec import Prediction, Scales, Target, Unreduced
 from service.losses.image.pixels import Pixels, differences
 from service.losses.image.sizes import DIFFERENCED
 
 
-@loss(title="Scale-invariant log error", tasks=("image",), aliases=("scale_invariant_log",))
+@loss(
+    title="Scale-invariant log error",
+    tasks=("image",),
+    aliases=("scale_invariant_log",),
+    range=(0, None),
+    scales=Scales(0, params={"eps": 1e-12}),
+)
 def silog(
     predictions: Annotated[Tensor, Prediction("N ...", Above(0))],
     targets: Annotated[Tensor, Target("N ...", AtLeast(0))],
@@ -31,7 +37,8 @@ def silog(
         predictions: Estimated depths, above 0.
         targets: True depths; pixels of at most `eps`, 0 usually, are invalid and do not count.
         variance_focus: Share lambda of the common scale error that is forgiven: 0 none, 1 all of it.
-        eps: Least depth, and least value of the loss where a map has valid pixels.
+        eps: Least depth, in the unit of the depths, and least value of the loss, a pure number, where a map has
+            valid pixels.
 
     Use when:
         Metric depth is estimated from single images, whose scale is ambiguous.
@@ -63,6 +70,8 @@ def silog(
     tasks=("image",),
     aliases=("edge_aware_smoothness",),
     requires=DIFFERENCED,
+    range=(0, None),
+    scales=Scales(1, inputs=("predictions",)),
 )
 def inverse_depth_smoothness(
     predictions: Annotated[Tensor, Prediction("N 1 H W", Pixels())],

@@ -1,19 +1,26 @@
-"""Losses that compare the edges and details of images: differences, Sobel and Laplacian filters, pyramids."""
+"""Losses that compare the edges and details of images: differences, Sobel and Laplacian filters."""
 
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from annotated_types import Ge, Gt
 from torch import Tensor
 
 from service.catalogue.declare import loss
-from service.catalogue.spec import Example, Prediction, Target, Unreduced
-from service.losses.image.pixels import Pixels, correlate, differences
-from service.losses.image.sizes import DIFFERENCED, NOT_EMPTY, halvable
+from service.catalogue.spec import Prediction, Scales, Target, Unreduced
+from service.losses.digits import sloped
+from service.losses.image.pixels import Pixels, bordered, differences
+from service.losses.image.sizes import DIFFERENCED, NOT_EMPTY
 
 
-@loss(title="Image gradient", tasks=("image",), aliases=("gradient_l1",), requires=DIFFERENCED)
+@loss(
+    title="Image gradient",
+    tasks=("image",),
+    aliases=("gradient_l1",),
+    requires=DIFFERENCED,
+    range=(0, None),
+    scales=1,
+)
 def image_gradient(
     predictions: Annotated[Tensor, Prediction("N C H W", Pixels())],
     targets: Annotated[Tensor, Target("N C H W", Pixels(like="predictions"))],
@@ -41,7 +48,14 @@ def image_gradient(
     return dx.abs().mean(dim=(1, 2, 3)) + dy.abs().mean(dim=(1, 2, 3))
 
 
-@loss(title="Gradient difference", tasks=("image",), aliases=("gdl_image",), requires=DIFFERENCED)
+@loss(
+    title="Gradient difference",
+    tasks=("image",),
+    aliases=("gdl_image",),
+    requires=DIFFERENCED,
+    range=(0, None),
+    scales=Scales(1, params={"alpha": 1.0}),
+)
 def gradient_difference(
     predictions: Annotated[Tensor, Prediction("N C H W", Pixels())],
     targets: Annotated[Tensor, Target("N C H W", Pixels(like="predictions"))],
@@ -70,12 +84,32 @@ def gradient_difference(
         - Mathieu et al. (2016), Deep Multi-Scale Video Prediction beyond Mean Square Error,
           https://arxiv.org/abs/1511.05440
     """
-    pairs = zip(differences(predictions), differences(targets), strict=True)
-    along_x, along_y = ((p.abs() - t.abs()).abs() ** alpha for p, t in pairs)
+    gaps = differences((predictions - targets).detach())
+    triples = zip(differences(predictions), differences(targets), gaps, strict=True)
+    errors = [_error_of_size(*triple) for triple in triples]
+    along_x, along_y = (error if alpha == 1 else error**alpha for error in errors)
     return along_x.mean(dim=(1, 2, 3)) + along_y.mean(dim=(1, 2, 3))
 
 
-@loss(title="Sobel edges", tasks=("image",), aliases=("sobel",), requires=NOT_EMPTY)
+def _error_of_size(predicted: Tensor, known: Tensor, gap: Tensor) -> Tensor:
+    """Return how far the sizes of two numbers are apart, given the digits of their difference."""
+    total = (predicted + known).detach()
+    return sloped(
+        torch.minimum(gap.abs(), total.abs()),
+        (predicted, known, gap, total),
+        (predicted, lambda predicted, known, gap, total: gap.sign() * total.sign() * predicted.sign()),
+        (known, lambda predicted, known, gap, total: -gap.sign() * total.sign() * known.sign()),
+    )
+
+
+@loss(
+    title="Sobel edges",
+    tasks=("image",),
+    aliases=("sobel",),
+    requires=NOT_EMPTY,
+    range=(0, None),
+    scales=Scales(1, params={"eps": 1e-300}),
+)
 def sobel_edge(
     predictions: Annotated[Tensor, Prediction("N C H W", Pixels())],
     targets: Annotated[Tensor, Target("N C H W", Pixels(like="predictions"))],
@@ -91,7 +125,7 @@ def sobel_edge(
     Args:
         predictions: Estimated images.
         targets: True images.
-        eps: Added under the root, which has no slope at 0 without it.
+        eps: Added under the root, which has no slope at 0 without it, in squared units of the pixels.
 
     Use when:
         The strength of edges matters, whatever their direction: edge maps, sharpening, fusion.
@@ -104,19 +138,34 @@ def sobel_edge(
         - Kanopoulos et al. (1988), Design of an Image Edge Detection Filter Using the Sobel Operator,
           https://doi.org/10.1109/4.996
     """
+    slopes, known_slopes = _slopes(predictions), _slopes(targets)
+    strength, known_strength = (
+        (along_x.square() + along_y.square() + eps).sqrt() for along_x, along_y in (slopes, known_slopes)
+    )
+    with torch.no_grad():
+        # of the squares, made of the images' difference: the sign of an error, however small, is its slope
+        triples = zip(_slopes(predictions - targets), slopes, known_slopes, strict=True)
+        along_x, along_y = (gap * (slope + known) for gap, slope, known in triples)
+        error = (along_x + along_y) / (strength + known_strength)
+    return sloped(
+        error.abs(),
+        (error,),
+        (strength, torch.sign),
+        (known_strength, lambda error: -error.sign()),
+    )
 
-    def slope(images: Tensor) -> Tensor:
-        smooth = images[..., :-2, :] + 2 * images[..., 1:-1, :] + images[..., 2:, :]
-        return (smooth[..., 2:] - smooth[..., :-2]) / 8
 
-    def strength(images: Tensor) -> Tensor:
-        padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
-        return (slope(padded).square() + slope(padded.mT).mT.square() + eps).sqrt()
+def _slopes(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what the two filters of Sobel find, along the rows and along the columns."""
+    padded = bordered(images)
+    # differences first, which are exact where neighbours are alike
+    across, down = padded[..., 2:] - padded[..., :-2], padded[..., 2:, :] - padded[..., :-2, :]
+    along_x = across[..., :-2, :] + 2 * across[..., 1:-1, :] + across[..., 2:, :]
+    along_y = down[..., :-2] + 2 * down[..., 1:-1] + down[..., 2:]
+    return along_x / 8, along_y / 8
 
-    return (strength(predictions) - strength(targets)).abs()
 
-
-@loss(title="Laplacian", tasks=("image",), requires=NOT_EMPTY)
+@loss(title="Laplacian", tasks=("image",), requires=NOT_EMPTY, range=(0, None), scales=1)
 def laplacian(
     predictions: Annotated[Tensor, Prediction("N C H W", Pixels())],
     targets: Annotated[Tensor, Target("N C H W", Pixels(like="predictions"))],
@@ -141,68 +190,6 @@ def laplacian(
     Sources:
         - Marr and Hildreth (1980), Theory of Edge Detection, https://doi.org/10.1098/rspb.1980.0020
     """
-    padded = F.pad(predictions - targets, (1, 1, 1, 1), mode="replicate")
+    padded = bordered(predictions - targets)
     # the kernel is the sum of 1 -2 1, the second difference, along the rows and along the columns
     return (padded[..., 1:-1, :].diff(n=2, dim=-1) + padded[..., 1:-1].diff(n=2, dim=-2)).abs()
-
-
-@loss(
-    title="Laplacian pyramid",
-    tasks=("image",),
-    aliases=("laploss",),
-    requires=(halvable("H and W that can be halved levels times, the last time from 3 pixels or more"),),
-    example=Example(sizes={"C": 1, "H": 4, "W": 6}, params={"levels": 1}),
-)
-def laplacian_pyramid(
-    predictions: Annotated[Tensor, Prediction("N C H W", Pixels())],
-    targets: Annotated[Tensor, Target("N C H W", Pixels(like="predictions"))],
-    *,
-    levels: Annotated[int, Ge(1)] = 3,
-) -> Annotated[Tensor, Unreduced("N")]:
-    r"""Absolute error in bands from fine to coarse detail, the coarser ones weighing more.
-
-    Formula:
-        \sum_{j < J} 2^j \operatorname{mean} |x_j - \mathrm{up}(x_{j+1})| + 2^J \operatorname{mean} |x_J|,
-        \quad x_0 = \hat y - y, \quad x_{j+1} = \mathrm{down}(x_j)
-
-    Args:
-        predictions: Estimated images or alpha mattes.
-        targets: True images or alpha mattes.
-        levels: Number of bands J; what is left after them counts too.
-
-    Use when:
-        Generated images or mattes should agree in their large shapes and in their texture.
-
-    Pitfalls:
-        Libraries differ in the filter, in the weights and in whether the residual counts, so that values do
-        not carry over. Here each band is averaged, weighs twice the finer one, and the residual is kept. The
-        filter is the binomial 1 4 6 4 1 over 16, mirrored at the border.
-
-    Sources:
-        - Burt and Adelson (1983), The Laplacian Pyramid as a Compact Image Code,
-          https://doi.org/10.1109/TCOM.1983.1095851
-        - Hou and Liu (2019), Context-Aware Image Matting for Simultaneous Foreground and Alpha Estimation,
-          https://arxiv.org/abs/1909.09725
-    """
-    # the pyramid is linear: one of the difference is the difference of two
-    image = predictions - targets
-    binomial = image.new_tensor([1, 4, 6, 4, 1]) / 16
-    total = torch.zeros_like(image[:, 0, 0, 0])
-    for level in range(levels):
-        coarser = correlate(_mirrored(image), binomial, stride=2)
-        # doubled in both directions: three of four pixels are zeros
-        blurred = correlate(_mirrored(_spread(coarser)), 2 * binomial)
-        total = total + 2**level * (image - blurred).abs().mean(dim=(1, 2, 3))
-        image = coarser
-    return total + 2**levels * image.abs().mean(dim=(1, 2, 3))
-
-
-def _mirrored(images: Tensor) -> Tensor:
-    """Continue images by two pixels, mirrored at their border pixels."""
-    return F.pad(images, (2, 2, 2, 2), mode="reflect")
-
-
-def _spread(images: Tensor) -> Tensor:
-    """Put a zero after every pixel, and a row of them after every row."""
-    wide = torch.stack([images, torch.zeros_like(images)], -1).flatten(-2)
-    return torch.stack([wide, torch.zeros_like(wide)], -2).flatten(-3, -2)

@@ -26,6 +26,12 @@ def differences(images: Tensor) -> tuple[Tensor, Tensor]:
     return images.diff(dim=-1), images.diff(dim=-2)
 
 
+def bordered(images: Tensor) -> Tensor:
+    """Repeat the pixels at the border of images, or of none: torch pads no empty ones."""
+    wide = torch.cat([images[..., :1], images, images[..., -1:]], dim=-1)
+    return torch.cat([wide[..., :1, :], wide, wide[..., -1:, :]], dim=-2)
+
+
 def gaussian_window(size: int, sigma: float, like: Tensor) -> Tensor:
     """Return a Gaussian of ``size`` pixels that sums to 1, in the dtype and on the device of ``like``."""
     offsets = torch.arange(size, dtype=like.dtype, device=like.device) - size // 2

@@ -1,5 +1,6 @@
 """Losses on the pixels, the total variation and the spectrum of an image: denoising, super-resolution."""
 
+from math import log, log10
 from typing import Annotated, Any, Literal, cast
 
 import torch
@@ -7,12 +8,19 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 
 from service.catalogue.declare import loss
-from service.catalogue.spec import Prediction, Target, Unreduced
+from service.catalogue.spec import Prediction, Scales, Target, Unreduced
+from service.losses.digits import sloped
 from service.losses.image.pixels import Pixels, differences
 from service.losses.image.sizes import DIFFERENCED, NOT_EMPTY
 
 
-@loss(title="Negative PSNR", tasks=("image",), aliases=("negative_psnr",))
+@loss(
+    title="Negative PSNR",
+    tasks=("image",),
+    aliases=("negative_psnr",),
+    range=lambda params: (10 * log10(params["eps"]), None),
+    scales=Scales(0, along=("data_range",)),
+)
 def psnr(
     predictions: Annotated[Tensor, Prediction("N C H W", Pixels())],
     targets: Annotated[Tensor, Target("N C H W", Pixels(like="predictions"))],
@@ -43,16 +51,21 @@ def psnr(
         - Huynh-Thu and Ghanbari (2008), Scope of Validity of PSNR in Image/Video Quality Assessment,
           https://doi.org/10.1049/el:20080522
     """
-    relative = (predictions - targets) / data_range
-    return 10 * (relative.square().mean(dim=(1, 2, 3)) + eps).log10()
+    relative = ((predictions - targets) / data_range).detach()
+    # in float64, which holds an eps that is below float32
+    power = relative.square().mean(dim=(1, 2, 3)).double() + eps
+    share = 20 / (log(10) * data_range * max(1, relative[:1].numel())) / power
+    # finite, so that an error of 0 takes 0 times it
+    share = share.clamp(max=torch.finfo(relative.dtype).max).to(relative.dtype)[:, None, None, None]
+    return sloped(
+        10 * power.log10().to(relative.dtype),
+        (relative, share),
+        (predictions, lambda relative, share: relative * share),
+        (targets, lambda relative, share: -relative * share),
+    )
 
 
-@loss(
-    title="Total variation",
-    tasks=("image",),
-    aliases=("tv",),
-    requires=DIFFERENCED,
-)
+@loss(title="Total variation", tasks=("image",), aliases=("tv",), requires=DIFFERENCED, range=(0, None))
 def total_variation(
     predictions: Annotated[Tensor, Prediction("N C H W", Pixels())],
     *,
@@ -72,7 +85,7 @@ def total_variation(
         norm: `l1` adds the two absolute differences of a pixel, `l2` takes the length of its gradient,
             `l2_squared` adds the two squares.
         pixel_reduction: Whether R sums or averages over the channels and pixels of a map of differences.
-        eps: Added under the root of `l2`, which has no slope at 0 without it.
+        eps: Added under the root of `l2`, which has no slope at 0 without it, in squared units of the pixels.
 
     Use when:
         An image should be smooth except at a few sharp edges; beside a loss that ties it to the data.
@@ -98,7 +111,13 @@ def total_variation(
     return reduced((dx[..., :-1, :].square() + dy[..., :-1].square() + eps).sqrt())
 
 
-@loss(title="Charbonnier", tasks=("image",), aliases=("charbonnier_l1",))
+@loss(
+    title="Charbonnier",
+    tasks=("image",),
+    aliases=("charbonnier_l1",),
+    range=lambda params: (params["eps"], None),
+    scales=Scales(1, along=("eps",)),
+)
 def charbonnier(
     predictions: Annotated[Tensor, Prediction("...", Pixels())],
     targets: Annotated[Tensor, Target("...", Pixels(like="predictions"))],
@@ -113,7 +132,8 @@ def charbonnier(
     Args:
         predictions: Estimated values.
         targets: True values.
-        eps: Error below which the loss is a parabola, and the loss of a perfect prediction.
+        eps: Error below which the loss is a parabola, and the loss of a perfect prediction, in the unit of the
+            values.
 
     Use when:
         Images are restored or upscaled, and squared error makes them blurry.
@@ -138,6 +158,8 @@ def charbonnier(
     aliases=("ffl",),
     exact_gradient=False,
     requires=NOT_EMPTY,
+    range=(0, None),
+    scales=2,
 )
 def focal_frequency(
     predictions: Annotated[Tensor, Prediction("N C H W", Pixels())],

@@ -1,17 +1,19 @@
 """Losses that compare images window by window: means, variances and covariance instead of pixels."""
 
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt
 from torch import Tensor
 
 from service.catalogue.declare import loss
 from service.catalogue.domains import Above
-from service.catalogue.spec import Condition, Example, Prediction, Target, Unreduced, Values
+from service.catalogue.spec import Condition, Example, Prediction, Scales, Target, Unreduced, Values
+from service.losses.digits import bounded
 from service.losses.image.pixels import Pixels, correlate, gaussian_window
-from service.losses.image.sizes import NOT_EMPTY, odd, window_fits
+from service.losses.image.sizes import odd, window_fits
 
 
 @loss(
@@ -21,6 +23,9 @@ from service.losses.image.sizes import NOT_EMPTY, odd, window_fits
     requires=(odd("window_size"), window_fits("H and W of at least window_size")),
     example=Example(sizes={"C": 2, "H": 3, "W": 4}, params={"window_size": 3}),
     work="N C H W window_size/128",
+    range=lambda params: (0, 2 if params["form"] == "one_minus" else 1),
+    unit="one minus a ratio of moments",
+    scales=Scales(0, along=("data_range",)),
 )
 def ssim(
     predictions: Annotated[Tensor, Prediction("N C H W", Pixels())],
@@ -63,10 +68,9 @@ def ssim(
           https://doi.org/10.1109/TIP.2003.819861
     """
     window = gaussian_window(window_size, sigma, predictions)
-    luminance, structure = _similarity(
-        predictions, targets, window, (k1 * data_range) ** 2, (k2 * data_range) ** 2
-    )
-    distance = 1 - (luminance * structure).mean(dim=(1, 2, 3))
+    pair = _centred(predictions, targets)
+    luminance, structure = _dissimilarity(pair, window, (k1 * data_range) ** 2, (k2 * data_range) ** 2)
+    distance = bounded(_either(luminance, structure).mean(dim=(1, 2, 3)), 0, 2)
     return distance / 2 if form == "dssim" else distance
 
 
@@ -86,6 +90,9 @@ def ssim(
     ),
     example=Example(sizes={"C": 1, "H": 6, "W": 7}, params={"window_size": 3, "weights": (0.4, 0.6)}),
     work="N C H W window_size/128",
+    range=(0, 1),
+    unit="one minus a product of ratios of moments",
+    scales=Scales(0, along=("data_range",)),
 )
 def ms_ssim(
     predictions: Annotated[Tensor, Prediction("N C H W", Pixels())],
@@ -129,84 +136,69 @@ def ms_ssim(
           https://doi.org/10.1109/ACSSC.2003.1292216
     """
     window = gaussian_window(window_size, sigma, predictions)
+    pair = _centred(predictions, targets)
     means: list[Tensor] = []
     for scale in range(len(weights)):
         if scale > 0:
-            predictions, targets = F.avg_pool2d(predictions, 2), F.avg_pool2d(targets, 2)
-        luminance, structure = _similarity(
-            predictions, targets, window, (k1 * data_range) ** 2, (k2 * data_range) ** 2
-        )
+            pair = pair.halved()
+        luminance, structure = _dissimilarity(pair, window, (k1 * data_range) ** 2, (k2 * data_range) ** 2)
         last = scale == len(weights) - 1
-        means.append((luminance * structure if last else structure).mean(dim=(2, 3)))
+        means.append((_either(luminance, structure) if last else structure).mean(dim=(2, 3)))
     scales = torch.stack(means, -1)
     # a fractional power has an infinite slope at 0: such products are taken out before it, not after
-    vanishing = (scales <= 0).any(-1)
-    logs = torch.where(vanishing[..., None], 1.0, scales).log()
-    products = (logs * logs.new_tensor(weights)).sum(-1).exp()
-    return 1 - torch.where(vanishing, 0.0, products).mean(-1)
+    vanishing = (scales >= 1).any(-1)
+    logs = torch.log1p(-torch.where(vanishing[..., None], 0.0, scales))
+    products = -torch.expm1((logs * logs.new_tensor(weights)).sum(-1))
+    return bounded(torch.where(vanishing, 1.0, products).mean(-1), 0, 1)
 
 
-@loss(
-    title="Local normalised cross-correlation",
-    tasks=("image",),
-    aliases=("lncc",),
-    requires=(odd("kernel_size"), *NOT_EMPTY),
-    work="N C H W kernel_size/64",
-)
-def local_ncc(
-    predictions: Annotated[Tensor, Prediction("N C H W", Pixels())],
-    targets: Annotated[Tensor, Target("N C H W", Pixels(like="predictions"))],
-    *,
-    kernel_size: Annotated[int, Ge(1), Le(2**31 - 1)] = 3,
-    smooth_nr: Annotated[float, Ge(0)] = 0.0,
-    smooth_dr: Annotated[float, Gt(0)] = 1e-5,
-) -> Annotated[Tensor, Unreduced("N C H W")]:
-    r"""Minus the squared correlation of two images in a window around each pixel: for registration.
+@dataclass(frozen=True)
+class _Pair:
+    """Images without their mean, and the differences between them and others without theirs.
 
-    Formula:
-        -\frac{\left(\sum (\hat y - \bar{\hat y})(y - \bar y)\right)^2 + \mathrm{smooth\_nr}}
-        {\max(\sum (\hat y - \bar{\hat y})^2, \mathrm{smooth\_dr})\,
-        \max(\sum (y - \bar y)^2, \mathrm{smooth\_dr})}
-
-    Args:
-        predictions: Warped or moving images.
-        targets: Fixed images.
-        kernel_size: Side of the box window in pixels, odd.
-        smooth_nr: Added to the numerator.
-        smooth_dr: Least value of each of the two variances in the denominator.
-
-    Use when:
-        Images to be aligned show the same anatomy with locally different brightness and contrast.
-
-    Pitfalls:
-        Lies between -1, perfect, and 0. The square makes an inverted image as good as an equal one. Flat
-        windows are held up by `smooth_dr`, which is in squared units of the pixels: images from 0 to 255 want
-        a larger one. Beyond the border pixels are taken as 0, so that border windows always show an edge.
-
-    Sources:
-        - Balakrishnan et al. (2019), VoxelMorph: A Learning Framework for Deformable Medical Image
-          Registration, https://arxiv.org/abs/1809.05231
+    Nothing but the luminance depends on the means, and its small differences are made of the errors.
     """
 
-    def window_means(images: Tensor) -> Tensor:
-        rows = F.avg_pool2d(images, (1, kernel_size), 1, (0, kernel_size // 2))
-        return F.avg_pool2d(rows, (kernel_size, 1), 1, (kernel_size // 2, 0))
+    images: Tensor
+    errors: Tensor
+    mean: Tensor
+    mean_error: Tensor
 
-    mean_p, mean_t = window_means(predictions), window_means(targets)
-    area = kernel_size**2
-    cross = area * (window_means(predictions * targets) - mean_p * mean_t)
-    variance_p = area * (window_means(predictions**2) - mean_p**2)
-    variance_t = area * (window_means(targets**2) - mean_t**2)
-    return -(cross**2 + smooth_nr) / (variance_p.clamp(min=smooth_dr) * variance_t.clamp(min=smooth_dr))
+    def halved(self) -> "_Pair":
+        """Return the pair at half the resolution."""
+        return replace(self, images=F.avg_pool2d(self.images, 2), errors=F.avg_pool2d(self.errors, 2))
 
 
-def _similarity(
-    predictions: Tensor, targets: Tensor, window: Tensor, c1: float, c2: float
-) -> tuple[Tensor, Tensor]:
-    """Return the luminance and the contrast-structure map of SSIM, at the windows inside the image."""
-    maps = torch.cat([predictions, targets, predictions**2 + targets**2, predictions * targets], dim=1)
-    mean_p, mean_t, power, product = correlate(maps, window).chunk(4, dim=1)
+def _centred(images: Tensor, others: Tensor) -> _Pair:
+    """Return images and their errors by channel."""
+    errors = images - others
+    mean, mean_error = (x.detach().mean(dim=(-2, -1), keepdim=True) for x in (images, errors))
+    return _Pair(images - mean, errors - mean_error, mean, mean_error)
+
+
+def _dissimilarity(pair: _Pair, window: Tensor, c1: float, c2: float) -> tuple[Tensor, Tensor]:
+    """Return one minus the luminance and one minus the structure map of SSIM, at the windows inside the image.
+
+    One minus such a ratio is the squared difference of the means over the sum of their squares, and the
+    variance of the error over the sum of the variances: of images that are alike, nothing cancels.
+    """
+    images, errors = pair.images, pair.errors
     # only the sum of the two variances is needed, so one filter serves both
-    powers = mean_p**2 + mean_t**2
-    luminance = (2 * mean_p * mean_t + c1) / (powers + c1)
-    return luminance, (2 * (product - mean_p * mean_t) + c2) / (power - powers + c2)
+    powers = images.square() + (images - errors).square()
+    maps = torch.cat([images, errors, powers, errors.square()], dim=1)
+    mean, mean_error, power, error_power = correlate(maps, window).chunk(4, dim=1)
+    variance_of_error = (error_power - mean_error.square()).clamp(min=0)
+    variances = power - mean.square() - (mean - mean_error).square()
+    # the variance of a difference is at most twice the sum, also after rounding
+    variances = torch.maximum(variances, variance_of_error / 2)
+    brightness, offset = mean + pair.mean, mean_error + pair.mean_error
+    powers_of_means = brightness.square() + (brightness - offset).square()
+    # of two black or flat windows, a stabiliser of 0 makes the difference none, and not 0 / 0
+    least = torch.finfo(images.dtype).tiny
+    luminance = offset.square() / (powers_of_means + max(c1, least))
+    return luminance, variance_of_error / (variances + max(c2, least))
+
+
+def _either(first: Tensor, second: Tensor) -> Tensor:
+    """Return one minus the product of what two are one minus of."""
+    return first + second - first * second

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from service.catalogue.declare import loss
 from service.catalogue.domains import Above, AtLeast, Real
-from service.catalogue.spec import Condition, Form, Prediction, Target, Unreduced, When, given
+from service.catalogue.spec import Condition, Form, Prediction, Scales, Target, Unreduced, When, given
+from service.losses.digits import excess, log_ratio, sloped
+from service.losses.regression.gammas import digamma_error, stirling_error
 
 
 @loss(title="Poisson negative log-likelihood", tasks=("regression",), aliases=("poisson",))
@@ -37,7 +39,7 @@ def poisson_nll(
         targets: Observed counts.
         log_input: Whether predictions are logarithms.
         full: Whether to add Stirling's approximation of the constant ln(y!), for targets above 1.
-        eps: Added to a rate before its logarithm is taken; unused with `log_input`.
+        eps: Added to a rate before its logarithm is taken, in the unit of the counts; unused with `log_input`.
 
     Use when:
         Targets count events, and their variance is about their mean.
@@ -51,7 +53,15 @@ def poisson_nll(
         - Cameron & Trivedi (2013), Regression Analysis of Count Data, https://doi.org/10.1017/CBO9781139013567
     """
     if log_input:
-        loss = predictions.exp() - targets * predictions
+        rate = predictions.detach().exp()
+        # without counts nothing is lost, however small the rate
+        counted = (targets * predictions).nan_to_num(0.0, torch.inf, -torch.inf)
+        loss = sloped(
+            rate - counted,
+            (rate, predictions, targets),
+            (predictions, lambda rate, predictions, targets: rate - targets),
+            (targets, lambda rate, predictions, targets: -predictions),
+        )
     else:
         loss = predictions - targets * (predictions + eps).log()
     if not full:
@@ -98,13 +108,43 @@ def negative_binomial_nll(
         - Salinas et al. (2017), DeepAR: Probabilistic Forecasting with Autoregressive Recurrent Networks,
           https://arxiv.org/abs/1704.04110
     """
-    # the leading terms of Stirling's formula cancel on paper, so that large counts do not cancel in numbers
-    excess, total = predictions - targets, targets + dispersions
-    leading = total * _log_ratio(predictions + dispersions, total, excess)
-    leading = leading + targets * _log_ratio(targets + 1, predictions, 1 - excess)
-    roots = (torch.log1p(targets / dispersions) + torch.log1p(targets)) / 2 - 1 + log(2 * pi) / 2
-    remainders = _stirling_error(targets + 1) + _stirling_error(dispersions) - _stirling_error(total)
-    return leading + roots + remainders
+    # in float64: the likelihood of small counts is a small difference of logarithms of gammas
+    mean, shape, count = (tensor.detach().double() for tensor in (predictions, dispersions, targets))
+    both = mean + shape
+    # gammas of 1 + z, which have no pole at 0, in Stirling's formula. Its leading terms and the likelihood's
+    # make logarithms of ratios that are near 1 for large counts, which do not cancel then
+    a, b, c = 1 + shape, 1 + count, 1 + count + shape
+    of_shape = _log_of_ratio(a * both, c * shape, mean + shape * (mean - count))
+    of_count = _log_of_ratio(b * both, c * mean, shape * (b - mean))
+    roots = (torch.log1p(count) - torch.log1p(count / a) + log(2 * pi)) / 2 - 1
+    remainders = stirling_error(a) + stirling_error(b) - stirling_error(c)
+    # of no count nothing of the gammas is left but rounding, which is not to outweigh a tiny dispersion
+    gammas = count.sign() * (torch.log1p(count / shape) + roots + remainders)
+    value = shape * of_shape + count * of_count + gammas
+    return sloped(
+        value.to(predictions.dtype),
+        (mean, shape, count, of_shape, of_count),
+        (predictions, lambda mean, shape, count, x, y: (mean - count) / mean * (shape / (mean + shape))),
+        (dispersions, lambda mean, shape, count, x, y: _slope_by_dispersion(mean, shape, count, x)),
+        (targets, lambda mean, shape, count, x, y: _slope_by_count(shape, count, y)),
+    )
+
+
+def _slope_by_dispersion(mean: Tensor, shape: Tensor, count: Tensor, of_shape: Tensor) -> Tensor:
+    total = count + shape
+    digammas = digamma_error(1 + shape) - digamma_error(1 + total) - count / shape / total
+    return of_shape + digammas + (count - mean) / (mean + shape)
+
+
+def _slope_by_count(shape: Tensor, count: Tensor, of_count: Tensor) -> Tensor:
+    total = count + shape
+    return of_count + digamma_error(1 + count) - digamma_error(1 + total) + 1 / total
+
+
+def _log_of_ratio(numerator: Tensor, denominator: Tensor, difference: Tensor) -> Tensor:
+    """Return the logarithm of a ratio, made of the difference, whose digits the ratio lost near 1."""
+    size = torch.log1p(difference.abs() / torch.minimum(numerator, denominator))
+    return torch.copysign(size, difference)
 
 
 _ZERO = When("power is 0", lambda params: params["power"] == 0)
@@ -124,6 +164,8 @@ _FROM_TWO = When("power is at least 2", lambda params: params["power"] >= 2)
             lambda facts: facts.params["power"] == 0 or facts.params["power"] >= 1,
         ),
     ),
+    range=(0, None),
+    scales=Scales(0.5, params={"power": 1.5}),
 )
 def tweedie_deviance(
     predictions: Annotated[
@@ -175,14 +217,28 @@ def tweedie_deviance(
     """
     if power == 0:
         return (predictions - targets).square()
-    zero = targets == 0
-    amounts = torch.where(zero, predictions, targets)
-    ratio = _log_ratio(amounts, predictions, amounts - predictions)
-    scale = predictions ** (2 - power)
-    # twice the integral of (y - u) / u^k from the prediction to the target, over their ratio
-    loss = amounts * predictions ** (1 - power) * _power_integral(ratio, 1 - power)
-    loss = loss - scale * _power_integral(ratio, 2 - power)
-    return 2 * (torch.where(zero, scale / (2 - power), loss) if power < 2 else loss)
+    mean, amount = predictions.detach(), targets.detach()
+    zero = amount == 0
+    gap = (mean - amount) / mean
+    ratio = log_ratio(torch.where(zero, mean, amount), mean, amount - mean)
+    # twice, the root of the power: it overflows later than the power does
+    root = mean ** (1 - power / 2)
+    first, second = _power_integral(ratio, 1 - power), _power_integral(ratio, 2 - power)
+    # twice the integral of (y - u) / u^k from the prediction to the target
+    near = ratio.abs() < 1
+    deviance = torch.where(
+        near,
+        root * _near_deviance(ratio, gap, power),
+        root / mean * amount * first - root * second,
+    )
+    if power < 2:
+        deviance = torch.where(zero, root / (2 - power), deviance)
+    return sloped(
+        2 * root * deviance,
+        (root, gap, mean, first),
+        (predictions, lambda root, gap, mean, first: 2 * root * gap * root / mean),
+        (targets, lambda root, gap, mean, first: 2 * root * first * root / mean),
+    )
 
 
 def _power_integral(log_end: Tensor, exponent: float) -> Tensor:
@@ -190,20 +246,14 @@ def _power_integral(log_end: Tensor, exponent: float) -> Tensor:
     return log_end if abs(exponent) < 1e-20 else torch.expm1(exponent * log_end) / exponent
 
 
-def _log_ratio(numerator: Tensor, denominator: Tensor, difference: Tensor) -> Tensor:
-    """Return the logarithm of a ratio; near 1 it is made of the difference, whose digits the ratio lost."""
-    close = difference.abs() < denominator / 2
-    near = torch.log1p(torch.where(close, difference, 0.0) / denominator)
-    return torch.where(close, near, numerator.log() - denominator.log())
+def _near_deviance(ratio: Tensor, gap: Tensor, power: float) -> Tensor:
+    """Return the same integral from 1 to 1 - gap without the leading term of both, the ratio, which cancels near 1."""
+    bends = (1 - gap) * _power_bend(ratio, 1 - power) - _power_bend(ratio, 2 - power)
+    return bends - gap * ratio
 
 
-def _stirling_error(values: Tensor) -> Tensor:
-    """Return by how much the logarithm of the gamma function exceeds Stirling's formula."""
-    large = values > 16
-    inverse = 1 / torch.where(large, values, 16.0)
-    square = inverse.square()
-    series = (1 / 1260 + (-1 / 1680 + square / 1188) * square) * square
-    series = inverse * (1 / 12 + (-1 / 360 + series) * square)
-    small = torch.where(large, 1.0, values)
-    exact = torch.lgamma(small) - (small - 0.5) * small.log() + small - log(2 * pi) / 2
-    return torch.where(large, series, exact)
+def _power_bend(log_end: Tensor, exponent: float) -> Tensor:
+    """Return by how much that integral exceeds the logarithm."""
+    if abs(exponent) < 1e-20:
+        return torch.zeros_like(log_end)
+    return excess(exponent * log_end) / exponent

@@ -8,11 +8,17 @@ from annotated_types import Ge
 from torch import Tensor
 
 from service.catalogue.declare import loss
-from service.catalogue.spec import Prediction, Target, Unreduced
+from service.catalogue.spec import Prediction, Scales, Target, Unreduced
 from service.losses.regression.magnitudes import norm
 
 
-@loss(title="Mean squared error", tasks=("regression",), aliases=("mean_squared_error", "squared_error"))
+@loss(
+    title="Mean squared error",
+    tasks=("regression",),
+    aliases=("mean_squared_error", "squared_error"),
+    range=(0, None),
+    scales=2,
+)
 def mse(
     predictions: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...")],
@@ -40,7 +46,7 @@ def mse(
     return F.mse_loss(predictions, targets, reduction="none")
 
 
-@loss(title="Half squared error", tasks=("regression",), aliases=("l2",))
+@loss(title="Half squared error", tasks=("regression",), aliases=("l2",), range=(0, None), scales=2)
 def half_mse(
     predictions: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...")],
@@ -68,7 +74,13 @@ def half_mse(
     return F.mse_loss(predictions, targets, reduction="none") / 2
 
 
-@loss(title="Root mean squared error", tasks=("regression",), aliases=("root_mean_squared_error",))
+@loss(
+    title="Root mean squared error",
+    tasks=("regression",),
+    aliases=("root_mean_squared_error",),
+    range=(0, None),
+    scales=1,
+)
 def rmse(
     predictions: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...")],
@@ -101,6 +113,8 @@ def rmse(
     title="Absolute error",
     tasks=("regression",),
     aliases=("mae", "mean_absolute_error", "absolute_error"),
+    range=(0, None),
+    scales=1,
 )
 def l1(
     predictions: Annotated[Tensor, Prediction("...")],
@@ -129,7 +143,13 @@ def l1(
     return F.l1_loss(predictions, targets, reduction="none")
 
 
-@loss(title="Epsilon-insensitive error", tasks=("regression",), aliases=("svr",))
+@loss(
+    title="Epsilon-insensitive error",
+    tasks=("regression",),
+    aliases=("svr",),
+    range=(0, None),
+    scales=Scales(1, along=("epsilon",)),
+)
 def epsilon_insensitive(
     predictions: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...")],
@@ -159,7 +179,12 @@ def epsilon_insensitive(
     return torch.relu((predictions - targets).abs() - epsilon)
 
 
-@loss(title="Squared epsilon-insensitive error", tasks=("regression",))
+@loss(
+    title="Squared epsilon-insensitive error",
+    tasks=("regression",),
+    range=(0, None),
+    scales=Scales(2, along=("epsilon",)),
+)
 def squared_epsilon_insensitive(
     predictions: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...")],

@@ -9,9 +9,10 @@ from torch import Tensor
 from service.catalogue.declare import loss
 from service.catalogue.domains import Above
 from service.catalogue.spec import Condition, Prediction, Target, Unreduced
+from service.losses.digits import bounded
 
 
-@loss(title="CRPS of a Gaussian", tasks=("regression",))
+@loss(title="CRPS of a Gaussian", tasks=("regression",), range=(0, None), scales=1)
 def crps_gaussian(
     predictions: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...")],
@@ -58,6 +59,8 @@ def crps_gaussian(
             lambda facts: not facts.params["fair"] or facts.size("M") >= 2,
         ),
     ),
+    range=lambda params: (None if params["fair"] else 0, None),
+    scales=1,
 )
 def crps_ensemble(
     predictions: Annotated[Tensor, Prediction("... M")],
@@ -92,7 +95,9 @@ def crps_ensemble(
     members = predictions.shape[-1]
     errors = predictions - targets[..., None]
     pairs = members * (members - fair)
-    return errors.abs().mean(-1) - (errors * _ranks(predictions.detach())).sum(-1) / pairs
+    # shares before sums, which could overflow
+    score = (errors.abs() / members - errors * (_ranks(predictions.detach()) / pairs)).sum(-1)
+    return score if fair else bounded(score, 0)
 
 
 def _ranks(values: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ from torch import Tensor
 from service.catalogue.declare import loss
 from service.catalogue.domains import Above, AtLeast
 from service.catalogue.spec import Form, Prediction, Target, Unreduced
-from service.losses.regression.magnitudes import largest_shape, log1p_square
+from service.losses.digits import sloped
+from service.losses.regression.magnitudes import largest_shape, log1p_square, wide_norm
 
 
 @loss(
@@ -38,7 +39,7 @@ def gaussian_nll(
         targets: Observed values.
         variances: Estimated variances: one for each mean, or one for each row along the last axis.
         full: Whether to add the constant, so that the value is a true log-likelihood.
-        eps: Least variance that is reckoned with.
+        eps: Least variance that is reckoned with, in squared units of the targets.
 
     Use when:
         The noise differs from sample to sample and the model is to predict it along with the mean.
@@ -162,6 +163,20 @@ def mixture_gaussian_nll(
     Sources:
         - Bishop (1994), Mixture Density Networks, https://publications.aston.ac.uk/id/eprint/373/
     """
-    squares = ((targets[:, None] - means) / scales).square()
-    log_densities = -(squares / 2 + scales.log() + log(2 * pi) / 2).sum(-1)
-    return -(logits.log_softmax(-1) + log_densities).logsumexp(-1)
+    z = ((targets[:, None] - means) / scales).detach()
+    # finite, so that a component without a share takes 0 times it
+    z = z.clamp(-torch.finfo(z.dtype).max, torch.finfo(z.dtype).max)
+    squares = wide_norm(z)[..., 0].square()
+    spreads = scales.detach().log().sum(-1, dtype=torch.float64) + z.shape[-1] * log(2 * pi) / 2
+    log_weights = logits.detach().double().log_softmax(-1)
+    joint = log_weights - squares / 2 - spreads
+    likelihood = joint.logsumexp(-1, keepdim=True)
+    posterior = (joint - likelihood).exp()
+    return sloped(
+        -likelihood[:, 0].to(z.dtype),
+        (z, scales, posterior.to(z.dtype)[..., None], log_weights.exp() - posterior),
+        (logits, lambda z, scales, share, surplus: surplus),
+        (means, lambda z, scales, share, surplus: -share * z / scales),
+        (scales, lambda z, scales, share, surplus: (share - share * z * z) / scales),
+        (targets, lambda z, scales, share, surplus: (share * z / scales).sum(-2)),
+    )

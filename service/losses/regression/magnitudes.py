@@ -1,5 +1,7 @@
 """How large residuals are, in forms that neither overflow on the way nor divide by zero."""
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,16 @@ def norm(values: Tensor, dim: int | None = None) -> Tensor:
     total = (values / scale).square().sum(dim, keepdim=dim is not None)
     zero = total == 0
     return scale * torch.where(zero, 0.0, torch.where(zero, 1.0, total).sqrt())
+
+
+def wide_norm(vectors: Tensor) -> Tensor:
+    """Return the Euclidean norm along the last axis, kept as a size of 1, in float64.
+
+    It squares every float32 number without over- or underflow.
+    """
+    # torch leaves the function untyped
+    length: Tensor = cast(Any, torch.linalg).vector_norm(vectors, dim=-1, keepdim=True, dtype=torch.float64)
+    return length
 
 
 def log1p_square(values: Tensor) -> Tensor:

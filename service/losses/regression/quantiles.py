@@ -11,7 +11,7 @@ from service.catalogue.domains import Inside
 from service.catalogue.spec import Prediction, Target, Unreduced, Values
 
 
-@loss(title="Quantile (pinball)", tasks=("regression",), aliases=("pinball",))
+@loss(title="Quantile (pinball)", tasks=("regression",), aliases=("pinball",), range=(0, None), scales=1)
 def quantile(
     predictions: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...")],
@@ -42,7 +42,7 @@ def quantile(
     return quantile * torch.relu(errors) + (1 - quantile) * torch.relu(-errors)
 
 
-@loss(title="Several quantiles", tasks=("regression",), aliases=("multi_pinball",))
+@loss(title="Several quantiles", tasks=("regression",), aliases=("multi_pinball",), range=(0, None), scales=1)
 def multi_quantile(
     predictions: Annotated[Tensor, Prediction("... Q")],
     targets: Annotated[Tensor, Target("...")],
@@ -74,7 +74,7 @@ def multi_quantile(
     return levels * torch.relu(errors) + (1 - levels) * torch.relu(-errors)
 
 
-@loss(title="Expectile", tasks=("regression",), aliases=("asymmetric_squared",))
+@loss(title="Expectile", tasks=("regression",), aliases=("asymmetric_squared",), range=(0, None), scales=2)
 def expectile(
     predictions: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...")],

@@ -8,11 +8,18 @@ from annotated_types import Gt
 from torch import Tensor
 
 from service.catalogue.declare import loss
-from service.catalogue.spec import Prediction, Target, Unreduced
+from service.catalogue.spec import Bounds, Params, Prediction, Scales, Target, Unreduced
+from service.losses.digits import saturating, sloped
 from service.losses.regression.magnitudes import largest_shape, log1p_square
 
 
-@loss(title="Cauchy", tasks=("regression",), aliases=("lorentzian",))
+@loss(
+    title="Cauchy",
+    tasks=("regression",),
+    aliases=("lorentzian",),
+    range=(0, None),
+    scales=Scales(0, along=("c",)),
+)
 def cauchy(
     predictions: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...")],
@@ -43,7 +50,7 @@ def cauchy(
     return log1p_square((predictions - targets) / (c * sqrt(2)))
 
 
-@loss(title="Geman-McClure", tasks=("regression",))
+@loss(title="Geman-McClure", tasks=("regression",), range=(0, 2), scales=Scales(0, along=("c",)))
 def geman_mcclure(
     predictions: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...")],
@@ -77,7 +84,9 @@ def geman_mcclure(
     return 2 * torch.where(far, 1 / (1 + inverse), square / (square + 4))
 
 
-@loss(title="Welsch", tasks=("regression",), aliases=("leclerc",))
+@loss(
+    title="Welsch", tasks=("regression",), aliases=("leclerc",), range=(0, 1), scales=Scales(0, along=("c",))
+)
 def welsch(
     predictions: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...")],
@@ -105,10 +114,25 @@ def welsch(
         - Dennis & Welsch (1978), Techniques for nonlinear least squares and robust regression,
           https://doi.org/10.1080/03610917808812083
     """
-    return -torch.expm1(-((predictions - targets) / c).square() / 2)
+    scaled = ((predictions - targets) / c).detach()
+    # far beyond what has a pull, where its square and the product with it are finite
+    scaled = scaled.clamp(-1e3, 1e3)
+    decay = torch.exp(-scaled.square() / 2)
+    return sloped(
+        -torch.expm1(-scaled.square() / 2),
+        (scaled, decay),
+        (predictions, lambda scaled, decay: scaled * decay / c),
+        (targets, lambda scaled, decay: -scaled * decay / c),
+    )
 
 
-@loss(title="Tukey's biweight", tasks=("regression",), aliases=("bisquare",))
+@loss(
+    title="Tukey's biweight",
+    tasks=("regression",),
+    aliases=("bisquare",),
+    range=lambda params: (0, params["c"] ** 2 / 6),
+    scales=Scales(2, along=("c",)),
+)
 def tukey_biweight(
     predictions: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...")],
@@ -136,12 +160,24 @@ def tukey_biweight(
         - Beaton & Tukey (1974), The Fitting of Power Series, Meaning Polynomials, Illustrated on
           Band-Spectroscopic Data, https://doi.org/10.1080/00401706.1974.10489171
     """
-    share = ((predictions - targets) / c).square().clamp(max=1)
+    share = ((predictions - targets) / c).clamp(-1, 1).square()
     # 1 - (1 - u)^3 multiplied out: small residuals keep their digits
     return c**2 / 6 * share * (3 + share * (share - 3))
 
 
-@loss(title="Barron's general robust error", tasks=("regression",), aliases=("barron",))
+def _height(params: Params) -> Bounds:
+    """Return the bounds of the loss, which below alpha 0 has a greatest value."""
+    alpha: float = params["alpha"]
+    return 0, (alpha - 2) / alpha if alpha < 0 else None
+
+
+@loss(
+    title="Barron's general robust error",
+    tasks=("regression",),
+    aliases=("barron",),
+    range=_height,
+    scales=Scales(0, along=("c",)),
+)
 def general_robust(
     predictions: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...")],
@@ -184,6 +220,6 @@ def general_robust(
         return bend / 2 * growth
     exponent = alpha / 2 * growth
     if alpha < 0:
-        return bend / alpha * torch.expm1(exponent)
+        return bend / -alpha * saturating(-exponent)
     # e^x - 1 as a product: near alpha 2 it may overflow where its small factor would bring it back
     return bend / alpha * (2 * torch.sinh(exponent / 2)) * torch.exp(exponent / 2)

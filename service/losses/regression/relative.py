@@ -8,11 +8,18 @@ from torch import Tensor
 
 from service.catalogue.declare import loss
 from service.catalogue.domains import Above
-from service.catalogue.spec import Prediction, Target, Unreduced
+from service.catalogue.spec import Prediction, Scales, Target, Unreduced
+from service.losses.digits import sloped
 from service.losses.regression.magnitudes import norm
 
 
-@loss(title="Absolute percentage error", tasks=("regression",), aliases=("mean_absolute_percentage_error",))
+@loss(
+    title="Absolute percentage error",
+    tasks=("regression",),
+    aliases=("mean_absolute_percentage_error",),
+    range=(0, None),
+    scales=Scales(0, along=("epsilon",)),
+)
 def mape(
     predictions: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...")],
@@ -27,7 +34,7 @@ def mape(
     Args:
         predictions: Estimated values.
         targets: Observed values, away from zero.
-        epsilon: Least size of the denominator; it is a floor, not added.
+        epsilon: Least size of the denominator, in the unit of the targets; it is a floor, not added.
 
     Use when:
         Targets are positive and far from zero, and errors matter in proportion.
@@ -43,7 +50,13 @@ def mape(
     return 100 * ((predictions - targets).abs() / targets.abs().clamp(min=epsilon))
 
 
-@loss(title="Symmetric absolute percentage error", tasks=("regression",), aliases=("symmetric_mape",))
+@loss(
+    title="Symmetric absolute percentage error",
+    tasks=("regression",),
+    aliases=("symmetric_mape",),
+    range=(0, 200),
+    scales=Scales(0, along=("epsilon",)),
+)
 def smape(
     predictions: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...")],
@@ -58,7 +71,7 @@ def smape(
     Args:
         predictions: Estimated values.
         targets: Observed values.
-        epsilon: Least size of the denominator.
+        epsilon: Least size of the denominator, in the unit of the targets.
 
     Use when:
         Errors matter in proportion and some targets are small: the loss stays bounded.
@@ -72,11 +85,34 @@ def smape(
         - Hyndman & Koehler (2006), Another look at measures of forecast accuracy,
           https://doi.org/10.1016/j.ijforecast.2006.03.001
     """
-    size = (predictions.abs() + targets.abs()).clamp(min=epsilon)
-    return 200 * ((predictions - targets).abs() / size)
+    # finite, and so is the sum: an infinite value costs 200 too
+    most = torch.finfo(predictions.dtype).max / 4
+    predicted, known = (values.detach().clamp(-most, most) for values in (predictions, targets))
+    size = predicted.abs() + known.abs()
+    return sloped(
+        200 * ((predicted - known).abs() / size.clamp(min=epsilon)),
+        (predicted, known),
+        (predictions, lambda predicted, known: _slope_of_share(predicted, known, epsilon)),
+        (targets, lambda predicted, known: _slope_of_share(known, predicted, epsilon)),
+    )
 
 
-@loss(title="Weighted absolute percentage error", tasks=("regression",), aliases=("wape", "weighted_mape"))
+def _slope_of_share(value: Tensor, other: Tensor, epsilon: float) -> Tensor:
+    """Return the slope of 200 |a - b| / (|a| + |b|): 400 b / (a + b)^2, and 0 where the signs differ."""
+    size = value.abs() + other.abs()
+    # the derivatives of a - b and of a + b would cancel for far values
+    alike = 1 + value.sign() * other.sign()
+    slope = torch.where(size < epsilon, 1 / epsilon, alike * (other.abs() / size) / size)
+    return 200 * (value - other).sign() * slope
+
+
+@loss(
+    title="Weighted absolute percentage error",
+    tasks=("regression",),
+    aliases=("wape", "weighted_mape"),
+    range=(0, None),
+    scales=Scales(0, along=("epsilon",)),
+)
 def wmape(
     predictions: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...")],
@@ -91,7 +127,7 @@ def wmape(
     Args:
         predictions: Estimated values.
         targets: Observed values; single ones may be zero.
-        epsilon: Least size of the denominator.
+        epsilon: Least size of the denominator, in the unit of the targets.
 
     Use when:
         Many targets are zero, as in demand by day and product, so that percentages of each make no sense.
@@ -106,7 +142,12 @@ def wmape(
     return 100 * ((predictions - targets).abs().sum() / targets.abs().sum().clamp(min=epsilon))
 
 
-@loss(title="Squared logarithmic error", tasks=("regression",), aliases=("mean_squared_logarithmic_error",))
+@loss(
+    title="Squared logarithmic error",
+    tasks=("regression",),
+    aliases=("mean_squared_logarithmic_error",),
+    range=(0, None),
+)
 def msle(
     predictions: Annotated[Tensor, Prediction("...", Above(-1))],
     targets: Annotated[Tensor, Target("...", Above(-1))],
@@ -131,10 +172,16 @@ def msle(
     Sources:
         - Pedregosa et al. (2011), Scikit-learn: Machine Learning in Python, https://arxiv.org/abs/1201.0490
     """
-    return _log_ratios(predictions, targets).square()
+    ratios = _log_ratios(predictions.detach(), targets.detach())
+    return sloped(
+        ratios.square(),
+        (ratios, predictions, targets),
+        (predictions, lambda ratios, predicted, known: 2 * ratios / (1 + predicted)),
+        (targets, lambda ratios, predicted, known: -2 * ratios / (1 + known)),
+    )
 
 
-@loss(title="Root mean squared logarithmic error", tasks=("regression",))
+@loss(title="Root mean squared logarithmic error", tasks=("regression",), range=(0, None))
 def rmsle(
     predictions: Annotated[Tensor, Prediction("...", Above(-1))],
     targets: Annotated[Tensor, Target("...", Above(-1))],
@@ -158,9 +205,19 @@ def rmsle(
     Sources:
         - Kaggle (2014), Bike Sharing Demand: Evaluation, https://www.kaggle.com/c/bike-sharing-demand
     """
-    return norm(_log_ratios(predictions, targets)) / predictions.numel() ** 0.5
+    ratios = _log_ratios(predictions.detach(), targets.detach())
+    size, count = norm(ratios), predictions.numel()
+    return sloped(
+        size / count**0.5,
+        (ratios / torch.where(size == 0, 1.0, size), predictions, targets),
+        (predictions, lambda shares, predicted, known: shares / (1 + predicted) / count**0.5),
+        (targets, lambda shares, predicted, known: -shares / (1 + known) / count**0.5),
+    )
 
 
 def _log_ratios(predictions: Tensor, targets: Tensor) -> Tensor:
-    """Return how many factors of e a prediction, plus one, is above its target plus one."""
-    return torch.log1p(predictions) - torch.log1p(targets)
+    """Return how many factors of e a prediction, plus one, is above its target plus one; without slopes."""
+    gap = predictions - targets
+    # of the two ratios the one above 1, made of the gap: near 1, logarithms would cancel
+    size = torch.log1p(gap.abs() / (1 + torch.minimum(predictions, targets)))
+    return torch.copysign(size, gap)

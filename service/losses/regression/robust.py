@@ -9,10 +9,10 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 
 from service.catalogue.declare import loss
-from service.catalogue.spec import Prediction, Target, Unreduced
+from service.catalogue.spec import Prediction, Scales, Target, Unreduced
 
 
-@loss(title="Huber", tasks=("regression",))
+@loss(title="Huber", tasks=("regression",), range=(0, None), scales=Scales(2, along=("delta",)))
 def huber(
     predictions: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...")],
@@ -43,7 +43,7 @@ def huber(
     return F.huber_loss(predictions, targets, delta=delta, reduction="none")
 
 
-@loss(title="Smooth L1", tasks=("regression",))
+@loss(title="Smooth L1", tasks=("regression",), range=(0, None), scales=Scales(1, along=("beta",)))
 def smooth_l1(
     predictions: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...")],
@@ -73,7 +73,7 @@ def smooth_l1(
     return F.smooth_l1_loss(predictions, targets, beta=beta, reduction="none")
 
 
-@loss(title="Log-cosh", tasks=("regression",), aliases=("logcosh",))
+@loss(title="Log-cosh", tasks=("regression",), aliases=("logcosh",), range=(0, None))
 def log_cosh(
     predictions: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...")],
@@ -106,7 +106,7 @@ def log_cosh(
     return torch.where(near, torch.log1p(2 * excess.square()), sizes - F.logsigmoid(2 * sizes) - log(2))
 
 
-@loss(title="Pseudo-Huber", tasks=("regression",))
+@loss(title="Pseudo-Huber", tasks=("regression",), range=(0, None), scales=Scales(2, along=("delta",)))
 def pseudo_huber(
     predictions: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...")],

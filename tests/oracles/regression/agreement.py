@@ -29,6 +29,8 @@ DRAWS = [
             {"predictions": [[0] * 3] * 3},
         ),
         Edge({"predictions": [1.0, 2.0, 3.0], "targets": [5.0, 7.0, 9.0]}, {}, {"predictions": [0, 0, 0]}),
+        # in units in which both vary little
+        Edge({"predictions": [1e-5, 2e-5, 3e-5, 5e-5], "targets": [1e-5, 2e-5, 4e-5, 5e-5]}),
         Edge({"predictions": [1e200, 3e200, 2e200], "targets": [1e200, -1e200, 5e200]}),
     ],
 )
@@ -53,6 +55,8 @@ def pearson_correlation(predictions: Array, targets: Array) -> Array:
             {},
             {"predictions": [[0] * 3] * 2},
         ),
+        # in a unit in which all moments are tiny
+        Edge({"predictions": [1e-9, 2e-9, 3e-9, 5e-9], "targets": [1e-9, 2e-9, 4e-9, 5e-9]}),
         # constants that differ, and one constant
         Edge({"predictions": [[3.0, 3.0], [1.0, 2.0]], "targets": [[1.0, 1.0], [1.5, 1.5]]}),
     ],
@@ -61,7 +65,8 @@ def concordance_correlation(predictions: Array, targets: Array) -> Array:
     def one(p: Array, t: Array) -> float:
         (var_p, cov), (_, var_t) = np.cov(p, t, ddof=0)
         spread = var_p + var_t + (p.mean() - t.mean()) ** 2
-        return 1 - 2 * cov / spread if spread > 1e-16 else 1.0
+        equal_constants = (p == p[0]).all() and (t == p[0]).all()
+        return 1.0 if equal_constants else 1 - 2 * cov / spread
 
     return _by_sequence(one, predictions, targets)
 
