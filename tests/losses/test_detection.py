@@ -1,5 +1,6 @@
 """Boxes: which are valid, that their format does not matter, and what a rotated box's angle means."""
 
+from fractions import Fraction
 from math import inf, nan, pi
 from typing import Any
 
@@ -130,3 +131,155 @@ def test_the_wasserstein_distance_of_nearly_equal_boxes_keeps_its_digits_in_floa
     assert exact == pytest.approx(2 * 0.1**2 / 4)
     # 400.1 itself is rounded to six digits of its difference from 400
     assert rounded.item() == pytest.approx(exact.item(), rel=1e-3)
+
+
+FORMATS = ["xyxy", "xywh", "cxcywh"]
+DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
+
+
+def pixel_boxes(box_format: str) -> Tensor:
+    """Return boxes of an image, to a hundredth of a pixel."""
+    place, sides = (1900 * torch.rand(400, 4, generator=torch.Generator().manual_seed(5))).split(2, -1)
+    place, sides = (place.double() * 100).round() / 100, (sides.double() * 5).round() / 100
+    return torch.cat([place, place + sides if box_format == "xyxy" else sides], -1)
+
+
+@pytest.mark.parametrize("name", AXIS_ALIGNED)
+@pytest.mark.parametrize("box_format", FORMATS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_perfect_box_has_an_iou_of_1_and_costs_exactly_nothing(
+    name: str, box_format: str, dtype: torch.dtype
+) -> None:
+    boxes = pixel_boxes(box_format)
+    fit = run(name, boxes, boxes, box_format=box_format, dtype=dtype, reduction="none")
+    assert (fit.value == 0).all()
+    assert (fit.aux["iou"] == 1).all()
+    assert (fit.gradients["boxes"] == 0).all()
+
+
+@pytest.mark.parametrize("variant", ["giou", "diou", "ciou"])
+def test_a_perfect_box_costs_nothing_under_a_small_power_either(variant: str) -> None:
+    boxes = pixel_boxes("cxcywh")
+    fit = run("alpha_iou", boxes, boxes, box_format="cxcywh", variant=variant, alpha=0.3, dtype=torch.float32)
+    assert fit.value == 0
+
+
+def test_wise_iou_of_a_perfect_box_is_a_number_in_every_version() -> None:
+    box = [[1619.96, 782.16, 27.55, 18.5]]
+    for version in (1, 2, 3):
+        fit = run("wiou", box, box, box_format="cxcywh", version=version, dtype=torch.float32)
+        assert fit.value == 0 and (fit.gradients["boxes"] == 0).all()
+
+
+@pytest.mark.parametrize("name", AXIS_ALIGNED)
+@pytest.mark.parametrize("box_format", FORMATS)
+def test_nearly_perfect_boxes_cost_no_less_than_nothing(name: str, box_format: str) -> None:
+    boxes = pixel_boxes(box_format)
+    noise = torch.randn(boxes.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    # the sides stay positive
+    moved = boxes * (1 + 1e-7 * noise.clamp(-3, 3))
+    assert (
+        run(name, moved, boxes, box_format=box_format, dtype=torch.float32, reduction="none").value >= 0
+    ).all()
+
+
+@pytest.mark.parametrize("box_format", FORMATS)
+def test_one_minus_iou_of_nearly_equal_boxes_keeps_its_digits_in_float32(box_format: str) -> None:
+    boxes = pixel_boxes(box_format).float()
+    targets = boxes + torch.tensor([0.001, -0.002, 0.003, 0.001])
+    found = run("iou", boxes, targets, box_format=box_format, dtype=torch.float32, reduction="none").value
+    for loss, box, target in zip(found.tolist(), boxes.tolist(), targets.tolist(), strict=True):
+        assert loss == pytest.approx(float(missed_share(box, target, box_format)), rel=1e-5)
+
+
+def missed_share(box: list[float], target: list[float], box_format: str) -> Fraction:
+    """Return one minus the IoU of two boxes, exactly."""
+    areas: list[Fraction] = [Fraction(1)] * 3
+    for axis in (0, 1):
+        (near, far), (other_near, other_far) = (edges(b, axis, box_format) for b in (box, target))
+        shared = max(Fraction(0), min(far, other_far) - max(near, other_near))
+        lengths = (far - near, other_far - other_near, shared)
+        areas = [area * length for area, length in zip(areas, lengths, strict=True)]
+    union = areas[0] + areas[1] - areas[2]
+    return (union - areas[2]) / union
+
+
+def edges(box: list[float], axis: int, box_format: str) -> tuple[Fraction, Fraction]:
+    """Return where a box begins and ends along an axis, exactly."""
+    first, second = Fraction(box[axis]), Fraction(box[axis + 2])
+    if box_format == "xyxy":
+        return first, second
+    near = first - second / 2 if box_format == "cxcywh" else first
+    return near, near + second
+
+
+@pytest.mark.parametrize("name", ["giou", "diou", "ciou", "eiou", "siou", "bounded_iou", "inner_iou"])
+def test_small_boxes_cost_what_large_ones_do(name: str) -> None:
+    boxes, targets = torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([[5.0, 4, 17, 14]])
+    large = run(name, boxes.double(), targets.double())
+    small = run(name, boxes.double() / 2**40, targets.double() / 2**40)
+    torch.testing.assert_close(small.value, large.value)
+    torch.testing.assert_close(small.gradients["boxes"] / 2**40, large.gradients["boxes"])
+
+
+def test_an_area_that_is_sent_as_eps_is_added_to_the_union() -> None:
+    assert run("iou", [[0, 0, 2, 2]], [[0, 0, 2, 4]], eps=2.0).value.item() == pytest.approx(1 - 4 / 10)
+
+
+@pytest.mark.parametrize("name", ["rotated_kld", "rotated_gwd", "probiou", "kfiou"])
+def test_small_rotated_boxes_cost_what_large_ones_do(name: str) -> None:
+    unit = torch.tensor([2.0**-30] * 4 + [1.0], dtype=torch.float64)
+    boxes = torch.tensor([[0, 0, 8, 4, 0.3]], dtype=torch.float64)
+    targets = torch.tensor([[1, 1, 6, 5, -0.2]], dtype=torch.float64)
+    params: dict[str, Any] = {"normalize": True} if name == "rotated_gwd" else {}
+    large, small = run(name, boxes, targets, **params), run(name, boxes * unit, targets * unit, **params)
+    torch.testing.assert_close(small.value, large.value)
+    torch.testing.assert_close(small.gradients["boxes"] * unit, large.gradients["boxes"])
+
+
+@pytest.mark.parametrize("name", ["rotated_kld", "rotated_gwd"])
+@pytest.mark.parametrize("fun", ["log1p", "sqrt", "none"])
+def test_a_perfect_rotated_box_costs_nothing(name: str, fun: str) -> None:
+    box = [[3.0, 4.0, 7.0, 0.3, 0.7]]
+    fit = run(name, box, box, fun=fun, dtype=torch.float32)
+    assert fit.value == 0 and (fit.gradients["boxes"] == 0).all()
+
+
+@pytest.mark.parametrize("name", ["quality_focal", "varifocal", "gaussian_focal"])
+@pytest.mark.parametrize(
+    "params", [{}, {"beta": 0.0}, {"beta": 0.5}, {"gamma": 0.0}, {"alpha": 0.0}], ids=str
+)
+def test_a_score_that_is_infinitely_right_costs_nothing(name: str, params: dict[str, float]) -> None:
+    loss = CATALOGUE[name]
+    if not params.keys() <= loss.params.keys():
+        pytest.skip("has no such param")
+    alone = scored(name, [0.5], [0.0], params)
+    found = scored(name, [-inf, 0.5, inf, -1e39], [0.0, 0.0, 1.0, 0.0], params)
+    assert found.value == alone.value
+    assert found.gradients["logits"].tolist() == [0, alone.gradients["logits"].item(), 0, 0]
+
+
+def scored(name: str, logits: Any, targets: list[float], params: dict[str, float]) -> Evaluation:
+    """Evaluate a loss of scores in float32."""
+    loss = CATALOGUE[name]
+    inputs = {"logits": sent(logits), "targets": sent(targets)}
+    return evaluate(
+        bind(Request(loss=loss, inputs=inputs, params={**loss.defaults, **params}, reduction="sum"))
+    )
+
+
+def test_bins_that_are_not_meant_may_have_infinite_scores() -> None:
+    found = scored("distribution_focal", [[1.0, -inf, 2.0], [0.0, inf, 2.0]], [0.0, 1.0], {})
+    assert found.value.item() == pytest.approx(1.3132617)
+    assert found.gradients["logits"].isfinite().all()
+
+
+def test_balanced_l1_of_small_errors_keeps_its_digits_in_float32() -> None:
+    growth = 2.718281828459045**3 - 1
+    for error in (1e-3, 1e-5, 1e-7):
+        loss = CATALOGUE["balanced_l1"]
+        inputs = {"predictions": sent([error]), "targets": sent([0.0])}
+        found = evaluate(bind(Request(loss=loss, inputs=inputs, params=loss.defaults)))
+        # the first two terms of the series
+        exact = 0.5 * growth * error**2 * (1 / 2 - growth * error / 6)
+        assert found.value.item() == pytest.approx(exact, rel=1e-3 if error == 1e-3 else 1e-4)

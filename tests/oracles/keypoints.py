@@ -111,9 +111,13 @@ def oks(
     coco = (26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89)
     default = [s / 1000 for s in coco] if count == 17 else [1 / count] * count
     similarity = np.ones(len(keypoints))
+
+    def kernel(squared: float, scale: float) -> float:
+        return exp(-squared / scale) if scale else float(squared == 0)
+
     for n, area in enumerate(areas):
         seen = [
-            exp(-((keypoints[n, k] - targets[n, k]) ** 2).sum() / (area + eps) / (2 * sigma) ** 2 / 2)
+            kernel(((keypoints[n, k] - targets[n, k]) ** 2).sum(), (area + eps) * (2 * sigma) ** 2 * 2)
             for k, sigma in enumerate(sigmas or default)
             if visibility is None or visibility[n, k] > 0
         ]

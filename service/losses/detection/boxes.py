@@ -1,21 +1,24 @@
-"""What axis-aligned box losses share: formats, which boxes are valid, overlap, enclosing box, distance."""
+"""What axis-aligned box losses share: formats, which boxes are valid, how a pair lies, and how it overlaps."""
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple
+from functools import cached_property
+from typing import Annotated, NamedTuple
 
 import torch
-from annotated_types import Gt
+from annotated_types import Ge
 from torch import Generator, Tensor
 
 from service.catalogue.dims import Shape
 from service.catalogue.domains import Domain, Facts
-from service.catalogue.spec import Diagnostic, Prediction, Target, Unreduced
+from service.catalogue.spec import Diagnostic, Prediction, Scales, Target, Unreduced
+from service.losses.detection.shares import BoxFormat, Edges, edges, shares
 
-BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
-"""Two corners; the top-left corner and the sides; the centre and the sides."""
+Area = Annotated[float, Ge(0)]
+"""What a client may have added to areas; 0 leaves the loss free of any unit."""
 
-Epsilon = Annotated[float, Gt(0)]
+UNITLESS = Scales(0, params={"eps": 0.0})
+"""How losses scale that compare areas with areas and lengths with lengths only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,30 +61,64 @@ class BoxLoss(NamedTuple):
     iou: Annotated[Tensor, Diagnostic("...")]
 
 
-class Box(NamedTuple):
-    """Top-left corner, bottom-right corner and sides of boxes; x and y lie along the first axis."""
+@dataclass(frozen=True)
+class Pair:
+    """Boxes ``[4, ...]`` and their targets; of their properties, x and y lie along the first axis."""
 
-    near: Tensor
-    far: Tensor
-    sides: Tensor
+    box: Tensor
+    target: Tensor
+    box_format: BoxFormat
+
+    @cached_property
+    def edges(self) -> Edges:
+        """How the box lies as seen from its target."""
+        return edges(self.box, self.target, self.box_format)
+
+    @cached_property
+    def sides(self) -> Tensor:
+        """The sides of the box."""
+        return _sides(self.box, self.box_format)
+
+    @cached_property
+    def target_sides(self) -> Tensor:
+        """The sides of the target."""
+        return _sides(self.target, self.box_format)
+
+    @cached_property
+    def growth(self) -> Tensor:
+        """The sides of the box, less those of the target."""
+        if self.box_format == "xyxy":
+            return self.edges.far - self.edges.near
+        return self.box[2:] - self.target[2:]
+
+    @cached_property
+    def other(self) -> Tensor:
+        """The lengths by which the target sticks out of the box."""
+        return torch.relu(self.edges.near) + torch.relu(-self.edges.far)
 
 
-def read(boxes: Tensor, box_format: BoxFormat) -> Box:
-    """Return boxes ``[..., 4]`` of a format by corners and sides, ``[2, ...]`` each."""
+def read_pair(boxes: Tensor, targets: Tensor, box_format: BoxFormat) -> Pair:
+    """Return boxes ``[..., 4]`` with their targets."""
+    return Pair(columns(boxes), columns(targets), box_format)
+
+
+def columns(boxes: Tensor) -> Tensor:
+    """Return boxes ``[..., 4]`` as ``[4, ...]``."""
     # whole columns of x and y in a row of memory: arithmetic on every fourth number is several times slower
-    first, second = boxes.movedim(-1, 0).contiguous().chunk(2)
-    match box_format:
-        case "xyxy":
-            return Box(first, second, second - first)
-        case "xywh":
-            return Box(first, first + second, second)
-        case "cxcywh":
-            return Box(first - second / 2, first + second / 2, second)
+    return boxes.movedim(-1, 0).contiguous()
 
 
-def read_pair(boxes: Tensor, targets: Tensor, box_format: BoxFormat) -> tuple[Box, Box]:
-    """Return predicted and target boxes by corners and sides."""
-    return read(boxes, box_format), read(targets, box_format)
+def drawn_apart(pair: Pair, factor: float) -> Pair:
+    """Return a pair of boxes whose centres lie so many times as far apart."""
+    offset = factor * centre_offset(pair)
+    box, target = torch.cat([offset, pair.sides]), torch.cat([torch.zeros_like(offset), pair.target_sides])
+    return Pair(box, target, "cxcywh")
+
+
+def _sides(boxes: Tensor, box_format: BoxFormat) -> Tensor:
+    """Return the sides of boxes ``[4, ...]``."""
+    first, second = boxes.chunk(2)
+    return second - first if box_format == "xyxy" else second
 
 
 def area(sides: Tensor) -> Tensor:
@@ -90,33 +127,40 @@ def area(sides: Tensor) -> Tensor:
     return width * height
 
 
-def intersection(box: Box, target: Box) -> Tensor:
-    """Return the area that two boxes share, 0 where they lie apart or only touch."""
-    return area(torch.relu(torch.minimum(box.far, target.far) - torch.maximum(box.near, target.near)))
-
-
 class Overlap(NamedTuple):
-    """Intersection over union of two boxes, and the union."""
+    """Intersection over union of two boxes, and one minus it, with all digits of either."""
 
     iou: Tensor
-    union: Tensor
+    loss: Tensor
 
 
-def overlap(box: Box, target: Box, eps: float) -> Overlap:
-    """Return how much of the area that two boxes cover is covered by both."""
-    shared = intersection(box, target)
-    union = area(box.sides) + area(target.sides) - shared
-    return Overlap(shared / (union + eps), union)
+def overlap(pair: Pair, eps: float) -> Overlap:
+    """Return how much of the area that two boxes cover is covered by both, and how much is not.
+
+    Boxes without area have all of it in common where they are the same, else nothing.
+    """
+    return Overlap(*shares(pair.box, pair.target, pair.box_format, eps))
 
 
-def enclosing_sides(box: Box, target: Box) -> Tensor:
+def empty_share(pair: Pair, eps: float) -> Tensor:
+    """Return which share of the enclosing box neither box covers."""
+    enclosing = area(enclosing_sides(pair))
+    own = torch.relu(pair.edges.far) + torch.relu(-pair.edges.near)
+    (own_x, own_y), (other_x, other_y) = own, pair.other
+    # of boxes that overlap two corners are empty; they are small where the fit is good
+    corners = own_x * other_y + other_x * own_y
+    between = torch.relu(enclosing - area(pair.sides) - area(pair.target_sides))
+    return quotient(torch.where(area(pair.edges.shared) > 0, corners, between), enclosing, eps)
+
+
+def enclosing_sides(pair: Pair) -> Tensor:
     """Return the sides of the smallest box around two boxes."""
-    return torch.maximum(box.far, target.far) - torch.minimum(box.near, target.near)
+    return pair.sides + pair.other
 
 
-def centre_offset(box: Box, target: Box) -> Tensor:
-    """Return where the centre of ``box`` lies as seen from that of ``target``."""
-    return ((box.near - target.near) + (box.far - target.far)) / 2
+def centre_offset(pair: Pair) -> Tensor:
+    """Return where the centre of a box lies as seen from that of its target."""
+    return (pair.edges.near + pair.edges.far) / 2
 
 
 def squared_length(vectors: Tensor) -> Tensor:
@@ -125,28 +169,37 @@ def squared_length(vectors: Tensor) -> Tensor:
     return x * x + y * y
 
 
-def centre_distance(box: Box, target: Box, eps: float) -> Tensor:
+def quotient(part: Tensor, whole: Tensor, eps: float = 0.0) -> Tensor:
+    """Return a part over a whole plus ``eps``; of nothing it is 0."""
+    whole = whole + eps if eps else whole
+    return part / torch.where(whole == 0, 1, whole)
+
+
+def centre_distance(pair: Pair, eps: float) -> Tensor:
     """Return the squared distance of the centres over the squared diagonal of the enclosing box."""
-    diagonal = squared_length(enclosing_sides(box, target)) + eps
-    return squared_length(centre_offset(box, target)) / diagonal
+    return quotient(squared_length(centre_offset(pair)), squared_length(enclosing_sides(pair)), eps)
 
 
-def aspect_ratio(box: Box, eps: float) -> Tensor:
-    """Return width over height."""
-    width, height = box.sides.unbind()
-    return width / (height + eps)
-
-
-def angle_mismatch(box: Box, target: Box, eps: float) -> Tensor:
+def angle_mismatch(pair: Pair, eps: float) -> Tensor:
     """Return the squared angle between the diagonals of two boxes; a right angle is 1."""
-    angle = aspect_ratio(target, eps).atan() - aspect_ratio(box, eps).atan()
+    (width, height), (true_width, true_height) = (
+        _direction(pair.sides, eps),
+        _direction(pair.target_sides, eps),
+    )
+    # one arctangent, of the angle itself: the difference of two is no more exact than the larger
+    angle = torch.atan2(true_width * height - width * true_height, height * true_height + width * true_width)
     return (angle * (2 / math.pi)).square()
 
 
-def aspect_penalty(iou: Tensor, mismatch: Tensor, eps: float) -> Tensor:
+def _direction(sides: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Return the diagonal of boxes; a point's is upright."""
+    width, height = sides.unbind()
+    return width, torch.where((width == 0) & (height == 0), 1, height + eps)
+
+
+def aspect_penalty(loss: Tensor, mismatch: Tensor, eps: float) -> Tensor:
     """Return a mismatch of aspect ratios, weighted the more the better boxes overlap.
 
     The weight is a constant to the gradient, or it would reward a worse overlap.
     """
-    weight = mismatch / (1 - iou + mismatch + eps)
-    return weight.detach() * mismatch
+    return quotient(mismatch, loss + mismatch, eps).detach() * mismatch

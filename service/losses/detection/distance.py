@@ -9,19 +9,20 @@ from torch import Tensor
 from service.catalogue.declare import loss
 from service.catalogue.spec import Diagnostic, Unreduced
 from service.losses.detection.boxes import (
-    Box,
+    UNITLESS,
+    Area,
     BoxFormat,
     BoxLoss,
-    Epsilon,
+    Pair,
     PredictedBoxes,
     TargetBoxes,
     angle_mismatch,
     aspect_penalty,
-    aspect_ratio,
     centre_distance,
     centre_offset,
     enclosing_sides,
     overlap,
+    quotient,
     read_pair,
     squared_length,
 )
@@ -31,13 +32,15 @@ from service.losses.detection.boxes import (
     title="Distance IoU (DIoU)",
     tasks=("detection",),
     aliases=("distance_iou", "distance_box_iou"),
+    range=(0, 2),
+    scales=UNITLESS,
 )
 def diou(
     boxes: PredictedBoxes,
     targets: TargetBoxes,
     *,
     box_format: BoxFormat = "xyxy",
-    eps: Epsilon = 1e-7,
+    eps: Area = 0.0,
 ) -> BoxLoss:
     r"""IoU loss plus the distance of the centres: pulls boxes that do not overlap straight together.
 
@@ -49,7 +52,8 @@ def diou(
         boxes: Predicted boxes, in `box_format`.
         targets: The true box of each predicted one.
         box_format: `xyxy` for two corners, `xywh` for top-left corner and size, `cxcywh` for centre and size.
-        eps: Added to what divides, so that boxes without area give a finite loss.
+        eps: An area added to the areas that divide, in the squared unit of the boxes. Boxes without area need
+            none.
 
     Use when:
         Boxes may lie apart, and centres should be found in fewer steps than with `giou`.
@@ -61,9 +65,9 @@ def diou(
     Sources:
         - Zheng et al. (2020), Distance-IoU Loss, https://arxiv.org/abs/1911.08287
     """
-    box, target = read_pair(boxes, targets, box_format)
-    share = overlap(box, target, eps).iou
-    return BoxLoss(1 - share + centre_distance(box, target, eps), share)
+    pair = read_pair(boxes, targets, box_format)
+    share, missed = overlap(pair, eps)
+    return BoxLoss(missed + centre_distance(pair, eps), share)
 
 
 @loss(
@@ -71,13 +75,15 @@ def diou(
     tasks=("detection",),
     aliases=("complete_iou", "complete_box_iou"),
     exact_gradient=False,
+    range=(0, 3),
+    scales=UNITLESS,
 )
 def ciou(
     boxes: PredictedBoxes,
     targets: TargetBoxes,
     *,
     box_format: BoxFormat = "xyxy",
-    eps: Epsilon = 1e-7,
+    eps: Area = 0.0,
 ) -> BoxLoss:
     r"""Distance IoU plus a penalty for a wrong aspect ratio: the box loss of many one-stage detectors.
 
@@ -90,23 +96,23 @@ def ciou(
         boxes: Predicted boxes, in `box_format`.
         targets: The true box of each predicted one.
         box_format: `xyxy` for two corners, `xywh` for top-left corner and size, `cxcywh` for centre and size.
-        eps: Added to what divides, so that boxes without area give a finite loss.
+        eps: Added to what divides: an area to areas, a length to the heights of aspect ratios, in the unit of
+            the boxes, and a number to what divides in a. Boxes without area need none.
 
     Use when:
         A detector regresses boxes of many aspect ratios, as the YOLO family does.
 
     Pitfalls:
         The aspect term is zero whenever the ratios agree, whatever the sizes. The gradient treats a as a
-        constant, so it is not the derivative of the value. The gradient of a box without height is finite,
-        but of the order of 1 / `eps`.
+        constant, so it is not the derivative of the value. A point counts as a box without width.
 
     Sources:
         - Zheng et al. (2020), Distance-IoU Loss, https://arxiv.org/abs/1911.08287
     """
-    box, target = read_pair(boxes, targets, box_format)
-    share = overlap(box, target, eps).iou
-    penalty = aspect_penalty(share, angle_mismatch(box, target, eps), eps)
-    return BoxLoss(1 - share + centre_distance(box, target, eps) + penalty, share)
+    pair = read_pair(boxes, targets, box_format)
+    share, missed = overlap(pair, eps)
+    penalty = aspect_penalty(missed, angle_mismatch(pair, eps), eps)
+    return BoxLoss(missed + centre_distance(pair, eps) + penalty, share)
 
 
 @loss(
@@ -114,13 +120,15 @@ def ciou(
     tasks=("detection",),
     aliases=("x_iou",),
     exact_gradient=False,
+    range=(0, 2.25),
+    scales=UNITLESS,
 )
 def xiou(
     boxes: PredictedBoxes,
     targets: TargetBoxes,
     *,
     box_format: BoxFormat = "xyxy",
-    eps: Epsilon = 1e-7,
+    eps: Area = 0.0,
 ) -> BoxLoss:
     r"""Complete IoU with a sigmoid in place of the arctangent, as some YOLO forks have it.
 
@@ -134,7 +142,8 @@ def xiou(
         boxes: Predicted boxes, in `box_format`.
         targets: The true box of each predicted one.
         box_format: `xyxy` for two corners, `xywh` for top-left corner and size, `cxcywh` for centre and size.
-        eps: Added to what divides, so that boxes without area give a finite loss.
+        eps: Added to what divides: an area to areas, a length to the heights of aspect ratios, in the unit of
+            the boxes, and a number to what divides in a. Boxes without area need none.
 
     Use when:
         Results of a YOLO fork that trains with it are to be reproduced.
@@ -147,24 +156,34 @@ def xiou(
     Sources:
         - Zheng et al. (2020), Distance-IoU Loss (the complete IoU it varies), https://arxiv.org/abs/1911.08287
     """
-    box, target = read_pair(boxes, targets, box_format)
-    share = overlap(box, target, eps).iou
-    mismatch = (aspect_ratio(target, eps).sigmoid() - aspect_ratio(box, eps).sigmoid()).square()
-    penalty = aspect_penalty(share, mismatch, eps)
-    return BoxLoss(1 - share + centre_distance(box, target, eps) + penalty, share)
+    pair = read_pair(boxes, targets, box_format)
+    share, missed = overlap(pair, eps)
+    mismatch = (_squashed_ratio(pair.target_sides, eps) - _squashed_ratio(pair.sides, eps)).square()
+    return BoxLoss(missed + centre_distance(pair, eps) + aspect_penalty(missed, mismatch, eps), share)
+
+
+def _squashed_ratio(sides: Tensor, eps: float) -> Tensor:
+    """Return the sigmoid of width over height: 1 without height, and 1/2 without width, too."""
+    width, height = sides.unbind()
+    height = height + eps if eps else height
+    flat = height == 0
+    ratio = torch.where(flat, 0, width) / torch.where(flat, 1, height)
+    return torch.where(flat & (width > 0), 1, ratio.sigmoid())
 
 
 @loss(
     title="Efficient IoU (EIoU)",
     tasks=("detection",),
     aliases=("efficient_iou",),
+    range=(0, 4),
+    scales=UNITLESS,
 )
 def eiou(
     boxes: PredictedBoxes,
     targets: TargetBoxes,
     *,
     box_format: BoxFormat = "xyxy",
-    eps: Epsilon = 1e-7,
+    eps: Area = 0.0,
 ) -> BoxLoss:
     r"""Distance IoU plus penalties for a wrong width and a wrong height, each on its own.
 
@@ -176,7 +195,8 @@ def eiou(
         boxes: Predicted boxes, in `box_format`.
         targets: The true box of each predicted one.
         box_format: `xyxy` for two corners, `xywh` for top-left corner and size, `cxcywh` for centre and size.
-        eps: Added to what divides, so that boxes without area give a finite loss.
+        eps: An area added to the areas that divide, in the squared unit of the boxes. Boxes without area need
+            none.
 
     Use when:
         The aspect term of `ciou` holds training back: its gradient never widens and heightens a box at once.
@@ -187,9 +207,9 @@ def eiou(
     Sources:
         - Zhang et al. (2021), Focal and Efficient IOU Loss, https://arxiv.org/abs/2101.08158
     """
-    box, target = read_pair(boxes, targets, box_format)
-    share = overlap(box, target, eps).iou
-    return BoxLoss(_efficient(box, target, share, eps), share)
+    pair = read_pair(boxes, targets, box_format)
+    share, missed = overlap(pair, eps)
+    return BoxLoss(_efficient(pair, missed, eps), share)
 
 
 @loss(
@@ -197,6 +217,8 @@ def eiou(
     tasks=("detection",),
     aliases=("focal_efficient_iou",),
     exact_gradient=False,
+    range=(0, 4),
+    scales=UNITLESS,
 )
 def focal_eiou(
     boxes: PredictedBoxes,
@@ -204,7 +226,7 @@ def focal_eiou(
     *,
     gamma: Annotated[float, Ge(0)] = 0.5,
     box_format: BoxFormat = "xyxy",
-    eps: Epsilon = 1e-7,
+    eps: Area = 0.0,
 ) -> BoxLoss:
     r"""Efficient IoU weighted by a power of the IoU: many poor anchors do not drown the good ones.
 
@@ -216,7 +238,8 @@ def focal_eiou(
         targets: The true box of each predicted one.
         gamma: How much boxes that overlap little are played down; 0 is `eiou`.
         box_format: `xyxy` for two corners, `xywh` for top-left corner and size, `cxcywh` for centre and size.
-        eps: Added to what divides, so that boxes without area give a finite loss.
+        eps: An area added to the areas that divide, in the squared unit of the boxes. Boxes without area need
+            none.
 
     Use when:
         Most candidate boxes fit badly, and the few that fit should lead.
@@ -228,15 +251,17 @@ def focal_eiou(
     Sources:
         - Zhang et al. (2021), Focal and Efficient IOU Loss, https://arxiv.org/abs/2101.08158
     """
-    box, target = read_pair(boxes, targets, box_format)
-    share = overlap(box, target, eps).iou
-    return BoxLoss(share.detach().pow(gamma) * _efficient(box, target, share, eps), share)
+    pair = read_pair(boxes, targets, box_format)
+    share, missed = overlap(pair, eps)
+    return BoxLoss(share.detach().pow(gamma) * _efficient(pair, missed, eps), share)
 
 
 @loss(
     title="SCYLLA IoU (SIoU)",
     tasks=("detection",),
     aliases=("scylla_iou",),
+    range=(0, 3),
+    scales=UNITLESS,
 )
 def siou(
     boxes: PredictedBoxes,
@@ -244,7 +269,7 @@ def siou(
     *,
     theta: Annotated[float, Ge(1)] = 4.0,
     box_format: BoxFormat = "xyxy",
-    eps: Epsilon = 1e-7,
+    eps: Area = 0.0,
 ) -> BoxLoss:
     r"""IoU loss with distance and shape terms; the distance term minds the direction to the target.
 
@@ -259,7 +284,8 @@ def siou(
         targets: The true box of each predicted one.
         theta: How sharply the shape term sets in; the paper takes 2 to 6.
         box_format: `xyxy` for two corners, `xywh` for top-left corner and size, `cxcywh` for centre and size.
-        eps: Added to what divides, so that boxes without area give a finite loss.
+        eps: An area added to the union, a length to the sides that divide, in the unit of the boxes. Boxes
+            without area need none.
 
     Use when:
         Predictions wander around their targets, and should first reach one axis and then follow it.
@@ -272,17 +298,15 @@ def siou(
         - Gevorgyan (2022), SIoU Loss: More Powerful Learning for Bounding Box Regression,
           https://arxiv.org/abs/2205.12740
     """
-    box, target = read_pair(boxes, targets, box_format)
-    share = overlap(box, target, eps).iou
-    offset = centre_offset(box, target)
+    pair = read_pair(boxes, targets, box_format)
+    share, missed = overlap(pair, eps)
+    offset = centre_offset(pair)
     dx, dy = offset.unbind()
-    squared = squared_length(offset)
-    angle = 2 * (dx * dy).abs() / torch.where(squared == 0, 1.0, squared)
-    reach = (offset / (enclosing_sides(box, target) + eps)).square()
-    distance = -torch.expm1((angle - 2) * reach)
-    larger = torch.maximum(box.sides, target.sides) + eps
-    shape = (-torch.expm1(-(box.sides - target.sides).abs() / larger)).pow(theta)
-    return BoxLoss(1 - share + (distance + shape).sum(0) / 2, share)
+    angle = quotient(2 * (dx * dy).abs(), squared_length(offset))
+    distance = -torch.expm1((angle - 2) * quotient(offset, enclosing_sides(pair), eps).square())
+    larger = torch.maximum(pair.sides, pair.target_sides)
+    shape = (-torch.expm1(-quotient(pair.growth.abs(), larger, eps))).pow(theta)
+    return BoxLoss(missed + (distance + shape).sum(0) / 2, share)
 
 
 class WiseLoss(NamedTuple):
@@ -298,6 +322,8 @@ class WiseLoss(NamedTuple):
     tasks=("detection",),
     aliases=("wise_iou", "wiou_v3"),
     exact_gradient=False,
+    range=(0, None),
+    scales=UNITLESS,
 )
 def wiou(
     boxes: PredictedBoxes,
@@ -310,7 +336,7 @@ def wiou(
     delta: Annotated[float, Gt(0)] = 3.0,
     momentum: Annotated[float, Gt(0), Le(1)] = 0.01,
     box_format: BoxFormat = "xyxy",
-    eps: Epsilon = 1e-7,
+    eps: Area = 0.0,
 ) -> WiseLoss:
     r"""IoU loss that focuses on boxes of ordinary quality: robust to noisy labels.
 
@@ -331,7 +357,8 @@ def wiou(
         delta: The beta at which the focus of version 3 is 1.
         momentum: Share of this call in the running mean that `aux` returns.
         box_format: `xyxy` for two corners, `xywh` for top-left corner and size, `cxcywh` for centre and size.
-        eps: Added to what divides, so that boxes without area give a finite loss.
+        eps: An area added to the areas that divide, in the squared unit of the boxes. Boxes without area need
+            none.
 
     Use when:
         Labels are noisy, and neither perfect boxes nor hopeless ones should lead.
@@ -343,11 +370,11 @@ def wiou(
     Sources:
         - Tong et al. (2023), Wise-IoU, https://arxiv.org/abs/2301.10051
     """
-    box, target = read_pair(boxes, targets, box_format)
-    share = overlap(box, target, eps).iou
-    diagonal = squared_length(enclosing_sides(box, target)) + eps
-    attention = torch.exp(squared_length(centre_offset(box, target)) / diagonal.detach())
-    cost = (1 - share).detach()
+    pair = read_pair(boxes, targets, box_format)
+    share, missed = overlap(pair, eps)
+    diagonal = squared_length(enclosing_sides(pair)).detach()
+    attention = torch.exp(quotient(squared_length(centre_offset(pair)), diagonal, eps))
+    cost = missed.detach()
     observed = cost.mean() if cost.numel() else cost.new_tensor(running_mean)
     mean = (1 - momentum) * running_mean + momentum * observed
     outlier = cost / running_mean
@@ -358,12 +385,11 @@ def wiou(
             focus = outlier.pow(gamma)
         case 3:
             focus = outlier / delta * alpha ** (delta - outlier)
-    return WiseLoss(focus * attention * (1 - share), share, mean)
+    return WiseLoss(focus * attention * missed, share, mean)
 
 
-def _efficient(box: Box, target: Box, share: Tensor, eps: float) -> Tensor:
+def _efficient(pair: Pair, missed: Tensor, eps: float) -> Tensor:
     """Return the efficient IoU loss."""
-    squared = enclosing_sides(box, target).square()
-    sides = (box.sides - target.sides).square() / (squared + eps)
-    diagonal = squared.sum(0) + eps
-    return 1 - share + squared_length(centre_offset(box, target)) / diagonal + sides.sum(0)
+    squared = enclosing_sides(pair).square()
+    sides = quotient(pair.growth.square(), squared, eps)
+    return missed + quotient(squared_length(centre_offset(pair)), squared.sum(0), eps) + sides.sum(0)

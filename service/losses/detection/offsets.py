@@ -9,16 +9,17 @@ from annotated_types import Gt
 from torch import Tensor
 
 from service.catalogue.declare import loss
-from service.catalogue.spec import Diagnostic, Example, Prediction, Target, Unreduced
+from service.catalogue.spec import Diagnostic, Example, Prediction, Scales, Target, Unreduced
 from service.losses.detection.boxes import (
-    Box,
+    UNITLESS,
+    Area,
     BoxFormat,
     BoxLoss,
-    Epsilon,
     PredictedBoxes,
     TargetBoxes,
     centre_offset,
     overlap,
+    quotient,
     read_pair,
     squared_length,
 )
@@ -28,6 +29,8 @@ from service.losses.detection.boxes import (
     title="Normalized Gaussian Wasserstein distance (NWD)",
     tasks=("detection",),
     aliases=("normalized_wasserstein", "normalized_gaussian_wasserstein"),
+    range=(0, 1),
+    scales=Scales(0, along=("constant",)),
 )
 def nwd(
     boxes: PredictedBoxes,
@@ -35,7 +38,7 @@ def nwd(
     *,
     constant: Annotated[float, Gt(0)] = 12.8,
     box_format: BoxFormat = "xyxy",
-    eps: Epsilon = 1e-7,
+    eps: Area = 0.0,
 ) -> BoxLoss:
     r"""Distance of boxes seen as Gaussians: smooth for tiny objects, whose overlap jumps by the pixel.
 
@@ -49,7 +52,7 @@ def nwd(
         constant: C, the distance at which the loss is 0.63, in the unit of the boxes: about the mean size of
             the objects.
         box_format: `xyxy` for two corners, `xywh` for top-left corner and size, `cxcywh` for centre and size.
-        eps: Added to the union in the diagnostic `iou`; the loss itself needs none.
+        eps: An area added to the union in the diagnostic `iou`; the loss itself has none.
 
     Use when:
         Objects are tiny, below about 16 pixels.
@@ -62,20 +65,19 @@ def nwd(
         - Wang et al. (2021), A Normalized Gaussian Wasserstein Distance for Tiny Object Detection,
           https://arxiv.org/abs/2110.13389
     """
-    box, target = read_pair(boxes, targets, box_format)
-    # its gradient is 0 at a perfect fit, where that of a plain square root is NaN
-    distance = F.pairwise_distance(_gaussian(box), _gaussian(target), eps=0)
-    return BoxLoss(-torch.expm1(-distance / constant), overlap(box, target, eps).iou)
-
-
-def _gaussian(box: Box) -> Tensor:
-    """Return the mean and the standard deviations of a box as a Gaussian, along the last axis."""
-    return (torch.cat([box.near + box.far, box.sides]) / 2).movedim(0, -1)
+    pair = read_pair(boxes, targets, box_format)
+    # a centre and half a side off are half the sum and half the difference of two edges off; the gradient of
+    # this norm is 0 at a perfect fit, where that of a plain square root is NaN
+    ends = torch.cat([pair.edges.near, pair.edges.far]).movedim(0, -1)
+    distance = F.pairwise_distance(ends, torch.zeros_like(ends), eps=0) / math.sqrt(2)
+    return BoxLoss(-torch.expm1(-distance / constant), overlap(pair, eps).iou)
 
 
 @loss(
     title="Minimum point distance IoU (MPDIoU)",
     tasks=("detection",),
+    range=(0, None),
+    scales=Scales(0, along=("image_width", "image_height"), params={"eps": 0.0}),
     example=Example(params={"image_width": 20.0, "image_height": 16.0}),
 )
 def mpdiou(
@@ -85,7 +87,7 @@ def mpdiou(
     image_width: Annotated[float, Gt(0)],
     image_height: Annotated[float, Gt(0)],
     box_format: BoxFormat = "xyxy",
-    eps: Epsilon = 1e-7,
+    eps: Area = 0.0,
 ) -> BoxLoss:
     r"""IoU loss plus the squared distances of both corners, over the image's diagonal.
 
@@ -99,7 +101,7 @@ def mpdiou(
         image_width: W, in the unit of the boxes.
         image_height: H, in the unit of the boxes.
         box_format: `xyxy` for two corners, `xywh` for top-left corner and size, `cxcywh` for centre and size.
-        eps: Added to the union, so that boxes without area give a finite loss.
+        eps: An area added to the union, in the squared unit of the boxes. Boxes without area need none.
 
     Use when:
         Images have one fixed size, and boxes may agree in centre and aspect ratio but not in size.
@@ -110,10 +112,10 @@ def mpdiou(
     Sources:
         - Siliang and Yong (2023), MPDIoU, https://arxiv.org/abs/2307.07662
     """
-    box, target = read_pair(boxes, targets, box_format)
-    share = overlap(box, target, eps).iou
-    corners = squared_length(box.near - target.near) + squared_length(box.far - target.far)
-    return BoxLoss(1 - share + corners / (image_width**2 + image_height**2), share)
+    pair = read_pair(boxes, targets, box_format)
+    share, missed = overlap(pair, eps)
+    corners = squared_length(pair.edges.near) + squared_length(pair.edges.far)
+    return BoxLoss(missed + corners / (image_width**2 + image_height**2), share)
 
 
 class CoordinateLoss(NamedTuple):
@@ -127,6 +129,8 @@ class CoordinateLoss(NamedTuple):
     title="Bounded IoU",
     tasks=("detection",),
     aliases=("biou",),
+    range=(0, 1),
+    scales=UNITLESS,
 )
 def bounded_iou(
     boxes: PredictedBoxes,
@@ -134,7 +138,7 @@ def bounded_iou(
     *,
     beta: Annotated[float, Gt(0)] = 0.2,
     box_format: BoxFormat = "xyxy",
-    eps: Epsilon = 1e-3,
+    eps: Area = 0.0,
 ) -> CoordinateLoss:
     r"""Smooth L1 of what each of x, y, width and height alone costs in IoU at best.
 
@@ -149,33 +153,37 @@ def bounded_iou(
         targets: The true box of each predicted one.
         beta: Where smooth L1 turns from a parabola into a line.
         box_format: `xyxy` for two corners, `xywh` for top-left corner and size, `cxcywh` for centre and size.
-        eps: Added to what divides, so that boxes without area give a finite loss.
+        eps: A length added to what divides, in the unit of the boxes. Boxes without area need none.
 
     Use when:
         Each coordinate of a box should be weighed by what it matters to the overlap, as older detectors did.
 
     Pitfalls:
         Gives four numbers for each pair, in the order x, y, w, h, whatever `box_format` is. Offsets are
-        measured against the sides of the target: beyond half a side they have no gradient.
+        measured against the sides of the target: beyond half a side they have no gradient. Libraries often add
+        an `eps` of 1e-3, which swamps boxes in [0, 1].
 
     Sources:
         - Tychsen-Smith and Petersson (2018), Improving Object Localization with Fitness NMS and Bounded IoU
           Loss, https://arxiv.org/abs/1711.00164
     """
-    box, target = read_pair(boxes, targets, box_format)
-    off = 2 * centre_offset(box, target).abs()
-    centres = torch.relu((target.sides - off) / (target.sides + off + eps))
-    sides = torch.minimum(target.sides / (box.sides + eps), box.sides / (target.sides + eps))
-    error = 1 - torch.cat([centres, sides])
+    pair = read_pair(boxes, targets, box_format)
+    off, target_sides = 2 * centre_offset(pair).abs(), pair.target_sides
+    # one minus each ratio, which would lose the digits of a good fit
+    centres = torch.where(off < target_sides, quotient(2 * off + eps, target_sides + off, eps), 1)
+    centres = torch.where((off == 0) & (target_sides == 0), 0, centres) if eps == 0 else centres
+    wider = quotient(pair.growth + eps, pair.sides, eps)
+    narrower = quotient(eps - pair.growth, target_sides, eps)
+    error = torch.cat([centres, torch.maximum(wider, narrower)])
     each = F.smooth_l1_loss(error, torch.zeros_like(error), beta=beta, reduction="none")
-    return CoordinateLoss(each.movedim(0, -1), overlap(box, target, eps).iou)
+    return CoordinateLoss(each.movedim(0, -1), overlap(pair, eps).iou)
 
 
 STEEPEST = 60.0
 """Beyond this exponent only errors below e^-60 of `beta` see the bend of balanced L1 at 0."""
 
 
-@loss(title="Balanced L1", tasks=("detection",))
+@loss(title="Balanced L1", tasks=("detection",), range=(0, None), scales=Scales(1, along=("beta",)))
 def balanced_l1(
     predictions: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...")],
@@ -214,8 +222,15 @@ def balanced_l1(
     exponent = min(gamma / alpha, STEEPEST)
     growth = math.expm1(exponent)
     inner = error.clamp(max=beta) / beta
-    curve = alpha * ((inner + 1 / growth) * torch.log1p(growth * inner) - inner)
     # the part of the exponent that is left only adds to the slope of log1p(growth * inner)
-    curve = curve + max(0.0, gamma - alpha * STEEPEST) * inner
+    curve = alpha / growth * _risen(growth * inner) + max(0.0, gamma - alpha * STEEPEST) * inner
     # the line continues the curve: at beta both have slope gamma
     return beta * curve + gamma * torch.relu(error - beta)
+
+
+def _risen(x: Tensor) -> Tensor:
+    """Return the integral of log1p from 0 to x, (1 + x) log1p(x) - x."""
+    # in float64 and a series: near 0 it is the square of what its two terms contain themselves
+    wide = x.double()
+    series = wide.square() * (1 / 2 - wide * (1 / 6 - wide * (1 / 12 - wide / 20)))
+    return torch.where(x < 1e-3, series, (1 + wide) * torch.log1p(wide) - wide).to(x.dtype)

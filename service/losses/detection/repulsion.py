@@ -10,14 +10,14 @@ from service.catalogue.declare import loss
 from service.catalogue.domains import ClassIndex
 from service.catalogue.spec import Diagnostic, Prediction, Target, Unreduced
 from service.losses.detection.boxes import (
-    Box,
+    UNITLESS,
+    Area,
     Boxes,
     BoxFormat,
-    Epsilon,
+    Pair,
     area,
-    intersection,
-    overlap,
-    read_pair,
+    columns,
+    quotient,
 )
 
 
@@ -29,7 +29,14 @@ class RepulsionLoss(NamedTuple):
     rep_box: Annotated[Tensor, Diagnostic("")]
 
 
-@loss(title="Repulsion loss", tasks=("detection",), aliases=("rep_gt_rep_box",), work=("2N M", "2N N"))
+@loss(
+    title="Repulsion loss",
+    tasks=("detection",),
+    aliases=("rep_gt_rep_box",),
+    range=(0, None),
+    scales=UNITLESS,
+    work=("2N M", "2N N"),
+)
 def repulsion(
     boxes: Annotated[Tensor, Prediction("N 4", Boxes())],
     targets: Annotated[Tensor, Target("M 4", Boxes())],
@@ -40,7 +47,7 @@ def repulsion(
     sigma_gt: Annotated[float, Ge(0), Lt(1)] = 0.9,
     sigma_box: Annotated[float, Ge(0), Lt(1)] = 0.0,
     box_format: BoxFormat = "xyxy",
-    eps: Epsilon = 1e-7,
+    eps: Area = 0.0,
 ) -> RepulsionLoss:
     r"""Keeps boxes off the neighbours of their targets and off each other: crowded scenes.
 
@@ -62,7 +69,8 @@ def repulsion(
         sigma_gt: Where the curve for targets turns into a line: the smaller, the less outliers count.
         sigma_box: Where the curve for boxes turns into a line.
         box_format: `xyxy` for two corners, `xywh` for top-left corner and size, `cxcywh` for centre and size.
-        eps: Added to the areas that divide, so that boxes without area give a finite loss.
+        eps: An area added to the areas that divide, in the squared unit of the boxes. Boxes without area need
+            none: they overlap with nothing.
 
     Use when:
         Objects stand close together, and suppression of overlapping boxes merges neighbours.
@@ -75,42 +83,41 @@ def repulsion(
     Sources:
         - Wang et al. (2018), Repulsion Loss: Detecting Pedestrians in a Crowd, https://arxiv.org/abs/1711.07752
     """
-    box, target = read_pair(boxes, targets, box_format)
-    rep_gt = _from_targets(box, target, assignments, sigma_gt, eps)
-    rep_box = _from_boxes(box, assignments, sigma_box, eps)
+    box, target = columns(boxes), columns(targets)
+    rep_gt = _from_targets(box, target, assignments, box_format, sigma_gt, eps)
+    rep_box = _from_boxes(box, assignments, box_format, sigma_box, eps)
     return RepulsionLoss(gt_weight * rep_gt + box_weight * rep_box, rep_gt, rep_box)
 
 
-def _from_targets(box: Box, target: Box, assignments: Tensor, sigma: float, eps: float) -> Tensor:
+def _from_targets(
+    box: Tensor, target: Tensor, assignments: Tensor, box_format: BoxFormat, sigma: float, eps: float
+) -> Tensor:
     """Return the mean cost of what boxes cover of the most overlapped target that is not theirs."""
-    numbers = torch.arange(target.sides.shape[1], device=assignments.device)
+    numbers = torch.arange(target.shape[1], device=assignments.device)
     foreign = assignments[:, None] != numbers
-    shares = overlap(_column(box), _row(target), eps).iou
+    shares = _all_shares(box, target, box_format, eps)
     neighbour = torch.where(foreign, shares, -1.0).argmax(1)
-    nearest = Box(*(part[:, neighbour] for part in target))
-    covered = intersection(box, nearest) / (area(nearest.sides) + eps)
+    nearest = Pair(box, target[:, neighbour], box_format)
+    covered = quotient(area(nearest.edges.shared), area(nearest.target_sides), eps)
     # with a single target there is no neighbour
     return _log_then_line(torch.where(foreign.any(1), covered, 0.0), sigma).mean()
 
 
-def _from_boxes(box: Box, assignments: Tensor, sigma: float, eps: float) -> Tensor:
+def _from_boxes(box: Tensor, assignments: Tensor, box_format: BoxFormat, sigma: float, eps: float) -> Tensor:
     """Return the mean cost of the overlap of boxes with different targets, over the pairs that overlap."""
-    shares = overlap(_column(box), _row(box), eps).iou
+    shares = _all_shares(box, box, box_format, eps)
     pairs = (assignments[:, None] != assignments).triu(1) & (shares > 0)
     total = torch.where(pairs, _log_then_line(shares, sigma), 0.0).sum()
     return total / pairs.sum().clamp(min=1)
 
 
+def _all_shares(boxes: Tensor, others: Tensor, box_format: BoxFormat, eps: float) -> Tensor:
+    """Return the intersection over union of every box ``[4, N]`` with every other ``[4, M]``."""
+    each = Pair(boxes[:, :, None], others[:, None, :], box_format)
+    shared = area(each.edges.shared)
+    return quotient(shared, area(each.sides) + area(each.target_sides) - shared, eps)
+
+
 def _log_then_line(overlap: Tensor, sigma: float) -> Tensor:
     """Return -ln(1 - x) up to sigma, and its tangent there beyond."""
     return torch.relu(overlap - sigma) / (1 - sigma) - torch.log1p(-overlap.clamp(max=sigma))
-
-
-def _column(box: Box) -> Box:
-    """Return boxes along the first of two axes."""
-    return Box(*(part[:, :, None] for part in box))
-
-
-def _row(box: Box) -> Box:
-    """Return boxes along the second of two axes."""
-    return Box(*(part[:, None, :] for part in box))

@@ -1,6 +1,7 @@
 """Losses of rotated boxes, compared as Gaussians: smooth in the angle where polygon overlap is not."""
 
 from dataclasses import dataclass
+from math import expm1, log, sqrt
 from typing import Annotated, Literal, NamedTuple
 
 import torch
@@ -10,14 +11,15 @@ from torch import Generator, Tensor
 from service.catalogue.declare import loss
 from service.catalogue.dims import Shape
 from service.catalogue.domains import Domain, Facts
-from service.catalogue.spec import Prediction, Target, Unreduced
-from service.losses.detection.boxes import Epsilon
+from service.catalogue.spec import Params, Prediction, Scales, Target, Unreduced
 
-LEAST_SIDE = 1e-7
-"""Shorter sides count as this long: the Gaussian of a box without area has no density."""
+Epsilon = Annotated[float, Gt(0)]
 
-LEAST_DISTANCE = 1e-7
-"""Smaller distances count as this large under a square root, whose slope at 0 is infinite."""
+THINNEST = 1e-12
+"""Sides that rounding made 0 count as this share of the longest: a Gaussian without width has no density."""
+
+FARTHEST = 100.0
+"""A greater Bhattacharyya distance counts as this: the overlap is e^-100."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +44,35 @@ TargetBoxes = Annotated[Tensor, Target("... 5", RotatedBoxes())]
 Map = Literal["log1p", "sqrt", "none"]
 
 
+def _mapped_range(params: Params) -> tuple[float, float | None]:
+    """Return the bounds of a mapped distance."""
+    return (0, None) if params["fun"] == "none" else (1 - 1 / params["tau"], 1)
+
+
+def _kalman_range(params: Params) -> tuple[float | None, float | None]:
+    """Return the bounds of what is made of a share between 0 and 1/3, which rounding may exceed by a little."""
+    third = (1 + 1e-6) / 3
+    match params["fun"]:
+        case "none":
+            return 1 - third, 1
+        case "ln":
+            return -log(third + params["eps"]), None
+        case _:
+            return expm1(1 - third), expm1(1)
+
+
+def _hellinger_range(params: Params) -> tuple[float, float]:
+    """Return the bounds of the distances that `probiou` knows."""
+    eps = params["eps"]
+    return (eps, FARTHEST) if params["mode"] == "l2" else (sqrt(eps - expm1(-eps)), sqrt(1 + eps))
+
+
 @loss(
     title="Kullback-Leibler divergence of rotated boxes (KLD)",
     tasks=("oriented_detection",),
     aliases=("kld_rotated",),
+    range=_mapped_range,
+    scales=Scales(0, entries=4),
 )
 def rotated_kld(
     boxes: PredictedBoxes,
@@ -80,13 +107,13 @@ def rotated_kld(
 
     Pitfalls:
         A square has no angle: its angle gradient is zero. Angles that differ by pi, or by half of it with the
-        sides swapped, are the same box. With `sqrt` a perfect fit still costs about 3e-4.
+        sides swapped, are the same box.
 
     Sources:
         - Yang et al. (2021), Learning High-Precision Bounding Box for Rotated Object Detection via
           Kullback-Leibler Divergence, https://arxiv.org/abs/2106.01883
     """
-    box, target = _read(boxes), _read(targets)
+    box, target = _read(boxes, targets)
     match direction:
         case "prediction_to_target":
             distance = _divergence(box, target, alpha)
@@ -105,6 +132,8 @@ def rotated_kld(
     title="Gaussian Wasserstein distance of rotated boxes (GWD)",
     tasks=("oriented_detection",),
     aliases=("gwd", "gaussian_wasserstein"),
+    range=_mapped_range,
+    scales=Scales(0, entries=4, params={"normalize": True}),
 )
 def rotated_gwd(
     boxes: PredictedBoxes,
@@ -135,24 +164,29 @@ def rotated_gwd(
         Angles near the border of their range, or boxes that are almost square, disturb the regression.
 
     Pitfalls:
-        Not scale-free unless `normalize` is set: a pixel off costs a large box as much as a small one.
+        Not scale-free unless `normalize` is set: D is in the squared unit of the boxes, and the map sees it
+        beside 1. A pixel off costs a large box as much as a small one, and boxes in [0, 1] cost next to
+        nothing.
 
     Sources:
         - Yang et al. (2021), Rethinking Rotated Object Detection with Gaussian Wasserstein Distance Loss,
           https://arxiv.org/abs/2101.11952
     """
-    box, target = _read(boxes), _read(targets)
+    box, target = _read(boxes, targets)
     offset = (box.x - target.x).square() + (box.y - target.y).square()
     distance = offset + alpha**2 * _shape_distance(box, target)
     if normalize:
-        side = (box.width * box.height * target.width * target.height / 16) ** 0.25
-        distance = distance.clamp(min=LEAST_DISTANCE).sqrt() / (2 * side)
+        # a root of each, as the product of four sides leaves the range of float32 sooner
+        side = (box.width * box.height).sqrt() * (target.width * target.height).sqrt()
+        distance = _root(distance / side)
     return _mapped(distance, fun, tau)
 
 
 @loss(
     title="Probabilistic IoU (ProbIoU)",
     tasks=("oriented_detection",),
+    range=_hellinger_range,
+    scales=Scales(0, entries=4),
 )
 def probiou(
     boxes: PredictedBoxes,
@@ -165,46 +199,50 @@ def probiou(
 
     Formula:
         \sqrt{1 - e^{-B} + \epsilon} \quad \text{or} \quad B = \frac{1}{4} d^\top (\Sigma + \Sigma_*)^{-1} d
-        + \frac{1}{2} \ln \frac{|\Sigma + \Sigma_*|}{4 \sqrt{|\Sigma| |\Sigma_*|}},
+        + \frac{1}{2} \ln \left(\frac{|\Sigma + \Sigma_*|}{4 \sqrt{|\Sigma| |\Sigma_*|}} + \epsilon\right),
         \quad \Sigma = R \, \mathrm{diag}\left(\tfrac{w^2}{12}, \tfrac{h^2}{12}\right) R^\top
 
     Args:
         boxes: Predicted boxes: centre x, y, width, height, angle in radians.
         targets: The true box of each predicted one.
         mode: `l1` for the Hellinger distance, between 0 and 1; `l2` for the Bhattacharyya distance B.
-        eps: Added to what divides and under the logarithm; B is kept between `eps` and 100.
+        eps: The least B, and what is added under the logarithm and under the root of `l1`: a number without
+            unit. The greatest B is 100.
 
     Use when:
         Rotated boxes are refined by a loss that behaves like an IoU; `l2` first where boxes lie far apart.
 
     Pitfalls:
-        A perfect fit costs the root of 2 `eps`, 4.5e-4, under `l1`. The gradient of distant boxes fades under
+        A perfect fit costs the root of 2 `eps`, 4.5e-4, under `l1`, and below B = `eps` there is no gradient:
+        boxes differ by less than about 1e-3 of their sides there. The gradient of distant boxes fades under
         `l1`, and beyond B = 100 it is zero. A square has no angle gradient.
 
     Sources:
         - Llerena et al. (2021), Gaussian Bounding Boxes and Probabilistic Intersection-over-Union,
           https://arxiv.org/abs/2106.06072
     """
-    box, target = _read(boxes), _read(targets)
+    box, target = _read(boxes, targets)
     dx, dy = box.x - target.x, box.y - target.y
-    spread = (_adjugate_form(box, dx, dy) + _adjugate_form(target, dx, dy)) / 12
-    joint = _joint_determinant(box, target) / 144
-    each = box.width * box.height * target.width * target.height / 144
-    distance = spread / (joint + eps) / 4 + torch.log(joint / (4 * each + eps) + eps) / 2
-    distance = distance.clamp(eps, 100)
+    spread = _adjugate_form(box, dx, dy) + _adjugate_form(target, dx, dy)
+    each = box.width * box.height * target.width * target.height
+    difference = _determinant_difference(box, target)
+    distance = 3 * spread / (4 * each + difference) + torch.log1p(difference / (4 * each) + eps) / 2
+    distance = distance.clamp(eps, FARTHEST)
     return distance if mode == "l2" else torch.sqrt(eps - torch.expm1(-distance))
 
 
 @loss(
     title="Kalman filter IoU (KFIoU)",
     tasks=("oriented_detection",),
+    range=_kalman_range,
+    scales=Scales(0, entries=4, params={"eps": 0.0}),
 )
 def kfiou(
     boxes: PredictedBoxes,
     targets: TargetBoxes,
     *,
     fun: Literal["none", "ln", "exp"] = "none",
-    eps: Epsilon = 1e-6,
+    eps: Annotated[float, Ge(0)] = 0.0,
 ) -> Annotated[Tensor, Unreduced("...")]:
     r"""Overlap of the shapes of rotated boxes as Gaussians laid on one another: centres do not count.
 
@@ -217,7 +255,7 @@ def kfiou(
         boxes: Predicted boxes: centre x, y, width, height, angle in radians.
         targets: The true box of each predicted one.
         fun: What is made of K: `none`, `ln` or `exp`.
-        eps: Added to the union and under the logarithm.
+        eps: An area added to the union, in the squared unit of the boxes, and a number under the logarithm.
 
     Use when:
         Width, height and angle of rotated boxes are to be fitted beside a separate loss of the centres.
@@ -229,9 +267,10 @@ def kfiou(
     Sources:
         - Yang et al. (2023), The KFIoU Loss for Rotated Object Detection, https://arxiv.org/abs/2201.12558
     """
-    box, target = _read(boxes), _read(targets)
+    box, target = _read(boxes, targets)
     first, second = box.width * box.height, target.width * target.height
-    shared = first * second / _joint_determinant(box, target).sqrt()
+    joint = 4 * first * second + _determinant_difference(box, target)
+    shared = first * second / joint.sqrt()
     share = shared / (first + second - shared + eps)
     match fun:
         case "none":
@@ -252,21 +291,39 @@ class _Box(NamedTuple):
     angle: Tensor
 
 
-def _read(boxes: Tensor) -> _Box:
-    """Return rotated boxes ``[..., 5]`` number by number."""
-    x, y, width, height, angle = boxes.unbind(-1)
-    return _Box(x, y, width.clamp(min=LEAST_SIDE), height.clamp(min=LEAST_SIDE), angle)
+def _read(boxes: Tensor, targets: Tensor) -> tuple[_Box, _Box]:
+    """Return pairs of rotated boxes ``[..., 5]`` number by number."""
+    sides = torch.cat([boxes[..., 2:4], targets[..., 2:4]], -1)
+    least = THINNEST * sides.detach().amax(-1)
+    first, second = (_Box(*numbers.unbind(-1)) for numbers in (boxes, targets))
+    return _not_thinner(first, least), _not_thinner(second, least)
+
+
+def _not_thinner(box: _Box, least: Tensor) -> _Box:
+    """Return boxes whose sides are at least so long."""
+    return box._replace(width=torch.maximum(box.width, least), height=torch.maximum(box.height, least))
 
 
 # Below, covariances are seen from the axes of one of the boxes and without their common factor 1/k: one is
 # diag(w², h²) there, and of the angles only their difference remains. Sums of positive terms keep the digits
-# that determinants and inverses of matrices lose for thin boxes.
+# that determinants and inverses of matrices lose for thin boxes, and differences of nearly equal ones for good
+# fits.
 
 
-def _turned(box: _Box, dx: Tensor, dy: Tensor) -> tuple[Tensor, Tensor]:
-    """Return an offset along the width and along the height of a box."""
-    cos, sin = box.angle.cos(), box.angle.sin()
-    return dx * cos + dy * sin, dy * cos - dx * sin
+class _Shapes(NamedTuple):
+    """Sides of boxes as their targets have them, the longer along the longer, and the angle left between."""
+
+    width: Tensor
+    height: Tensor
+    sin2: Tensor
+
+
+def _shapes(box: _Box, other: _Box) -> _Shapes:
+    """Name the sides of ``box`` after those of ``other``: swapped, a box is itself at a right angle."""
+    swapped = (box.width > box.height) != (other.width > other.height)
+    width, height = torch.where(swapped, box.height, box.width), torch.where(swapped, box.width, box.height)
+    angle = box.angle - other.angle
+    return _Shapes(width, height, torch.where(swapped, angle.cos(), angle.sin()).square())
 
 
 def _adjugate_form(box: _Box, dx: Tensor, dy: Tensor) -> Tensor:
@@ -275,22 +332,32 @@ def _adjugate_form(box: _Box, dx: Tensor, dy: Tensor) -> Tensor:
     return (along * box.height).square() + (across * box.width).square()
 
 
-def _variances(box: _Box, other: _Box) -> tuple[Tensor, Tensor]:
-    """Return the variances of ``box`` along the width and along the height of ``other``."""
-    angle = box.angle - other.angle
-    cos2, sin2 = angle.cos().square(), angle.sin().square()
-    width2, height2 = box.width.square(), box.height.square()
-    return width2 * cos2 + height2 * sin2, width2 * sin2 + height2 * cos2
+def _turned(box: _Box, dx: Tensor, dy: Tensor) -> tuple[Tensor, Tensor]:
+    """Return an offset along the width and along the height of a box."""
+    cos, sin = box.angle.cos(), box.angle.sin()
+    return dx * cos + dy * sin, dy * cos - dx * sin
 
 
 def _divergence(box: _Box, other: _Box, alpha: float) -> Tensor:
-    """Return the Kullback-Leibler divergence of ``box`` from ``other``."""
+    """Return the Kullback-Leibler divergence of ``box`` from ``other``.
+
+    At one angle it is the sum of those of two sides; a turn adds to the trace.
+    """
     along, across = _turned(other, box.x - other.x, box.y - other.y)
     offset = (along / other.width).square() + (across / other.height).square()
-    variance_along, variance_across = _variances(box, other)
-    trace = variance_along / other.width.square() + variance_across / other.height.square()
-    determinants = torch.log(other.width / box.width) + torch.log(other.height / box.height)
-    return 2 * offset / alpha**2 + trace / 2 + determinants - 1
+    width, height, sin2 = _shapes(box, other)
+    sides = _side_divergence(width, other.width) + _side_divergence(height, other.height)
+    longer = (width - height) / other.width * ((width + height) / other.height)
+    other_longer = (other.width - other.height) / other.width * ((other.width + other.height) / other.height)
+    return 2 * offset / alpha**2 + sides + sin2 * longer * other_longer / 2
+
+
+def _side_divergence(side: Tensor, other: Tensor) -> Tensor:
+    """Return the Kullback-Leibler divergence of two centred Gaussians in one dimension."""
+    # in float64: near 0, x - log1p(x) is the square of what its two terms contain themselves
+    ratio, growth = side.double() / other.double(), (side.double() - other.double()) / other.double()
+    logarithm = torch.where(growth > -0.5, torch.log1p(growth.clamp(min=-0.5)), ratio.log())
+    return (growth.square() / 2 + (growth - logarithm)).to(side.dtype)
 
 
 def _shape_distance(box: _Box, other: _Box) -> Tensor:
@@ -299,32 +366,45 @@ def _shape_distance(box: _Box, other: _Box) -> Tensor:
     That is the sum of the traces less twice a root, which is nearly the same for nearly equal boxes. The
     difference of their squares factors into differences of sides and angles, and leaves a quotient.
     """
-    width, height = other.width.square(), other.height.square()
-    along, across = _variances(box, other)
-    traces = box.width.square() + box.height.square() + width + height
-    roots = 2 * torch.sqrt(
-        along * width + across * height + 2 * box.width * box.height * other.width * other.height
+    width, height, sin2 = _shapes(box, other)
+    turn = sin2 * _longer(width, height) * _longer(other.width, other.height)
+    apart = (width - other.width).square() + (height - other.height).square()
+    joined = (width + other.width).square() + (height + other.height).square()
+    traces = width.square() + height.square() + other.width.square() + other.height.square()
+    # along the same axes less a turn: the larger root is of a sum of squares
+    roots = 2 * torch.sqrt((width * other.width + height * other.height).square() - turn)
+    return (apart * joined + 4 * turn) / (traces + roots) / 4
+
+
+def _determinant_difference(box: _Box, other: _Box) -> Tensor:
+    """Return by how much the determinant of a sum of covariances exceeds that of equal ones of these areas."""
+    width, height, sin2 = _shapes(box, other)
+    areas = (width - other.width) * height + other.width * (height - other.height)
+    ratios = (width - other.width) * other.height - other.width * (height - other.height)
+    return (
+        areas.square() + ratios.square() + sin2 * _longer(width, height) * _longer(other.width, other.height)
     )
-    apart = (box.width - other.width).square() + (box.height - other.height).square()
-    joined = (box.width + other.width).square() + (box.height + other.height).square()
-    turned = (box.width.square() - box.height.square()) * (width - height)
-    turn = (box.angle - other.angle).sin().square()
-    return (apart * joined + 4 * turned * turn) / (traces + roots) / 4
 
 
-def _joint_determinant(box: _Box, other: _Box) -> Tensor:
-    """Return the determinant of the sum of two covariances."""
-    along, across = _variances(box, other)
-    own = (box.width * box.height).square() + (other.width * other.height).square()
-    return own + along * other.height.square() + across * other.width.square()
+def _longer(width: Tensor, height: Tensor) -> Tensor:
+    """Return the difference of the squares of two sides."""
+    return (width - height) * (width + height)
 
 
 def _mapped(distance: Tensor, fun: Map, tau: float) -> Tensor:
     """Map a distance to [0, 1), except for ``none``."""
     match fun:
         case "log1p":
-            return 1 - 1 / (tau + torch.log1p(torch.relu(distance)))
+            far = torch.log1p(distance)
         case "sqrt":
-            return 1 - 1 / (tau + distance.clamp(min=LEAST_DISTANCE).sqrt())
+            far = _root(distance)
         case "none":
             return distance
+    # one minus the quotient would lose the digits of a good fit
+    return (tau - 1 + far) / (tau + far)
+
+
+def _root(squared: Tensor) -> Tensor:
+    """Return a square root with a gradient of 0 at 0, where that of a distance has no direction."""
+    fits = squared == 0
+    return torch.where(fits, 0, torch.where(fits, 1, squared).sqrt())

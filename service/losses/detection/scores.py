@@ -12,6 +12,7 @@ from service.catalogue.declare import loss
 from service.catalogue.dims import Shape
 from service.catalogue.domains import Between, Domain, Facts
 from service.catalogue.spec import Prediction, SizeRange, Target, Unreduced
+from service.losses.surprise import binary_surprise, soft_surprise
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +66,8 @@ def distribution_focal(
     Sources:
         - Li et al. (2020), Generalized Focal Loss, https://arxiv.org/abs/2006.04388
     """
-    lower = targets.floor().clamp(max=logits.shape[-1] - 2)
-    share = targets - lower
-    bins = lower.long()[..., None]
-    log_probabilities = logits.log_softmax(-1)
-    left, right = (log_probabilities.gather(-1, index).squeeze(-1) for index in (bins, bins + 1))
-    return -(1 - share) * left - share * right
+    bins = torch.arange(logits.shape[-1], device=targets.device)
+    return soft_surprise(logits, torch.relu(1 - (targets[..., None] - bins).abs()))
 
 
 @loss(
@@ -105,11 +102,12 @@ def quality_focal(
     Sources:
         - Li et al. (2020), Generalized Focal Loss, https://arxiv.org/abs/2006.04388
     """
-    gap = (targets - logits.sigmoid()).abs()
+    # from either side: one minus a score near 1 has lost its digits
+    gap = (targets * (-logits).sigmoid() - (1 - targets) * logits.sigmoid()).abs()
     exact = gap == 0
     # a power below 1 is infinitely steep at 0, where scores saturate
     factor = torch.where(exact, float(beta == 0), torch.where(exact, 1.0, gap).pow(beta))
-    return factor * F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    return factor * binary_surprise(logits, targets, 1 - targets)
 
 
 @loss(
@@ -149,7 +147,8 @@ def varifocal(
     Sources:
         - Zhang et al. (2021), VarifocalNet, https://arxiv.org/abs/2008.13367
     """
-    negative = alpha * torch.exp(gamma * F.logsigmoid(logits))
+    # a power of 0 is 1 at minus infinity, too
+    negative = alpha * torch.exp(gamma * F.logsigmoid(logits).clamp(min=torch.finfo(logits.dtype).min))
     positive = targets if iou_weighted else torch.ones_like(targets)
     weight = torch.where(targets > 0, positive, negative)
-    return weight * F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    return weight * binary_surprise(logits, targets, 1 - targets)

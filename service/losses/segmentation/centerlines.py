@@ -28,6 +28,7 @@ from service.losses.segmentation.masks import (
     tasks=("segmentation",),
     aliases=("cldice", "centerline_dice"),
     requires=CLASSES,
+    range=(0, 1),
     work=("N C H W iterations", "N H W iterations", "512 iterations"),
 )
 def soft_cldice(
@@ -49,41 +50,49 @@ def soft_cldice(
         logits: Scores of each pixel, with a class axis unless the masks are binary.
         targets: Class index of each pixel (multiclass), or the masks themselves, hard or soft.
         mode: Whether classes exclude each other (softmax), overlap (sigmoid), or there is but one (sigmoid).
-        iterations: How often the soft skeleton S erodes the mask: about half the width of the objects.
-        smooth: Added above and below, so that an empty mask predicted as empty costs nothing.
+        iterations: How often the soft skeleton S erodes the mask: at least half the width of the objects.
+        smooth: Pixels added above and below, so that an empty mask predicted as empty costs nothing.
         include_background: Whether class 0 has a loss of its own.
 
     Use when:
         Thin structures must not break: vessels, roads, cracks.
 
     Pitfalls:
-        Says little about width: combine it with Dice. Objects wider than twice `iterations` keep no centre
-        line, and the skeleton of a soft mask has a gradient only where it decides a minimum or a maximum.
+        Says little about width: combine it with Dice. Objects wider than 2 (`iterations` + 1) pixels keep no
+        centre line and are not seen at all. The skeleton of a soft mask has a gradient only where it decides a
+        minimum or a maximum.
 
     Sources:
         - Shit et al. (2021), clDice, https://arxiv.org/abs/2003.07311
     """
-    probabilities, truths, _ = soft_masks(logits, targets, mode, include_background=include_background)
-    precision = _covered(_skeleton(probabilities, iterations), truths, smooth)
-    recall = _covered(_skeleton(truths, iterations), probabilities, smooth)
-    score = ratio(2 * precision * recall, precision + recall, empty=0)
-    return without_class_axis(1 - score, mode)
+    # in float64, which tells apart what float32 would find equal: the least and greatest neighbour of a pixel
+    masks = soft_masks(logits.double(), targets, mode, include_background=include_background)
+    probabilities, truths = masks.probabilities, masks.truths
+    false = _uncovered(_skeleton(probabilities, iterations), truths, smooth)
+    missed = _uncovered(_skeleton(truths, iterations), probabilities, smooth)
+    precision, recall = 1 - false, 1 - missed
+    # one minus the harmonic mean would lose the digits of a good fit
+    lost = ratio(false * recall + missed * precision, precision + recall, empty=1)
+    return without_class_axis(lost, mode).to(logits.dtype)
 
 
-def _covered(lines: Tensor, masks: Tensor, smooth: float) -> Tensor:
-    """Return the share of lines that lies within masks, all of them where there are none."""
-    return ratio(total(lines * masks) + smooth, total(lines) + smooth, empty=1)
+def _uncovered(lines: Tensor, masks: Tensor, smooth: float) -> Tensor:
+    """Return the share of lines that lies outside of masks, nothing where there are none."""
+    covered = lines * masks
+    return ratio(total(lines - covered), total(lines) + smooth, empty=0)
 
 
 def _skeleton(masks: Tensor, iterations: int) -> Tensor:
     """Return what each erosion leaves that an opening would remove: thin ridges."""
-    lines = torch.zeros_like(masks)
+    # each a batch of one channel: torch pools no batch of no channels
+    maps = masks.flatten(0, 1).unsqueeze(1)
+    lines = torch.zeros_like(maps)
     for _ in rounds(iterations + 1):
-        eroded = _erode(masks)
-        ridges = F.relu(masks - _dilate(eroded))
+        eroded = _erode(maps)
+        ridges = F.relu(maps - _dilate(eroded))
         lines = lines + F.relu(ridges - lines * ridges)
-        masks = lasting(eroded)
-    return lines
+        maps = lasting(eroded)
+    return lines.reshape(masks.shape)
 
 
 def _erode(masks: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from service.losses.segmentation.masks import (
     Mode,
     average,
     soft_masks,
+    total,
     without_class_axis,
 )
 
@@ -63,11 +64,11 @@ def boundary(
         - Kervadec et al. (2019), Boundary loss for highly unbalanced segmentation,
           https://arxiv.org/abs/1812.07032
     """
-    probabilities, truths, _ = soft_masks(logits, targets, mode, include_background=include_background)
-    distances = _signed_distances(truths)
+    masks = soft_masks(logits, targets, mode, include_background=include_background)
+    distances = _signed_distances(masks.truths)
     # inner border pixels are at distance 1 from the outside, and lie on the border itself
     levels = torch.where(distances < 0, distances + 1, distances)
-    return without_class_axis(average(probabilities * levels), mode)
+    return without_class_axis(average(masks.probabilities * levels), mode)
 
 
 @loss(
@@ -75,6 +76,7 @@ def boundary(
     tasks=("segmentation",),
     aliases=("hausdorff",),
     fuses=False,
+    range=(0, None),
     requires=CLASSES,
     work=("256 N C", "256 N"),
 )
@@ -111,9 +113,9 @@ def hausdorff_dt(
     Sources:
         - Karimi and Salcudean (2020), Reducing the Hausdorff Distance, https://arxiv.org/abs/1904.10030
     """
-    probabilities, truths, _ = soft_masks(logits, targets, mode, include_background=include_background)
-    predicted, true = (_signed_distances(masks).abs() ** alpha for masks in (probabilities, truths))
-    return without_class_axis(average((probabilities - truths).square() * (predicted + true)), mode)
+    masks = soft_masks(logits, targets, mode, include_background=include_background)
+    predicted, true = (_signed_distances(m).abs() ** alpha for m in (masks.probabilities, masks.truths))
+    return without_class_axis(average((masks.false - masks.missed).square() * (predicted + true)), mode)
 
 
 def _signed_distances(masks: Tensor) -> Tensor:
@@ -137,6 +139,7 @@ def _signed_distance(inside: Tensor) -> Tensor:
 @loss(
     title="Hausdorff by erosions",
     tasks=("segmentation",),
+    range=(0, None),
     requires=CLASSES,
     work=("N C H W erosions", "N H W erosions", "512 erosions"),
 )
@@ -173,26 +176,27 @@ def hausdorff_er(
     Sources:
         - Karimi and Salcudean (2020), Reducing the Hausdorff Distance, https://arxiv.org/abs/1904.10030
     """
-    probabilities, truths, _ = soft_masks(logits, targets, mode, include_background=include_background)
-    errors = (probabilities - truths).square()
-    eroded = torch.zeros_like(errors)
+    # in float64, which tells apart what float32 would find equal: the greatest errors, to which others are scaled
+    masks = soft_masks(logits.double(), targets, mode, include_background=include_background)
+    errors = (masks.false - masks.missed).square()
+    eroded = torch.zeros_like(total(errors))
     for k in rounds(1, erosions + 1):
-        errors = lasting(_rescaled(F.relu(_cross_mean(errors) - 0.5)))
-        eroded = eroded + errors * k**alpha
-    return without_class_axis(average(eroded), mode)
+        errors = lasting(_rescaled(F.relu(_cross_sum(errors) - 5 / 2)))
+        eroded = eroded + average(errors) * k**alpha
+    return without_class_axis(eroded, mode).to(logits.dtype)
 
 
-def _cross_mean(maps: Tensor) -> Tensor:
-    """Average each pixel with its four neighbours, zeros beyond the border."""
+def _cross_sum(maps: Tensor) -> Tensor:
+    """Add up each pixel and its four neighbours, zeros beyond the border."""
     # sums of shifts: three to four times faster than a convolution of one channel, and nothing is kept
     padded = F.pad(maps, (1, 1, 1, 1))
     vertical = padded[..., :-2, 1:-1] + padded[..., 2:, 1:-1]
     horizontal = padded[..., 1:-1, :-2] + padded[..., 1:-1, 2:]
-    return (maps + vertical + horizontal) / 5
+    return maps + vertical + horizontal
 
 
-def _rescaled(maps: Tensor) -> Tensor:
-    """Stretch each map from 0 to 1, unless it is flat."""
-    low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
+def _rescaled(sums: Tensor) -> Tensor:
+    """Stretch sums over crosses from 0 to 1, or make them the means if they are flat."""
+    low, high = sums.amin((-2, -1), keepdim=True), sums.amax((-2, -1), keepdim=True)
     flat = low == high
-    return torch.where(flat, maps, (maps - low) / torch.where(flat, 1, high - low))
+    return (sums - torch.where(flat, 0, low)) / torch.where(flat, 5, high - low)

@@ -1,12 +1,16 @@
 """How far soft masks agree, as counts of pixels: what every loss of region overlap is a ratio of."""
 
+from math import log
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from service.catalogue.spec import Form, given
+from service.catalogue.spec import Form, Params, given
 from service.losses.segmentation.masks import Masks, Mode, ratio, soft_masks, total, without_class_axis
+
+WORST_SCORE = 1e-7
+"""The least overlap whose logarithm is taken."""
 
 PER_REGION = [
     Form("N C", when=given(reduce_batch=False, include_background=True)),
@@ -30,10 +34,9 @@ class Counts(NamedTuple):
 
 def count(masks: Masks, reduce_batch: bool = False) -> Counts:
     """Count over space, and over the batch if asked to."""
-    probabilities, truths, _ = masks
-    both = probabilities * truths
-    # differences inside the sums, not of them: a good fit in many pixels keeps its digits
-    counts = total(both), total(probabilities - both), total(truths - both), total(truths)
+    probabilities, truths, false, missed, _ = masks
+    # sums of small numbers, not differences of sums: a good fit in many pixels keeps its digits
+    counts = total(probabilities * truths), total(false), total(missed), total(truths)
     return Counts(*(maps.sum(0) for maps in counts)) if reduce_batch else Counts(*counts)
 
 
@@ -56,11 +59,17 @@ def region_counts(
 def overlap_loss(hits: Tensor, misses: Tensor, smooth: float, *, log_loss: bool = False) -> Tensor:
     """Return one minus the score ``(hits + smooth) / (hits + misses + smooth)``, or minus its logarithm."""
     everything = hits + misses + smooth
-    if log_loss:
-        score = ratio(hits + smooth, everything, empty=1)
-        return -score.clamp(min=1e-7).log()
     # one minus the score would lose the digits of a good fit
-    return ratio(misses, everything, empty=0)
+    lost = ratio(misses, everything, empty=0)
+    if not log_loss:
+        return lost
+    score = ratio(hits + smooth, everything, empty=1)
+    return torch.log1p((lost / score.clamp(min=WORST_SCORE)).clamp(max=1 / WORST_SCORE - 1))
+
+
+def overlap_range(params: Params) -> tuple[float, float]:
+    """Return the bounds of an overlap loss, or of minus the logarithm of an overlap."""
+    return 0, -log(WORST_SCORE) if params["log_loss"] else 1
 
 
 def present(loss: Tensor, truths: Tensor, zero_absent: bool) -> Tensor:

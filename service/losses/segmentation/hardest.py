@@ -11,12 +11,14 @@ from service.catalogue.declare import loss
 from service.catalogue.domains import ClassIndex
 from service.catalogue.spec import Prediction, SizeRange, Target, Unreduced
 from service.losses.segmentation.masks import counted, ratio
+from service.losses.surprise import surprise
 
 
 @loss(
     title="Cross entropy with online hard example mining",
     tasks=("segmentation",),
     aliases=("ohem",),
+    range=(0, None),
     requires=(SizeRange("C", least=2),),
 )
 def ohem_cross_entropy(
@@ -62,6 +64,7 @@ def ohem_cross_entropy(
     title="Bootstrapped cross entropy",
     tasks=("segmentation",),
     aliases=("topk_cross_entropy",),
+    range=(0, None),
     requires=(SizeRange("C", least=2),),
 )
 def bootstrapped_cross_entropy(
@@ -105,7 +108,7 @@ def _surprises(logits: Tensor, targets: Tensor, ignore_index: int) -> tuple[Tens
     """Return the cross entropy of each pixel of the batch, -1 where it does not count, and where it does."""
     logits, targets, valid = counted(logits, targets, "multiclass", ignore_index)
     assert valid is not None
-    surprises = -logits.log_softmax(1).gather(1, targets.unsqueeze(1))
+    surprises = surprise(logits, targets).unsqueeze(1)
     return torch.where(valid, surprises, -1).flatten(), valid.flatten()
 
 

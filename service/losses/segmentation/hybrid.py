@@ -1,5 +1,6 @@
 """Sums of a region overlap and a loss of pixels: one sees the object, the other gives steady gradients."""
 
+from math import log
 from typing import Annotated, Literal
 
 import torch
@@ -21,6 +22,7 @@ from service.losses.segmentation.masks import (
 )
 from service.losses.segmentation.overlap import dice
 from service.losses.segmentation.pixels import pixel_loss
+from service.losses.surprise import binary_surprise
 
 
 @loss(
@@ -28,6 +30,7 @@ from service.losses.segmentation.pixels import pixel_loss
     tasks=("segmentation",),
     aliases=("dice_cross_entropy", "dice_bce"),
     requires=CLASSES,
+    range=(0, None),
 )
 def dice_ce(
     logits: MaskLogits,
@@ -53,7 +56,7 @@ def dice_ce(
             With a sigmoid the cross entropy is binary, its mean over classes too.
         dice_weight: Weight of the Dice loss.
         ce_weight: Weight of the cross entropy.
-        smooth: Added above and below in Dice, so that an empty mask predicted as empty costs nothing.
+        smooth: Pixels added above and below in Dice, so that an empty mask predicted as empty costs nothing.
         squared: Whether the sums below in Dice are of squares.
         include_background: Whether the Dice loss of class 0 counts.
         ignore_index: Target value of pixels that do not count.
@@ -72,7 +75,7 @@ def dice_ce(
     return dice_weight * region + ce_weight * pixel_loss(logits, targets, mode, ignore_index=ignore_index)
 
 
-@loss(title="Dice and focal", tasks=("segmentation",), requires=CLASSES)
+@loss(title="Dice and focal", tasks=("segmentation",), requires=CLASSES, range=(0, None))
 def dice_focal(
     logits: MaskLogits,
     targets: IgnorableTargets,
@@ -99,7 +102,7 @@ def dice_focal(
         dice_weight: Weight of the Dice loss.
         focal_weight: Weight of the focal loss.
         gamma: How strongly easy pixels are played down; 0 gives cross entropy.
-        smooth: Added above and below in Dice, so that an empty mask predicted as empty costs nothing.
+        smooth: Pixels added above and below in Dice, so that an empty mask predicted as empty costs nothing.
         squared: Whether the sums below in Dice are of squares.
         include_background: Whether the Dice loss of class 0 counts.
         ignore_index: Target value of pixels that do not count.
@@ -142,7 +145,7 @@ def _mean_dice(
     return of_class if mode == "binary" else of_class.mean(1)
 
 
-@loss(title="Combo", tasks=("segmentation",))
+@loss(title="Combo", tasks=("segmentation",), range=(0, None))
 def combo(
     logits: Annotated[
         Tensor,
@@ -177,7 +180,7 @@ def combo(
         mode: Whether there is one mask, or several that may overlap.
         alpha: Share of the cross entropy; the rest is Dice.
         beta: Share of the object within the cross entropy; above 0.5 misses weigh more than false alarms.
-        smooth: Added above and below in Dice, so that an empty mask predicted as empty costs nothing.
+        smooth: Pixels added above and below in Dice, so that an empty mask predicted as empty costs nothing.
 
     Use when:
         Small organs need Dice, and the balance of misses and false alarms has to be set.
@@ -189,12 +192,21 @@ def combo(
     Sources:
         - Taghanaki et al. (2019), Combo Loss, https://arxiv.org/abs/1805.02798
     """
-    entropy = -(beta * targets * F.logsigmoid(logits) + (1 - beta) * (1 - targets) * F.logsigmoid(-logits))
+    entropy = binary_surprise(logits, beta * targets, (1 - beta) * (1 - targets))
     pixels = without_class_axis(average(entropy.unsqueeze(1) if mode == "binary" else entropy), mode)
     return alpha * pixels + (1 - alpha) * dice(logits, targets, mode=mode, smooth=smooth)
 
 
-@loss(title="Unified focal", tasks=("segmentation",), aliases=("asymmetric_unified_focal",))
+LEAST_PROBABILITY = 1e-7
+"""Probabilities of `unified_focal` stop here, and at one minus it."""
+
+
+@loss(
+    title="Unified focal",
+    tasks=("segmentation",),
+    aliases=("asymmetric_unified_focal",),
+    range=(0, None),
+)
 def unified_focal(
     logits: Annotated[Tensor, Prediction("N ...")],
     targets: Annotated[Tensor, Target("N ...", HardMask())],
@@ -214,7 +226,8 @@ def unified_focal(
     Args:
         logits: Score of each pixel; above 0 is the object.
         targets: 1 where the object is, 0 elsewhere.
-        weight: Share of the pixel loss; the rest is the overlap.
+        weight: Share of the pixel loss, as in the paper; the rest is the overlap, which the authors' code gives
+            this share instead.
         delta: Share of the object in the pixel loss, and of misses in the overlap.
         gamma: How strongly easy background pixels are played down, and a poor object overlap is enhanced.
 
@@ -223,20 +236,27 @@ def unified_focal(
 
     Pitfalls:
         The pixel loss is a sum over object and background, not their mean: some libraries give half of it.
-        Probabilities stop at 1e-7, so beyond logits of about 16 there is no gradient.
+        Probabilities stop at 1e-7, so beyond logits of about 16 there is no gradient; as many pixels are
+        added to what divides in the overlap.
 
     Sources:
         - Yeung et al. (2022), Unified Focal loss, https://arxiv.org/abs/2102.04525
     """
     logits, object_ = logits.unsqueeze(-1).flatten(1), targets.unsqueeze(-1).flatten(1).to(logits.dtype)
     background = 1 - object_
-    tiny = 1e-7
     # each by its own sigmoid: one minus the other has no digits left in float32
-    p1, p0 = (signed.sigmoid().clamp(tiny, 1 - tiny) for signed in (logits, -logits))
-    entropy = -delta * object_ * p1.log() - (1 - delta) * background * p1**gamma * p0.log()
+    (p1, log1), (p0, log0) = _clamped(logits), _clamped(-logits)
+    entropy = -delta * object_ * log1 - (1 - delta) * background * p1**gamma * log0
     missed, false = (p0 * object_).sum(1), (p1 * background).sum(1)
     misses1, misses0 = delta * missed + (1 - delta) * false, delta * false + (1 - delta) * missed
-    rest1 = misses1 / ((p1 * object_).sum(1) + misses1 + tiny)
-    rest0 = misses0 / ((p0 * background).sum(1) + misses0 + tiny)
-    overlap = rest0 + torch.clamp(rest1, min=tiny) ** (1 - gamma)
+    rest1 = misses1 / ((p1 * object_).sum(1) + misses1 + LEAST_PROBABILITY)
+    rest0 = misses0 / ((p0 * background).sum(1) + misses0 + LEAST_PROBABILITY)
+    overlap = rest0 + torch.clamp(rest1, min=LEAST_PROBABILITY) ** (1 - gamma)
     return weight * entropy.mean(1) + (1 - weight) / 2 * overlap
+
+
+def _clamped(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the sigmoid of logits and its logarithm, as far from 0 and 1 as probabilities may go."""
+    low, high = LEAST_PROBABILITY, 1 - LEAST_PROBABILITY
+    # the logarithm of a probability near 1 has lost the digits of what is missing
+    return logits.sigmoid().clamp(low, high), F.logsigmoid(logits).clamp(log(low), log(high))

@@ -10,13 +10,13 @@ from service.catalogue.declare import loss
 from service.catalogue.domains import ClassIndex
 from service.catalogue.spec import Form, Prediction, SizeRange, Target, Unreduced, given
 from service.losses.segmentation.domains import HardMask
-from service.losses.segmentation.masks import counted, one_hot, ratio
+from service.losses.segmentation.masks import counted, one_hot, ratio, softmax
 
 PER_IMAGE = [Form("N", when=given(per_image=True)), Form("", when=given(per_image=False))]
 """A number for each image, or one for the whole batch."""
 
 
-@loss(title="Lovász hinge", tasks=("segmentation",))
+@loss(title="Lovász hinge", tasks=("segmentation",), range=(0, None))
 def lovasz_hinge(
     logits: Annotated[Tensor, Prediction("N ...")],
     targets: Annotated[Tensor, Target("N ...", HardMask(ignore="ignore_index"))],
@@ -59,7 +59,7 @@ def lovasz_hinge(
     return (F.relu(errors) * _jaccard_steps(errors.detach(), truths)).sum(-1)
 
 
-@loss(title="Lovász softmax", tasks=("segmentation",), requires=(SizeRange("C", least=2),))
+@loss(title="Lovász softmax", tasks=("segmentation",), requires=(SizeRange("C", least=2),), range=(0, 1))
 def lovasz_softmax(
     logits: Annotated[Tensor, Prediction("N C ...")],
     targets: Annotated[Tensor, Target("N ...", ClassIndex(ignore="ignore_index"))],
@@ -93,14 +93,15 @@ def lovasz_softmax(
         - Berman et al. (2018), The Lovász-Softmax loss, https://arxiv.org/abs/1705.08790
     """
     logits, targets, valid = counted(logits, targets, "multiclass", ignore_index)
-    probabilities, truths = logits.softmax(1), one_hot(targets, logits)
+    probabilities, truths = softmax(logits), one_hot(targets, logits)
     errors = torch.where(truths, 1 - probabilities, probabilities)
     if valid is not None:
         errors, truths = torch.where(valid, errors, 0), valid & truths
     errors, truths = errors.unsqueeze(-1).flatten(2), truths.unsqueeze(-1).flatten(2)
     if not per_image:
         errors, truths = errors.transpose(0, 1).flatten(1), truths.transpose(0, 1).flatten(1)
-    of_class = (errors * _jaccard_steps(errors.detach(), truths)).sum(-1)
+    # the steps add up to 1, but for rounding
+    of_class = (errors * _jaccard_steps(errors.detach(), truths)).sum(-1).clamp(max=1)
     if classes == "all":
         return of_class.mean(-1)
     present = truths.any(-1)

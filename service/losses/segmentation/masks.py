@@ -104,13 +104,16 @@ CLASSES = (TWO_CLASSES, HAS_FOREGROUND)
 
 
 class Masks(NamedTuple):
-    """Probabilities and truths from 0 to 1, ``[N, C, ...]``: both 0 where a pixel does not count.
+    """Probabilities and truths from 0 to 1, ``[N, C, ...]``: all are 0 where a pixel does not count.
 
-    ``valid`` says which pixels count; it broadcasts to the masks, and is None where all do.
+    ``false`` is p (1 - y), and ``missed`` (1 - p) y with all digits where p is nearly 1. ``valid`` says which
+    pixels count; it broadcasts to the masks, and is None where all do.
     """
 
     probabilities: Tensor
     truths: Tensor
+    false: Tensor
+    missed: Tensor
     valid: Tensor | None
 
 
@@ -125,17 +128,27 @@ def soft_masks(
     """Return the masks of every class; a binary mask has one."""
     logits, targets, valid = counted(logits, targets, mode, ignore_index)
     if mode == "multiclass":
-        probabilities, truths = logits.softmax(1), one_hot(targets, logits).to(logits.dtype)
+        truths = one_hot(targets, logits)
+        truths = truths if valid is None else truths & valid
+        probabilities = softmax(logits)
+        probabilities = probabilities if valid is None else torch.where(valid, probabilities, 0)
+        false = torch.where(truths, 0, probabilities)
+        truths = truths.to(logits.dtype)
+        # what a class lacks is what the others have; one minus its own probability is rounded to u
+        missed = truths * false.sum(1, keepdim=True)
     else:
         probabilities, truths = logits.sigmoid(), targets
-    if valid is not None and mode == "multiclass":
-        probabilities, truths = torch.where(valid, probabilities, 0), torch.where(valid, truths, 0)
-    elif valid is not None:
-        probabilities = torch.where(valid, probabilities, 0)
-    if include_background:
-        return Masks(probabilities, truths, valid)
-    foreground = valid if valid is None or mode == "multiclass" else valid[:, 1:]
-    return Masks(probabilities[:, 1:], truths[:, 1:], foreground)
+        probabilities = probabilities if valid is None else torch.where(valid, probabilities, 0)
+        false, missed = probabilities * (1 - truths), truths * (-logits).sigmoid()
+    masks = Masks(probabilities, truths, false, missed, valid)
+    return masks if include_background else _foreground(masks, mode)
+
+
+def _foreground(masks: Masks, mode: Mode) -> Masks:
+    """Leave class 0 out."""
+    probabilities, truths, false, missed, valid = masks
+    valid = valid if valid is None or mode == "multiclass" else valid[:, 1:]
+    return Masks(probabilities[:, 1:], truths[:, 1:], false[:, 1:], missed[:, 1:], valid)
 
 
 def counted(
@@ -158,6 +171,11 @@ def counted(
         valid = valid.unsqueeze(1)
     # the logits themselves are replaced: a NaN that does not count must not reach a softmax's gradient
     return torch.where(valid, logits, 0), targets, valid
+
+
+def softmax(logits: Tensor) -> Tensor:
+    """Return the probabilities of classes ``[N, C, ...]``; a single infinite logit has all of it."""
+    return logits.clamp(max=torch.finfo(logits.dtype).max).softmax(1)
 
 
 def one_hot(targets: Tensor, logits: Tensor) -> Tensor:

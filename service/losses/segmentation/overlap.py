@@ -1,5 +1,6 @@
 """Losses of region overlap, where true and predicted pixels are counted together for each class."""
 
+from math import cosh, log
 from typing import Annotated, Literal
 
 import torch
@@ -8,7 +9,15 @@ from torch import Tensor
 
 from service.catalogue.declare import loss
 from service.catalogue.spec import Form, Unreduced, given
-from service.losses.segmentation.counts import PER_REGION, count, overlap_loss, present, region_counts
+from service.losses.segmentation.counts import (
+    PER_REGION,
+    Counts,
+    count,
+    overlap_loss,
+    overlap_range,
+    present,
+    region_counts,
+)
 from service.losses.segmentation.masks import (
     CLASSES,
     IgnorableTargets,
@@ -19,12 +28,16 @@ from service.losses.segmentation.masks import (
     without_class_axis,
 )
 
+LEAST_LOSS = 1e-7
+"""Smaller losses count as this one before a power is taken whose slope at 0 is infinite."""
+
 
 @loss(
     title="Dice",
     tasks=("segmentation",),
     aliases=("soft_dice", "f1_mask"),
     requires=CLASSES,
+    range=overlap_range,
 )
 def dice(
     logits: MaskLogits,
@@ -48,9 +61,9 @@ def dice(
         logits: Scores of each pixel, with a class axis unless the masks are binary.
         targets: Class index of each pixel (multiclass), or the masks themselves, hard or soft.
         mode: Whether classes exclude each other (softmax), overlap (sigmoid), or there is but one (sigmoid).
-        smooth: Added above and below, so that an empty mask predicted as empty costs nothing.
+        smooth: Pixels added above and below, so that an empty mask predicted as empty costs nothing.
         squared: Whether the sums below are of squares, as in V-Net.
-        log_loss: Whether the loss is minus the logarithm of the overlap.
+        log_loss: Whether the loss is minus the logarithm of the overlap, or of 1e-7 where that is more.
         reduce_batch: Whether pixels are counted over the whole batch, not image by image.
         include_background: Whether class 0 has a loss of its own.
         ignore_index: Target value of pixels that do not count.
@@ -71,9 +84,9 @@ def dice(
     masks = soft_masks(
         logits, targets, mode, include_background=include_background, ignore_index=ignore_index
     )
-    probabilities, truths, _ = masks
     if squared:
-        sums = total(2 * probabilities * truths), total((probabilities - truths).square()), total(truths)
+        probabilities, truths, false, missed, _ = masks
+        sums = total(2 * probabilities * truths), total((false - missed).square()), total(truths)
         hits, misses, area = (part.sum(0) for part in sums) if reduce_batch else sums
     else:
         counts = count(masks, reduce_batch)
@@ -88,6 +101,7 @@ def dice(
     tasks=("segmentation",),
     aliases=("soft_iou", "mask_iou", "soft_jaccard"),
     requires=CLASSES,
+    range=overlap_range,
 )
 def jaccard(
     logits: MaskLogits,
@@ -110,8 +124,8 @@ def jaccard(
         logits: Scores of each pixel, with a class axis unless the masks are binary.
         targets: Class index of each pixel (multiclass), or the masks themselves, hard or soft.
         mode: Whether classes exclude each other (softmax), overlap (sigmoid), or there is but one (sigmoid).
-        smooth: Added above and below, so that an empty mask predicted as empty costs nothing.
-        log_loss: Whether the loss is minus the logarithm of the overlap.
+        smooth: Pixels added above and below, so that an empty mask predicted as empty costs nothing.
+        log_loss: Whether the loss is minus the logarithm of the overlap, or of 1e-7 where that is more.
         reduce_batch: Whether pixels are counted over the whole batch, not image by image.
         include_background: Whether class 0 has a loss of its own.
         ignore_index: Target value of pixels that do not count.
@@ -141,7 +155,7 @@ def jaccard(
     return present(region, counts.truths, zero_absent)
 
 
-@loss(title="Tversky", tasks=("segmentation",), requires=CLASSES)
+@loss(title="Tversky", tasks=("segmentation",), requires=CLASSES, range=overlap_range)
 def tversky(
     logits: MaskLogits,
     targets: IgnorableTargets,
@@ -168,8 +182,8 @@ def tversky(
         mode: Whether classes exclude each other (softmax), overlap (sigmoid), or there is but one (sigmoid).
         alpha: Weight of false positives.
         beta: Weight of false negatives; above `alpha` it favours recall.
-        smooth: Added above and below, so that an empty mask predicted as empty costs nothing.
-        log_loss: Whether the loss is minus the logarithm of the overlap.
+        smooth: Pixels added above and below, so that an empty mask predicted as empty costs nothing.
+        log_loss: Whether the loss is minus the logarithm of the overlap, or of 1e-7 where that is more.
         reduce_batch: Whether pixels are counted over the whole batch, not image by image.
         include_background: Whether class 0 has a loss of its own.
         ignore_index: Target value of pixels that do not count.
@@ -198,7 +212,12 @@ def tversky(
     return present(region, counts.truths, zero_absent)
 
 
-@loss(title="Focal Tversky", tasks=("segmentation",), requires=CLASSES)
+@loss(
+    title="Focal Tversky",
+    tasks=("segmentation",),
+    requires=CLASSES,
+    range=lambda params: (LEAST_LOSS ** (1 / params["gamma"]), 1),
+)
 def focal_tversky(
     logits: MaskLogits,
     targets: IgnorableTargets,
@@ -225,7 +244,7 @@ def focal_tversky(
         alpha: Weight of false positives.
         beta: Weight of false negatives; above `alpha` it favours recall.
         gamma: The power is one over it: above 1, small losses keep steep gradients.
-        smooth: Added above and below, so that an empty mask predicted as empty has the full score.
+        smooth: Pixels added above and below, so that an empty mask predicted as empty has the full score.
         reduce_batch: Whether pixels are counted over the whole batch, not image by image.
         include_background: Whether class 0 has a loss of its own.
         ignore_index: Target value of pixels that do not count.
@@ -249,10 +268,10 @@ def focal_tversky(
         ignore_index=ignore_index,
     )
     misses = alpha * counts.false_positives + beta * counts.false_negatives
-    return overlap_loss(counts.true_positives, misses, smooth).clamp(min=1e-7) ** (1 / gamma)
+    return overlap_loss(counts.true_positives, misses, smooth).clamp(min=LEAST_LOSS) ** (1 / gamma)
 
 
-@loss(title="Log-cosh Dice", tasks=("segmentation",), requires=CLASSES)
+@loss(title="Log-cosh Dice", tasks=("segmentation",), requires=CLASSES, range=(0, log(cosh(1))))
 def log_cosh_dice(
     logits: MaskLogits,
     targets: IgnorableTargets,
@@ -272,7 +291,7 @@ def log_cosh_dice(
         logits: Scores of each pixel, with a class axis unless the masks are binary.
         targets: Class index of each pixel (multiclass), or the masks themselves, hard or soft.
         mode: Whether classes exclude each other (softmax), overlap (sigmoid), or there is but one (sigmoid).
-        smooth: Added above and below, so that an empty mask predicted as empty costs nothing.
+        smooth: Pixels added above and below, so that an empty mask predicted as empty costs nothing.
         reduce_batch: Whether pixels are counted over the whole batch, not image by image.
         include_background: Whether class 0 has a loss of its own.
         ignore_index: Target value of pixels that do not count.
@@ -301,7 +320,7 @@ def log_cosh_dice(
     return torch.log1p(2 * torch.sinh(distance / 2).square())
 
 
-@loss(title="Generalised Dice", tasks=("segmentation",), aliases=("gdl",), requires=CLASSES)
+@loss(title="Generalised Dice", tasks=("segmentation",), aliases=("gdl",), requires=CLASSES, range=(0, 1))
 def generalized_dice(
     logits: MaskLogits,
     targets: IgnorableTargets,
@@ -319,14 +338,15 @@ def generalized_dice(
 
     Formula:
         1 - \frac{2 \sum_c w_c \sum p_c y_c + s}{\sum_c w_c (\sum p_c + \sum y_c) + s},
-        \quad w_c = \frac{1}{(\sum y_c)^2}
+        \quad w_c = \left(\frac{\min_k \sum y_k}{\sum y_c}\right)^2
 
     Args:
         logits: Scores of each pixel, with a class axis unless the masks are binary.
         targets: Class index of each pixel (multiclass), or the masks themselves, hard or soft.
         mode: Whether classes exclude each other (softmax), overlap (sigmoid), or there is but one (sigmoid).
-        weight_type: Weight of a class: one over its squared size, one over its size, or one.
-        smooth: Added above and below, so that an empty mask predicted as empty costs nothing.
+        weight_type: Weight of a class: one over its squared size, one over its size, or one; the largest is 1.
+        smooth: Pixels of the smallest class added above and below, so that an empty mask predicted as empty
+            costs nothing.
         reduce_batch: Whether pixels are counted over the whole batch, not image by image.
         include_background: Whether class 0 counts.
         ignore_index: Target value of pixels that do not count.
@@ -336,7 +356,9 @@ def generalized_dice(
 
     Pitfalls:
         A class that an image lacks has no weight of its own; it takes the largest of that image, so a few
-        false positives there cost much. Weights are those of the targets, and carry no gradient.
+        false positives there cost much. Weights are those of the targets, and carry no gradient. They are
+        relative to the smallest class: where a weight is 1 over a squared size itself, as in some libraries,
+        any `smooth` outweighs the classes of a large image.
 
     Sources:
         - Sudre et al. (2017), Generalised Dice overlap, https://arxiv.org/abs/1707.03237
@@ -352,12 +374,15 @@ def generalized_dice(
 
 
 def _class_weights(sizes: Tensor, weight_type: Literal["square", "simple", "uniform"]) -> Tensor:
-    """Weigh classes by their sizes; an empty one as the smallest of the others, or 0 if all are."""
+    """Weigh classes by how much larger than the smallest they are; an empty one as the smallest."""
     power = {"square": 2, "simple": 1, "uniform": 0}[weight_type]
-    weights = sizes.pow(-power)
-    finite = weights.isfinite()
-    largest = torch.where(finite, weights, 0).amax(-1, keepdim=True)
-    return torch.where(finite, weights, largest)
+    filled = torch.where(sizes > 0, sizes, torch.inf)
+    smallest = filled.amin(-1, keepdim=True)
+    return torch.where(sizes > 0, smallest / filled, 1).pow(power)
+
+
+NOTHING = 1e-37
+"""Fewer pixels than this are none: float32 would tell no such numbers apart."""
 
 
 @loss(
@@ -365,6 +390,7 @@ def _class_weights(sizes: Tensor, weight_type: Literal["square", "simple", "unif
     tasks=("segmentation",),
     aliases=("matthews", "phi_coefficient"),
     requires=CLASSES,
+    range=(0, 2),
 )
 def mcc(
     logits: MaskLogits,
@@ -386,7 +412,8 @@ def mcc(
         logits: Scores of each pixel, with a class axis unless the masks are binary.
         targets: Class index of each pixel (multiclass), or the masks themselves, hard or soft.
         mode: Whether classes exclude each other (softmax), overlap (sigmoid), or there is but one (sigmoid).
-        eps: Added inside the root, where a factor is 0 if there is nothing of a class or nothing else.
+        eps: Added inside the root to a product of four numbers of pixels, one of which is 0 if there is
+            nothing of a class or nothing else.
         reduce_batch: Whether pixels are counted over the whole batch, not image by image.
         include_background: Whether class 0 has a loss of its own.
         ignore_index: Target value of pixels that do not count.
@@ -407,9 +434,21 @@ def mcc(
     negatives = masks.truths - 1 if masks.valid is None else torch.where(masks.valid, masks.truths - 1, 0)
     true_negatives = total((masks.probabilities - 1) * negatives)
     tn = true_negatives.sum(0) if reduce_batch else true_negatives
-    tp, fp, fn, _ = count(masks, reduce_batch)
+    counts = count(masks, reduce_batch)
+    loss = _one_minus_correlation(counts, tn, eps)
+    perfect = counts.false_positives + counts.false_negatives < NOTHING
+    return without_class_axis(torch.where(perfect, 0, loss), mode)
+
+
+def _one_minus_correlation(counts: Counts, tn: Tensor, eps: float) -> Tensor:
+    """Return one minus the correlation of two masks; nothing correlates with an empty or a full one."""
+    tp, fp, fn, _ = counts
     product = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn) + eps
+    covariance = tp * tn - fp * fn
+    # the product less the square of the covariance, multiplied out: nothing in it is subtracted
+    rest = (tp * tn + fp * fn) * (tp + tn) * (fp + fn) + (tp * fn + fp * tn) * (tp * fp + fn * tn)
+    rest = rest + 4 * (tp * tn) * (fp * fn) + eps
     nothing = product == 0
-    correlation = torch.where(nothing, 0, (tp * tn - fp * fn) * torch.where(nothing, 1, product).rsqrt())
-    perfect = (fp == 0) & (fn == 0)
-    return without_class_axis(torch.where(perfect, 0, 1 - correlation), mode)
+    root = torch.where(nothing, 1, product).sqrt()
+    alike = rest / (root * (root + covariance.clamp(min=0)))
+    return torch.where(nothing, 1, torch.where(covariance > 0, alike, 1 - covariance / root))

@@ -10,9 +10,10 @@ from service.catalogue.declare import loss
 from service.catalogue.domains import Between
 from service.catalogue.spec import Prediction, Target, Unreduced
 from service.losses.segmentation.counts import overlap_loss
+from service.losses.surprise import binary_surprise
 
 
-@loss(title="Point mask cross entropy", tasks=("instance_segmentation",))
+@loss(title="Point mask cross entropy", tasks=("instance_segmentation",), range=(0, None))
 def point_mask_bce(
     logits: Annotated[Tensor, Prediction("N H W")],
     targets: Annotated[Tensor, Target("N H W", Between())],
@@ -38,12 +39,11 @@ def point_mask_bce(
     Sources:
         - Kirillov et al. (2020), PointRend, https://arxiv.org/abs/1912.08193
     """
-    return F.binary_cross_entropy_with_logits(
-        _sample(logits, points), _sample(targets, points), reduction="none"
-    )
+    truths = _sample(targets, points)
+    return binary_surprise(_sample(logits, points), truths, 1 - truths)
 
 
-@loss(title="Point mask Dice", tasks=("instance_segmentation",))
+@loss(title="Point mask Dice", tasks=("instance_segmentation",), range=(0, 1))
 def point_mask_dice(
     logits: Annotated[Tensor, Prediction("N H W")],
     targets: Annotated[Tensor, Target("N H W", Between())],
@@ -61,7 +61,7 @@ def point_mask_dice(
         logits: Score of each pixel, one mask for each instance.
         targets: The true masks, hard or soft.
         points: Places (x, y) in each mask, as shares of its width and height.
-        smooth: Added above and below, so that an empty mask predicted as empty costs nothing.
+        smooth: Points added above and below, so that an empty mask predicted as empty costs nothing.
 
     Use when:
         An instance head is trained at points, beside the cross entropy at the same points.
@@ -73,10 +73,10 @@ def point_mask_dice(
     Sources:
         - Cheng et al. (2022), Mask2Former, https://arxiv.org/abs/2112.01527
     """
-    probabilities, truths = _sample(logits, points).sigmoid(), _sample(targets, points)
-    both = (probabilities * truths).sum(1)
-    misses = (probabilities + truths - 2 * probabilities * truths).sum(1)
-    return overlap_loss(2 * both, misses, smooth)
+    sampled, truths = _sample(logits, points), _sample(targets, points)
+    right, wrong = sampled.sigmoid(), (-sampled).sigmoid()
+    misses = right * (1 - truths) + wrong * truths
+    return overlap_loss(2 * (right * truths).sum(1), misses.sum(1), smooth)
 
 
 def _sample(maps: Tensor, points: Tensor) -> Tensor:

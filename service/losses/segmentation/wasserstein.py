@@ -12,7 +12,7 @@ from service.catalogue.dims import Shape
 from service.catalogue.domains import ClassIndex, Domain, Facts
 from service.catalogue.spec import Prediction, SizeRange, Target, Unreduced, Values
 from service.losses.segmentation.counts import overlap_loss
-from service.losses.segmentation.masks import one_hot, total
+from service.losses.segmentation.masks import one_hot, softmax, total
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ class Distances(Domain):
     title="Generalised Wasserstein Dice",
     tasks=("segmentation",),
     aliases=("gwdl",),
+    range=(0, 1),
     requires=(SizeRange("C", least=2),),
     work="N C C/64 ...",
 )
@@ -60,7 +61,8 @@ def generalized_wasserstein_dice(
             worst is 1.
         weighting: Whether every pixel but the background weighs 1 in the overlap, or each pixel one over the
             size of its class plus one, the errors too.
-        smooth: Added above and below, so that a perfect image of background costs nothing.
+        smooth: Added above and below, so that a perfect image of background costs nothing: pixels, or classes
+            where each pixel weighs one over the size of its class.
 
     Use when:
         Some mistakes are worse than others, as between grades of a disease or parts of an organ.
@@ -74,7 +76,7 @@ def generalized_wasserstein_dice(
     """
     worst = max(map(max, distance_matrix)) or 1.0
     distances = logits.new_tensor(distance_matrix) / worst
-    costs = torch.einsum("kc,nc...->nk...", distances, logits.softmax(1))
+    costs = torch.einsum("kc,nc...->nk...", distances, softmax(logits))
     errors = costs.gather(1, targets.unsqueeze(1))
     if weighting == "default":
         weights = (targets != 0).to(errors).unsqueeze(1)

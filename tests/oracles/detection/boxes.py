@@ -46,8 +46,13 @@ class Pair(NamedTuple):
         return self.x.length * self.y.length + self.x.target * self.y.target - self.intersection
 
     @property
+    def same(self) -> bool:
+        """Whether both are one box."""
+        return all(side.offset == 0 and side.length == side.target for side in (self.x, self.y))
+
+    @property
     def iou(self) -> float:
-        return self.intersection / (self.union + self.eps)
+        return over(self.intersection, self.union + self.eps, float(self.same))
 
     @property
     def enclosing(self) -> float:
@@ -57,7 +62,12 @@ class Pair(NamedTuple):
     def distance(self) -> float:
         """The squared distance of the centres over the squared diagonal of the enclosing box."""
         diagonal = hypot(self.x.span, self.y.span)
-        return hypot(self.x.offset, self.y.offset) ** 2 / (diagonal**2 + self.eps)
+        return over(hypot(self.x.offset, self.y.offset) ** 2, diagonal**2 + self.eps)
+
+
+def over(part: float, whole: float, nothing: float = 0.0) -> float:
+    """Divide; where the whole is 0 return ``nothing``."""
+    return part / whole if whole else nothing
 
 
 def pair(box: Array, target: Array, box_format: str, eps: float) -> Pair:
@@ -98,5 +108,9 @@ APART = Edge({"boxes": [[0.0, 0, 2, 1]], "targets": [[5.0, 0, 6, 9]]})
 TOUCHING = Edge({"boxes": [[0.0, 0, 2, 2]], "targets": [[2.0, 0, 4, 2]]})
 FLAT = Edge({"boxes": [[0.0, 0, 4, 0]], "targets": [[0.0, 0, 4, 3]]})
 FIT = Edge({"boxes": [[1.0, 2, 4, 7]], "targets": [[1.0, 2, 4, 7]]})
+FLAT_FIT = Edge({"boxes": [[1.0, 2, 4, 2]], "targets": [[1.0, 2, 4, 2]]})
+IN_LINE = Edge({"boxes": [[1.0, 2, 4, 2]], "targets": [[2.0, 2, 7, 2]]})
+POINTS = Edge({"boxes": [[1.0, 2, 1, 2]], "targets": [[4.0, 6, 4, 6]]})
+POINT_IN_BOX = Edge({"boxes": [[1.0, 2, 1, 2]], "targets": [[0.0, 0, 3, 4]]})
 INSIDE = Edge({"boxes": [[2.0, 2, 3, 3]], "targets": [[0.0, 0, 9, 9]]})
-EDGES = [POINT, APART, TOUCHING, FLAT, FIT, INSIDE]
+EDGES = [POINT, APART, TOUCHING, FLAT, FIT, FLAT_FIT, IN_LINE, POINTS, POINT_IN_BOX, INSIDE]

@@ -5,7 +5,7 @@ from math import asin, atan2, exp, hypot, pi, sin
 import numpy as np
 from scipy.special import expit
 
-from tests.oracles.detection.boxes import APART, DRAWS, EDGES, FIT, POINT, Array, Pair, each_pair
+from tests.oracles.detection.boxes import APART, DRAWS, EDGES, FIT, POINT, Array, Pair, each_pair, over
 from tests.oracles.oracle import Edge, Oracles
 
 oracles = Oracles()
@@ -27,7 +27,8 @@ def ciou(boxes: Array, targets: Array, *, box_format: str, eps: float) -> dict[s
 @oracles.of("xiou", draws=DRAWS, edges=EDGES)
 def xiou(boxes: Array, targets: Array, *, box_format: str, eps: float) -> dict[str, Array]:
     def cost(p: Pair) -> float:
-        mine, true = (expit(w / (h + eps)) for w, h in ((p.x.length, p.y.length), (p.x.target, p.y.target)))
+        sides = ((p.x.length, p.y.length), (p.x.target, p.y.target))
+        mine, true = (expit(over(w, h + eps, np.inf if w else 0.0)) for w, h in sides)
         return 1 - p.iou + p.distance + weighted(p, (true - mine) ** 2)
 
     return each_pair(boxes, targets, box_format, eps, cost)
@@ -64,9 +65,9 @@ def siou(boxes: Array, targets: Array, *, theta: float, box_format: str, eps: fl
     def cost(p: Pair) -> float:
         sigma = hypot(p.x.offset, p.y.offset)
         angle = 1 - 2 * sin(asin(min(1.0, abs(p.y.offset) / sigma)) - pi / 4) ** 2 if sigma else 0.0
-        distance = sum(1 - exp(-(2 - angle) * (s.offset / (s.span + eps)) ** 2) for s in (p.x, p.y))
+        distance = sum(1 - exp(-(2 - angle) * over(s.offset, s.span + eps) ** 2) for s in (p.x, p.y))
         shape = sum(
-            (1 - exp(-abs(s.length - s.target) / (max(s.length, s.target) + eps))) ** theta
+            (1 - exp(-over(abs(s.length - s.target), max(s.length, s.target) + eps))) ** theta
             for s in (p.x, p.y)
         )
         return 1 - p.iou + (distance + shape) / 2
@@ -104,7 +105,7 @@ def wiou(
 ) -> dict[str, Array]:
     def cost(p: Pair) -> float:
         diagonal = p.x.span**2 + p.y.span**2 + eps
-        first = exp((p.x.offset**2 + p.y.offset**2) / diagonal) * (1 - p.iou)
+        first = exp(over(p.x.offset**2 + p.y.offset**2, diagonal)) * (1 - p.iou)
         outlier = (1 - p.iou) / running_mean
         return first * [1, outlier**gamma, outlier / (delta * alpha ** (outlier - delta))][version - 1]
 
@@ -122,10 +123,10 @@ def angle_mismatch(p: Pair) -> float:
 
 def weighted(p: Pair, mismatch: float) -> float:
     """Return a mismatch of aspect ratios times its weight."""
-    return mismatch**2 / (1 - p.iou + mismatch + p.eps)
+    return over(mismatch**2, 1 - p.iou + mismatch + p.eps)
 
 
 def efficient(p: Pair) -> float:
     """Return the efficient IoU loss."""
-    sides = sum((s.length - s.target) ** 2 / (s.span**2 + p.eps) for s in (p.x, p.y))
+    sides = sum(over((s.length - s.target) ** 2, s.span**2 + p.eps) for s in (p.x, p.y))
     return 1 - p.iou + p.distance + sides

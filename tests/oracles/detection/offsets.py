@@ -6,7 +6,7 @@ from math import exp, expm1, log, log1p, sqrt
 import numpy as np
 from scipy.integrate import quad
 
-from tests.oracles.detection.boxes import DRAWS, EDGES, FIT, POINT, Array, Pair, each_pair
+from tests.oracles.detection.boxes import DRAWS, EDGES, FIT, POINT, Array, Pair, each_pair, over
 from tests.oracles.oracle import Edge, Oracles
 
 oracles = Oracles()
@@ -55,8 +55,13 @@ def bounded_iou(
 
     def cost(p: Pair) -> list[float]:
         # the IoU at best: of two equal boxes moved apart, of two boxes one inside the other
-        moved = [max(0.0, s.target - 2 * abs(s.offset)) / (s.target + 2 * abs(s.offset) + eps) for s in p[:2]]
-        scaled = [min(s.target / (s.length + eps), s.length / (s.target + eps)) for s in p[:2]]
+        moved = [
+            over(max(0.0, s.target - 2 * abs(s.offset)), s.target + 2 * abs(s.offset) + eps, 1.0)
+            for s in p[:2]
+        ]
+        scaled = [
+            min(over(s.target, s.length + eps, 1.0), over(s.length, s.target + eps, 1.0)) for s in p[:2]
+        ]
         return [huber(1 - best) for best in (*moved, *scaled)]
 
     return each_pair(boxes, targets, box_format, eps, cost)

@@ -2,7 +2,7 @@
 
 from math import log
 
-from tests.oracles.detection.boxes import APART, DRAWS, EDGES, TOUCHING, Array, Pair, Side, each_pair
+from tests.oracles.detection.boxes import APART, DRAWS, EDGES, TOUCHING, Array, Pair, Side, each_pair, over
 from tests.oracles.detection.distance import angle_mismatch, weighted
 from tests.oracles.oracle import Edge, Oracles
 
@@ -17,16 +17,19 @@ def unmoved(edge: Edge, **params: object) -> Edge:
 
 @oracles.of(
     "iou",
-    draws=DRAWS,
+    draws=[*DRAWS, ({"...": (5,)}, {"mode": "log", "floor": 0.5})],
     edges=[
         *EDGES,
+        *(Edge(edge.inputs, {"mode": mode}) for edge in EDGES for mode in ("square", "log")),
         *(unmoved(edge, mode=mode) for edge in (APART, TOUCHING) for mode in ("linear", "square", "log")),
     ],
 )
-def iou(boxes: Array, targets: Array, *, mode: str, box_format: str, eps: float) -> dict[str, Array]:
+def iou(
+    boxes: Array, targets: Array, *, mode: str, floor: float, box_format: str, eps: float
+) -> dict[str, Array]:
     def cost(p: Pair) -> float:
         if mode == "log":
-            return -log(p.iou) if p.iou > eps else -log(eps)
+            return -log(p.iou) if p.iou > floor else -log(floor)
         return 1 - p.iou ** (2 if mode == "square" else 1)
 
     return each_pair(boxes, targets, box_format, eps, cost)
@@ -68,7 +71,7 @@ def inner_iou(boxes: Array, targets: Array, *, ratio: float, box_format: str, ep
     ],
 )
 def alpha_iou(
-    boxes: Array, targets: Array, *, alpha: float, variant: str, box_format: str, eps: float
+    boxes: Array, targets: Array, *, alpha: float, variant: str, floor: float, box_format: str, eps: float
 ) -> dict[str, Array]:
     def cost(p: Pair) -> float:
         terms = {
@@ -77,11 +80,13 @@ def alpha_iou(
             "diou": [p.distance],
             "ciou": [p.distance, weighted(p, angle_mismatch(p))],
         }[variant]
-        return 1 - max(p.iou, eps) ** alpha + sum(max(term, eps) ** alpha for term in terms)
+        # the rounding of a difference is no empty corner
+        powers = (term * max(term, floor) ** (alpha - 1) for term in terms if term > 1e-15)
+        return 1 - max(p.iou, floor) ** alpha + sum(powers)
 
     return each_pair(boxes, targets, box_format, eps, cost)
 
 
 def empty(p: Pair) -> float:
     """Return the share of the enclosing box that neither box covers."""
-    return (p.enclosing - p.union) / (p.enclosing + p.eps)
+    return over(p.enclosing - p.union, p.enclosing + p.eps)

@@ -75,7 +75,8 @@ def rotated_gwd(
         shapes = float(np.trace(cov + true_cov - 2 * sqrtm(root @ true_cov @ root)))
         squared = ((mean - true_mean) ** 2).sum() + alpha**2 * shapes
         if normalize:
-            squared = sqrt(max(squared, 1e-7)) / (2 * (det(cov) * det(true_cov)) ** 0.125)
+            # the difference of the traces is negative where rounding says so
+            squared = sqrt(max(squared, 0.0)) / (2 * (det(cov) * det(true_cov)) ** 0.125)
         return mapped(squared, fun, tau)
 
     return each_pair(boxes, targets, cost)
@@ -95,8 +96,8 @@ def probiou(boxes: Array, targets: Array, *, mode: str, eps: float) -> Array:
     def cost(p: Array, t: Array) -> float:
         (mean, cov), (true_mean, true_cov) = gaussian(p, 12), gaussian(t, 12)
         total, offset = cov + true_cov, mean - true_mean
-        form = float(offset @ inv(total) @ offset) * det(total) / (det(total) + eps) / 4
-        shapes = log(det(total) / (4 * sqrt(det(cov) * det(true_cov)) + eps) + eps) / 2
+        form = float(offset @ inv(total) @ offset) / 4
+        shapes = log(det(total) / (4 * sqrt(det(cov) * det(true_cov))) + eps) / 2
         distance = min(max(form + shapes, eps), 100.0)
         return distance if mode == "l2" else sqrt(1 - exp(-distance) + eps)
 
@@ -132,4 +133,4 @@ def mapped(distance: float, fun: str, tau: float) -> float:
     """Map a distance as the papers do."""
     if fun == "none":
         return distance
-    return 1 - 1 / (tau + (log1p(max(distance, 0.0)) if fun == "log1p" else sqrt(max(distance, 1e-7))))
+    return 1 - 1 / (tau + (log1p(max(distance, 0.0)) if fun == "log1p" else sqrt(max(distance, 0.0))))

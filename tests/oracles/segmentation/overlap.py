@@ -170,6 +170,12 @@ def log_cosh_dice(logits: Array, targets: Array, *, smooth: float, **masks: Any)
         # class 2 is absent and weighs as much as the smallest other
         Edge({"logits": [[[2, 1, 0], [0, 1, 1], [-1, 0, 1]]], "targets": [[0, 0, 1]]}),
         Edge({"logits": [[-1.0, 2.0]], "targets": [[0, 0]]}, {"mode": "binary"}),
+        Edge({"logits": [[9.0, 9.0]], "targets": [[0, 0]]}, {"mode": "binary"}),
+        # in a large image, too, `smooth` is a small part of the smallest class
+        Edge(
+            {"logits": [[8.0] * 4096 + [-8.0] * 4096], "targets": [[0] * 4096 + [1] * 4096]},
+            {"mode": "binary"},
+        ),
     ],
 )
 def generalized_dice(
@@ -186,8 +192,8 @@ def generalized_dice(
     for image in pixel_lists(logits, targets, mode, reduce_batch=reduce_batch, **masks):
         sizes = [t.sum() for _, t in image]
         power = {"square": 2, "simple": 1, "uniform": 0}[weight_type]
-        finite = [size**-power for size in sizes if size > 0 or power == 0]
-        weights = [size**-power if size > 0 or power == 0 else max(finite, default=0) for size in sizes]
+        smallest = min((size for size in sizes if size > 0), default=1)
+        weights = [(smallest / (size if size > 0 else smallest)) ** power for size in sizes]
         above = sum(w * 2 * (p @ t) for w, (p, t) in zip(weights, image, strict=True))
         below = sum(w * (p.sum() + t.sum()) for w, (p, t) in zip(weights, image, strict=True))
         losses.append(1 - score(above + smooth, below + smooth))

@@ -1,0 +1,18 @@
+"""What the rules of our own derivatives under vmap share: all calls at once, along an axis in front."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+
+def stacked(size: int, in_dims: Sequence[int | None], inputs: Sequence[Tensor | None]) -> list[Any]:
+    """Return the inputs of several calls with the axis that runs over the calls in front; None stays None."""
+    return [_in_front(size, dim, tensor) for dim, tensor in zip(in_dims, inputs, strict=False)]
+
+
+def _in_front(size: int, dim: int | None, tensor: Tensor | None) -> Tensor | None:
+    """Move an input's axis over the calls to the front, or make one."""
+    if tensor is None or dim is not None:
+        return tensor if tensor is None or dim is None else tensor.movedim(dim, 0)
+    return tensor.expand(size, *tensor.shape)
