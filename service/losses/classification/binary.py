@@ -2,13 +2,13 @@
 
 from typing import Annotated
 
-import torch.nn.functional as F
 from annotated_types import Ge
 from torch import Tensor
 
 from service.catalogue.declare import loss
 from service.catalogue.domains import AtLeast, Between
 from service.catalogue.spec import Form, Params, Prediction, Target, Unreduced, Values, When
+from service.losses.surprise import binary_surprise
 
 
 def _is_list(params: Params) -> bool:
@@ -23,6 +23,7 @@ PLAIN = When("pos_weight is null or a number", lambda params: not _is_list(param
     title="Binary cross entropy with logits",
     tasks=("classification", "segmentation"),
     aliases=("bce_with_logits", "sigmoid_cross_entropy", "sigmoid_bce"),
+    range=(0, None),
 )
 def binary_cross_entropy_with_logits(
     logits: Annotated[Tensor, Prediction([Form("...", when=PLAIN), Form("... C", when=LISTED)])],
@@ -52,5 +53,5 @@ def binary_cross_entropy_with_logits(
     Sources:
         - Good (1952), Rational Decisions, https://doi.org/10.1111/j.2517-6161.1952.tb00104.x
     """
-    weight = None if pos_weight is None else logits.new_tensor(pos_weight)
-    return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weight, reduction="none")
+    yes = targets if pos_weight is None else targets * logits.new_tensor(pos_weight)
+    return binary_surprise(logits, yes, 1 - targets)

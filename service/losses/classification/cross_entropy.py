@@ -12,6 +12,7 @@ from service.catalogue.declare import loss
 from service.catalogue.domains import Above, AtLeast, ClassIndex, LogProbabilities, Simplex
 from service.catalogue.spec import Divisor, Form, Prediction, SizeRange, Target, Unreduced, Values
 from service.losses.classification.class_axis import CountedLoss
+from service.losses.surprise import soft_surprise, surprise
 
 
 class ClassLoss(NamedTuple):
@@ -38,6 +39,7 @@ class RowLoss(NamedTuple):
         "log_softmax_nll",
     ),
     requires=(SizeRange("C", least=2),),
+    range=(0, None),
 )
 def cross_entropy(
     logits: Annotated[Tensor, Prediction([Form("N C ..."), Form("N C ..."), Form("C"), Form("C")])],
@@ -77,8 +79,8 @@ def cross_entropy(
     Pitfalls:
         Takes logits: probabilities go in without an error and give a loss that barely moves. With probability
         targets the mean divides by N, whatever the weights. If every target is ignored, the mean is NaN. With
-        smoothing, each class's weight scales its own share of the spread probability. An ignored element's
-        logits must be numbers: NaN there costs nothing, but its gradient is NaN.
+        smoothing, each class's weight scales its own share of the spread probability. An ignored element has
+        no gradient, whatever its logits.
 
     Sources:
         - Szegedy et al. (2016), Rethinking the Inception Architecture, https://arxiv.org/abs/1512.00567
@@ -86,19 +88,17 @@ def cross_entropy(
     weights = None if weight is None else logits.new_tensor(weight)
     if targets.is_floating_point():
         return _from_probabilities(logits, targets, weights, label_smoothing)
-    if weights is None:
-        loss = F.cross_entropy(
-            logits, targets, ignore_index=ignore_index, label_smoothing=label_smoothing, reduction="none"
-        )
-        return ClassLoss(loss, (targets != ignore_index).to(loss))
-    share = _share(targets, weights, ignore_index)
-    loss = F.cross_entropy(logits, targets, weights, ignore_index=ignore_index, reduction="none")
-    loss = torch.where(share == 0, 0.0, loss)
+    axis = min(1, logits.dim() - 1)
+    share = _share(targets, logits.new_ones(()) if weights is None else weights, ignore_index)
+    loss = surprise(logits, targets, axis, ignore=ignore_index)
+    if weights is not None:
+        loss = torch.where(share == 0, 0.0, loss * share)
     if label_smoothing:
-        even = torch.full_like(logits, 1 / weights.numel())
-        spread = torch.where(
-            targets == ignore_index, 0.0, _from_probabilities(logits, even, weights, 0.0).loss
-        )
+        counted = targets != ignore_index
+        # inside as well as outside: what stands at ignored elements must not reach the gradient
+        known = torch.where(counted.unsqueeze(axis), logits, 0.0)
+        even = torch.full_like(logits, 1 / logits.shape[axis])
+        spread = torch.where(counted, _from_probabilities(known, even, weights, 0.0).loss, 0.0)
         loss = (1 - label_smoothing) * loss + label_smoothing * spread
     return ClassLoss(loss, share)
 
@@ -108,6 +108,7 @@ def cross_entropy(
     tasks=("classification",),
     aliases=("negative_log_likelihood",),
     requires=(SizeRange("C", least=2),),
+    range=lambda params: (-1e-6 * max(params["weight"] or (1.0,)), None),
 )
 def nll(
     log_probabilities: Annotated[Tensor, Prediction("N C ...", LogProbabilities(axis=1))],
@@ -148,6 +149,7 @@ def nll(
     tasks=("classification",),
     requires=(SizeRange("C", least=2),),
     work="N C D/512",
+    range=(0, None),
 )
 def linear_cross_entropy(
     features: Annotated[Tensor, Prediction("N D")],
@@ -200,6 +202,7 @@ def linear_cross_entropy(
     tasks=("classification",),
     aliases=("balanced_softmax",),
     requires=(SizeRange("C", least=2),),
+    range=(0, None),
 )
 def logit_adjusted_cross_entropy(
     logits: Annotated[Tensor, Prediction("N C")],
@@ -234,7 +237,7 @@ def logit_adjusted_cross_entropy(
     # softmax does not see a common factor of the priors: the largest keeps the sums small
     largest = max(class_priors)
     offsets = logits.new_tensor([tau * (log(prior) - log(largest)) for prior in class_priors])
-    return F.cross_entropy(logits + offsets, targets, reduction="none")
+    return surprise(logits + offsets, targets)
 
 
 def _from_probabilities(
@@ -246,10 +249,7 @@ def _from_probabilities(
     share = (1 - label_smoothing) * probabilities + label_smoothing / classes
     if weights is not None:
         share = share * weights.reshape(-1, *[1] * (logits.dim() - axis - 1))
-    log_probabilities = logits.log_softmax(axis)
-    # 0 log 0 is 0: an impossible class of which the target has no share costs nothing
-    impossible = (share == 0) & log_probabilities.isneginf()
-    loss = -(share * torch.where(impossible, 0.0, log_probabilities)).sum(axis)
+    loss = soft_surprise(logits, share, axis)
     return ClassLoss(loss, torch.ones_like(loss))
 
 

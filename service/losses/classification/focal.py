@@ -1,5 +1,6 @@
 """Losses that turn down what is already right, so that a few hard elements outweigh many easy ones."""
 
+from math import log
 from typing import Annotated
 
 import torch
@@ -11,12 +12,15 @@ from service.catalogue.declare import loss
 from service.catalogue.domains import AtLeast, Between, ClassIndex, OneOf
 from service.catalogue.spec import Prediction, SizeRange, Target, Unreduced, Values
 from service.losses.classification.class_axis import CountedLoss
+from service.losses.exponentials import remaining
+from service.losses.surprise import binary_surprise, softplus, surprise
 
 
 @loss(
     title="Sigmoid focal",
     tasks=("classification", "segmentation", "detection"),
     aliases=("focal", "binary_focal", "focal_with_logits", "retinanet_focal"),
+    range=(0, None),
 )
 def sigmoid_focal(
     logits: Annotated[Tensor, Prediction("...")],
@@ -47,11 +51,11 @@ def sigmoid_focal(
     Sources:
         - Lin et al. (2017), Focal Loss for Dense Object Detection, https://arxiv.org/abs/1708.02002
     """
-    surprise = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    cost = binary_surprise(logits, targets, 1 - targets)
     # 1 - p_t without a difference, whose digits would be gone where p_t is near 1
     miss = targets * torch.sigmoid(-logits) + (1 - targets) * torch.sigmoid(logits)
     balance = 1.0 if alpha is None else alpha * targets + (1 - alpha) * (1 - targets)
-    return balance * _focus(miss, gamma) * surprise
+    return balance * _focus(miss, gamma) * cost
 
 
 @loss(
@@ -59,6 +63,7 @@ def sigmoid_focal(
     tasks=("classification", "segmentation", "detection"),
     aliases=("categorical_focal", "multiclass_focal"),
     requires=(SizeRange("C", least=2),),
+    range=(0, None),
 )
 def softmax_focal(
     logits: Annotated[Tensor, Prediction("N C ...")],
@@ -91,16 +96,14 @@ def softmax_focal(
         - Lin et al. (2017), Focal Loss for Dense Object Detection, https://arxiv.org/abs/1708.02002
     """
     counted = targets != ignore_index
-    # the softmax of an ignored element must not bring its NaN into the gradient
-    known = torch.where(counted.unsqueeze(1), logits, 0.0)
-    surprise = F.cross_entropy(known, targets, ignore_index=ignore_index, reduction="none")
+    cost = surprise(logits, targets, ignore=ignore_index)
     balance = 1.0 if alpha is None else logits.new_tensor(alpha)
     if isinstance(alpha, tuple):
         balance = logits.new_tensor(alpha)[torch.where(counted, targets, 0)]
-    return CountedLoss(balance * _focus(-torch.expm1(-surprise), gamma) * surprise, counted.to(surprise))
+    return CountedLoss(balance * _focus(remaining(cost), gamma) * cost, counted.to(cost))
 
 
-@loss(title="Asymmetric", tasks=("classification",), aliases=("asl",))
+@loss(title="Asymmetric", tasks=("classification",), aliases=("asl",), range=(0, None))
 def asymmetric(
     logits: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...", OneOf((0.0, 1.0)))],
@@ -136,11 +139,13 @@ def asymmetric(
           https://arxiv.org/abs/2009.14119
     """
     yes, no = torch.sigmoid(logits), torch.sigmoid(-logits)
-    positive = _focus(no, gamma_pos) * yes.clamp(min=eps).log()
-    # log(1 - m) with 1 - m = min(1 - p + clip, 1), from the small number 1 - p itself
-    kept = -F.relu(-(no + clip).clamp(min=eps).log())
-    negative = _focus(F.relu(yes - clip), gamma_neg) * kept
-    return -targets * positive - (1 - targets) * negative
+    # max(p, eps) by its logarithm, which keeps the digits of a p near 1
+    positive = _focus(no, gamma_pos) * softplus(-logits).clamp(max=-log(eps))
+    shifted = F.relu(yes - clip)
+    # log(1 - m) by m where that is small, by 1 - m = 1 - p + clip where that is
+    kept = torch.where(shifted < 0.5, -(-shifted.clamp(max=0.5)).log1p(), -(no + clip).clamp(min=eps).log())
+    negative = _focus(shifted, gamma_neg) * kept
+    return targets * positive + (1 - targets) * negative
 
 
 def _focus(miss: Tensor, gamma: float) -> Tensor:

@@ -9,12 +9,13 @@ from torch import Tensor
 
 from service.catalogue.declare import loss
 from service.catalogue.domains import OneOf
-from service.catalogue.spec import Prediction, Target, Unreduced
+from service.catalogue.spec import Prediction, Scales, Target, Unreduced
+from service.losses.surprise import softplus
 
 SIGNS = OneOf((-1.0, 1.0), hint="labels 0 and 1 must become -1 and 1")
 
 
-@loss(title="Exponential", tasks=("classification",), aliases=("adaboost", "exp"))
+@loss(title="Exponential", tasks=("classification",), aliases=("adaboost", "exp"), range=(0, None))
 def exponential(
     logits: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...", SIGNS)],
@@ -42,7 +43,13 @@ def exponential(
     return torch.exp(-targets * logits)
 
 
-@loss(title="Hinge", tasks=("classification",), aliases=("svm", "binary_hinge"))
+@loss(
+    title="Hinge",
+    tasks=("classification",),
+    aliases=("svm", "binary_hinge"),
+    range=(0, None),
+    scales=Scales(1, ("logits",), along=("margin",)),
+)
 def hinge(
     logits: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...", SIGNS)],
@@ -72,7 +79,12 @@ def hinge(
     return F.relu(margin - targets * logits)
 
 
-@loss(title="Squared hinge", tasks=("classification",))
+@loss(
+    title="Squared hinge",
+    tasks=("classification",),
+    range=(0, None),
+    scales=Scales(2, ("logits",), along=("margin",)),
+)
 def squared_hinge(
     logits: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...", SIGNS)],
@@ -102,7 +114,7 @@ def squared_hinge(
     return F.relu(margin - targets * logits).square()
 
 
-@loss(title="Perceptron", tasks=("classification",))
+@loss(title="Perceptron", tasks=("classification",), range=(0, None), scales=Scales(1, ("logits",)))
 def perceptron(
     logits: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...", SIGNS)],
@@ -128,7 +140,7 @@ def perceptron(
     return F.relu(-targets * logits)
 
 
-@loss(title="Modified Huber", tasks=("classification",))
+@loss(title="Modified Huber", tasks=("classification",), range=(0, None))
 def modified_huber(
     logits: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...", SIGNS)],
@@ -158,7 +170,9 @@ def modified_huber(
     return curved * (2 * lack - curved)
 
 
-@loss(title="Soft margin", tasks=("classification",), aliases=("logistic", "binary_logistic"))
+@loss(
+    title="Soft margin", tasks=("classification",), aliases=("logistic", "binary_logistic"), range=(0, None)
+)
 def soft_margin(
     logits: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...", SIGNS)],
@@ -182,10 +196,10 @@ def soft_margin(
         - Cox (1958), The Regression Analysis of Binary Sequences,
           https://doi.org/10.1111/j.2517-6161.1958.tb00292.x
     """
-    return -F.logsigmoid(targets * logits)
+    return softplus(-targets * logits)
 
 
-@loss(title="Binary sparsemax", tasks=("classification",))
+@loss(title="Binary sparsemax", tasks=("classification",), range=(0, None))
 def binary_sparsemax(
     logits: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...", SIGNS)],

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from service.catalogue.declare import loss
 from service.catalogue.domains import ClassIndex, OneOf
-from service.catalogue.spec import Prediction, SizeRange, Target, Unreduced
+from service.catalogue.spec import Prediction, Scales, SizeRange, Target, Unreduced
 
 
 @loss(
@@ -16,6 +16,8 @@ from service.catalogue.spec import Prediction, SizeRange, Target, Unreduced
     aliases=("misclassification", "01"),
     differentiable=False,
     requires=(SizeRange("C", least=2),),
+    range=(0, 1),
+    scales=Scales(0, ("logits",)),
 )
 def zero_one(
     logits: Annotated[Tensor, Prediction("N C ...")],
@@ -44,7 +46,13 @@ def zero_one(
     return torch.where(score.isnan(), score, (chosen != targets).to(score))
 
 
-@loss(title="Hamming", tasks=("classification",), differentiable=False)
+@loss(
+    title="Hamming",
+    tasks=("classification",),
+    differentiable=False,
+    range=(0, 1),
+    scales=Scales(0, ("logits",), along=("threshold",)),
+)
 def hamming(
     logits: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...", OneOf((0.0, 1.0)))],

@@ -8,11 +8,17 @@ from torch import Tensor
 
 from service.catalogue.declare import loss
 from service.catalogue.domains import AtLeast, ClassIndex
-from service.catalogue.spec import Prediction, SizeRange, Target, Unreduced, Values
+from service.catalogue.spec import Prediction, Scales, SizeRange, Target, Unreduced, Values
 from service.losses.classification.class_axis import at_target, one_hot
 
 
-@loss(title="Multiclass margin", tasks=("classification",), requires=(SizeRange("C", least=2),))
+@loss(
+    title="Multiclass margin",
+    tasks=("classification",),
+    requires=(SizeRange("C", least=2),),
+    range=(0, None),
+    scales=Scales(1, ("logits",), along=("margin",), params={"p": 1}),
+)
 def multi_margin(
     logits: Annotated[Tensor, Prediction("N C")],
     targets: Annotated[Tensor, Target("N", ClassIndex("C"))],
@@ -45,8 +51,9 @@ def multi_margin(
           https://www.esann.org/sites/default/files/proceedings/legacy/es1999-461.pdf
     """
     classes = logits.shape[1]
-    lack = F.relu(margin - at_target(logits, targets)[:, None] + logits) ** p
-    loss = torch.where(one_hot(targets, classes), 0.0, lack).sum(1) / classes
+    lack = F.relu(margin - at_target(logits, targets)[:, None] + logits)
+    # the true class is left out before the power, whose slope at infinity minus infinity is NaN
+    loss = (torch.where(one_hot(targets, classes), 0.0, lack) ** p).sum(1) / classes
     return loss if weight is None else loss * logits.new_tensor(weight)[targets]
 
 
@@ -55,6 +62,7 @@ def multi_margin(
     tasks=("classification",),
     aliases=("multiclass_hinge", "crammer_singer"),
     requires=(SizeRange("C", least=2),),
+    range=(0, None),
 )
 def categorical_hinge(
     logits: Annotated[Tensor, Prediction("N C")],
@@ -84,7 +92,13 @@ def categorical_hinge(
     return F.relu(1 + rivals.amax(1) - at_target(logits, targets))
 
 
-@loss(title="Multiclass perceptron", tasks=("classification",), requires=(SizeRange("C", least=2),))
+@loss(
+    title="Multiclass perceptron",
+    tasks=("classification",),
+    requires=(SizeRange("C", least=2),),
+    range=(0, None),
+    scales=Scales(1, ("logits",)),
+)
 def multiclass_perceptron(
     logits: Annotated[Tensor, Prediction("N C")],
     targets: Annotated[Tensor, Target("N", ClassIndex("C"))],
@@ -108,4 +122,6 @@ def multiclass_perceptron(
         - Collins (2002), Discriminative Training Methods for Hidden Markov Models,
           https://aclanthology.org/W02-1001
     """
-    return logits.amax(1) - at_target(logits, targets)
+    own = at_target(logits, targets)
+    # infinity leads by nothing over itself, but minus itself it is NaN
+    return torch.where(own == torch.inf, 0.0, logits.amax(1) - own)

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from service.catalogue.declare import loss
 from service.catalogue.dims import Shape
 from service.catalogue.domains import AtLeast, Between, Domain, Facts, Kind
 from service.catalogue.spec import Prediction, Target, Unreduced, Values
+from service.losses.surprise import binary_surprise
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class PositiveClasses(Domain):
         return torch.where(torch.arange(shape[-1]) == end, -1, classes)
 
 
-@loss(title="Multilabel margin", tasks=("classification",))
+@loss(title="Multilabel margin", tasks=("classification",), range=(0, None))
 def multilabel_margin(
     logits: Annotated[Tensor, Prediction("... C")],
     targets: Annotated[Tensor, Target("... C", PositiveClasses())],
@@ -62,15 +62,18 @@ def multilabel_margin(
     rival = torch.zeros_like(targets).scatter_add(-1, places, listed.to(targets)) == 0
     # sorted, each label meets the rivals ahead of its score - 1 as a running sum: C log C, not all C^2 pairs.
     # At a tie the label comes first, so that a hinge at its kink has no slope
-    floor = logits.gather(-1, places) - 1
-    scores, order = torch.cat((floor, logits), -1).sort(dim=-1, descending=True, stable=True)
+    # in float64, as the running sum and a multiple of a score may both be large and their difference small
+    wide = logits.double()
+    floor = wide.gather(-1, places) - 1
+    scores, order = torch.cat((floor, wide), -1).sort(dim=-1, descending=True, stable=True)
     is_rival = torch.cat((torch.zeros_like(rival), rival), -1).gather(-1, order)
     is_label = torch.cat((listed, torch.zeros_like(listed)), -1).gather(-1, order)
     ahead, count = torch.where(is_rival, scores, 0.0).cumsum(-1), is_rival.cumsum(-1)
-    return torch.where(is_label & (count > 0), ahead - count * scores, 0.0).sum(-1) / logits.shape[-1]
+    hinges = torch.where(is_label & (count > 0), ahead - count * scores, 0.0)
+    return (hinges.sum(-1) / logits.shape[-1]).to(logits)
 
 
-@loss(title="Multilabel soft margin", tasks=("classification",))
+@loss(title="Multilabel soft margin", tasks=("classification",), range=(0, None))
 def multilabel_soft_margin(
     logits: Annotated[Tensor, Prediction("... C")],
     targets: Annotated[Tensor, Target("... C", Between())],
@@ -98,8 +101,11 @@ def multilabel_soft_margin(
         - Cox (1958), The Regression Analysis of Binary Sequences,
           https://doi.org/10.1111/j.2517-6161.1958.tb00292.x
     """
-    surprise = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    return (surprise if weight is None else surprise * logits.new_tensor(weight)).mean(-1)
+    yes, no = targets, 1 - targets
+    if weight is not None:
+        weights = logits.new_tensor(weight)
+        yes, no = yes * weights, no * weights
+    return binary_surprise(logits, yes, no).mean(-1)
 
 
 def _listed(targets: Tensor) -> Tensor:

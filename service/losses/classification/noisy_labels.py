@@ -2,14 +2,14 @@
 
 from typing import Annotated
 
-import torch
-import torch.nn.functional as F
 from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 
 from service.catalogue.declare import loss
 from service.catalogue.domains import ClassIndex
 from service.catalogue.spec import Prediction, SizeRange, Target, Unreduced
+from service.losses.exponentials import remaining
+from service.losses.surprise import surprise
 
 
 @loss(
@@ -17,6 +17,7 @@ from service.catalogue.spec import Prediction, SizeRange, Target, Unreduced
     tasks=("classification",),
     aliases=("poly_loss", "poly1"),
     requires=(SizeRange("C", least=2),),
+    range=lambda params: (min(0.0, params["epsilon"]), None),
 )
 def poly1_cross_entropy(
     logits: Annotated[Tensor, Prediction("N C ...")],
@@ -45,8 +46,8 @@ def poly1_cross_entropy(
         - Leng et al. (2022), PolyLoss: A Polynomial Expansion Perspective of Classification Loss Functions,
           https://arxiv.org/abs/2204.12511
     """
-    surprise = F.cross_entropy(logits, targets, reduction="none")
-    return surprise + epsilon * _miss(surprise)
+    cost = surprise(logits, targets)
+    return cost + epsilon * remaining(cost)
 
 
 @loss(
@@ -54,6 +55,7 @@ def poly1_cross_entropy(
     tasks=("classification",),
     aliases=("gce",),
     requires=(SizeRange("C", least=2),),
+    range=lambda params: (0, 1 / params["q"]),
 )
 def generalized_cross_entropy(
     logits: Annotated[Tensor, Prediction("N C ...")],
@@ -82,9 +84,8 @@ def generalized_cross_entropy(
         - Zhang and Sabuncu (2018), Generalized Cross Entropy Loss for Training Deep Neural Networks with
           Noisy Labels, https://arxiv.org/abs/1805.07836
     """
-    surprise = F.cross_entropy(logits, targets, reduction="none")
-    # expm1 keeps the digits of 1 - p ** q for a small q, and its slope is finite at p = 0
-    return -torch.expm1(-q * surprise) / q
+    # 1 - p ** q by the logarithm of p: it has the digits of a small q, and its slope is finite at p = 0
+    return remaining(q * surprise(logits, targets)) / q
 
 
 @loss(
@@ -92,6 +93,7 @@ def generalized_cross_entropy(
     tasks=("classification",),
     aliases=("sce",),
     requires=(SizeRange("C", least=2),),
+    range=(0, None),
 )
 def symmetric_cross_entropy(
     logits: Annotated[Tensor, Prediction("N C ...")],
@@ -124,10 +126,5 @@ def symmetric_cross_entropy(
         - Wang et al. (2019), Symmetric Cross Entropy for Robust Learning with Noisy Labels,
           https://arxiv.org/abs/1908.06112
     """
-    surprise = F.cross_entropy(logits, targets, reduction="none")
-    return alpha * surprise - beta * log_zero * _miss(surprise)
-
-
-def _miss(surprise: Tensor) -> Tensor:
-    """Return the probability that the true class lacks, 1 - p, from -log p."""
-    return -torch.expm1(-surprise)
+    cost = surprise(logits, targets)
+    return alpha * cost - beta * log_zero * remaining(cost)

@@ -1,5 +1,6 @@
 """Losses that take probabilities, where the logits behind them are not at hand."""
 
+from math import log1p
 from typing import Annotated
 
 from annotated_types import Gt, Lt
@@ -12,7 +13,7 @@ from service.losses.classification.class_axis import at_target, one_hot
 from service.losses.classification.slopes import zeros_with_slope
 
 
-@loss(title="Categorical cross entropy", tasks=("classification",))
+@loss(title="Categorical cross entropy", tasks=("classification",), range=(0, None))
 def categorical_cross_entropy(
     probabilities: Annotated[Tensor, Prediction("N C ...", Simplex(axis=1))],
     targets: Annotated[Tensor, Target([Form("N ...", ClassIndex("C")), Form("N C ...", Simplex(axis=1))])],
@@ -40,7 +41,8 @@ def categorical_cross_entropy(
     Sources:
         - Bishop (2006), Pattern Recognition and Machine Learning, section 4.3.4
     """
-    surprise = -probabilities.clamp(eps, 1 - eps).log()
+    # the upper bound by its logarithm: 1 - eps is 1 where eps is below the dtype's
+    surprise = (-probabilities.clamp(min=eps).log()).clamp(min=-log1p(-eps))
     if targets.is_floating_point():
         return (targets * surprise).sum(1)
     return at_target(surprise, targets)
@@ -50,6 +52,7 @@ def categorical_cross_entropy(
     title="Binary cross entropy",
     tasks=("classification",),
     aliases=("bce", "log_loss", "binary_crossentropy"),
+    range=(0, 100),
 )
 def binary_cross_entropy(
     probabilities: Annotated[Tensor, Prediction("...", Between())],
@@ -80,7 +83,7 @@ def binary_cross_entropy(
     return value + zeros_with_slope(probabilities, slope)
 
 
-@loss(title="Brier score", tasks=("classification",), aliases=("brier_score",))
+@loss(title="Brier score", tasks=("classification",), aliases=("brier_score",), range=(0, None))
 def brier(
     probabilities: Annotated[Tensor, Prediction("N C ...", Simplex(axis=1))],
     targets: Annotated[Tensor, Target("N ...", ClassIndex("C"))],

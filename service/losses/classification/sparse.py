@@ -22,6 +22,7 @@ from service.losses.classification.slopes import zeros_with_slope
     tasks=("classification",),
     aliases=("multiclass_sparsemax",),
     requires=(SizeRange("C", least=2),),
+    range=(0, None),
 )
 def sparsemax(
     logits: Annotated[Tensor, Prediction("N C")],
@@ -47,7 +48,7 @@ def sparsemax(
     Sources:
         - Martins and Astudillo (2016), From Softmax to Sparsemax, https://arxiv.org/abs/1602.02068
     """
-    scores = (logits - logits.amax(1, keepdim=True)).detach()
+    scores = _behind(logits.detach())
     threshold = _sparsemax_threshold(scores).to(scores)
     target = one_hot(targets, logits.shape[1]).to(scores)
     distance = F.relu(scores - threshold) - target
@@ -58,7 +59,7 @@ def sparsemax(
     return value + zeros_with_slope(logits, distance).sum(1)
 
 
-@loss(title="Entmax 1.5", tasks=("classification",), requires=(SizeRange("C", least=2),))
+@loss(title="Entmax 1.5", tasks=("classification",), requires=(SizeRange("C", least=2),), range=(0, None))
 def entmax15(
     logits: Annotated[Tensor, Prediction("N C")],
     targets: Annotated[Tensor, Target("N", ClassIndex("C"))],
@@ -83,7 +84,7 @@ def entmax15(
     Sources:
         - Peters et al. (2019), Sparse Sequence-to-Sequence Models, https://arxiv.org/abs/1905.05702
     """
-    scores = ((logits - logits.amax(1, keepdim=True)) / 2).detach()
+    scores = _behind(logits.detach()) / 2
     threshold = _entmax15_threshold(scores).to(scores)
     roots = F.relu(scores - threshold)
     true = one_hot(targets, logits.shape[1])
@@ -92,6 +93,13 @@ def entmax15(
     below = F.relu(threshold[:, 0] - at_target(scores, targets))
     value = 2 * terms.sum(1) / 3 + 2 * below
     return value + zeros_with_slope(logits, roots.square() - true.to(roots)).sum(1)
+
+
+def _behind(logits: Tensor) -> Tensor:
+    """Return how far each score is from the best: 0 or less."""
+    # an infinite one as the largest number, as minus itself it would be NaN
+    known = logits.clamp(max=torch.finfo(logits.dtype).max)
+    return known - known.amax(1, keepdim=True)
 
 
 def _sparsemax_threshold(scores: Tensor) -> Tensor:

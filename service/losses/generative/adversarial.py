@@ -6,10 +6,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from service.catalogue.declare import loss
-from service.catalogue.spec import Prediction, Unreduced
+from service.catalogue.spec import Prediction, Scales, Unreduced
+from service.losses.surprise import softplus
 
 
-@loss(title="Least squares GAN, discriminator", tasks=("generative",), aliases=("lsgan_d",))
+@loss(
+    title="Least squares GAN, discriminator",
+    tasks=("generative",),
+    aliases=("lsgan_d",),
+    range=(0, None),
+    scales=Scales(2, along=("real_target", "fake_target")),
+)
 def lsgan_discriminator(
     real_scores: Annotated[Tensor, Prediction("...")],
     fake_scores: Annotated[Tensor, Prediction("...")],
@@ -41,7 +48,13 @@ def lsgan_discriminator(
     return ((real_scores - real_target).square() + (fake_scores - fake_target).square()) / 2
 
 
-@loss(title="Least squares GAN, generator", tasks=("generative",), aliases=("lsgan_g",))
+@loss(
+    title="Least squares GAN, generator",
+    tasks=("generative",),
+    aliases=("lsgan_g",),
+    range=(0, None),
+    scales=Scales(2, along=("generator_target",)),
+)
 def lsgan_generator(
     fake_scores: Annotated[Tensor, Prediction("...")],
     *,
@@ -69,7 +82,7 @@ def lsgan_generator(
     return (fake_scores - generator_target).square() / 2
 
 
-@loss(title="Wasserstein GAN, critic", tasks=("generative",), aliases=("wgan_critic", "wgan_d"))
+@loss(title="Wasserstein GAN, critic", tasks=("generative",), aliases=("wgan_critic", "wgan_d"), scales=1)
 def wasserstein_critic(
     real_scores: Annotated[Tensor, Prediction("...")],
     fake_scores: Annotated[Tensor, Prediction("...")],
@@ -96,7 +109,7 @@ def wasserstein_critic(
     return fake_scores - real_scores
 
 
-@loss(title="Wasserstein GAN, generator", tasks=("generative",), aliases=("wgan_g",))
+@loss(title="Wasserstein GAN, generator", tasks=("generative",), aliases=("wgan_g",), scales=1)
 def wasserstein_generator(
     fake_scores: Annotated[Tensor, Prediction("...")],
 ) -> Annotated[Tensor, Unreduced("...")]:
@@ -121,7 +134,7 @@ def wasserstein_generator(
     return -fake_scores
 
 
-@loss(title="GAN, discriminator", tasks=("generative",), aliases=("bce_gan_d", "minimax_d"))
+@loss(title="GAN, discriminator", tasks=("generative",), aliases=("bce_gan_d", "minimax_d"), range=(0, None))
 def gan_discriminator(
     real_scores: Annotated[Tensor, Prediction("...")],
     fake_scores: Annotated[Tensor, Prediction("...")],
@@ -146,10 +159,12 @@ def gan_discriminator(
     Sources:
         - Goodfellow et al. (2014), Generative Adversarial Networks, https://arxiv.org/abs/1406.2661
     """
-    return _softplus(-real_scores) + _softplus(fake_scores)
+    return softplus(-real_scores) + softplus(fake_scores)
 
 
-@loss(title="GAN, saturating generator", tasks=("generative",), aliases=("gan_g_saturating",))
+@loss(
+    title="GAN, saturating generator", tasks=("generative",), aliases=("gan_g_saturating",), range=(None, 0)
+)
 def gan_generator_minimax(
     fake_scores: Annotated[Tensor, Prediction("...")],
 ) -> Annotated[Tensor, Unreduced("...")]:
@@ -171,10 +186,10 @@ def gan_generator_minimax(
     Sources:
         - Goodfellow et al. (2014), Generative Adversarial Networks, https://arxiv.org/abs/1406.2661
     """
-    return -_softplus(fake_scores)
+    return -softplus(fake_scores)
 
 
-@loss(title="GAN, generator", tasks=("generative",), aliases=("gan_generator", "gan_g"))
+@loss(title="GAN, generator", tasks=("generative",), aliases=("gan_generator", "gan_g"), range=(0, None))
 def gan_generator_nonsaturating(
     fake_scores: Annotated[Tensor, Prediction("...")],
 ) -> Annotated[Tensor, Unreduced("...")]:
@@ -196,10 +211,10 @@ def gan_generator_nonsaturating(
     Sources:
         - Goodfellow et al. (2014), Generative Adversarial Networks, https://arxiv.org/abs/1406.2661
     """
-    return _softplus(-fake_scores)
+    return softplus(-fake_scores)
 
 
-@loss(title="Hinge GAN, discriminator", tasks=("generative",), aliases=("hinge_d",))
+@loss(title="Hinge GAN, discriminator", tasks=("generative",), aliases=("hinge_d",), range=(0, None))
 def hinge_gan_discriminator(
     real_scores: Annotated[Tensor, Prediction("...")],
     fake_scores: Annotated[Tensor, Prediction("...")],
@@ -226,7 +241,7 @@ def hinge_gan_discriminator(
     return F.relu(1 - real_scores) + F.relu(1 + fake_scores)
 
 
-@loss(title="Hinge GAN, generator", tasks=("generative",), aliases=("hinge_g",))
+@loss(title="Hinge GAN, generator", tasks=("generative",), aliases=("hinge_g",), scales=1)
 def hinge_gan_generator(
     fake_scores: Annotated[Tensor, Prediction("...")],
 ) -> Annotated[Tensor, Unreduced("...")]:
@@ -252,7 +267,12 @@ def hinge_gan_generator(
     return -fake_scores
 
 
-@loss(title="Relativistic average GAN, discriminator", tasks=("generative",), aliases=("ragan_d",))
+@loss(
+    title="Relativistic average GAN, discriminator",
+    tasks=("generative",),
+    aliases=("ragan_d",),
+    range=(0, None),
+)
 def relativistic_discriminator(
     real_scores: Annotated[Tensor, Prediction("...")],
     fake_scores: Annotated[Tensor, Prediction("...")],
@@ -277,10 +297,12 @@ def relativistic_discriminator(
         - Jolicoeur-Martineau (2018), The Relativistic Discriminator: a Key Element Missing from Standard GAN,
           https://arxiv.org/abs/1807.00734
     """
-    return _softplus(fake_scores.mean() - real_scores) + _softplus(fake_scores - real_scores.mean())
+    return softplus(fake_scores.mean() - real_scores) + softplus(fake_scores - real_scores.mean())
 
 
-@loss(title="Relativistic average GAN, generator", tasks=("generative",), aliases=("ragan_g",))
+@loss(
+    title="Relativistic average GAN, generator", tasks=("generative",), aliases=("ragan_g",), range=(0, None)
+)
 def relativistic_generator(
     real_scores: Annotated[Tensor, Prediction("...")],
     fake_scores: Annotated[Tensor, Prediction("...")],
@@ -305,9 +327,4 @@ def relativistic_generator(
         - Jolicoeur-Martineau (2018), The Relativistic Discriminator: a Key Element Missing from Standard GAN,
           https://arxiv.org/abs/1807.00734
     """
-    return _softplus(real_scores - fake_scores.mean()) + _softplus(real_scores.mean() - fake_scores)
-
-
-def _softplus(scores: Tensor) -> Tensor:
-    """Return ln(1 + e^x), exact where torch's own softplus turns into a line."""
-    return -F.logsigmoid(-scores)
+    return softplus(real_scores - fake_scores.mean()) + softplus(real_scores.mean() - fake_scores)

@@ -3,17 +3,23 @@
 from math import log, pi
 from typing import Annotated, Literal, NamedTuple
 
-import torch.nn.functional as F
 from annotated_types import Ge, Gt
 from torch import Tensor
 
 from service.catalogue.declare import loss
 from service.catalogue.domains import Between, Real
-from service.catalogue.spec import Diagnostic, Form, Prediction, Target, Unreduced, given
+from service.catalogue.spec import Bounds, Diagnostic, Form, Params, Prediction, Target, Unreduced, given
+from service.losses.exponentials import convexity
 from service.losses.generative.samples import flattened
+from service.losses.surprise import binary_surprise
 
 
-@loss(title="KL divergence to a standard normal", tasks=("generative",), aliases=("kl_standard_normal",))
+@loss(
+    title="KL divergence to a standard normal",
+    tasks=("generative",),
+    aliases=("kl_standard_normal",),
+    range=(0, None),
+)
 def vae_kl(
     means: Annotated[Tensor, Prediction("N ...")],
     log_variances: Annotated[Tensor, Prediction("N ...")],
@@ -38,8 +44,13 @@ def vae_kl(
     Sources:
         - Kingma & Welling (2014), Auto-Encoding Variational Bayes, https://arxiv.org/abs/1312.6114
     """
-    # expm1 keeps the digits of variances near 1
-    return flattened(means.square() + log_variances.expm1() - log_variances).sum(1) / 2
+    return flattened(means.square() + convexity(log_variances)).sum(1) / 2
+
+
+def _least_bound(params: Params) -> Bounds:
+    """Return 0 as the least where a perfect reconstruction costs nothing or more: its density may exceed 1."""
+    dense = params["likelihood"] == "gaussian" and 2 * pi * params["observation_variance"] < 1
+    return None if dense else 0, None
 
 
 class NegativeBound(NamedTuple):
@@ -54,6 +65,7 @@ class NegativeBound(NamedTuple):
     title="Negative evidence lower bound",
     tasks=("generative",),
     aliases=("negative_elbo", "vae", "beta_vae"),
+    range=_least_bound,
 )
 def vae_elbo(
     predictions: Annotated[Tensor, Prediction("N ...")],
@@ -102,7 +114,7 @@ def vae_elbo(
           Framework, https://openreview.net/forum?id=Sy2fzU9gl
     """
     if likelihood == "bernoulli":
-        surprise = F.binary_cross_entropy_with_logits(predictions, targets, reduction="none")
+        surprise = binary_surprise(predictions, targets, 1 - targets)
     else:
         squared = (targets - predictions).square() / observation_variance
         surprise = (squared + log(2 * pi * observation_variance)) / 2
@@ -115,6 +127,8 @@ def vae_elbo(
     tasks=("generative",),
     aliases=("vq_vae",),
     exact_gradient=False,
+    range=(0, None),
+    scales=2,
 )
 def vq_commitment(
     embeddings: Annotated[Tensor, Prediction("...")],

@@ -2,16 +2,22 @@
 
 from typing import Annotated
 
-import torch
 from annotated_types import Ge
 from torch import Tensor
 
 from service.catalogue.declare import loss
-from service.catalogue.spec import Prediction, Unreduced
+from service.catalogue.spec import Prediction, Scales, Unreduced
 from service.losses.generative.samples import flattened
+from service.losses.vectors import length
 
 
-@loss(title="Gradient penalty", tasks=("generative",), aliases=("wgan_gp",))
+@loss(
+    title="Gradient penalty",
+    tasks=("generative",),
+    aliases=("wgan_gp",),
+    range=(0, None),
+    scales=Scales(2, along=("norm_target",)),
+)
 def gradient_penalty(
     input_gradients: Annotated[Tensor, Prediction("N ...")],
     *,
@@ -40,13 +46,10 @@ def gradient_penalty(
     Sources:
         - Gulrajani et al. (2017), Improved Training of Wasserstein GANs, https://arxiv.org/abs/1704.00028
     """
-    squares = flattened(input_gradients).square().sum(1)
-    # the root is kept from 0, where its infinite slope would make the gradient NaN
-    norms = torch.where(squares == 0, 0.0, torch.where(squares == 0, 1.0, squares).sqrt())
-    return penalty_weight * (norms - norm_target).square()
+    return penalty_weight * (length(flattened(input_gradients)) - norm_target).square()
 
 
-@loss(title="R1 penalty", tasks=("generative",), aliases=("r1",))
+@loss(title="R1 penalty", tasks=("generative",), aliases=("r1",), range=(0, None), scales=2)
 def r1_penalty(
     input_gradients: Annotated[Tensor, Prediction("N ...")],
     *,

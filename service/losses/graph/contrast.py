@@ -2,15 +2,17 @@
 
 from typing import Annotated
 
-import torch.nn.functional as F
+import torch
 from annotated_types import Ge
 from torch import Tensor
 
 from service.catalogue.declare import loss
 from service.catalogue.spec import Prediction, Target, Unreduced
+from service.losses.surprise import softplus
+from service.losses.vectors import one_minus_cosine
 
 
-@loss(title="Deep graph infomax", tasks=("graph",), aliases=("deep_graph_infomax",))
+@loss(title="Deep graph infomax", tasks=("graph",), aliases=("deep_graph_infomax",), range=(0, None))
 def dgi(
     positive: Annotated[Tensor, Prediction("N D")],
     negative: Annotated[Tensor, Prediction("N D")],
@@ -39,13 +41,14 @@ def dgi(
         - Veličković et al. (2019), Deep Graph Infomax, https://arxiv.org/abs/1809.10341
     """
     probe = weights @ summary
-    return -F.logsigmoid(positive @ probe) - F.logsigmoid(-(negative @ probe))
+    return softplus(-(positive @ probe)) + softplus(negative @ probe)
 
 
 @loss(
     title="Skip-gram with negative sampling",
     tasks=("graph",),
     aliases=("graphsage", "node2vec", "word2vec"),
+    range=(0, None),
 )
 def skipgram_negative_sampling(
     anchor: Annotated[Tensor, Prediction("N D")],
@@ -78,10 +81,16 @@ def skipgram_negative_sampling(
     """
     near = (anchor * positive).sum(-1)
     far = (anchor[:, None] * negative).sum(-1)
-    return -F.logsigmoid(near) - negative_weight * F.logsigmoid(-far).sum(-1)
+    return softplus(-near) + negative_weight * softplus(far).sum(-1)
 
 
-@loss(title="Scaled cosine error", tasks=("graph",), aliases=("graphmae",))
+@loss(
+    title="Scaled cosine error",
+    tasks=("graph",),
+    aliases=("graphmae",),
+    range=lambda params: (0, 2 ** params["gamma"]),
+    scales=0,
+)
 def scaled_cosine_error(
     predictions: Annotated[Tensor, Prediction("... D")],
     targets: Annotated[Tensor, Target("... D")],
@@ -103,14 +112,13 @@ def scaled_cosine_error(
 
     Pitfalls:
         Lengths are not learned. The distance is at most 2, so errors above 1 (more than a right angle) are
-        amplified by the power. Norms are kept above 1e-8: a zero vector is at distance 1 from everything.
+        amplified by the power. A zero vector has no direction: it is at distance 1 from everything, and has
+        no gradient.
 
     Sources:
         - Hou et al. (2022), GraphMAE: Self-Supervised Masked Graph Autoencoders, https://arxiv.org/abs/2205.10803
     """
-    cosine = F.cosine_similarity(predictions, targets, dim=-1, eps=1e-8)
-    # rounding may leave a cosine above 1, whose broken power is NaN
-    return F.relu(1 - cosine).pow(gamma)
+    return one_minus_cosine(predictions, targets).pow(gamma)
 
 
 @loss(
@@ -118,6 +126,7 @@ def scaled_cosine_error(
     tasks=("graph",),
     aliases=("rotate_loss", "self_adversarial_negative_sampling"),
     exact_gradient=False,
+    range=(0, None),
 )
 def self_adversarial(
     real_scores: Annotated[Tensor, Prediction("N")],
@@ -150,6 +159,9 @@ def self_adversarial(
     Sources:
         - Sun et al. (2019), RotatE: Knowledge Graph Embedding by Relational Rotation, https://arxiv.org/abs/1902.10197
     """
-    weights = (adversarial_temperature * fake_scores).softmax(-1).detach()
-    fake = -(weights * F.logsigmoid(-(margin + fake_scores))).sum(-1)
-    return (fake - F.logsigmoid(margin + real_scores)) / 2
+    # without a temperature all count alike, where 0 times an infinite score would be NaN
+    sharpened = (
+        adversarial_temperature * fake_scores if adversarial_temperature else torch.zeros_like(fake_scores)
+    )
+    fake = (sharpened.softmax(-1).detach() * softplus(margin + fake_scores)).sum(-1)
+    return (fake + softplus(-margin - real_scores)) / 2

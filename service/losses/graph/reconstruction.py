@@ -3,13 +3,14 @@
 from typing import Annotated, Literal
 
 import torch
-import torch.nn.functional as F
 from annotated_types import Ge
 from torch import Tensor
 
 from service.catalogue.declare import loss
 from service.catalogue.domains import ClassIndex, Facts, OneOf
 from service.catalogue.spec import Condition, Prediction, Target, Unreduced
+from service.losses.exponentials import convexity
+from service.losses.surprise import binary_surprise, softplus
 
 
 def _edges(facts: Facts) -> float:
@@ -22,6 +23,7 @@ def _edges(facts: Facts) -> float:
     tasks=("graph",),
     aliases=("link_reconstruction", "gae"),
     work=("E D", "M D"),
+    range=(0, None),
 )
 def gae_reconstruction(
     embeddings: Annotated[Tensor, Prediction("N D")],
@@ -51,8 +53,8 @@ def gae_reconstruction(
         - Kipf and Welling (2016), Variational Graph Auto-Encoders, https://arxiv.org/abs/1611.07308
     """
     return (
-        -F.logsigmoid(_products(embeddings, positive_edges)).mean()
-        - F.logsigmoid(-_products(embeddings, negative_edges)).mean()
+        softplus(-_products(embeddings, positive_edges)).mean()
+        + softplus(_products(embeddings, negative_edges)).mean()
     )
 
 
@@ -75,6 +77,7 @@ def gae_reconstruction(
         ),
     ),
     work="N N D/512",
+    range=(0, None),
 )
 def adjacency_reconstruction(
     embeddings: Annotated[Tensor, Prediction("N D")],
@@ -111,11 +114,11 @@ def adjacency_reconstruction(
     logits = embeddings @ embeddings.mT
     pairs, edges = targets.numel(), targets.sum()
     weight = (pairs - edges) / edges if pos_weight == "auto" else 1.0 if pos_weight is None else pos_weight
-    loss = -weight * targets * F.logsigmoid(logits) - (1 - targets) * F.logsigmoid(-logits)
+    loss = binary_surprise(logits, weight * targets, 1 - targets)
     return loss * pairs / (2 * (pairs - edges)) if normalize else loss
 
 
-@loss(title="VGAE prior", tasks=("graph",))
+@loss(title="VGAE prior", tasks=("graph",), range=(0, None))
 def vgae_kl(
     means: Annotated[Tensor, Prediction("N D")], log_stds: Annotated[Tensor, Prediction("N D")]
 ) -> Annotated[Tensor, Unreduced("N")]:
@@ -140,11 +143,17 @@ def vgae_kl(
     Sources:
         - Kipf and Welling (2016), Variational Graph Auto-Encoders, https://arxiv.org/abs/1611.07308
     """
-    # expm1 keeps the digits that 1 + 2l - e^(2l) would lose near the prior
-    return 0.5 * (means.square() + torch.expm1(2 * log_stds) - 2 * log_stds).sum(-1)
+    return (means.square() + convexity(2 * log_stds)).sum(-1) / 2
 
 
-@loss(title="Laplacian smoothness", tasks=("graph",), aliases=("dirichlet_energy",), work="E D")
+@loss(
+    title="Laplacian smoothness",
+    tasks=("graph",),
+    aliases=("dirichlet_energy",),
+    work="E D",
+    range=(0, None),
+    scales=2,
+)
 def laplacian_smoothness(
     embeddings: Annotated[Tensor, Prediction("N D")],
     edges: Annotated[Tensor, Target("2 E", ClassIndex("N"))],

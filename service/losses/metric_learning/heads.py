@@ -4,17 +4,25 @@ from math import cos, pi, sin
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from service.catalogue.declare import loss
 from service.catalogue.domains import ClassIndex
-from service.catalogue.spec import Prediction, Target, Unreduced
-from service.losses.metric_learning.pairwise import cosines, length, unit
+from service.catalogue.spec import Prediction, Scales, Target, Unreduced
+from service.losses.metric_learning.pairwise import cosines
+from service.losses.surprise import surprise
+from service.losses.vectors import length, unit
 
 
-@loss(title="Normalized softmax", tasks=("metric_learning",), aliases=("norm_softmax",), work="N C D/512")
+@loss(
+    title="Normalized softmax",
+    tasks=("metric_learning",),
+    aliases=("norm_softmax",),
+    work="N C D/512",
+    range=(0, None),
+    scales=0,
+)
 def normalized_softmax(
     embeddings: Annotated[Tensor, Prediction("N D")],
     prototypes: Annotated[Tensor, Prediction("C D")],
@@ -38,17 +46,25 @@ def normalized_softmax(
         A strong and simple baseline for retrieval is wanted, where classes are known in training.
 
     Pitfalls:
-        Prototypes are normalised too, so their lengths mean nothing. A high temperature keeps the probability
-        of the right class far below 1, as cosines end at 1.
+        Prototypes are normalised too, so their lengths mean nothing. A high temperature keeps the
+        probability of the right class far below 1, as cosines end at 1. A zero vector has no
+        direction: its cosine to all others is 0, and it gets no gradient.
 
     Sources:
         - Zhai and Wu (2019), Classification is a Strong Baseline for Deep Metric Learning,
           https://arxiv.org/abs/1811.12649
     """
-    return _cross_entropy(cosines(embeddings, prototypes) / temperature, targets)
+    return surprise(cosines(embeddings, prototypes) / temperature, targets)
 
 
-@loss(title="ArcFace", tasks=("metric_learning",), aliases=("additive_angular_margin",), work="N C D/512")
+@loss(
+    title="ArcFace",
+    tasks=("metric_learning",),
+    aliases=("additive_angular_margin",),
+    work="N C D/512",
+    range=(0, None),
+    scales=0,
+)
 def arcface(
     embeddings: Annotated[Tensor, Prediction("N D")],
     prototypes: Annotated[Tensor, Prediction("C D")],
@@ -75,19 +91,20 @@ def arcface(
         Many classes of few samples are to be told apart by angle, as faces are.
 
     Pitfalls:
-        The margin is in radians; where a library takes degrees, 28.6 of them are 0.5. Past the angle pi - m
-        the cosine would rise again, so it goes on as a line. Training from scratch may not start with the
-        full margin.
+        The margin is in radians; where a library takes degrees, 28.6 of them are 0.5. Past the angle
+        pi - m the cosine would rise again, so it goes on as a line. Training from scratch may not
+        start with the full margin. A zero vector has no direction: its cosine to all others is 0, and
+        it gets no gradient.
 
     Sources:
         - Deng et al. (2019), ArcFace, https://arxiv.org/abs/1801.07698
     """
     directions, centres = unit(embeddings), unit(prototypes)
-    widened = _widened(directions, centres[targets], margin)
-    return _cross_entropy(scale * _with_own(directions @ centres.mT, widened, targets), targets)
+    widened = _widened(embeddings, prototypes[targets], margin)
+    return surprise(scale * _with_own(directions @ centres.mT, widened, targets), targets)
 
 
-@loss(title="Sub-center ArcFace", tasks=("metric_learning",), work="N C K D/512")
+@loss(title="Sub-center ArcFace", tasks=("metric_learning",), work="N C K D/512", range=(0, None), scales=0)
 def sub_center_arcface(
     embeddings: Annotated[Tensor, Prediction("N D")],
     prototypes: Annotated[Tensor, Prediction("C K D")],
@@ -113,29 +130,34 @@ def sub_center_arcface(
         Labels of a large set are noisy, or classes have several modes.
 
     Pitfalls:
-        With many sub-centres a clean class is torn apart: 3 is usual, and the lesser ones are dropped after
-        training.
+        With many sub-centres a clean class is torn apart: 3 is usual, and the lesser ones are dropped
+        after training. A zero vector has no direction: its cosine to all others is 0, and it gets no
+        gradient.
 
     Sources:
         - Deng et al. (2020), Sub-center ArcFace, https://doi.org/10.1007/978-3-030-58621-8_43
     """
     directions, centres = unit(embeddings), unit(prototypes)
     similarity = torch.einsum("nd,ckd->nck", directions, centres)
-    own = centres[targets]
-    nearest = (own * directions[:, None]).sum(-1).argmax(-1)
-    widened = _widened(directions, own.take_along_dim(nearest[:, None, None], 1).squeeze(1), margin)
-    return _cross_entropy(scale * _with_own(similarity.amax(-1), widened, targets), targets)
+    nearest = (centres[targets] * directions[:, None]).sum(-1).argmax(-1)
+    own = prototypes[targets].take_along_dim(nearest[:, None, None], 1).squeeze(1)
+    widened = _widened(embeddings, own, margin)
+    return surprise(scale * _with_own(similarity.amax(-1), widened, targets), targets)
 
 
-def _widened(directions: Tensor, centres: Tensor, margin: float) -> Tensor:
+def _widened(embeddings: Tensor, centres: Tensor, margin: float) -> Tensor:
     """Return the cosine of the angle to each one's centre plus a margin, past pi the line that goes on."""
-    cosine, sine = _angle(directions, centres)
+    cosine, sine = _angle(embeddings, centres)
     turned = cosine * cos(margin) - sine * sin(margin)
-    return torch.where(cosine >= -cos(margin), turned, cosine - margin * sin(margin))
+    return torch.where(cosine >= -cos(margin), turned, cosine - margin * sin(margin)).to(embeddings)
 
 
-def _angle(directions: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
-    """Return cosine and sine of the angle between each unit vector and its centre."""
+def _angle(embeddings: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
+    """Return cosine and sine of the angle between each embedding and its centre.
+
+    In float64: directions that are 1e-3 apart leave their chord 4 digits in float32.
+    """
+    directions, centres = unit(embeddings.double()), unit(centres.double())
     cosine = (directions * centres).sum(-1)
     chord = length(directions - centres)
     # what rounding leaves of an angle of 0 points anywhere: its slope is 0, as that of any norm at 0
@@ -152,6 +174,8 @@ def _angle(directions: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
     tasks=("metric_learning",),
     aliases=("am_softmax", "large_margin_cosine"),
     work="N C D/512",
+    range=(0, None),
+    scales=0,
 )
 def cosface(
     embeddings: Annotated[Tensor, Prediction("N D")],
@@ -178,17 +202,25 @@ def cosface(
         As for `arcface`; steadier to train, with a margin in the cosine instead of the angle.
 
     Pitfalls:
-        The margin is a cosine, not an angle: the values for ArcFace do not carry over.
+        The margin is a cosine, not an angle: the values for ArcFace do not carry over. A zero vector
+        has no direction: its cosine to all others is 0, and it gets no gradient.
 
     Sources:
         - Wang et al. (2018), CosFace, https://arxiv.org/abs/1801.09414
         - Wang et al. (2018), Additive Margin Softmax for Face Verification, https://arxiv.org/abs/1801.05599
     """
     similarity = cosines(embeddings, prototypes)
-    return _cross_entropy(scale * _with_own(similarity, similarity - margin, targets), targets)
+    return surprise(scale * _with_own(similarity, similarity - margin, targets), targets)
 
 
-@loss(title="SphereFace", tasks=("metric_learning",), aliases=("a_softmax",), work="N C D/512")
+@loss(
+    title="SphereFace",
+    tasks=("metric_learning",),
+    aliases=("a_softmax",),
+    work="N C D/512",
+    range=(0, None),
+    scales=Scales(0, ("prototypes",)),
+)
 def sphereface(
     embeddings: Annotated[Tensor, Prediction("N D")],
     prototypes: Annotated[Tensor, Prediction("C D")],
@@ -217,20 +249,21 @@ def sphereface(
         easily.
 
     Pitfalls:
-        With the full margin from the start it hardly trains: the paper anneals from plain softmax. As lengths
-        are kept, a model can lower the loss by longer embeddings alone.
+        With the full margin from the start it hardly trains: the paper anneals from plain softmax. As
+        lengths are kept, a model can lower the loss by longer embeddings alone. A zero vector has no
+        direction: its cosine to all others is 0, and it gets no gradient.
 
     Sources:
         - Liu et al. (2017), SphereFace, https://arxiv.org/abs/1704.08063
     """
     directions, centres = unit(embeddings), unit(prototypes)
-    cosine, sine = _angle(directions, centres[targets])
+    cosine, sine = _angle(embeddings, prototypes[targets])
     angle = margin * torch.atan2(sine, cosine)
     half_turns = (angle / pi).floor().detach()
     # (-1)^j cos(m theta) is the cosine of the angle less j half turns
-    multiplied = torch.cos(angle - pi * half_turns) - 2 * half_turns
+    multiplied = (torch.cos(angle - pi * half_turns) - 2 * half_turns).to(embeddings)
     similarity = _with_own(directions @ centres.mT, multiplied, targets)
-    return _cross_entropy(scale * length(embeddings)[:, None] * similarity, targets)
+    return surprise(scale * length(embeddings)[:, None] * similarity, targets)
 
 
 def _with_own(similarity: Tensor, own: Tensor, targets: Tensor) -> Tensor:
@@ -238,8 +271,3 @@ def _with_own(similarity: Tensor, own: Tensor, targets: Tensor) -> Tensor:
     classes = torch.arange(similarity.shape[1], device=similarity.device)
     own = own if own.shape == similarity.shape else own[:, None]
     return torch.where(targets[:, None] == classes, own, similarity)
-
-
-def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return each row's cross entropy."""
-    return F.cross_entropy(logits, targets, reduction="none")

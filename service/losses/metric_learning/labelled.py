@@ -9,17 +9,10 @@ from torch import Tensor
 
 from service.catalogue.declare import loss
 from service.catalogue.domains import Integers
-from service.catalogue.spec import Divisor, Example, Prediction, Target, Unreduced
-from service.losses.metric_learning.pairwise import (
-    cosines,
-    distances,
-    length,
-    masked_logsumexp,
-    others,
-    relations,
-    softplus,
-    unit,
-)
+from service.catalogue.spec import Divisor, Example, Prediction, Scales, Target, Unreduced
+from service.losses.metric_learning.pairwise import cosines, distances, masked_logsumexp, others, relations
+from service.losses.surprise import softplus
+from service.losses.vectors import length, unit
 
 SIX_ROWS = Example(sizes={"N": 6})
 """Three labels, so that a row has both positives and negatives."""
@@ -38,6 +31,8 @@ class AnchorLoss(NamedTuple):
     aliases=("triplet_hard",),
     example=SIX_ROWS,
     work="N N D/64",
+    range=(0, None),
+    scales=Scales(1, along=("margin",), params={"soft": False}),
 )
 def batch_hard_triplet(
     embeddings: Annotated[Tensor, Prediction("N D")],
@@ -93,6 +88,8 @@ def _highest(scores: Tensor, mask: Tensor) -> Tensor:
     aliases=("triplet_all",),
     example=SIX_ROWS,
     work="N N D/64",
+    range=(0, None),
+    scales=Scales(1, along=("margin",)),
 )
 def batch_all_triplet(
     embeddings: Annotated[Tensor, Prediction("N D")],
@@ -126,7 +123,8 @@ def batch_all_triplet(
     distance = distances(embeddings, embeddings)
     with torch.no_grad():
         times, count = _violations(distance, margin, positives, negatives)
-    return AnchorLoss((times * distance).sum(-1) + margin * count, count)
+    # of violations none is negative, but their distances are summed apart
+    return AnchorLoss(((times * distance).sum(-1) + margin * count).clamp(min=0), count)
 
 
 def _violations(
@@ -153,6 +151,8 @@ def _violations(
     aliases=("supervised_contrastive",),
     example=SIX_ROWS,
     work="N N D/512",
+    range=(0, None),
+    scales=0,
 )
 def supcon(
     embeddings: Annotated[Tensor, Prediction("N D")],
@@ -175,9 +175,10 @@ def supcon(
         Labels are there and an embedding is wanted that transfers better than a classifier's.
 
     Pitfalls:
-        The mean over the positives stands outside the logarithm, the better of the paper's two forms. Two
-        views of each sample are stacked by you, with the labels twice. Rows without a positive leave the
-        mean.
+        The mean over the positives stands outside the logarithm, the better of the paper's two forms.
+        Two views of each sample are stacked by you, with the labels twice. Rows without a positive
+        leave the mean. A zero vector has no direction: its cosine to all others is 0, and it gets no
+        gradient.
 
     Sources:
         - Khosla et al. (2020), Supervised Contrastive Learning, https://arxiv.org/abs/2004.11362
@@ -187,11 +188,19 @@ def supcon(
     count = positives.sum(-1)
     attraction = torch.where(positives, similarity, 0.0).sum(-1) / count.clamp(min=1)
     total = masked_logsumexp(similarity, others(targets))
-    return AnchorLoss(torch.where(count > 0, total - attraction, 0.0), (count > 0).to(similarity))
+    # the positives are among all others, so that less than 0 is rounding
+    cost = (total - attraction).clamp(min=0)
+    return AnchorLoss(torch.where(count > 0, cost, 0.0), (count > 0).to(similarity))
 
 
 @loss(
-    title="Multi-similarity", tasks=("metric_learning",), aliases=("ms",), example=SIX_ROWS, work="N N D/512"
+    title="Multi-similarity",
+    tasks=("metric_learning",),
+    aliases=("ms",),
+    example=SIX_ROWS,
+    work="N N D/512",
+    range=(0, None),
+    scales=0,
 )
 def multi_similarity(
     embeddings: Annotated[Tensor, Prediction("N D")],
@@ -219,8 +228,9 @@ def multi_similarity(
         Retrieval of fine-grained classes, weighing pairs by how informative they are.
 
     Pitfalls:
-        The paper drops easy pairs before the sums; here all pairs enter. Rows without a positive still count
-        in the mean, for their negatives cost something.
+        The paper drops easy pairs before the sums; here all pairs enter. Rows without a positive
+        still count in the mean, for their negatives cost something. A zero vector has no direction:
+        its cosine to all others is 0, and it gets no gradient.
 
     Sources:
         - Wang et al. (2019), Multi-Similarity Loss with General Pair Weighting, https://arxiv.org/abs/1904.06627
@@ -232,7 +242,15 @@ def multi_similarity(
     return attraction + repulsion
 
 
-@loss(title="Circle", tasks=("metric_learning",), exact_gradient=False, example=SIX_ROWS, work="N N D/512")
+@loss(
+    title="Circle",
+    tasks=("metric_learning",),
+    exact_gradient=False,
+    example=SIX_ROWS,
+    work="N N D/512",
+    range=(0, None),
+    scales=0,
+)
 def circle(
     embeddings: Annotated[Tensor, Prediction("N D")],
     targets: Annotated[Tensor, Target("N", Integers())],
@@ -256,9 +274,10 @@ def circle(
         Positives and negatives of a batch are unequally far from where they should be.
 
     Pitfalls:
-        The weights in brackets are constants to the gradient, so it is not the derivative of the value. Keras
-        differentiates them, and takes distances: other gradients. Rows without a positive or without a
-        negative leave the mean.
+        The weights in brackets are constants to the gradient, so it is not the derivative of the
+        value. Keras differentiates them, and takes distances: other gradients. Rows without a
+        positive or without a negative leave the mean. A zero vector has no direction: its cosine to
+        all others is 0, and it gets no gradient.
 
     Sources:
         - Sun et al. (2020), Circle Loss, https://arxiv.org/abs/2002.10857
@@ -274,7 +293,12 @@ def circle(
 
 
 @loss(
-    title="Neighbourhood components analysis", tasks=("metric_learning",), example=SIX_ROWS, work="N N D/64"
+    title="Neighbourhood components analysis",
+    tasks=("metric_learning",),
+    example=SIX_ROWS,
+    work="N N D/64",
+    range=(0, None),
+    scales=Scales(0, params={"normalize": True}),
 )
 def nca(
     embeddings: Annotated[Tensor, Prediction("N D")],
@@ -298,8 +322,9 @@ def nca(
         The embedding will serve a nearest-neighbour classifier.
 
     Pitfalls:
-        On normalised embeddings squared distances end at 4, so a scale of 1 can never make a class certain:
-        raise it. Rows without a positive leave the mean.
+        On normalised embeddings squared distances end at 4, so a scale of 1 can never make a class
+        certain: raise it. Rows without a positive leave the mean. A zero vector stays where it is
+        when normalised, and gets no gradient.
 
     Sources:
         - Goldberger et al. (2005), Neighbourhood Components Analysis,
@@ -307,8 +332,10 @@ def nca(
     """
     points = unit(embeddings) if normalize else embeddings
     logits = -softmax_scale * distances(points, points).square()
-    positives, _ = relations(targets)
-    cost = masked_logsumexp(logits, others(targets)) - masked_logsumexp(logits, positives)
+    positives, negatives = relations(targets)
+    attraction = masked_logsumexp(logits, positives, empty=0.0)
+    # by the odds against the positives: a sum with them in it has no digits left where they dominate
+    cost = softplus(masked_logsumexp(logits - attraction[:, None], negatives))
     matched = positives.any(-1)
     return AnchorLoss(torch.where(matched, cost, 0.0), matched.to(points))
 
@@ -319,6 +346,8 @@ def nca(
     aliases=("generalized_lifted_structure",),
     example=SIX_ROWS,
     work="N N D/64",
+    range=(0, None),
+    scales=Scales(0, params={"normalize": True}),
 )
 def lifted_structure(
     embeddings: Annotated[Tensor, Prediction("N D")],
@@ -344,9 +373,11 @@ def lifted_structure(
         All pairs of a batch shall be used at once, and softly.
 
     Pitfalls:
-        The generalised form of Hermans et al., with all positives of an anchor, not the pairwise first one of
-        Song et al. The sums grow with the batch, and the margins do not: a batch size is part of the setting.
-        Where positives or negatives are missing their logarithm counts 0, and the row stays in the mean.
+        The generalised form of Hermans et al., with all positives of an anchor, not the pairwise
+        first one of Song et al. The sums grow with the batch, and the margins do not: a batch size is
+        part of the setting. Where positives or negatives are missing their logarithm counts 0, and
+        the row stays in the mean. A zero vector stays where it is when normalised, and gets no
+        gradient.
 
     Sources:
         - Hermans et al. (2017), In Defense of the Triplet Loss for Person Re-Identification,

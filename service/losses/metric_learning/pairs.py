@@ -9,11 +9,17 @@ from torch import Tensor
 
 from service.catalogue.declare import loss
 from service.catalogue.domains import OneOf
-from service.catalogue.spec import Prediction, Target, Unreduced
-from service.losses.metric_learning.pairwise import length
+from service.catalogue.spec import Prediction, Scales, Target, Unreduced
+from service.losses.vectors import length, one_minus_cosine
 
 
-@loss(title="Contrastive", tasks=("metric_learning",), aliases=("siamese", "pair_contrastive"))
+@loss(
+    title="Contrastive",
+    tasks=("metric_learning",),
+    aliases=("siamese", "pair_contrastive"),
+    range=(0, None),
+    scales=Scales(2, ("anchor", "other"), along=("margin",)),
+)
 def contrastive(
     anchor: Annotated[Tensor, Prediction("N D")],
     other: Annotated[Tensor, Prediction("N D")],
@@ -52,7 +58,9 @@ def contrastive(
     return torch.where(targets == similar_label, similar, dissimilar) / 2
 
 
-@loss(title="Cosine embedding", tasks=("metric_learning",))
+@loss(
+    title="Cosine embedding", tasks=("metric_learning",), range=(0, 2), scales=Scales(0, ("anchor", "other"))
+)
 def cosine_embedding(
     anchor: Annotated[Tensor, Prediction("N D")],
     other: Annotated[Tensor, Prediction("N D")],
@@ -64,7 +72,7 @@ def cosine_embedding(
 
     Formula:
         \begin{cases} 1 - c & y = 1 \\ \max(0, c - m) & y = -1 \end{cases},
-        \quad c = \frac{a \cdot o}{\sqrt{(a \cdot a + 10^{-12})(o \cdot o + 10^{-12})}}
+        \quad c = \frac{a \cdot o}{\lVert a \rVert \lVert o \rVert}
 
     Args:
         anchor: Embedding of one member of each pair.
@@ -76,18 +84,20 @@ def cosine_embedding(
         Only the direction of an embedding means something, as for texts compared by cosine similarity.
 
     Pitfalls:
-        The labels are -1 and 1, not 0 and 1. The default margin of 0 asks no more of dissimilar pairs than a
-        right angle; in few dimensions even that may be impossible for many classes at once.
+        The labels are -1 and 1, not 0 and 1. The default margin of 0 asks no more of dissimilar pairs
+        than a right angle; in few dimensions even that may be impossible for many classes at once. A
+        zero vector has no direction: its cosine to all others is 0, and it gets no gradient.
 
     Sources:
         - PyTorch, CosineEmbeddingLoss, https://pytorch.org/docs/stable/generated/torch.nn.CosineEmbeddingLoss.html
     """
-    lengths = (anchor.square().sum(-1) + 1e-12).sqrt() * (other.square().sum(-1) + 1e-12).sqrt()
-    cosine = (anchor * other).sum(-1) / lengths
-    return torch.where(targets == 1, 1 - cosine, F.relu(cosine - margin))
+    distance = one_minus_cosine(anchor, other)
+    return torch.where(targets == 1, distance, F.relu(1 - margin - distance))
 
 
-@loss(title="Hinge embedding", tasks=("metric_learning",))
+@loss(
+    title="Hinge embedding", tasks=("metric_learning",), scales=Scales(1, ("distances",), along=("margin",))
+)
 def hinge_embedding(
     distances: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...", OneOf((-1, 1)))],
@@ -122,6 +132,8 @@ def hinge_embedding(
     title="Cosine distance",
     tasks=("metric_learning",),
     aliases=("cosine_similarity", "negative_cosine"),
+    range=(0, 2),
+    scales=0,
 )
 def cosine_distance(
     predictions: Annotated[Tensor, Prediction("... D")],
@@ -142,11 +154,11 @@ def cosine_distance(
 
     Pitfalls:
         Keras' `CosineSimilarity` loss is the negative cosine: this less 1. The targets get no gradient unless
-        it is asked for; self-supervised methods need just that. A zero vector costs 1 and has no direction to
-        follow.
+        it is asked for; self-supervised methods need just that. A zero vector has no direction: it
+        costs 1, and gets no gradient. A gradient grows as one over the length of its vector.
 
     Sources:
         - Grill et al. (2020), Bootstrap Your Own Latent, https://arxiv.org/abs/2006.07733
         - Chen and He (2021), Exploring Simple Siamese Representation Learning, https://arxiv.org/abs/2011.10566
     """
-    return 1 - F.cosine_similarity(predictions, targets, dim=-1, eps=1e-8)
+    return one_minus_cosine(predictions, targets)

@@ -3,8 +3,9 @@
 from typing import Any, NamedTuple, Protocol, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from service.losses.vectors import unit
 
 
 class Relations(NamedTuple):
@@ -25,24 +26,9 @@ def others(rows: Tensor) -> Tensor:
     return ~torch.eye(rows.shape[0], dtype=torch.bool, device=rows.device)
 
 
-def unit(vectors: Tensor) -> Tensor:
-    """Divide each vector by its length; the zero vector stays what it is."""
-    return F.normalize(vectors, dim=-1, eps=1e-12)
-
-
-def cosine(vectors: Tensor, partners: Tensor) -> Tensor:
-    """Return the cosine of the angle between each vector and its partner."""
-    return (unit(vectors) * unit(partners)).sum(-1)
-
-
 def cosines(rows: Tensor, columns: Tensor) -> Tensor:
     """Return the cosine of the angle between every row and every column."""
     return unit(rows) @ unit(columns).mT
-
-
-def length(vectors: Tensor, p: float = 2.0) -> Tensor:
-    """Return the p-norm along the last axis, with slope 0 at the zero vector."""
-    return torch.pairwise_distance(vectors, torch.zeros_like(vectors), p, eps=0.0)
 
 
 def distances(rows: Tensor, columns: Tensor) -> Tensor:
@@ -72,7 +58,9 @@ class _FastSlopes(torch.autograd.Function):
 
     @staticmethod
     def forward(rows: Tensor, columns: Tensor) -> Tensor:
-        return torch.cdist(rows, columns, compute_mode="donot_use_mm_for_euclid_dist")
+        scale = _scale(rows, columns)
+        scaled = torch.cdist(rows / scale, columns / scale, compute_mode="donot_use_mm_for_euclid_dist")
+        return scaled.mul_(scale)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
@@ -88,14 +76,16 @@ class _FastSlopes(torch.autograd.Function):
         return of_rows.to(rows), of_columns.to(columns)
 
 
+def _scale(rows: Tensor, columns: Tensor) -> Tensor:
+    """Return what to divide vectors by whose squares would overflow or vanish in float32; 1 for all others."""
+    largest = torch.maximum(rows.abs().amax(), columns.abs().amax())
+    power = largest.log2().floor().exp2()
+    return torch.where(((largest > 1e18) | (largest < 1e-15)) & (power > 0) & power.isfinite(), power, 1.0)
+
+
 def masked_logsumexp(values: Tensor, mask: Tensor, *, empty: float = -torch.inf) -> Tensor:
     """Return log sum exp over the last axis where ``mask`` is true, and ``empty`` where it nowhere is."""
     nothing = ~mask.any(-1)
     # a row of nothing sums ones that are dropped in the end: -inf alone would make its slopes NaN
     left_out = torch.where(nothing, 0.0, -torch.inf)[..., None]
     return torch.where(nothing, empty, torch.where(mask, values, left_out).logsumexp(-1))
-
-
-def softplus(x: Tensor) -> Tensor:
-    """Return log(1 + exp(x)) with all digits; 0 at -inf, the log of an empty sum."""
-    return -F.logsigmoid(-x)

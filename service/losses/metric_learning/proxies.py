@@ -3,17 +3,18 @@
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from annotated_types import Gt
 from torch import Tensor
 
 from service.catalogue.declare import loss
 from service.catalogue.domains import ClassIndex
 from service.catalogue.spec import Prediction, Target, Unreduced
-from service.losses.metric_learning.pairwise import cosines, distances, masked_logsumexp, softplus, unit
+from service.losses.metric_learning.pairwise import cosines, distances, masked_logsumexp
+from service.losses.surprise import softplus, surprise
+from service.losses.vectors import unit
 
 
-@loss(title="Center", tasks=("metric_learning",))
+@loss(title="Center", tasks=("metric_learning",), range=(0, None), scales=2)
 def center(
     embeddings: Annotated[Tensor, Prediction("N D")],
     prototypes: Annotated[Tensor, Prediction("C D")],
@@ -43,7 +44,14 @@ def center(
     return (embeddings - prototypes[targets]).square().sum(-1) / 2
 
 
-@loss(title="Proxy-NCA", tasks=("metric_learning",), aliases=("proxy_nca_pp",), work="N C D/64")
+@loss(
+    title="Proxy-NCA",
+    tasks=("metric_learning",),
+    aliases=("proxy_nca_pp",),
+    work="N C D/64",
+    range=(0, None),
+    scales=0,
+)
 def proxy_nca(
     embeddings: Annotated[Tensor, Prediction("N D")],
     prototypes: Annotated[Tensor, Prediction("C D")],
@@ -67,8 +75,9 @@ def proxy_nca(
         Pairs and triplets converge too slowly: each row meets every class at every step.
 
     Pitfalls:
-        The original leaves the own proxy out of the denominator, and may go negative; this is the softmax
-        form of ProxyNCA++. Its scale was 9 (a temperature of 1/9): 1 is soft.
+        The original leaves the own proxy out of the denominator, and may go negative; this is the
+        softmax form of ProxyNCA++. Its scale was 9 (a temperature of 1/9): 1 is soft. A zero vector
+        stays where it is when normalised, and gets no gradient.
 
     Sources:
         - Movshovitz-Attias et al. (2017), No Fuss Distance Metric Learning using Proxies,
@@ -76,10 +85,10 @@ def proxy_nca(
         - Teh et al. (2020), ProxyNCA++, https://arxiv.org/abs/2004.01113
     """
     logits = -softmax_scale * distances(unit(embeddings), unit(prototypes)).square()
-    return F.cross_entropy(logits, targets, reduction="none")
+    return surprise(logits, targets)
 
 
-@loss(title="Proxy-Anchor", tasks=("metric_learning",), work="N C D/512")
+@loss(title="Proxy-Anchor", tasks=("metric_learning",), work="N C D/512", range=(0, None), scales=0)
 def proxy_anchor(
     embeddings: Annotated[Tensor, Prediction("N D")],
     prototypes: Annotated[Tensor, Prediction("C D")],
@@ -105,9 +114,10 @@ def proxy_anchor(
         Many classes, and a batch whose samples should be weighed against each other.
 
     Pitfalls:
-        One number a batch: it does not split into rows. Attraction is averaged over the proxies that have a
-        sample in the batch, repulsion over all. Proxies want a larger learning rate, 100 times in the paper's
-        code.
+        One number a batch: it does not split into rows. Attraction is averaged over the proxies that
+        have a sample in the batch, repulsion over all. Proxies want a larger learning rate, 100 times
+        in the paper's code. A zero vector has no direction: its cosine to all others is 0, and it
+        gets no gradient.
 
     Sources:
         - Kim et al. (2020), Proxy Anchor Loss for Deep Metric Learning, https://arxiv.org/abs/2003.13911
@@ -119,7 +129,7 @@ def proxy_anchor(
     return attraction.sum() / own.any(-1).sum() + repulsion.mean()
 
 
-@loss(title="SoftTriple", tasks=("metric_learning",), work="N C K D/512")
+@loss(title="SoftTriple", tasks=("metric_learning",), work="N C K D/512", range=(0, None), scales=0)
 def soft_triple(
     embeddings: Annotated[Tensor, Prediction("N D")],
     prototypes: Annotated[Tensor, Prediction("C K D")],
@@ -147,7 +157,8 @@ def soft_triple(
         Classes have several modes, and triplets are not to be sampled.
 
     Pitfalls:
-        The paper adds a regulariser that merges superfluous centres; it is not part of this value.
+        The paper adds a regulariser that merges superfluous centres; it is not part of this value. A
+        zero vector has no direction: its cosine to all others is 0, and it gets no gradient.
 
     Sources:
         - Qian et al. (2019), SoftTriple Loss, https://arxiv.org/abs/1909.05235
@@ -155,4 +166,4 @@ def soft_triple(
     similarity = torch.einsum("nd,ckd->nck", unit(embeddings), unit(prototypes))
     to_class = ((similarity / gamma).softmax(-1) * similarity).sum(-1)
     own = targets[:, None] == torch.arange(prototypes.shape[0], device=targets.device)
-    return F.cross_entropy(la * torch.where(own, to_class - margin, to_class), targets, reduction="none")
+    return surprise(la * torch.where(own, to_class - margin, to_class), targets)

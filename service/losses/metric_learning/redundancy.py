@@ -10,6 +10,9 @@ from service.catalogue.declare import loss
 from service.catalogue.spec import Example, Prediction, SizeRange, Unreduced
 from service.losses.metric_learning.pairwise import others
 
+PARTS = ("invariance", "variance", "covariance")
+"""What `vicreg` weighs."""
+
 
 @loss(
     title="VICReg",
@@ -17,6 +20,7 @@ from service.losses.metric_learning.pairwise import others
     requires=(SizeRange("N", least=2),),
     example=Example(sizes={"N": 5}),
     work="2D D N/512",
+    range=lambda params: (0 if min(params[f"{part}_weight"] for part in PARTS) >= 0 else None, None),
 )
 def vicreg(
     anchor: Annotated[Tensor, Prediction("N D")],
@@ -76,6 +80,7 @@ def _covariance(view: Tensor) -> Tensor:
     requires=(SizeRange("N", least=2),),
     example=Example(sizes={"N": 5}),
     work="D D N/512",
+    range=lambda params: (0 if params["off_diagonal_weight"] >= 0 else None, None),
 )
 def barlow_twins(
     anchor: Annotated[Tensor, Prediction("N D")],

@@ -8,13 +8,19 @@ from annotated_types import Gt
 from torch import Tensor
 
 from service.catalogue.declare import loss
-from service.catalogue.spec import Form, Prediction, Unreduced
-from service.losses.metric_learning.pairwise import cosine, length
+from service.catalogue.spec import Form, Prediction, Scales, Unreduced
+from service.losses.vectors import length, one_minus_cosine
 
 Distance = Literal["euclidean", "squared_euclidean", "cosine", "manhattan"]
 
 
-@loss(title="Triplet margin", tasks=("metric_learning",), aliases=("triplet",))
+@loss(
+    title="Triplet margin",
+    tasks=("metric_learning",),
+    aliases=("triplet",),
+    range=(0, None),
+    scales=Scales(1, along=("margin", "eps")),
+)
 def triplet_margin(
     anchor: Annotated[Tensor, Prediction([Form("N D"), Form("D")])],
     positive: Annotated[Tensor, Prediction([Form("N D"), Form("D")])],
@@ -51,11 +57,12 @@ def triplet_margin(
         - Balntas et al. (2016), Learning Local Feature Descriptors with Triplets and Shallow Convolutional
           Neural Networks, https://doi.org/10.5244/C.30.119
     """
-    to_positive = _norm(anchor - positive + eps, p)
-    to_negative = _norm(anchor - negative + eps, p)
+    # in float64, as the two distances may be large and nearly the same
+    a, b, c = anchor.double(), positive.double(), negative.double()
+    to_positive, to_negative = _norm(a - b + eps, p), _norm(a - c + eps, p)
     if swap:
-        to_negative = torch.minimum(to_negative, _norm(positive - negative + eps, p))
-    return F.relu(margin + to_positive - to_negative)
+        to_negative = torch.minimum(to_negative, _norm(b - c + eps, p))
+    return F.relu(margin + to_positive - to_negative).to(anchor)
 
 
 def _norm(vectors: Tensor, p: float) -> Tensor:
@@ -63,10 +70,17 @@ def _norm(vectors: Tensor, p: float) -> Tensor:
     # the largest coordinate is taken out first: its p-th power may not be a number any more
     largest = vectors.detach().abs().amax(-1, keepdim=True)
     scale = torch.where(largest > 0, largest, 1.0)
-    return length(vectors / scale, p) * scale.squeeze(-1)
+    scaled = vectors / scale
+    return torch.pairwise_distance(scaled, torch.zeros_like(scaled), p, eps=0.0) * scale.squeeze(-1)
 
 
-@loss(title="Triplet margin with distance", tasks=("metric_learning",), aliases=("facenet_triplet",))
+@loss(
+    title="Triplet margin with distance",
+    tasks=("metric_learning",),
+    aliases=("facenet_triplet",),
+    range=(0, None),
+    scales=Scales(1, along=("margin",), params={"distance": "euclidean"}),
+)
 def triplet_margin_with_distance(
     anchor: Annotated[Tensor, Prediction("N D")],
     positive: Annotated[Tensor, Prediction("N D")],
@@ -93,17 +107,19 @@ def triplet_margin_with_distance(
         Triplets are given and the distance at inference is not the Euclidean one of `triplet_margin`.
 
     Pitfalls:
-        FaceNet squares the distance of normalised embeddings: choose `squared_euclidean`, and normalise. The
-        margin has another meaning for each distance: cosine distances end at 2.
+        FaceNet squares the distance of normalised embeddings: choose `squared_euclidean`, and
+        normalise. The margin has another meaning for each distance: cosine distances end at 2. A zero
+        vector is at cosine distance 1 from everything, and gets no gradient from it.
 
     Sources:
         - Schroff et al. (2015), FaceNet, https://arxiv.org/abs/1503.03832
     """
-    to_positive = _distance(anchor, positive, distance)
-    to_negative = _distance(anchor, negative, distance)
+    # in float64, as the two distances may be large and nearly the same
+    a, b, c = anchor.double(), positive.double(), negative.double()
+    to_positive, to_negative = _distance(a, b, distance), _distance(a, c, distance)
     if swap:
-        to_negative = torch.minimum(to_negative, _distance(positive, negative, distance))
-    return F.relu(margin + to_positive - to_negative)
+        to_negative = torch.minimum(to_negative, _distance(b, c, distance))
+    return F.relu(margin + to_positive - to_negative).to(anchor)
 
 
 def _distance(x: Tensor, y: Tensor, kind: Distance) -> Tensor:
@@ -114,6 +130,6 @@ def _distance(x: Tensor, y: Tensor, kind: Distance) -> Tensor:
         case "squared_euclidean":
             return (x - y).square().sum(-1)
         case "cosine":
-            return 1 - cosine(x, y)
+            return one_minus_cosine(x, y)
         case "manhattan":
             return (x - y).abs().sum(-1)

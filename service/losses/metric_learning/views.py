@@ -4,13 +4,14 @@ from math import radians, tan
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from annotated_types import Ge, Gt, Lt
 from torch import Tensor
 
 from service.catalogue.declare import loss
-from service.catalogue.spec import Prediction, SizeRange, Unreduced
-from service.losses.metric_learning.pairwise import cosine, cosines, masked_logsumexp, others, softplus, unit
+from service.catalogue.spec import Prediction, Scales, SizeRange, Unreduced
+from service.losses.metric_learning.pairwise import cosines, masked_logsumexp, others
+from service.losses.surprise import softplus, surprise
+from service.losses.vectors import cosine, unit
 
 
 @loss(
@@ -19,6 +20,8 @@ from service.losses.metric_learning.pairwise import cosine, cosines, masked_logs
     aliases=("nt_xent", "simclr", "grace"),
     requires=(SizeRange("N", least=2),),
     work="2N 2N D/512",
+    range=(0, None),
+    scales=0,
 )
 def ntxent(
     anchor: Annotated[Tensor, Prediction("N D")],
@@ -41,20 +44,24 @@ def ntxent(
         Pretraining without labels from two augmentations of each sample, in large batches.
 
     Pitfalls:
-        2N losses, those of the anchors first, and each has 2N - 2 negatives, on its own side too; `info_nce`
-        has neither. A view is not its own negative. SimCLR's temperature was 0.1 to 0.5, by task.
+        2N losses, those of the anchors first, and each has 2N - 2 negatives, on its own side too;
+        `info_nce` has neither. A view is not its own negative. SimCLR's temperature was 0.1 to 0.5,
+        by task. A zero vector has no direction: its cosine to all others is 0, and it gets no
+        gradient.
 
     Sources:
         - Chen et al. (2020), A Simple Framework for Contrastive Learning, https://arxiv.org/abs/2002.05709
         - Zhu et al. (2020), Deep Graph Contrastive Representation Learning, https://arxiv.org/abs/2006.04131
     """
     across = cosines(anchor, positive) / temperature
-    totals = [
+    rivals = across.where(others(anchor), -torch.inf)
+    negatives = [
         # three blocks of the symmetric matrix of 2N rows: the fourth is the transpose of `across`
-        torch.logaddexp(masked_logsumexp(cosines(view, view) / temperature, others(view)), to_partners)
-        for view, to_partners in ((anchor, across.logsumexp(1)), (positive, across.logsumexp(0)))
+        torch.logaddexp(masked_logsumexp(cosines(view, view) / temperature, others(view)), to_rivals)
+        for view, to_rivals in ((anchor, rivals.logsumexp(1)), (positive, rivals.logsumexp(0)))
     ]
-    return torch.cat(totals) - across.diagonal().repeat(2)
+    # by the odds against the partner: a sum with it in it has no digits left where it dominates
+    return softplus(torch.cat(negatives) - across.diagonal().repeat(2))
 
 
 @loss(
@@ -63,6 +70,8 @@ def ntxent(
     aliases=("infonce", "multiple_negatives_ranking"),
     requires=(SizeRange("M", least=0),),
     work=("N N D/512", "N M D/512"),
+    range=(0, None),
+    scales=Scales(0, params={"normalize": True}),
 )
 def info_nce(
     anchor: Annotated[Tensor, Prediction("N D")],
@@ -88,9 +97,10 @@ def info_nce(
         Training retrieval: queries against documents, with the batch's other documents as negatives.
 
     Pitfalls:
-        One direction only: anchors are never each other's negatives, and partners do not look for anchors;
-        `clip` has both directions, `ntxent` all pairs. Two rows with the same partner are each other's false
-        negatives.
+        One direction only: anchors are never each other's negatives, and partners do not look for
+        anchors; `clip` has both directions, `ntxent` all pairs. Two rows with the same partner are
+        each other's false negatives. Normalised, a zero vector has no direction: its cosine to all
+        others is 0, and it gets no gradient.
 
     Sources:
         - van den Oord et al. (2018), Representation Learning with Contrastive Predictive Coding,
@@ -99,7 +109,7 @@ def info_nce(
     """
     candidates = positive if negative is None else torch.cat([positive, negative])
     similarity = cosines(anchor, candidates) if normalize else anchor @ candidates.mT
-    return _cross_entropy(similarity / temperature)
+    return surprise(similarity / temperature, _own(anchor))
 
 
 @loss(
@@ -107,6 +117,8 @@ def info_nce(
     tasks=("metric_learning", "self_supervised"),
     aliases=("symmetric_infonce",),
     work="N N D/512",
+    range=(0, None),
+    scales=0,
 )
 def clip(
     anchor: Annotated[Tensor, Prediction("N D")],
@@ -129,23 +141,26 @@ def clip(
         Aligning two encoders on pairs, and searching in both directions.
 
     Pitfalls:
-        Each row has the mean of its two cross entropies, not their sum. Duplicates in a batch are false
-        negatives.
+        Each row has the mean of its two cross entropies, not their sum. Duplicates in a batch are
+        false negatives. A zero vector has no direction: its cosine to all others is 0, and it gets no
+        gradient.
 
     Sources:
         - Radford et al. (2021), Learning Transferable Visual Models From Natural Language Supervision,
           https://arxiv.org/abs/2103.00020
     """
     logits = cosines(anchor, positive) / temperature
-    return (_cross_entropy(logits) + _cross_entropy(logits.mT)) / 2
+    return (surprise(logits, _own(anchor)) + surprise(logits, _own(anchor), 0)) / 2
 
 
-def _cross_entropy(logits: Tensor) -> Tensor:
-    """Return each row's cross entropy, where the i-th column is right for the i-th row."""
-    return F.cross_entropy(logits, torch.arange(logits.shape[0], device=logits.device), reduction="none")
+def _own(rows: Tensor) -> Tensor:
+    """Return the number of each row, which is also that of its partner."""
+    return torch.arange(rows.shape[0], device=rows.device)
 
 
-@loss(title="SigLIP", tasks=("metric_learning", "self_supervised"), work="N N D/512")
+@loss(
+    title="SigLIP", tasks=("metric_learning", "self_supervised"), work="N N D/512", range=(0, None), scales=0
+)
 def siglip(
     anchor: Annotated[Tensor, Prediction("N D")],
     positive: Annotated[Tensor, Prediction("N D")],
@@ -169,7 +184,8 @@ def siglip(
         Aligning two encoders in batches so large, or so scattered, that a softmax over them is a burden.
 
     Pitfalls:
-        Each row sums over the batch, as in the paper: the mean grows with the batch size.
+        Each row sums over the batch, as in the paper: the mean grows with the batch size. A zero
+        vector has no direction: its cosine to all others is 0, and it gets no gradient.
 
     Sources:
         - Zhai et al. (2023), Sigmoid Loss for Language Image Pre-Training, https://arxiv.org/abs/2303.15343
@@ -178,7 +194,7 @@ def siglip(
     return softplus(torch.where(others(anchor), logits, -logits)).sum(-1)
 
 
-@loss(title="N-pairs", tasks=("metric_learning",), aliases=("npair",), work="N N D/512")
+@loss(title="N-pairs", tasks=("metric_learning",), aliases=("npair",), work="N N D/512", range=(0, None))
 def n_pairs(
     anchor: Annotated[Tensor, Prediction("N D")],
     positive: Annotated[Tensor, Prediction("N D")],
@@ -208,10 +224,17 @@ def n_pairs(
           https://papers.nips.cc/paper/6200-improved-deep-metric-learning-with-multi-class-n-pair-loss-objective
     """
     squares = anchor.square().sum(-1) + positive.square().sum(-1)
-    return _cross_entropy(anchor @ positive.mT) + l2_reg * squares / 2
+    return surprise(anchor @ positive.mT, _own(anchor)) + l2_reg * squares / 2
 
 
-@loss(title="Angular", tasks=("metric_learning",), requires=(SizeRange("N", least=2),), work="N N D/512")
+@loss(
+    title="Angular",
+    tasks=("metric_learning",),
+    requires=(SizeRange("N", least=2),),
+    work="N N D/512",
+    range=(0, None),
+    scales=0,
+)
 def angular(
     anchor: Annotated[Tensor, Prediction("N D")],
     positive: Annotated[Tensor, Prediction("N D")],
@@ -234,7 +257,8 @@ def angular(
 
     Pitfalls:
         The angle is in degrees, and its squared tangent runs away near 90: the paper used 36 to 55.
-        Embeddings are normalised here.
+        Embeddings are normalised here. A zero vector has no direction: its cosine to all others is 0,
+        and it gets no gradient.
 
     Sources:
         - Wang et al. (2017), Deep Metric Learning with Angular Loss, https://arxiv.org/abs/1708.01682

@@ -17,7 +17,12 @@ from service.losses.ranking.preferences import logistic, sum_over_pairs
 Scheme = Literal["ndcg_loss2pp", "ndcg_loss2", "lambdarank", "ranknet"]
 
 
-@loss(title="LambdaLoss", tasks=("ranking",), work="N L L")
+@loss(
+    title="LambdaLoss",
+    tasks=("ranking",),
+    work="N L L",
+    range=lambda params: (0 if params["mu"] >= 0 else None, None),
+)
 def lambda_loss(
     scores: Annotated[Tensor, Prediction("N L")],
     targets: Annotated[Tensor, Target("N L", AtLeast(0), where="mask")],
@@ -62,7 +67,7 @@ def lambda_loss(
     return _weighed_pairs(scores, targets, mask, weighing_scheme, k, sigma, mu) / math.log(2)
 
 
-@loss(title="LambdaRank", tasks=("ranking",), aliases=("lambda_rank",), work="N L L")
+@loss(title="LambdaRank", tasks=("ranking",), aliases=("lambda_rank",), work="N L L", range=(0, None))
 def lambdarank(
     scores: Annotated[Tensor, Prediction("N L")],
     targets: Annotated[Tensor, Target("N L", AtLeast(0), where="mask")],

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from service.catalogue.declare import loss
 from service.catalogue.domains import AtLeast, Mask
-from service.catalogue.spec import Divisor, Prediction, Target, Unreduced
+from service.catalogue.spec import Divisor, Prediction, Scales, Target, Unreduced
 from service.losses.ranking.items import descending, valid_items
 from service.losses.ranking.preferences import hinge, logistic, sum_over_pairs
+from service.losses.surprise import soft_surprise, softplus
 
 
 class PairsLoss(NamedTuple):
@@ -20,7 +21,9 @@ class PairsLoss(NamedTuple):
     divisor: Annotated[Tensor, Divisor("N")]
 
 
-@loss(title="RankNet, lists", tasks=("ranking",), aliases=("pairwise_logistic",), work="N L L")
+@loss(
+    title="RankNet, lists", tasks=("ranking",), aliases=("pairwise_logistic",), work="N L L", range=(0, None)
+)
 def ranknet(
     scores: Annotated[Tensor, Prediction("N L")],
     targets: Annotated[Tensor, Target("N L", AtLeast(0), where="mask")],
@@ -53,7 +56,14 @@ def ranknet(
     return PairsLoss(*sum_over_pairs(scores, targets, mask, logistic(sigma)))
 
 
-@loss(title="Pairwise hinge", tasks=("ranking",), aliases=("rank_svm",), work="N L L")
+@loss(
+    title="Pairwise hinge",
+    tasks=("ranking",),
+    aliases=("rank_svm",),
+    work="N L L",
+    range=(0, None),
+    scales=Scales(1, ("scores",), along=("margin",)),
+)
 def pairwise_hinge(
     scores: Annotated[Tensor, Prediction("N L")],
     targets: Annotated[Tensor, Target("N L", AtLeast(0), where="mask")],
@@ -87,7 +97,7 @@ def pairwise_hinge(
     return PairsLoss(*sum_over_pairs(scores, targets, mask, hinge(margin)))
 
 
-@loss(title="ListNet", tasks=("ranking",), aliases=("listwise_softmax",))
+@loss(title="ListNet", tasks=("ranking",), aliases=("listwise_softmax",), range=(0, None))
 def listnet(
     scores: Annotated[Tensor, Prediction("N L")],
     targets: Annotated[Tensor, Target("N L", AtLeast(0), where="mask")],
@@ -117,12 +127,12 @@ def listnet(
     Sources:
         - Cao et al. (2007), Learning to Rank: From Pairwise to Listwise Approach, https://doi.org/10.1145/1273496.1273513
     """
-    valid = valid_items(scores, mask)
-    shares = torch.where(valid, targets / temperature, -torch.inf).softmax(-1)
-    return _cross_entropy(shares, scores, valid)
+    lead = targets / temperature
+    shares = (lead if mask is None else torch.where(mask, lead, -torch.inf)).softmax(-1)
+    return _cross_entropy(shares, scores, mask)
 
 
-@loss(title="Ranking softmax", tasks=("ranking",), aliases=("softmax_ranking",))
+@loss(title="Ranking softmax", tasks=("ranking",), aliases=("softmax_ranking",), range=(0, None))
 def ranking_softmax(
     scores: Annotated[Tensor, Prediction("N L")],
     targets: Annotated[Tensor, Target("N L", AtLeast(0), where="mask")],
@@ -148,10 +158,10 @@ def ranking_softmax(
     Sources:
         - Bruch et al. (2019), An Analysis of the Softmax Cross Entropy Loss, https://doi.org/10.1145/3341981.3344221
     """
-    return _cross_entropy(targets, scores, valid_items(scores, mask))
+    return _cross_entropy(targets, scores, mask)
 
 
-@loss(title="ListMLE", tasks=("ranking",), aliases=("plackett_luce",))
+@loss(title="ListMLE", tasks=("ranking",), aliases=("plackett_luce",), range=(0, None))
 def listmle(
     scores: Annotated[Tensor, Prediction("N L")],
     targets: Annotated[Tensor, Target("N L", AtLeast(0), where="mask")],
@@ -181,14 +191,22 @@ def listmle(
     valid = valid_items(scores, mask)
     order = descending(targets, valid)
     counted = valid.gather(-1, order)
+    largest = torch.finfo(torch.float64).max
     # in float64: the derivative is the exponential of a difference, which at 1e4 keeps 4 digits in float32;
-    # finite where left out: minus infinity makes it NaN
-    ranked = scores.double().gather(-1, order).where(counted, torch.finfo(torch.float64).min)
-    remaining = ranked.flip(-1).logcumsumexp(-1).flip(-1)
-    return torch.where(counted, remaining - ranked, 0.0).sum(-1).to(scores)
+    # finite, as infinity minus itself is NaN: what is left out lies below every item of minus infinity
+    ranked = scores.double().clamp(-largest / 8, largest / 8).gather(-1, order)
+    ranked = torch.where(counted, ranked, -largest / 2)
+    later = ranked.flip(-1).logcumsumexp(-1).flip(-1)[:, 1:]
+    # -log of the share that an item has of itself and all later ones, by the odds of the later ones
+    costs = torch.where(counted[:, 1:], softplus(later - ranked[:, :-1]), 0.0)
+    # only an infinite score makes a cost as large
+    return torch.where(costs > largest / 16, torch.inf, costs).sum(-1).to(scores)
 
 
-def _cross_entropy(weights: Tensor, scores: Tensor, valid: Tensor) -> Tensor:
+def _cross_entropy(weights: Tensor, scores: Tensor, mask: Tensor | None) -> Tensor:
     """Return the weighted negative log-softmax over the valid items, 0 where there are none."""
-    log_shares = torch.where(valid, scores, -torch.inf).log_softmax(-1)
-    return (torch.where(valid, weights, 0.0) * torch.where(valid, -log_shares, 0.0)).sum(-1)
+    if mask is None:
+        return soft_surprise(scores, weights)
+    # a list of no items is one of even ones without weights, as minus infinity alone would be NaN
+    left_out = torch.where(mask.any(-1, keepdim=True), -torch.inf, 0.0).to(scores)
+    return soft_surprise(torch.where(mask, scores, left_out), torch.where(mask, weights, 0.0))

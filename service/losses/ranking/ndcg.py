@@ -3,15 +3,19 @@
 from typing import Annotated, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from service.catalogue.declare import loss
 from service.catalogue.domains import AtLeast, Mask
 from service.catalogue.rounds import lasting, rounds
-from service.catalogue.spec import Divisor, Prediction, Target, Unreduced
+from service.catalogue.spec import Divisor, Prediction, Scales, Target, Unreduced
 from service.losses.ranking.gains import cumulative_gain, exponential_gains, ideal_gain
 from service.losses.ranking.items import descending, valid_items
+
+FAR = 1000.0
+"""A lead of so many temperatures is as good as any: its exponential is 0 in float64."""
 
 
 class NdcgLoss(NamedTuple):
@@ -21,7 +25,15 @@ class NdcgLoss(NamedTuple):
     divisor: Annotated[Tensor, Divisor("N")]
 
 
-@loss(title="Approximate NDCG", tasks=("ranking",), aliases=("approxndcg",), work="N L L")
+@loss(
+    title="Approximate NDCG",
+    tasks=("ranking",),
+    aliases=("approxndcg",),
+    work="N L L",
+    range=(0, 1),
+    unit="one minus a ratio of gains",
+    scales=Scales(0, ("scores",), along=("temperature",)),
+)
 def approx_ndcg(
     scores: Annotated[Tensor, Prediction("N L")],
     targets: Annotated[Tensor, Target("N L", AtLeast(0), where="mask")],
@@ -54,8 +66,11 @@ def approx_ndcg(
         - Qin et al. (2010), A General Approximation Framework for Direct Optimization of IR Measures, https://doi.org/10.1007/s10791-009-9124-x
     """
     valid = valid_items(scores, mask)
-    rivals = torch.where(valid, scores, -torch.inf)[:, None]
-    own = torch.where(valid, scores, 0.0)[:, :, None]
+    # an infinite score is as far ahead as the largest number, but minus itself it would be NaN
+    most = torch.finfo(scores.dtype).max / 4
+    known = scores.clamp(-most, most)
+    rivals = torch.where(valid, known, -torch.inf)[:, None]
+    own = torch.where(valid, known, 0.0)[:, :, None]
     # an item's own term in the sum is the sigmoid of 0
     ranks = 0.5 + torch.sigmoid((rivals - own) / temperature).sum(-1)
     gains = exponential_gains(targets, valid)
@@ -67,6 +82,9 @@ def approx_ndcg(
     tasks=("ranking",),
     aliases=("neuralndcg",),
     work=("N L L", "N L L max_iter/16", "512 max_iter"),
+    range=(None, 1),
+    unit="one minus a ratio of gains",
+    scales=Scales(0, ("scores",), along=("temperature",)),
 )
 def neural_ndcg(
     scores: Annotated[Tensor, Prediction("N L")],
@@ -107,10 +125,18 @@ def neural_ndcg(
     valid = valid_items(scores, mask)
     gains = exponential_gains(targets, valid)
     expected = _softly_sorted(gains, torch.where(valid, scores, 0.0), valid, temperature, max_iter)
-    return _shortfall(cumulative_gain(expected, k), ideal_gain(gains, k))
+    return _shortfall(cumulative_gain(expected, k), ideal_gain(gains, k), -torch.inf)
 
 
-@loss(title="NDCG", tasks=("ranking",), aliases=("ndcg_metric",), differentiable=False)
+@loss(
+    title="NDCG",
+    tasks=("ranking",),
+    aliases=("ndcg_metric",),
+    differentiable=False,
+    range=(0, 1),
+    unit="one minus a ratio of gains",
+    scales=Scales(0, ("scores",)),
+)
 def ndcg(
     scores: Annotated[Tensor, Prediction("N L")],
     targets: Annotated[Tensor, Target("N L", AtLeast(0), where="mask")],
@@ -150,24 +176,26 @@ def ndcg(
     return _shortfall(cumulative_gain(ranked, k), ideal_gain(gains, k))
 
 
-def _shortfall(gain: Tensor, ideal: Tensor) -> NdcgLoss:
-    """Return what a gain lacks of the ideal one, as a share of it; 0 where there is nothing to gain."""
+def _shortfall(gain: Tensor, ideal: Tensor, least: float = 0.0) -> NdcgLoss:
+    """Return what a gain lacks of the ideal one, as a share of it; 0 where there is nothing to gain.
+
+    Less than ``least`` it lacks by rounding only.
+    """
     relevant = ideal > 0
-    loss = 1 - gain / torch.where(relevant, ideal, 1.0)
+    loss = (1 - gain / torch.where(relevant, ideal, 1.0)).clamp(min=least)
     return NdcgLoss(torch.where(relevant, loss, 0.0), relevant.to(loss))
 
 
 def _softly_sorted(gains: Tensor, scores: Tensor, valid: Tensor, temperature: float, max_iter: int) -> Tensor:
     """Return the expected gain at each rank of the valid items, 0 at the ranks beyond."""
     count = valid.sum(-1, keepdim=True)
-    # the order does not depend on the level of the scores, but the digits of what follows do
-    scores = scores - (scores.sum(-1, keepdim=True) / count.clamp(min=1)).detach()
     rank = torch.arange(1, scores.shape[-1] + 1, device=scores.device)
-    spread = torch.where(valid[:, None], scores[:, :, None] - scores[:, None], 0.0).abs().sum(-1)
-    lead = (count + 1 - 2 * rank)[:, :, None] * scores[:, None] - spread[:, None]
+    # in float64: what tells two items apart may be small beside their distance from a third
+    levels = _without_gaps(scores.double() / temperature, valid)
+    spread = torch.where(valid[:, None], levels[:, :, None] - levels[:, None], 0.0).abs().sum(-1)
+    lead = (count + 1 - 2 * rank)[:, :, None] * levels[:, None] - spread[:, None]
     # finite where left out: a list without any valid item stays free of NaN
-    lead = torch.where(valid[:, None], lead / temperature, torch.finfo(lead.dtype).min)
-    sorting = lead.softmax(-1)
+    sorting = torch.where(valid[:, None], lead, torch.finfo(lead.dtype).min).softmax(-1).to(scores)
     # Sinkhorn's rounds divide whole rows and columns, so their factors suffice, L numbers a round, not L^2
     row = used = (rank <= count).to(scores)
     column = torch.ones_like(scores)
@@ -175,6 +203,18 @@ def _softly_sorted(gains: Tensor, scores: Tensor, valid: Tensor, temperature: fl
         column = _inverse(_product(sorting.mT, row))
         row = lasting(used * _inverse(_product(sorting, column)))
     return row * _product(sorting, column * gains)
+
+
+def _without_gaps(scores: Tensor, valid: Tensor) -> Tensor:
+    """Return scores in the same order, no two neighbours further apart than a softmax tells, the last at 0."""
+    order = descending(scores.detach(), valid)
+    ranked = scores.gather(-1, order)
+    gaps = ranked[:, :-1] - ranked[:, 1:]
+    # infinity is not ahead of itself, and nothing valid is followed by an item that is left out
+    tied = (ranked[:, :-1] == ranked[:, 1:]) & ranked[:, 1:].isinf()
+    gaps = torch.where(tied | ~valid.gather(-1, order)[:, 1:], 0.0, gaps).clamp(max=FAR)
+    ahead = F.pad(gaps, (0, 1)).flip(-1).cumsum(-1).flip(-1)
+    return ahead.gather(-1, order.argsort(-1))
 
 
 def _product(matrix: Tensor, vector: Tensor) -> Tensor:

@@ -8,10 +8,17 @@ from torch import Tensor
 
 from service.catalogue.declare import loss
 from service.catalogue.domains import Between, OneOf
-from service.catalogue.spec import Prediction, Target, Unreduced
+from service.catalogue.spec import Prediction, Scales, Target, Unreduced
+from service.losses.surprise import binary_surprise, softplus
 
 
-@loss(title="Margin ranking", tasks=("ranking",), aliases=("pairwise_margin",))
+@loss(
+    title="Margin ranking",
+    tasks=("ranking",),
+    aliases=("pairwise_margin",),
+    range=(0, None),
+    scales=Scales(1, ("scores_a", "scores_b"), along=("margin",)),
+)
 def margin_ranking(
     scores_a: Annotated[Tensor, Prediction("...")],
     scores_b: Annotated[Tensor, Prediction("...")],
@@ -44,7 +51,7 @@ def margin_ranking(
     return F.relu(margin - targets * (scores_a - scores_b))
 
 
-@loss(title="RankNet, pairs", tasks=("ranking",))
+@loss(title="RankNet, pairs", tasks=("ranking",), range=(0, None))
 def ranknet_pairwise(
     scores_a: Annotated[Tensor, Prediction("...")],
     scores_b: Annotated[Tensor, Prediction("...")],
@@ -73,15 +80,14 @@ def ranknet_pairwise(
     Sources:
         - Burges et al. (2005), Learning to Rank using Gradient Descent, https://doi.org/10.1145/1102351.1102363
     """
-    odds = sigma * (scores_a - scores_b)
-    # two sides rather than softplus(o) - y o, which cancels where the pair is right
-    return -targets * F.logsigmoid(odds) - (1 - targets) * F.logsigmoid(-odds)
+    return binary_surprise(sigma * (scores_a - scores_b), targets, 1 - targets)
 
 
 @loss(
     title="Bayesian personalised ranking",
     tasks=("ranking",),
     aliases=("bradley_terry", "reward_model"),
+    range=(0, None),
 )
 def bpr(
     scores_a: Annotated[Tensor, Prediction("...")], scores_b: Annotated[Tensor, Prediction("...")]
@@ -106,4 +112,4 @@ def bpr(
         - Rendle et al. (2009), BPR: Bayesian Personalized Ranking from Implicit Feedback, https://arxiv.org/abs/1205.2618
         - Ouyang et al. (2022), Training Language Models to Follow Instructions, https://arxiv.org/abs/2203.02155
     """
-    return -F.logsigmoid(scores_a - scores_b)
+    return softplus(scores_b - scores_a)

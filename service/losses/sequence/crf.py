@@ -25,6 +25,7 @@ from service.losses.sequence.impossible import detach_impossible
         ),
     ),
     work=("N T K K", "512 T"),
+    range=(0, None),
 )
 def crf_nll(
     emissions: Annotated[Tensor, Prediction("N T K")],
@@ -64,16 +65,22 @@ def crf_nll(
     scores = torch.where(steps[..., None], emissions, 0.0)
     labels = torch.where(steps, targets, 0)
 
-    forward = start_transitions + scores[:, 0]
-    for t in rounds(1, scores.shape[1]):
-        onward = detach_impossible(forward[:, :, None] + transitions).logsumexp(1) + scores[:, t]
-        forward = lasting(torch.where(steps[:, t, None], onward, forward))
-    partition = (forward + end_transitions).logsumexp(1)
-
+    # in float64 and relative to the right labels, as their sums over thousands of steps are nearly the same
+    scores, moves = scores.double(), transitions.double()
+    start, end = start_transitions.double(), end_transitions.double()
     last = labels.gather(1, steps.sum(1, keepdim=True) - 1).squeeze(1)
-    emitted = scores.gather(2, labels[..., None]).squeeze(2).sum(1)
-    moved = torch.where(steps[:, 1:], transitions[labels[:, :-1], labels[:, 1:]], 0.0).sum(1)
-    return partition - (start_transitions[labels[:, 0]] + emitted + moved + end_transitions[last])
+    moved = torch.where(steps[:, 1:], moves[labels[:, :-1], labels[:, 1:]], 0.0)
+    gold = scores.gather(2, labels[..., None]).squeeze(2) + torch.cat((start[labels[:, :1]], moved), 1)
+    gold = torch.cat((gold, end[last][:, None]), 1)
+    possible = torch.where(gold == -torch.inf, 0.0, gold)
+
+    forward = start + scores[:, 0] - possible[:, :1]
+    for t in rounds(1, scores.shape[1]):
+        onward = detach_impossible(forward[:, :, None] + moves).logsumexp(1) + scores[:, t]
+        forward = lasting(torch.where(steps[:, t, None], onward - possible[:, t, None], forward))
+    lead = (forward + end - possible[:, -1:]).logsumexp(1)
+    # the right labels are among all, so that less than 0 is rounding
+    return (lead.clamp(min=0) - (gold - possible).sum(1)).to(emissions)
 
 
 def _runs(facts: Facts) -> Tensor:

@@ -1,7 +1,7 @@
 """Connectionist temporal classification: labels in order, but at unknown times."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -106,10 +106,11 @@ def ctc(
         The order of the labels is known, but not when each of them happens.
 
     Pitfalls:
-        Takes log-probabilities, so the result of a log-softmax, time first. The mean divides by the number of
-        labels as torch does; other libraries do not. Fewer frames than labels plus repeated neighbours cannot
-        be aligned: infinity. The gradient is that of torch, which is the derivative only through a
-        log-softmax: chain it through yours.
+        Takes log-probabilities, so the result of a log-softmax, time first. The mean divides by the
+        number of labels as torch does; other libraries do not. Fewer frames than labels plus repeated
+        neighbours cannot be aligned: infinity. The gradient is that of torch, which is the derivative
+        only through a log-softmax: chain it through yours. A sample that cannot be aligned has no
+        gradient.
 
     Sources:
         - Graves et al. (2006), Connectionist Temporal Classification,
@@ -119,8 +120,10 @@ def ctc(
         # torch refuses to align no samples
         nothing = log_probabilities.sum((0, 2))
         return AlignmentLoss(nothing, nothing)
+    # in float64, as the slope is the exponential of a difference of sums over all frames
+    frames = detach_impossible(log_probabilities).double()
     loss = F.ctc_loss(
-        detach_impossible(log_probabilities),
+        frames,
         # int64 targets also keep CUDA to the native kernel, which is the exact and repeatable one
         targets,
         input_lengths,
@@ -129,4 +132,13 @@ def ctc(
         reduction="none",
         zero_infinity=zero_infinity,
     )
+    if frames.requires_grad:
+        infeasible = loss.detach().isinf()[:, None]
+
+        def known(slope: Tensor) -> Tensor:
+            # torch's is NaN where labels have no alignment, but no frame makes that less impossible
+            return slope.masked_fill(infeasible, 0.0)
+
+        cast(Any, frames).register_hook(known)
+    loss = loss.to(log_probabilities)
     return AlignmentLoss(loss, loss / target_lengths.clamp(min=1) if mean_by_target_length else loss)

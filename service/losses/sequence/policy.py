@@ -10,6 +10,7 @@ from torch import Tensor
 from service.catalogue.declare import loss
 from service.catalogue.domains import Mask, Real
 from service.catalogue.spec import Diagnostic, Divisor, Prediction, Target, Unreduced
+from service.losses.exponentials import convexity
 
 
 class PolicyLoss(NamedTuple):
@@ -48,7 +49,10 @@ def policy_gradient(
           Learning, https://doi.org/10.1007/BF00992696
     """
     valid = torch.ones_like(advantages, dtype=torch.bool) if mask is None else mask
-    loss = -torch.where(valid, log_probabilities, 0.0) * torch.where(valid, advantages, 0.0)
+    gains = torch.where(valid, advantages, 0.0)
+    # an impossible action that was neither good nor bad costs nothing, where 0 times infinity is NaN
+    counted = valid & ~((gains == 0) & log_probabilities.isinf())
+    loss = -torch.where(counted, log_probabilities, 0.0) * gains
     return PolicyLoss(loss, valid.to(loss))
 
 
@@ -101,10 +105,9 @@ def ppo_clip(
     rise, fall = log1p(clip_epsilon), log1p(-clip_epsilon)
     ratio = torch.where(gains >= 0, moved.clamp(max=rise), moved.clamp(min=fall)).exp()
     count = valid.sum().clamp(min=1).to(ratio)
-    shift = moved.expm1()
     return ClippedPolicyLoss(
         loss=-ratio * gains,
         divisor=valid.to(ratio),
-        clip_fraction=(shift.abs() > clip_epsilon).sum() / count,
-        approx_kl=(shift - moved).sum() / count,
+        clip_fraction=(moved.expm1().abs() > clip_epsilon).sum() / count,
+        approx_kl=convexity(moved).sum() / count,
     )

@@ -2,13 +2,14 @@
 
 from typing import Annotated, Literal, NamedTuple
 
-import torch.nn.functional as F
+import torch
 from annotated_types import Ge, Gt, Lt
 from torch import Tensor
 
 from service.catalogue.declare import loss
 from service.catalogue.domains import LogProbabilities
 from service.catalogue.spec import Diagnostic, Prediction, Target, Unreduced
+from service.losses.surprise import binary_surprise
 
 
 class PreferenceLoss(NamedTuple):
@@ -23,6 +24,7 @@ class PreferenceLoss(NamedTuple):
     title="Direct preference optimization",
     tasks=("reinforcement", "nlp"),
     aliases=("direct_preference_optimization",),
+    range=(0, None),
 )
 def dpo(
     chosen_log_probabilities: Annotated[Tensor, Prediction("N", LogProbabilities())],
@@ -75,6 +77,6 @@ def dpo(
     elif loss_type == "hinge":
         loss = (1 - beta * margin).relu()
     else:
-        right, wrong = F.logsigmoid(beta * margin), F.logsigmoid(-beta * margin)
-        loss = -(1 - label_smoothing) * right - label_smoothing * wrong
+        even = torch.ones_like(margin)
+        loss = binary_surprise(beta * margin, (1 - label_smoothing) * even, label_smoothing * even)
     return PreferenceLoss(loss, beta * chosen, beta * rejected)

@@ -84,6 +84,7 @@ class TranslationRisk(NamedTuple):
     aliases=("bleu", "mrt_bleu"),
     example=Example(sizes={"T": 6, "S": 6}, params={"alpha": 1.0}),
     work=("N K T T max_order/4", "N K T S max_order/4"),
+    range=(0, 1),
 )
 def expected_bleu(
     log_probabilities: Annotated[Tensor, Prediction("N K", LogProbabilities())],
@@ -129,7 +130,8 @@ def expected_bleu(
     bleu = bleu_plus_one(
         candidates, candidate_lengths, targets, target_lengths, max_order, like=log_probabilities
     )
-    return TranslationRisk(_expected(1 - bleu, log_probabilities, alpha), bleu)
+    # rounded probabilities may sum to more than 1
+    return TranslationRisk(_expected(1 - bleu, log_probabilities, alpha).clamp(max=1), bleu)
 
 
 def _expected(costs: Tensor, log_probabilities: Tensor, alpha: float) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 from service.catalogue.declare import loss
 from service.catalogue.domains import ClassIndex
 from service.catalogue.spec import Diagnostic, Divisor, Example, Prediction, Target, Unreduced
+from service.losses.surprise import surprise
 
 
 class TokenLoss(NamedTuple):
@@ -25,6 +26,7 @@ class TokenLoss(NamedTuple):
     tasks=("nlp", "sequence"),
     aliases=("language_modeling", "maximum_likelihood", "mle", "seq2seq_cross_entropy"),
     example=Example(sizes={"...": (2, 3), "V": 5}),
+    range=(0, None),
 )
 def token_cross_entropy(
     logits: Annotated[Tensor, Prediction("... V")],
@@ -60,13 +62,11 @@ def token_cross_entropy(
         - Szegedy et al. (2016), Rethinking the Inception Architecture, https://arxiv.org/abs/1512.00567
     """
     counted = targets != ignore_index
-    # inside as well as outside: what stands at ignored positions must not reach the gradient
-    log_probabilities = torch.where(counted[..., None], logits, 0.0).log_softmax(-1)
-    right = torch.where(counted, targets, 0)[..., None]
-    surprise = torch.where(counted, -log_probabilities.gather(-1, right).squeeze(-1), 0.0)
-    perplexity = (surprise.sum() / counted.sum()).exp()
-    if label_smoothing == 0:
-        return TokenLoss(surprise, counted.to(surprise), perplexity)
-    even = torch.where(counted, -log_probabilities.mean(-1), 0.0)
-    loss = (1 - label_smoothing) * surprise + label_smoothing * even
+    loss = surprise(logits, targets, -1, ignore=ignore_index)
+    perplexity = (loss.sum() / counted.sum()).exp()
+    if label_smoothing:
+        # inside as well as outside: what stands at ignored positions must not reach the gradient
+        known = torch.where(counted[..., None], logits, 0.0)
+        even = torch.where(counted, -known.log_softmax(-1).mean(-1), 0.0)
+        loss = (1 - label_smoothing) * loss + label_smoothing * even
     return TokenLoss(loss, counted.to(loss), perplexity)

@@ -81,8 +81,11 @@ def skipgram_negative_sampling(
     ],
 )
 def scaled_cosine_error(predictions: Array, targets: Array, *, gamma: float) -> Array:
-    lengths = [np.maximum(np.sqrt((x * x).sum(-1)), 1e-8)[..., None] for x in (predictions, targets)]
-    u, v = predictions / lengths[0], targets / lengths[1]
+    lengths = [np.sqrt((x * x).sum(-1))[..., None] for x in (predictions, targets)]
+    u, v = (
+        predictions / np.where(lengths[0] == 0, 1, lengths[0]),
+        targets / np.where(lengths[1] == 0, 1, lengths[1]),
+    )
     # |u - v|^2 = |u|^2 + |v|^2 - 2 cos
     distance = (((u - v) ** 2).sum(-1) + 2 - (u * u).sum(-1) - (v * v).sum(-1)) / 2
     return np.maximum(distance, 0) ** gamma

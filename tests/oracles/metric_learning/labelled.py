@@ -159,6 +159,8 @@ def nca(embeddings: Array, targets: Array, *, softmax_scale: float, normalize: b
     losses: list[float] = []
     for i, positives, negatives in _anchors(targets):
         near = {k: -softmax_scale * _apart(points, i, k) ** 2 for k in positives + negatives}
+        # only differences count, and small numbers keep more digits of them
+        near = {k: value - max(near.values()) for k, value in near.items()}
         whole = logsumexp([*near.values()]) if near else 0.0
         losses.append(whole - logsumexp([near[p] for p in positives]) if positives else 0.0)
     return {"loss": losses, "divisor": [bool(positives) for _, positives, _ in _anchors(targets)]}

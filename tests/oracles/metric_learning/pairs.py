@@ -57,7 +57,8 @@ def contrastive(
 def cosine_embedding(anchor: Array, other: Array, targets: Array, *, margin: float) -> list[float]:
     losses: list[float] = []
     for a, o, t in zip(anchor, other, targets, strict=True):
-        cosine = sum(a * o) / np.sqrt((sum(a * a) + 1e-12) * (sum(o * o) + 1e-12))
+        lengths = np.sqrt(sum(a * a) * sum(o * o))
+        cosine = sum(a * o) / lengths if lengths else 0.0
         losses.append(1 - cosine if t == 1 else max(0, cosine - margin))
     return losses
 
@@ -78,13 +79,16 @@ def hinge_embedding(distances: Array, targets: Array, *, margin: float) -> Array
     draws=[({"...": (3, 2), "D": 5}, {}), ({"...": (), "D": 7}, {})],
     edges=[
         Edge({"predictions": [[0, 0], [1, 1], [1e4, 0]], "targets": [[1, 1], [0, 0], [-1e4, 0]]}),
-        # below the smallest length that is divided by
-        Edge({"predictions": [[1e-9, 0]], "targets": [[2, 0]]}),
+        Edge(
+            {"predictions": [[1e-150, 0], [0, 0]], "targets": [[2e20, 2e20], [2, 0]]},
+            gradients={"predictions": [[float("nan"), -(0.5**0.5) * 1e150], [0, 0]]},
+        ),
     ],
 )
 def cosine_distance(predictions: Array, targets: Array) -> Array:
+    lengths = _length(predictions) * _length(targets)
     product = np.einsum("...d,...d->...", predictions, targets)
-    return 1 - product / (np.maximum(_length(predictions), 1e-8) * np.maximum(_length(targets), 1e-8))
+    return 1 - product / np.where(lengths == 0, 1, lengths)
 
 
 def _length(vectors: Array) -> Array:
