@@ -11,7 +11,7 @@ from torch import Tensor
 
 from service.wire.inference.datatypes import DATATYPES, NAMES
 from service.wire.inference.inputs import HEADER
-from service.wire.tensors import raw_bytes
+from service.wire.written import raw_bytes
 from tests.client import Client
 
 PLAIN = {"accept-encoding": "identity"}

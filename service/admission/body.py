@@ -8,7 +8,7 @@ from starlette.types import Receive, Scope
 from service.admission.account import Hold
 from service.problems import TooLarge, UnsupportedMedia, quoted
 from service.settings import Settings, variable
-from service.wire.json import Body
+from service.wire.text import Body
 
 
 class ClientGone(Exception):

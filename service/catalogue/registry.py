@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from heapq import nlargest
 from types import ModuleType
 from typing import Any, cast
@@ -11,6 +11,12 @@ from service.catalogue.declare import Loss
 from service.problems import quoted
 
 AnyLoss = Loss[..., Any]
+
+
+LONGEST_NAME = 256
+"""Characters that a name may have, with its dashes; a longer one is no loss's."""
+LONGEST_COMPARED = 40
+"""Characters of an unknown name that are compared with those there are."""
 
 
 class UnknownLoss(KeyError):
@@ -45,12 +51,17 @@ class Catalogue(Mapping[str, AnyLoss]):
 
     def __getitem__(self, name: str) -> AnyLoss:
         if (loss := self.find(name)) is None:
-            raise UnknownLoss(name, self._closest(name))
+            raise UnknownLoss(name, self.closest(name))
         return loss
+
+    def closest(self, name: str) -> list[str]:
+        """Return the names of the three losses that resemble a name most, by their aliases too."""
+        # what is remembered of a client's name has a bound
+        return self._closest(name[:LONGEST_COMPARED])
 
     def find(self, name: object) -> AnyLoss | None:
         """Return the loss of that name or alias; None where there is none."""
-        if not isinstance(name, str):
+        if not isinstance(name, str) or len(name) > LONGEST_NAME:
             return None
         return self._losses.get(name) or self._by_key.get(key(name))
 
@@ -60,17 +71,22 @@ class Catalogue(Mapping[str, AnyLoss]):
     def __len__(self) -> int:
         return len(self._losses)
 
+    @cached_property
+    def _pairs(self) -> Mapping[str, frozenset[str]]:
+        """The pairs of letters of each name and alias."""
+        return {name: _pairs(name) for name in self._by_key}
+
     def _find_closest(self, name: str) -> list[str]:
-        """Return the names of the three losses that resemble ``name`` most, by their aliases too."""
-        # difflib takes its time: it is asked about the few that share most pairs of letters, of no long name
-        asked = key(name[:40])
+        """Find the closest names."""
+        # difflib takes its time: it is asked about the few that share most pairs of letters
+        asked = key(name)
         shared = _pairs(asked)
-        likely = nlargest(12, self._by_key, key=lambda other: 2 * len(shared & _pairs(other)) - len(other))
+        pairs = self._pairs
+        likely = nlargest(12, pairs, key=lambda other: 2 * len(shared & pairs[other]) - len(other))
         close = difflib.get_close_matches(asked, likely, n=9, cutoff=0)
         return list(dict.fromkeys(self._by_key[found].name for found in close))[:3]
 
 
-@lru_cache(maxsize=4096)
 def _pairs(letters: str) -> frozenset[str]:
     """Return the pairs of letters that follow each other, its ends among them: short names have few others."""
     ended = f"^{letters}$"

@@ -46,7 +46,7 @@ class Batches:
     def _encode(self, asked: Batch, results: Sequence[Sequence[Results]]) -> Answer:
         """Write the answer."""
         outcomes = outcomes_of(asked, results)
-        return json_answer(batch.encode(asked, outcomes, self.pipeline.queue.device))
+        return json_answer(*batch.parts(asked, outcomes, self.pipeline.queue.device))
 
 
 def parts_of(asked: Batch) -> Sequence[Part]:

@@ -35,7 +35,7 @@ class Evaluations:
 
     def _encode(self, decoded: native.Decoded, evaluation: Evaluation) -> Answer:
         """Write an answer."""
-        return json_answer(native.encode(decoded, evaluation, self.pipeline.queue.device))
+        return json_answer(*native.parts(decoded, evaluation, self.pipeline.queue.device))
 
 
 def find(catalogue: Catalogue, name: str) -> AnyLoss:

@@ -18,6 +18,9 @@ from service.engine.call import HALF, Request, Sent
 from service.engine.fit import Fit
 from service.problems import MOST_FAULTS, Fault, pointer, quoted
 
+UNFITTED = 1 << 10
+"""Values of a list of numbers that are checked although it is not known how many there should be."""
+
 
 def gradients_of(
     loss: AnyLoss, asked: bool | tuple[str, ...], fit: Fit, present: Collection[str]
@@ -162,24 +165,30 @@ def lists(loss: AnyLoss, params: Mapping[str, Any], sizes: Sizes) -> list[Fault]
         if param.values is None or not isinstance(params.get(name), tuple):
             continue
         dims, domain = param.values.dims, param.values.domain
-        values = _rectangular(params[name])
-        if values is None or match(dims, values.shape, sizes) is None:
-            got = "ragged rows" if values is None else f"{list(values.shape)}"
+        shape = _shape(params[name])
+        if shape is None or match(dims, shape, sizes) is None:
+            got = "ragged rows" if shape is None else f"{list(shape)}"
             known = show_sizes({dim: size for dim, size in sizes.items() if dim in names(dims)})
             expected = f"Expected a list of dimensions {show(dims)}{known}; got {got}."
             faults.append(Fault(pointer("params", name), "shape", expected))
-        elif (index := _first(~domain.admits(values, Facts(sizes, params, {})))) is not None:
+            continue
+        if prod(shape) > UNFITTED and not {*names(dims)} <= sizes.keys():
+            # other faults leave open whether a list is as long as it should be, and it may be that of many items
+            continue
+        values = torch.tensor(params[name], dtype=torch.float64)
+        if (index := _first(~domain.admits(values, Facts(sizes, params, {})))) is not None:
             detail = f"Expected {domain.describe()}; got {domain.found(values, index)}."
             faults.append(Fault(pointer("params", name, *index), "domain", detail))
     return faults
 
 
-def _rectangular(rows: Any) -> Tensor | None:
-    """Return nested tuples as a tensor, None where they are ragged."""
-    try:
-        return torch.tensor(rows, dtype=torch.float64)
-    except (TypeError, ValueError):
-        return None
+def _shape(rows: tuple[Any, ...]) -> Shape | None:
+    """Return the shape of numbers in a tuple, or in tuples in it; None where they are ragged."""
+    kinds = set(map(type, rows))
+    if tuple not in kinds:
+        return (len(rows),)
+    lengths = set(map(len, rows)) if len(kinds) == 1 else set[int]()
+    return (len(rows), *lengths) if len(lengths) == 1 else None
 
 
 def conditions(loss: AnyLoss, facts: Facts) -> list[Fault]:

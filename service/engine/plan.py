@@ -51,14 +51,21 @@ class Plan:
 
 def plan(request: Request) -> Plan | None:
     """Return the plan of a request; None where it must be looked at as a whole, or has a fault."""
-    loss = request.loss
+    loss, gradients = request.loss, request.gradients
     if loss.conditions or request.sample_weight or request.grad_output:
         return None
+    # plans are kept, so that nothing in their keys may be as long as a client likes
+    if not isinstance(gradients, bool) and not _are_inputs(loss, gradients):
+        return None
     params = tuple(request.params.items())
-    # lists of a client's are of any length, and not to be kept
     listed = any(isinstance(param, tuple) for _, param in params)
     make = _plan.__wrapped__ if listed else _plan
-    return make(loss, shapes_of(request.inputs), params, request.gradients, request.reduction, request.dtype)
+    return make(loss, shapes_of(request.inputs), params, gradients, request.reduction, request.dtype)
+
+
+def _are_inputs(loss: AnyLoss, gradients: tuple[str, ...]) -> bool:
+    """Tell whether gradients are asked for with names of inputs, and no more of them than there are."""
+    return len(gradients) <= len(loss.inputs) and {*gradients} <= loss.inputs.keys()
 
 
 @lru_cache(maxsize=4096)

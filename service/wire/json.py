@@ -1,26 +1,22 @@
-"""Read JSON without making Python objects of numbers: simdjson parses, arrays stay in its memory."""
+"""Read short JSON texts without making Python objects of numbers: simdjson parses, arrays stay in its memory."""
 
 import re
 import threading
 from collections import Counter
 from collections.abc import Collection, Iterable
 from itertools import chain, islice
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
 import orjson
 import simdjson
 
-from service.problems import MOST_FAULTS, Fault, Unreadable, pointer, quoted
+from service.problems import MOST_FAULTS, Fault, pointer, quoted
+from service.wire.inference.nonfinite import spelled
+from service.wire.text import TOO_DEEP, Span
 
-LARGE = 1 << 24
-"""Bodies of more bytes get a parser of their own: a parser keeps the memory that its largest body took."""
-MOST_COUNTED = 0xFFFFFF
-"""simdjson counts an array's elements up to here: longer ones say that they are as long as this."""
-UNREAD = {simdjson.Array, simdjson.Object}
-"""Types of what the parser has not made Python values of."""
-BLOCK = 1 << 17
-"""Bytes that are looked through at once."""
+PARSED = {simdjson.Array, simdjson.Object}
+UNREAD = {*PARSED, Span}
+"""Types of what is not a Python value yet."""
 MOST_MEMBERS = 10_000
 """Names of one object that are looked at. To make words of millions takes seconds, in which nothing else runs."""
 MOST_SHOWN = 60
@@ -28,54 +24,50 @@ MOST_SHOWN = 60
 
 IN_USE = "Tried to re-use a parser"
 """How a parser says that something of its last document is still there, such as in an exception's frames."""
+MOST_DIGITS = 20
+"""Characters of the integers that may be of 64 bits, with their sign."""
+BEYOND = ("BIGINT_ERROR", "NUMBER_ERROR")
+"""How simdjson refuses integers beyond 64 bits."""
+_BEYOND_64_BITS = re.compile(
+    rb'"(?:[^"\\]|\\.)*+"|(?<![\d.eE+-])(-\d{19,}+|\d{20,}+)(?=[\s,\]}]|$)', re.DOTALL
+)
 
-# unsigned 64 bits hold every number of 19 digits, signed ones do not
-_BEYOND_64_BITS = re.compile(rb"(?<![\d.eE+-])(-\d{19,}+|\d{20,}+)(?=[\s,\]}])")
-
-Body = bytes | memoryview
-"""What a client sent."""
 _local = threading.local()
 
 
-def parse(body: Body, *, alone: bool = False) -> Any:
+class Broken(ValueError):
+    """A text is not JSON; ``place`` is where, in bytes, None where it is nested too deep."""
+
+    def __init__(self, reason: str, place: int | None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.place = place
+
+
+def parse(text: bytes, *, alone: bool = False, words: bool = False) -> Any:
     """Return the document: scalars as Python values, objects and arrays unread.
 
-    A thread's documents share a parser, one at a time; ``alone`` gives this one its own.
+    A thread's documents share a parser, one at a time; ``alone`` gives this one its own. NaN and Infinity are
+    read as ``words`` where they are allowed.
 
     Raises:
-        Unreadable: the body is not JSON, or holds a number beyond float64; the detail says where.
+        Broken: the text is not JSON, or holds a number beyond float64.
     """
-    parser = simdjson.Parser() if alone else _parser(len(body))
+    parser = simdjson.Parser() if alone else _parser()
     try:
-        return parser.parse(body)
+        return parser.parse(text)
     except (ValueError, RuntimeError) as error:
         told = str(error)
     if told.startswith(IN_USE):
-        return parse(body, alone=True)
-    # simdjson reads no integers beyond 64 bits, but floats of any length. A string that is of use in a request
-    # does not hold so many digits before what may follow a number
-    by_number = told.startswith(("BIGINT_ERROR", "NUMBER_ERROR"))
-    mended = _BEYOND_64_BITS.sub(rb"\1e0", bytes(body)) if by_number else body
+        return parse(text, alone=True, words=words)
+    if words and (worded := spelled(text)) is not None:
+        return parse(worded, alone=alone)
+    # floats may be of any length. What stands in a string stays as it is
+    mended = _BEYOND_64_BITS.sub(_as_float, text) if told.startswith(BEYOND) else text
     try:
         return simdjson.Parser().parse(mended)
     except (ValueError, RuntimeError):
-        raise Unreadable(f"The body is not readable JSON: {_what_is_wrong(bytes(body))}.") from None
-
-
-def count_brackets(body: Body) -> int:
-    """Return how often ``[`` stands in a body, in blocks that stay in the processor's cache."""
-    if len(body) <= BLOCK:
-        return bytes(body).count(b"[")
-    octets = np.frombuffer(body, np.uint8)
-    blocks = (octets[start : start + BLOCK] for start in range(0, len(octets), BLOCK))
-    return sum(int(np.count_nonzero(block == ord("["))) for block in blocks)
-
-
-def brackets(value: Any) -> int:
-    """Return how often ``[`` stands in the JSON of a value."""
-    if is_array(value) or is_object(value):
-        return count_brackets(value.mini)
-    return value.count("[") if isinstance(value, str) else 0
+        raise Broken(*_what_is_wrong(text)) from None
 
 
 def is_object(value: Any) -> bool:
@@ -85,18 +77,17 @@ def is_object(value: Any) -> bool:
 
 def is_array(value: Any) -> bool:
     """Tell whether a value is a JSON array."""
-    return isinstance(value, simdjson.Array)
+    return isinstance(value, simdjson.Array) or (isinstance(value, Span) and value.is_array)
+
+
+def is_span(value: Any) -> bool:
+    """Tell whether a value is an array or a string that is too long for what it is wanted for."""
+    return isinstance(value, Span)
 
 
 def are_arrays(values: Iterable[Any]) -> bool:
-    """Tell whether all values are JSON arrays, at C speed."""
+    """Tell whether all values are short JSON arrays, at C speed."""
     return set(map(type, values)) <= {simdjson.Array}
-
-
-def length(array: Any) -> int:
-    """Return how many elements an array has."""
-    counted = len(array)
-    return counted if counted < MOST_COUNTED else sum(1 for _ in array)
 
 
 def members(value: Any, known: Collection[str], *where: str | int) -> tuple[dict[str, Any], list[Fault]]:
@@ -128,16 +119,15 @@ def plain(value: Any, levels: int) -> Any:
 
     What stays unread is looked at in passing: to hold millions of the parser's arrays takes seconds.
     """
-    if not is_array(value):
+    if type(value) is not simdjson.Array:
         return value
-    # the parser's own conversion to a list writes out of bounds beyond MOST_COUNTED
     found = set(map(type, value))
     if not found & UNREAD:
         return tuple(value)
+    rows = cast(Iterable[Any], value)
     rows_only = levels > 1 and found == {simdjson.Array}
-    if rows_only and not set(map(type, chain.from_iterable(value))) & UNREAD:
-        rows: Any = map(tuple, value)
-        return (*rows,)
+    if rows_only and not set(map(type, chain.from_iterable(rows))) & UNREAD:
+        return (*map(tuple, rows),)
     return value
 
 
@@ -147,31 +137,44 @@ def show(value: Any) -> str:
     >>> show("a")
     '"a"'
     """
-    if is_array(value) or is_object(value):
-        text = value.mini[: 4 * MOST_SHOWN].decode(errors="ignore")
+    if isinstance(value, Span):
+        text = bytes(memoryview(value.body)[value.start : value.start + 4 * MOST_SHOWN])
+        shown = (
+            text.decode(errors="replace")
+            if not value.is_array
+            else b"".join(text.split()).decode(errors="replace")
+        )
+    elif type(value) in PARSED:
+        shown = value.mini[: 4 * MOST_SHOWN].decode(errors="ignore")
     else:
-        text = orjson.dumps(value[:MOST_SHOWN] if isinstance(value, str) else value).decode()
-    return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 3]}..."
+        shown = orjson.dumps(value[:MOST_SHOWN] if isinstance(value, str) else value).decode()
+    return shown if len(shown) <= MOST_SHOWN else f"{shown[: MOST_SHOWN - 3]}..."
 
 
-def _parser(size: int) -> simdjson.Parser:
-    """Return this thread's parser, or a fresh one for a large body."""
-    if size > LARGE:
-        return simdjson.Parser()
+def _parser() -> simdjson.Parser:
+    """Return this thread's parser."""
     parser: simdjson.Parser | None = getattr(_local, "parser", None)
     if parser is None:
         parser = _local.parser = simdjson.Parser()
     return parser
 
 
-def _what_is_wrong(body: bytes) -> str:
-    """Say why a body is not JSON, and where: simdjson does not tell, orjson does."""
+def _as_float(found: re.Match[bytes]) -> bytes:
+    """Write an integer beyond 64 bits as a float; a string stays, as does what simdjson can read."""
+    digits = found[1]
+    if digits is None or (len(digits) <= MOST_DIGITS and -(2**63) <= int(digits) < 2**64):
+        return found[0]
+    return digits + b"e0"
+
+
+def _what_is_wrong(text: bytes) -> tuple[str, int | None]:
+    """Say why a text is not JSON, and where: simdjson does not tell, orjson does."""
     try:
-        body.decode()
+        text.decode()
     except UnicodeDecodeError as error:
-        return f"byte {error.start} is not UTF-8"
+        return "a byte that is not UTF-8", error.start
     try:
-        orjson.loads(body)
+        orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        return str(error)
-    return "its arrays and objects are nested too deep"
+        return error.msg, len(error.doc[: error.pos].encode())
+    return TOO_DEEP, None

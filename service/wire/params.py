@@ -5,7 +5,7 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, ValidationError, create_model
 
 from service.catalogue.declare import REQUIRED, Param
 from service.catalogue.registry import AnyLoss
@@ -25,12 +25,30 @@ BOUNDS = {
 
 @cache
 def params_model(loss: AnyLoss) -> type[BaseModel]:
-    """Return the model that validates a loss's params; lists must come as tuples, as `json.plain` makes them."""
-    fields: dict[str, Any] = {
-        name: (_lenient(param), ... if param.default is REQUIRED else param.default)
-        for name, param in loss.params.items()
-    }
+    """Return the model that validates those of a loss's params that are sent, lists as the tuples of `json.plain`."""
+    fields: dict[str, Any] = {name: (_lenient(param), param.default) for name, param in loss.params.items()}
     return create_model("Params", __config__=CONFIG, **fields)
+
+
+def validated(loss: AnyLoss, sent: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return the params among those sent that are valid, as the loss takes them, and the names of the others."""
+    model = params_model(loss)
+    try:
+        found = model.model_validate(sent)
+    except ValidationError as error:
+        wrong = list(dict.fromkeys(str(one["loc"][0]) for one in error.errors(include_url=False)))
+        return validated(loss, {name: value for name, value in sent.items() if name not in wrong})[0], wrong
+    return {name: getattr(found, name) for name in sent}, []
+
+
+def complete(loss: AnyLoss, given: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[str]]:
+    """Return all params of a loss, in the order of its declaration, and the names of those that nobody gave."""
+    if not given and len(loss.defaults) == len(loss.params):
+        return loss.defaults, []
+    found = {**loss.defaults, **given}
+    return {name: found[name] for name in loss.params if name in found}, [
+        n for n in loss.params if n not in found
+    ]
 
 
 def levels(param: Param) -> int:

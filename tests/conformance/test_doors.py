@@ -12,7 +12,7 @@ from torch import Tensor
 from service.catalogue.declare import REQUIRED
 from service.catalogue.registry import AnyLoss
 from service.catalogue.sample import draw_inputs, draw_params
-from service.wire import tensors
+from service.wire import tensors, written
 from service.wire.inference.datatypes import NAMES
 from service.wire.inference.inputs import HEADER
 from tests.client import Client
@@ -77,7 +77,10 @@ def _native(
     client: Client, loss: AnyLoss, sent: Mapping[str, Tensor], params: Mapping[str, Any], reduction: str
 ) -> dict[str, Tensor]:
     """Return what the native door gives, under the names of the other."""
-    inputs = {name: tensors.write(tensor, "base64") for name, tensor in sent.items()}
+    inputs = {
+        name: orjson.loads(b"".join(written.parts(written.write(tensor, "base64"))))
+        for name, tensor in sent.items()
+    }
     fields = {"inputs": inputs, "params": params, "reduction": reduction, "encoding": "base64"}
     answer = client.evaluate(loss.name, **fields)
     assert answer.status_code == 200, answer.text

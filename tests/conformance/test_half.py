@@ -13,7 +13,7 @@ from service.engine.bind import bind
 from service.engine.call import HALF, Request, Sent
 from service.engine.evaluate import evaluate
 from service.losses import CATALOGUE
-from service.wire import tensors
+from service.wire import written
 from tests.client import Client
 from tests.conformance.cases import Variant, variants
 from tests.infer import infer_binary, outputs
@@ -75,7 +75,7 @@ def test_every_door_takes_distributions_in_half(client: Client, dtype: torch.dty
     off = torch.tensor([0.5, 0.25, 0.2519])
     probabilities = (off / off.sum()).log().softmax(-1).to(dtype)
     sent = {"probabilities": probabilities, "targets": probabilities}
-    inputs = {name: tensors.write(tensor, "base64") for name, tensor in sent.items()}
+    inputs = {name: written.write(tensor, "base64") for name, tensor in sent.items()}
     single = client.evaluate("js_div", inputs=inputs)
     assert single.json()["value"] == 0, single.text
     item = {"loss": "js_div", "inputs": inputs}

@@ -11,6 +11,7 @@ from service.wire import describe
 from tests.client import Client
 from tests.conformance.cases import every_loss
 
+JSON = {"content-type": "application/json"}
 GOOD = {"loss": "mse", "inputs": {"predictions": [1, 2], "targets": [0, 0]}}
 
 
@@ -101,6 +102,100 @@ def test_an_array_hidden_in_one_item_is_found(client: Client) -> None:
     body = batch(client, GOOD, hidden)
     assert body["results"][1]["error"]["errors"][0]["pointer"] == "/inputs/predictions/1"
     assert body["results"][0]["status"] == "ok"
+
+
+@pytest.mark.parametrize("string", [r"\u005b", "[", r"\"[", r"\\"])
+@pytest.mark.parametrize("hidden", ["[1, [2]]", "[[], [1, 2]]", "[[1], 2]"])
+def test_a_hidden_array_is_found_whatever_strings_hold(client: Client, string: str, hidden: str) -> None:
+    item = f'{{"id": "{string}", "loss": "mse", "inputs": {{"predictions": {hidden}, "targets": [0, 0]}}}}'
+    good = item.replace(hidden, "[1, 2]")
+    for items in ([item], [item, good], [good, item], [item, item]):
+        body = f'{{"items": [{", ".join(items)}]}}'
+        results = client.post("/v1/batch", content=body, headers=JSON).json()["results"]
+        assert [one["status"] for one in results] == ["error" if one is item else "ok" for one in items]
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        ('"order 12345678901234567890 of 2"', "ok"),
+        ("18446744073709551615", "ok"),
+        ("-9223372036854775808", "ok"),
+        ("1.5", "ok"),
+        ("18446744073709551616", "error"),
+        ("123456789012345678901234", "error"),
+        ("1e300", "error"),
+        ("9007199254740993.0", "error"),
+        ("true", "error"),
+    ],
+)
+@pytest.mark.parametrize("beside", ["[1, 2]", "[123456789012345678901234, 2]"])
+def test_ids_come_back_as_they_were_sent_or_are_refused(
+    client: Client, sent: str, status: str, beside: str
+) -> None:
+    other = f'{{"loss": "mse", "inputs": {{"predictions": {beside}, "targets": [0, 0]}}}}'
+    body = f'{{"items": [{{"id": {sent}, {other[1:]}, {other}]}}'
+    answer = client.post("/v1/batch", content=body, headers=JSON)
+    first = answer.json()["results"][0]
+    assert first["status"] == status
+    if status == "ok":
+        assert f'"id":{sent},' in answer.text
+    else:
+        assert [fault["pointer"] for fault in first["error"]["errors"]] == ["/id"]
+
+
+def test_params_of_an_item_go_over_those_of_the_defaults(client: Client) -> None:
+    item = {"loss": "focal", "inputs": {"logits": [[2, 1]], "targets": [[1, 0]]}}
+    alone = [
+        client.evaluate("focal", inputs=item["inputs"], params=params).json()["value"]
+        for params in ({"gamma": 3}, {"gamma": 3, "alpha": 0.5}, {"gamma": 1})
+    ]
+    sent = [
+        item,
+        {**item, "params": {}},
+        {**item, "params": {"alpha": 0.5}},
+        {**item, "params": {"gamma": 1}},
+    ]
+    body = batch(client, *sent, defaults={"params": {"gamma": 3}})
+    assert [one["value"] for one in body["results"]] == pytest.approx([alone[0], *alone])
+
+
+@pytest.mark.parametrize(
+    ("defaults", "pointers"),
+    [
+        ({"loss": "huber", "params": {"delta": -1}}, ["/defaults/params/delta"]),
+        ({"params": {"delta": -1}}, ["/defaults/params/delta"]),
+        ({"loss": "huber", "params": {"gamma": 1}}, ["/defaults/params/gamma"]),
+        ({"params": {f"x{n}": 1 for n in range(100)}}, [f"/defaults/params/x{n}" for n in range(100)]),
+        ({"params": {"delta": [1] * 300_000}}, ["/defaults/params/delta"]),
+        ({"gradients": ["predictions"] * 100_000}, ["/defaults/gradients"]),
+        ({"gradients": ["x"] * 33}, ["/defaults/gradients"]),
+    ],
+)
+def test_faults_of_defaults_are_told_once(
+    client: Client, defaults: dict[str, Any], pointers: list[str]
+) -> None:
+    items = [{"loss": "huber", "inputs": GOOD["inputs"]}] * 1000
+    answer = client.post("/v1/batch", json={"items": items, "defaults": defaults})
+    assert answer.status_code == 422
+    assert [error["pointer"] for error in answer.json()["errors"]] == pointers
+    assert len(answer.content) < 100_000
+
+
+def test_a_default_that_some_items_can_use_is_a_fault_of_the_others(client: Client) -> None:
+    huber = {"loss": "huber", "inputs": GOOD["inputs"]}
+    body = batch(client, huber, GOOD, {**huber, "params": {"delta": 3}}, defaults={"params": {"delta": 2}})
+    assert [one["status"] for one in body["results"]] == ["ok", "error", "ok"]
+    assert [one["pointer"] for one in body["results"][1]["error"]["errors"]] == ["/params/delta"]
+
+
+def test_an_answer_of_faults_has_a_bound(client: Client) -> None:
+    bad = {"loss": "mse", "inputs": {}} | {f"x{number}": 0 for number in range(60)}
+    body = batch(client, *[bad] * 300)
+    told = [len(one["error"]["errors"]) for one in body["results"]]
+    assert told[0] == 62
+    assert sum(told) < 1000 + 62 + 300
+    assert "61 more" in body["results"][-1]["error"]["detail"]
 
 
 @every_loss

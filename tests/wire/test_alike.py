@@ -1,13 +1,21 @@
 """Which items of a batch are read together, and which are left to a closer look."""
 
+import json
 from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from service.engine.call import Call
+from service.engine.stack import Stack
 from service.losses import CATALOGUE
-from service.wire import json
+from service.problems import Invalid
+from service.wire import batch, native
 from service.wire.alike import take
+from service.wire.document import Document
+from service.wire.written import raw_bytes
 
 PLAIN = {"loss": "cross_entropy", "inputs": {"logits": [[1.5, 2], [3, 4]], "targets": [0, 1]}}
 
@@ -34,6 +42,9 @@ def test_a_kind_is_what_items_share_beside_their_numbers(one: Any, other: Any, a
     "inputs",
     [
         {"logits": [[1, 2], [3]], "targets": [0, 1]},
+        {"logits": [[1, 2], [3, [4]]], "targets": [0, 1]},
+        {"logits": [[1, 2], [[], [3, 4]]], "targets": [0, 1]},
+        {"logits": [[1, 2], [3, 4]], "targets": [0, [1]]},
         {"logits": [[1, 2], [3, 4]], "targets": [0.0, 1]},
         {"logits": [[1, True], [3, 4]], "targets": [0, 1]},
         {"logits": [], "targets": [0, 1]},
@@ -45,12 +56,85 @@ def test_a_kind_is_what_items_share_beside_their_numbers(one: Any, other: Any, a
     ],
 )
 def test_what_is_not_plain_is_left_to_the_reader(inputs: Any) -> None:
-    document = json.parse(orjson.dumps({**PLAIN, "inputs": inputs}), alone=True)
-    assert take(document, CATALOGUE["cross_entropy"]) is None
+    document = Document(orjson.dumps({**PLAIN, "inputs": inputs}))
+    assert take(document, document.root, CATALOGUE["cross_entropy"]) is None
 
 
 def taken(item: dict[str, Any]) -> Any:
     """Take an item."""
-    found = take(json.parse(orjson.dumps(item), alone=True), CATALOGUE["cross_entropy"])
+    document = Document(orjson.dumps(item))
+    found = take(document, document.root, CATALOGUE["cross_entropy"])
     assert found
     return found
+
+
+numbers = (
+    st.integers(-3, 3) | st.floats(-1e39, 1e39) | st.sampled_from([1.0, 0.5, -0.0, 2**53 + 1, 2**64, True])
+)
+odd = st.none() | st.just("1") | st.lists(st.integers(0, 1), max_size=2) | st.just({}) | st.just("[")
+
+
+@st.composite
+def items(draw: st.DrawFn) -> dict[str, Any]:
+    """Return an item of a few kinds, of which some are wrong somewhere."""
+    rows, classes = draw(st.sampled_from([(1, 2), (2, 2), (3, 1)]))
+    logits: list[list[Any]] = [[draw(numbers) for _ in range(classes)] for _ in range(rows)]
+    targets: list[Any] = [draw(st.integers(0, classes)) for _ in range(rows)]
+    if draw(st.integers(0, 9)) == 0:
+        draw(st.sampled_from([logits[0], targets]))[0] = draw(odd)
+    inputs: dict[str, Any] = {"logits": logits, "targets": targets}
+    if draw(st.booleans()):
+        inputs["targets"] = {
+            "dtype": "uint8",
+            "shape": [rows],
+            "data": draw(st.sampled_from(["AA==", "AAE=", "AAEA"])),
+        }
+    options = st.fixed_dictionaries(
+        {},
+        optional={
+            "params": st.sampled_from(
+                [{}, {"ignore_index": 1}, {"weight": [1, 2]}, {"weight": [1, [2]]}, {"x": 1}, []]
+            ),
+            "gradients": st.sampled_from([True, False, ["logits"], ["targets"], ["[", "logits"]]),
+            "reduction": st.sampled_from(["mean", "sum", "none", "avg"]),
+            "dtype": st.sampled_from(["float32", "float64", "float16"]),
+            "sample_weight": st.sampled_from([None, [1] * rows, [[1]]]),
+        },
+    )
+    return {"inputs": inputs, **draw(options)}
+
+
+@given(st.lists(items(), min_size=1, max_size=12), st.integers(1, 3))
+@settings(max_examples=300, deadline=None)
+def test_items_that_are_read_together_are_what_each_is_alone(some: list[dict[str, Any]], times: int) -> None:
+    some = some * times
+    sent = [{"id": f"[{place}", "loss": "cross_entropy", **item} for place, item in enumerate(some)]
+    together = batch.decode(CATALOGUE, json.dumps({"items": sent}).encode(), 100)
+    assert [echo["id"] for echo in together.echoes] == [one["id"] for one in sent]
+    calls = dict(
+        pair for group in together.groups for pair in zip(group.places, calls_of(group), strict=True)
+    )
+    for place, item in enumerate(some):
+        if place in together.problems:
+            with pytest.raises(Invalid) as raised:
+                native.decode(CATALOGUE["cross_entropy"], json.dumps(item).encode())
+            assert together.problems[place].faults == raised.value.faults
+        else:
+            alone = native.decode(CATALOGUE["cross_entropy"], json.dumps(item).encode()).call
+            assert as_bits(calls[place]) == as_bits(alone)
+
+
+def calls_of(group: batch.Group) -> list[Call]:
+    """Return the calls of a group."""
+    return [*group.part] if isinstance(group.part, Stack) else [group.part]
+
+
+def as_bits(call: Call) -> Any:
+    """Return all that a call is, its tensors as bytes."""
+    tensors = {**call.inputs, "sample_weight": call.sample_weight, "grad_output": call.grad_output}
+    bits = {
+        name: (tensor.dtype, tuple(tensor.shape), bytes(raw_bytes(tensor)))
+        for name, tensor in tensors.items()
+        if tensor is not None
+    }
+    return bits, dict(call.params), call.gradients_of, call.reduction, call.dtype, call.work

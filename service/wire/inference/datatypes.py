@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from service.engine.call import Sent
 from service.problems import Fault, Invalid, pointer
 from service.wire import tensors
+from service.wire.document import Document
 from service.wire.json import show
 
 DATATYPES: dict[str, torch.dtype] = {
@@ -48,16 +48,15 @@ def from_bytes(buffer: bytearray, offset: int, dtype: torch.dtype, shape: Sequen
 
 
 def from_json(
-    value: Any, dtype: torch.dtype, shape: Sequence[int], where: tuple[str, ...]
-) -> tuple[Tensor, Sent]:
-    """Return JSON numbers, nested or flat, as a tensor of a datatype's values; beside it, as they were nested.
+    document: Document, value: Any, dtype: torch.dtype, shape: Sequence[int], where: tuple[str, ...]
+) -> Tensor:
+    """Return JSON numbers, nested or flat, as a tensor of a datatype's values.
 
     Raises:
         Invalid: they are ragged, not as many as the shape says, or not of the datatype.
     """
     floating = dtype.is_floating_point
-    sent = tensors.read(value, *where, whole=not floating, nonfinite=floating)
-    flat = sent.tensor.reshape(-1)
+    flat = tensors.read(document, value, *where, whole=not floating, nonfinite=floating).tensor.reshape(-1)
     if flat.numel() != prod(shape):
         detail = f"Expected {prod(shape)} elements for shape {list(shape)}; got {flat.numel()}."
         raise Invalid(Fault(pointer(*where), "length", detail))
@@ -65,7 +64,7 @@ def from_json(
         detail = f"Expected {_words(dtype)}; got {show(flat[place].item())} at element {place}."
         raise Invalid(Fault(pointer(*where), "datatype", detail))
     # integers are of 64 bits from here on, whatever they were sent as
-    return (flat.to(dtype) if floating or dtype == torch.bool else flat).reshape(list(shape)), sent
+    return (flat.to(dtype) if floating or dtype == torch.bool else flat).reshape(list(shape))
 
 
 def widened(tensor: Tensor) -> Tensor:

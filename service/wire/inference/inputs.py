@@ -9,6 +9,7 @@ import torch
 from service.engine.call import Sent
 from service.problems import MOST_FAULTS, Fault, Invalid, pointer, quoted
 from service.wire import json, tensors
+from service.wire.document import Document
 from service.wire.inference.datatypes import DATATYPES, NAMES, from_bytes, from_json
 
 FIELDS = ("name", "shape", "datatype", "parameters", "data")
@@ -18,8 +19,7 @@ HEADER = "Inference-Header-Content-Length"
 class Inputs:
     """Reads inputs one after the other, each of whose bytes lie behind those of the one before.
 
-    ``sent`` holds them by name, ``places`` where each stands, ``arrays`` how many JSON arrays they are made of.
-    Pointers of ``faults`` lead through names, not places.
+    ``sent`` holds them by name, ``places`` where each stands. Pointers of ``faults`` lead through names, not places.
     """
 
     def __init__(self, known: Collection[str], buffer: bytearray, start: int, *, split: bool) -> None:
@@ -28,25 +28,29 @@ class Inputs:
         self.places: dict[str, int] = {}
         self.faults: list[Fault] = []
         self.double = False
-        self.arrays = 0
+        self.given = False
         self._buffer = buffer
         self._start = self._position = start
         self._split = split
         self._lost = False
-        self._arrays: list[tuple[Any, Sent, str]] = []
 
-    def read(self, value: Any) -> None:
-        """Read the field ``inputs``."""
+    def read(self, document: Document, value: Any) -> None:
+        """Read the field ``inputs``; ``given`` tells whether it is an array.
+
+        Raises:
+            Unreadable: a part of it that was not parsed before is not JSON.
+        """
         if not json.is_array(value):
             got = "nothing" if value is None else json.show(value)
             self.faults.append(Fault("/inputs", "type", f"Expected an array of inputs; got {got}."))
             return
-        self.arrays += 1
-        for place, item in enumerate(value):
+        self.given = True
+        items = ((part, item) for part, some in document.elements(value) for item in some)
+        for place, (part, item) in enumerate(items):
             if len(self.faults) >= MOST_FAULTS:
                 return
             try:
-                self._read(place, item)
+                self._read(part, place, item)
             except Invalid as invalid:
                 self.faults += invalid.faults
         if self._position < len(self._buffer) and not self._lost:
@@ -54,15 +58,7 @@ class Inputs:
             detail = f"Expected {told} bytes behind the JSON, the sum of binary_data_size; got {there}."
             self.faults.append(Fault("/inputs", "length", detail))
 
-    def refuse_hidden_arrays(self) -> None:
-        """Look for arrays inside rows of numbers, which the count of brackets gives away."""
-        for value, sent, name in self._arrays:
-            try:
-                tensors.refuse_hidden(value, sent, "inputs", name, "data")
-            except Invalid as invalid:
-                self.faults += invalid.faults
-
-    def _read(self, place: int, item: Any) -> None:
+    def _read(self, document: Document, place: int, item: Any) -> None:
         """Read one input.
 
         Raises:
@@ -70,7 +66,7 @@ class Inputs:
         """
         if not json.is_object(item):
             raise _invalid(("inputs", place), "type", "an object", json.show(item))
-        fields, faults = json.members(item, FIELDS, "inputs", place)
+        fields, faults = document.members(item, FIELDS, "inputs", place)
         if repeated := [fault for fault in faults if fault.code == "duplicate"]:
             self._lost = True
             raise Invalid(*repeated)
@@ -81,10 +77,12 @@ class Inputs:
         where = ("inputs", name)
         dtype = _datatype(fields.get("datatype"), (*where, "datatype"))
         shape = tensors.read_shape(fields.get("shape"), (*where, "shape"))
-        self.arrays += 1
         self.double |= dtype == torch.float64
+        if size is None and fields.get("data") is None:
+            expected = "data, or binary_data_size among the parameters"
+            raise _invalid((*where, "data"), "missing", expected, "neither")
         if size is None or (size == 0 and fields.get("data") is not None):
-            self.sent[name] = self._from_json(fields.get("data"), dtype, shape, name)
+            self.sent[name] = Sent(from_json(document, fields.get("data"), dtype, shape, (*where, "data")))
         elif fields.get("data") is not None:
             raise _invalid(where, "data", "either data or binary_data_size", "both")
         else:
@@ -114,16 +112,6 @@ class Inputs:
             raise _invalid(where, "duplicate", f"the input {name} once", "it again")
         self.places[name] = place
         return name
-
-    def _from_json(self, value: Any, dtype: torch.dtype, shape: list[int], name: str) -> Sent:
-        """Read numbers in the JSON."""
-        where = ("inputs", name, "data")
-        if value is None:
-            raise _invalid(where, "missing", "data, or binary_data_size among the parameters", "neither")
-        tensor, nested = from_json(value, dtype, shape, where)
-        self.arrays += tensors.brackets(value, nested)
-        self._arrays.append((value, nested, name))
-        return Sent(tensor)
 
     def _from_bytes(
         self, begin: int, size: int, dtype: torch.dtype, shape: list[int], where: tuple[str, ...]

@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, get_args
 
-from pydantic import ValidationError
-
 from service.catalogue.registry import AnyLoss
 from service.engine.call import Dtype, Reduction
-from service.problems import Fault, Unreadable, pointer
+from service.problems import Fault, Invalid, Unreadable, pointer
 from service.wire import json
-from service.wire.params import levels, params_model, wanted
+from service.wire.document import Document
+from service.wire.params import complete, levels, validated, wanted
 
 T = TypeVar("T")
 NAMES = ("reduction", "gradients", "dtype", "timeout", "binary_data_output")
@@ -21,11 +20,14 @@ TRITON = "triton_"
 class Options:
     """Reads parameters; wrong ones are told and take their defaults. ``dtype`` is None where none is asked for."""
 
-    def __init__(self, loss: AnyLoss, value: Any) -> None:
+    def __init__(self, loss: AnyLoss, document: Document, value: Any) -> None:
         self.loss = loss
+        self._document = document
         self.faults: list[Fault] = []
         self._written = self._known(value)
-        self._sent = {name: json.plain(value, self._levels(name)) for name, value in self._written.items()}
+        self._sent = {
+            name: document.plain(value, self._levels(name)) for name, value in self._written.items()
+        }
         self.reduction: Reduction = self._choice("reduction", get_args(Reduction), "mean")
         self.dtype: Dtype | None = self._choice("dtype", get_args(Dtype), None)
         self.gradients = self._gradients()
@@ -41,7 +43,7 @@ class Options:
             detail = f"Expected an object; got {json.show(value)}."
             self.faults.append(Fault("/parameters", "type", detail))
             return {}
-        found, faults = json.members(value, (*self.loss.params, *NAMES, *RESERVED), "parameters")
+        found, faults = self._document.members(value, (*self.loss.params, *NAMES, *RESERVED), "parameters")
         self.faults += [fault for fault in faults if not fault.pointer.startswith(f"/parameters/{TRITON}")]
         return found
 
@@ -81,21 +83,14 @@ class Options:
     def _params(self) -> Mapping[str, Any]:
         """Validate the loss's own params; a string may hold one as JSON, as lists must be sent."""
         sent = {name: value for name, value in self._sent.items() if name in self.loss.params}
-        if not sent and len(self.loss.defaults) == len(self.loss.params):
-            return self.loss.defaults
-        model = params_model(self.loss)
-        try:
-            return dict(model.model_validate(sent))
-        except ValidationError as error:
-            texts = [name for name in _names(error) if isinstance(sent.get(name), str)]
-        sent |= {name: _read(sent[name], self._levels(name)) for name in texts}
-        try:
-            return dict(model.model_validate(sent))
-        except ValidationError as error:
-            wrong = _names(error)
-        for name in wrong:
+        valid, wrong = validated(self.loss, sent)
+        if texts := [name for name in wrong if isinstance(sent[name], str)]:
+            sent |= {name: _read(sent[name], self._levels(name)) for name in texts}
+            valid, wrong = validated(self.loss, sent)
+        params, missing = complete(self.loss, valid)
+        for name in (*wrong, *(name for name in missing if name not in sent)):
             self._refuse(name, wanted(self.loss.params[name].annotation))
-        return {**self.loss.defaults, **{name: value for name, value in sent.items() if name not in wrong}}
+        return params
 
     def _levels(self, name: str) -> int:
         """Return how many levels of lists a parameter may have."""
@@ -108,14 +103,10 @@ class Options:
         self.faults.append(Fault(pointer("parameters", name), code, f"Expected {expected}; got {got}."))
 
 
-def _names(error: ValidationError) -> list[str]:
-    """Return the params that are wrong."""
-    return list(dict.fromkeys(str(e["loc"][0]) for e in error.errors()))
-
-
 def _read(text: str, levels: int) -> Any:
     """Return what a string holds as JSON; the string where it is none."""
     try:
-        return json.plain(json.parse(text.encode(), alone=True), levels)
-    except (Unreadable, UnicodeEncodeError):
+        document = Document(text.encode())
+        return document.plain(document.root, levels)
+    except (Unreadable, Invalid, UnicodeEncodeError):
         return text

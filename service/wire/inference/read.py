@@ -13,12 +13,14 @@ from typing import Any
 from service.catalogue.registry import AnyLoss
 from service.engine.bind import bind
 from service.engine.call import DTYPES, Call, Request, Sent
-from service.problems import MOST_FAULTS, Fault, Invalid, Unreadable, pointer, quoted
+from service.problems import MOST_FAULTS, Fault, Invalid, pointer, quoted
 from service.wire import json
-from service.wire.inference import nonfinite
+from service.wire.document import Document
 from service.wire.inference.inputs import Inputs
 from service.wire.inference.metadata import GRADIENT, outputs_of
 from service.wire.inference.options import Options
+from service.wire.room import roomy
+from service.wire.text import Body
 
 FIELDS = ("id", "parameters", "inputs", "outputs")
 OUTPUT = ("name", "parameters")
@@ -45,7 +47,8 @@ class Decoded:
 class Reader:
     """Reads the JSON of one request, and then its tensors."""
 
-    def __init__(self, loss: AnyLoss, head: bytes) -> None:
+    @roomy
+    def __init__(self, loss: AnyLoss, head: Body) -> None:
         """Read all but the tensors.
 
         Raises:
@@ -54,18 +57,18 @@ class Reader:
         """
         self.loss = loss
         self.faults: list[Fault] = []
-        self._head = head
-        document = _parse(head)
-        if not json.is_object(document):
-            raise Invalid(Fault("", "type", f"Expected a JSON object; got {json.show(document)}."))
-        self._fields = self._members(document, FIELDS)
-        self.options = Options(loss, self._fields.get("parameters"))
+        self._document = Document(head, words=True)
+        root = self._document.root
+        if not json.is_object(root):
+            raise Invalid(Fault("", "type", f"Expected a JSON object; got {json.show(root)}."))
+        self._fields = self._members(self._document, root, FIELDS)
+        self.options = Options(loss, self._document, self._fields.get("parameters"))
         self.faults += self.options.faults
         self._identity = self._read_identity()
-        self._arrays = 0
         self._places: dict[str, int] = {}
         self._outputs = self._read_outputs()
 
+    @roomy
     def decode(self, buffer: bytearray, start: int, *, split: bool) -> Decoded:
         """Read the tensors, of which the binary ones begin at ``start``, and return the valid call.
 
@@ -75,11 +78,9 @@ class Reader:
             Invalid: with every fault, each at its place in the request.
         """
         inputs = Inputs((*self.loss.inputs, *BESIDE), buffer, start, split=split)
-        inputs.read(self._fields.get("inputs"))
-        if self._arrays + inputs.arrays != json.count_brackets(self._head):
-            inputs.refuse_hidden_arrays()
+        inputs.read(self._document, self._fields.get("inputs"))
         faults = [*self.faults, *inputs.faults]
-        if inputs.arrays:
+        if inputs.given:
             faults += self._missing(inputs)
         try:
             call = bind(self._request(inputs), faults)
@@ -162,17 +163,17 @@ class Reader:
             detail = f"Expected an array of outputs; got {json.show(value)}."
             self.faults.append(Fault("/outputs", "type", detail))
             return asked
-        self._arrays += 1
-        for place, item in enumerate(value):
+        items = ((part, item) for part, some in self._document.elements(value) for item in some)
+        for place, (part, item) in enumerate(items):
             if len(self.faults) >= MOST_FAULTS:
                 break
             if not json.is_object(item):
                 detail = f"Expected an object; got {json.show(item)}."
                 self.faults.append(Fault(pointer("outputs", place), "type", detail))
                 continue
-            fields = self._members(item, OUTPUT, "outputs", place)
+            fields = self._members(part, item, OUTPUT, "outputs", place)
             if (name := self._known_output(fields.get("name"), asked, place)) is not None:
-                asked[name] = self._is_binary(fields.get("parameters"), place)
+                asked[name] = self._is_binary(part, fields.get("parameters"), place)
                 self._places[name] = place
         return asked
 
@@ -189,7 +190,7 @@ class Reader:
             return None
         return name
 
-    def _is_binary(self, parameters: Any, place: int) -> bool:
+    def _is_binary(self, document: Document, parameters: Any, place: int) -> bool:
         """Return whether an output comes in binary."""
         where = ("outputs", place, "parameters")
         if parameters is None:
@@ -198,36 +199,25 @@ class Reader:
             detail = f"Expected an object; got {json.show(parameters)}."
             self.faults.append(Fault(pointer(*where), "type", detail))
             return False
-        binary = self._members(parameters, ("binary_data",), *where).get("binary_data", self.options.binary)
+        found = self._members(document, parameters, ("binary_data",), *where)
+        binary = found.get("binary_data", self.options.binary)
         if not isinstance(binary, bool):
             detail = f"Expected true or false; got {json.show(binary)}."
             self.faults.append(Fault(pointer(*where, "binary_data"), "value", detail))
         return binary is True
 
-    def _members(self, value: Any, known: tuple[str, ...], *where: str | int) -> dict[str, Any]:
+    def _members(
+        self, document: Document, value: Any, known: tuple[str, ...], *where: str | int
+    ) -> dict[str, Any]:
         """Return the members of an object that are known; others are ignored, repeated ones told."""
-        found, faults = json.members(value, known, *where)
+        found, faults = document.members(value, known, *where)
         self.faults += [fault for fault in faults if fault.code != "unknown"]
         return found
 
 
-def end_of_json(body: bytes) -> int | None:
+def end_of_json(body: Body) -> int | None:
     """Return where the JSON at the start of a body ends, which a request did not tell; None where there is none."""
     try:
-        return JSONDecoder().raw_decode(body[:LONGEST_HEAD].decode("latin-1"))[1]
+        return JSONDecoder().raw_decode(bytes(body[:LONGEST_HEAD]).decode("latin-1"))[1]
     except (ValueError, RecursionError):
         return None
-
-
-def _parse(head: bytes) -> Any:
-    """Return the document that a request's JSON holds, with NaN and Infinity as words where it has such.
-
-    Raises:
-        Unreadable: it is not JSON.
-    """
-    try:
-        return json.parse(head, alone=True)
-    except Unreadable:
-        if (body := nonfinite.spelled(head)) is None:
-            raise
-    return json.parse(body, alone=True)

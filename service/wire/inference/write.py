@@ -4,22 +4,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from torch import Tensor
 
 from service.engine.call import Evaluation
-from service.wire import tensors
+from service.wire import written
 from service.wire.inference.datatypes import NAMES
 from service.wire.inference.metadata import GRADIENT, VERSION
 from service.wire.inference.read import Decoded
+from service.wire.room import roomy
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """An answer: its JSON, and the bytes of its tensors that are ``binary``, which share their memory."""
+    """An answer: its JSON in parts, and the bytes of its tensors that are ``binary``, which share their memory."""
 
-    head: bytes
+    heads: Sequence[bytes]
     tensors: Sequence[memoryview]
+
+    @property
+    def head(self) -> bytes:
+        """All of the JSON."""
+        return b"".join(self.heads)
 
     @property
     def binary(self) -> bool:
@@ -27,6 +32,7 @@ class Encoded:
         return bool(self.tensors)
 
 
+@roomy
 def encode(decoded: Decoded, evaluation: Evaluation) -> Encoded:
     """Write an answer."""
     outputs: list[dict[str, Any]] = []
@@ -34,10 +40,10 @@ def encode(decoded: Decoded, evaluation: Evaluation) -> Encoded:
     for name, tensor in _computed(decoded, evaluation).items():
         output: dict[str, Any] = {"name": name, "shape": list(tensor.shape), "datatype": NAMES[tensor.dtype]}
         if decoded.outputs.get(name, decoded.binary):
-            behind.append(tensors.raw_bytes(tensor))
+            behind.append(written.raw_bytes(tensor))
             output["parameters"] = {"binary_data_size": behind[-1].nbytes}
         else:
-            output["data"] = tensors.write(tensor.reshape(-1), "json")
+            output["data"] = written.write(tensor.reshape(-1), "json")
         outputs.append(output)
     head = {
         "model_name": decoded.call.loss.name,
@@ -45,7 +51,7 @@ def encode(decoded: Decoded, evaluation: Evaluation) -> Encoded:
         **({} if decoded.identity is None else {"id": decoded.identity}),
         "outputs": outputs,
     }
-    return Encoded(orjson.dumps(head, option=orjson.OPT_SERIALIZE_NUMPY), behind)
+    return Encoded([*written.joined(written.parts(head))], behind)
 
 
 def _computed(decoded: Decoded, evaluation: Evaluation) -> dict[str, Tensor]:

@@ -1,0 +1,118 @@
+"""What the items of a batch inherit: read once, and told of once where no item can use it."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from service.catalogue.registry import AnyLoss, Catalogue
+from service.problems import Fault, Invalid, pointer, quoted
+from service.wire import json
+from service.wire.document import MOST_LISTED, Document
+from service.wire.envelope import EXPECTED, USUAL, Envelope, read_envelope
+from service.wire.params import levels, validated, wanted
+
+FIELDS = ("loss", "params", *EXPECTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """The params that the items of one loss inherit, and the faults of those that it does not take."""
+
+    valid: Mapping[str, Any]
+    faults: Mapping[str, Fault]
+
+
+NOTHING = Inherited({}, {})
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What items have that do not say otherwise."""
+
+    loss: str | None = None
+    envelope: Envelope = USUAL
+    document: Document | None = None
+    params: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    inherited: dict[AnyLoss, Inherited] = field(default_factory=dict[AnyLoss, Inherited])
+
+    def params_for(self, loss: AnyLoss) -> Inherited:
+        """Return what items of a loss inherit."""
+        if not self.params or self.document is None:
+            return NOTHING
+        if (known := self.inherited.get(loss)) is None:
+            known = self.inherited[loss] = _inherit(self.document, loss, self.params)
+        return known
+
+    def refuse_useless(self) -> None:
+        """Refuse params that no loss takes which was looked at.
+
+        Raises:
+            Invalid: with a fault for each.
+        """
+        useless = [
+            next(one.faults[name] for one in self.inherited.values())
+            for name in self.params
+            if self.inherited and all(name in one.faults for one in self.inherited.values())
+        ]
+        if useless:
+            raise Invalid(*(Fault(f"/defaults{one.pointer}", one.code, one.detail) for one in useless))
+
+
+NONE = Defaults()
+
+
+def read_defaults(document: Document, value: Any, catalogue: Catalogue) -> tuple[Defaults, list[Fault]]:
+    """Read the defaults of a batch, as far as they do not depend on the items' losses."""
+    if value is None:
+        return NONE, []
+    if not json.is_object(value):
+        return NONE, [Fault("/defaults", "type", f"Expected an object; got {json.show(value)}.")]
+    found, faults = document.members(value, FIELDS, "defaults")
+    envelope, wrong = read_envelope(found, "defaults")
+    loss, params = found.get("loss"), found.get("params")
+    if "loss" in found and not isinstance(loss, str):
+        detail = f"Expected the name of a loss; got {json.show(loss)}."
+        wrong.append(Fault("/defaults/loss", "type", detail))
+    if "params" in found and not json.is_object(params):
+        detail = f"Expected an object; got {json.show(params)}."
+        wrong.append(Fault("/defaults/params", "type", detail))
+    known: dict[str, Any] = {}
+    if json.is_object(params):
+        names = {name for one in catalogue.values() for name in one.params}
+        known, unknown = document.members(params, names, "defaults", "params")
+        wrong += [_unknown(fault) for fault in unknown]
+    return Defaults(loss if isinstance(loss, str) else None, envelope, document, known), [*faults, *wrong]
+
+
+def wrong_params(loss: AnyLoss, found: Mapping[str, Any], names: Collection[str]) -> list[Fault]:
+    """Return a fault for each of some params that are wrong, or missing where they were not found."""
+    faults: list[Fault] = []
+    for name in names:
+        code, got = ("value", json.show(found[name])) if name in found else ("missing", "nothing")
+        if name in found and json.is_span(found[name]):
+            code, got = "size", f"a list of more than {MOST_LISTED} values, or of other lists"
+        detail = f"Expected {wanted(loss.params[name].annotation)}; got {got}."
+        faults.append(Fault(pointer("params", name), code, detail))
+    return faults
+
+
+def _inherit(document: Document, loss: AnyLoss, params: Mapping[str, Any]) -> Inherited:
+    """Validate params for a loss."""
+    known = {name: value for name, value in params.items() if name in loss.params}
+    sent = {name: document.plain(value, levels(loss.params[name])) for name, value in known.items()}
+    valid, wrong = validated(loss, sent)
+    expected = f"one of {', '.join(loss.params)}" if loss.params else "no names"
+    faults = {
+        name: Fault(pointer("params", name), "unknown", f"Expected {expected}; got {quoted(name)}.")
+        for name in params
+        if name not in known
+    }
+    return Inherited(valid, faults | dict(zip(wrong, wrong_params(loss, known, wrong), strict=True)))
+
+
+def _unknown(fault: Fault) -> Fault:
+    """Say of a name that no loss has such a param, and not what all of them have."""
+    if fault.code != "unknown":
+        return fault
+    got = fault.detail.rpartition("; got ")[2]
+    return Fault(fault.pointer, fault.code, f"Expected the name of a param; got {got}")

@@ -1,0 +1,172 @@
+"""The one reader of JSON: every body, whatever its size, door and shape, is a `Document`.
+
+A short text is parsed whole. Of a long one the arrays and long strings are left out, and read where they are
+wanted, a block at a time: no step keeps the interpreter for more than some hundredths of a second.
+"""
+
+import secrets
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import orjson
+
+from service.problems import MOST_CHARACTERS, Fault, Invalid
+from service.wire import json
+from service.wire.scan import scan
+from service.wire.text import BLOCK, Body, Span, trim, unreadable
+
+SHORT = 1 << 13
+"""Bytes of a text that is parsed whole: to look for arrays in it would take longer."""
+ROOMY = 1 << 13
+"""Bytes of the average object of a run from which on its arrays are left out of it."""
+MOST_BESIDE = 1 << 22
+"""Bytes of a text beside its arrays and long strings: to parse more would take too long."""
+MOST_LISTED = 1 << 18
+"""Values of a list that become Python objects."""
+LONGEST_LISTED = 1 << 23
+"""Bytes of a list or a string that becomes a Python object; a longer one stays unread."""
+
+
+class Document:
+    """A JSON text that is a body or a part of one. ``root`` is its value.
+
+    ``row``: the text is the elements of an array, with commas between them. ``words``: NaN and Infinity are read as
+    strings. ``split``: arrays and long strings are left out.
+
+    Raises:
+        Unreadable: it is not JSON, as far as it is read at once.
+        Invalid: there is too much of it beside its arrays and long strings.
+    """
+
+    def __init__(
+        self,
+        body: Body,
+        start: int = 0,
+        end: int | None = None,
+        *,
+        row: bool = False,
+        words: bool = False,
+        split: bool | None = None,
+    ) -> None:
+        end = len(body) if end is None else end
+        self._body, self._words = body, words
+        self._spans: Mapping[str, Span] = {}
+        if split is None:
+            split = end - start > SHORT
+        start, end = trim(body, start, end) if split else (start, end)
+        spans = scan(body, start, end) if split else []
+        mark = secrets.token_hex(8) if spans else ""
+        self._spans = {f"{mark}{place}": span for place, span in enumerate(spans)}
+        marks = [
+            _name(span, place) or name.encode() for place, (name, span) in enumerate(self._spans.items())
+        ]
+        text = _without(body, start, end, spans, marks)
+        try:
+            root = json.parse(b"[%b]" % text if row else text, alone=bool(row or spans), words=words)
+        except json.Broken as broken:
+            place = broken.place
+            if place is not None:
+                place = _place(min(max(place - row, 0), len(text)), start, spans, marks)
+            raise unreadable(body, broken.reason, place) from None
+        self.root = self.resolve(root)
+
+    def resolve(self, value: Any) -> Any:
+        """Return a value, or what was left out at its place."""
+        return self._spans.get(value, value) if self._spans and type(value) is str else value
+
+    def members(
+        self, value: Any, known: Collection[str], *where: str | int
+    ) -> tuple[dict[str, Any], list[Fault]]:
+        """Return the members of an object that are known, unread, and a fault for each unknown or repeated name."""
+        found, faults = json.members(value, known, *where)
+        if self._spans:
+            found = {name: self.resolve(one) for name, one in found.items()}
+        return found, faults
+
+    def elements(self, array: Any) -> Iterator[tuple["Document", list[Any]]]:
+        """Yield the elements of an array in runs, each with the document that it is read from.
+
+        Raises:
+            Unreadable: a part of the array is not JSON.
+        """
+        if not isinstance(array, Span):
+            yield self, [self.resolve(one) for one in array]
+            return
+        for start, end in array.runs():
+            if start == end:
+                continue
+            if end - start > 2 * BLOCK and self._body[start] == ord("{"):
+                document = Document(self._body, start, end, words=self._words)
+                yield document, [document.root]
+            else:
+                objects = bytes(memoryview(self._body)[start:end]).count(b"{")
+                document = self._row(start, end, split=end - start > ROOMY * objects)
+                yield document, [document.resolve(one) for one in document.root]
+
+    def plain(self, value: Any, levels: int = 1) -> Any:
+        """Return an array as a tuple, or of tuples; what is too long, too deep or holds objects stays unread.
+
+        Raises:
+            Unreadable: a part of the array is not JSON.
+        """
+        if not isinstance(value, Span) or len(value) > LONGEST_LISTED:
+            return json.plain(value, levels)
+        if not value.is_array:
+            return _string(value)
+        runs = [run for run in value.runs() if run[0] < run[1]]
+        if any(end - start > 2 * BLOCK for start, end in runs):
+            return value
+        rows = [json.plain(self._row(*run, split=False).root, levels) for run in runs]
+        found = tuple(chain.from_iterable(rows)) if all(type(row) is tuple for row in rows) else value
+        return value if found is not value and len(found) > MOST_LISTED else found
+
+    def _row(self, start: int, end: int, *, split: bool) -> "Document":
+        """Return some elements of an array."""
+        return Document(self._body, start, end, row=True, words=self._words, split=split)
+
+
+def _without(body: Body, start: int, end: int, spans: Sequence[Span], marks: Sequence[bytes]) -> bytes:
+    """Return a part of a body with strings in place of what is left out.
+
+    Raises:
+        Invalid: it is still long.
+    """
+    size = end - start - sum(map(len, spans))
+    if size > MOST_BESIDE:
+        detail = f"Expected at most {MOST_BESIDE} bytes beside arrays and long strings; got {size}."
+        raise Invalid(Fault("", "size", detail))
+    if not spans:
+        return bytes(body[start:end])
+    pieces, view = list[bytes](), memoryview(body)
+    for span, mark in zip(spans, marks, strict=True):
+        pieces += (bytes(view[start : span.start]), b'"%b"' % mark)
+        start = span.end
+    return b"".join((*pieces, bytes(view[start:end])))
+
+
+def _name(span: Span, place: int) -> bytes | None:
+    """Return the beginning of a long string that is the name of a member, by which it is refused."""
+    behind = bytes(memoryview(span.body)[span.end : span.end + MOST_CHARACTERS]).lstrip()
+    if span.is_array or not behind.startswith(b":"):
+        return None
+    begin = next(span.pieces(2 * MOST_CHARACTERS))
+    return begin.partition(b"\\")[0].decode(errors="ignore").encode() + b"...%d" % place
+
+
+def _place(place: int, start: int, spans: Sequence[Span], marks: Sequence[bytes]) -> int:
+    """Return where in a body something is that is at a place in what is left of it."""
+    for span, mark in zip(spans, marks, strict=True):
+        left = len(mark) + 2
+        if start + place < span.start + left:
+            break
+        start += len(span) - left
+    return start + place
+
+
+def _string(span: Span) -> Any:
+    """Return a long string as a Python value; unread where it is none."""
+    try:
+        return orjson.loads(span.text)
+    except orjson.JSONDecodeError:
+        return span

@@ -1,0 +1,177 @@
+"""The items of a batch, or the lines of a stream: read one by one, those that are alike checked together."""
+
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from service.catalogue.registry import AnyLoss, Catalogue, UnknownLoss
+from service.engine.bind import bind_alike
+from service.engine.call import Call
+from service.engine.fuse import likeness
+from service.engine.stack import Part, stacked
+from service.problems import MOST_FAULTS, Fault, Invalid, NotFound, Problem, quoted
+from service.wire import json, request
+from service.wire.alike import Taken, inputs_of, is_exact, stacks, take
+from service.wire.defaults import Defaults
+from service.wire.document import Document
+from service.wire.envelope import Encoding, read_envelope
+from service.wire.request import Read
+
+FIELDS = ("id", "loss", *request.FIELDS)
+MOST_TOLD = 1000
+"""Faults of all items that are told in full; further items are told their first one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Valid items that are alike: their places, the calls that they make, and how their answers are written."""
+
+    places: Sequence[int]
+    part: Part
+    encoding: Encoding
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What items ask for: each is in a group, or has a problem. ``echoes`` hold the ids of those that have one."""
+
+    echoes: Sequence[Mapping[str, Any]]
+    groups: Sequence[Group]
+    problems: Mapping[int, Problem]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """Items that differ in their numbers alone: what the first was read as, the places of all, what was taken."""
+
+    first: Read
+    places: list[int] = field(default_factory=list[int])
+    taken: list[Taken] = field(default_factory=list[Taken])
+
+
+class Items:
+    """Reads items one after the other. No part of a document is kept: tensors have memory of their own."""
+
+    def __init__(self, catalogue: Catalogue, defaults: Defaults) -> None:
+        self._catalogue = catalogue
+        self._defaults = defaults
+        self._echoes: list[Mapping[str, Any]] = []
+        self._kinds: dict[Hashable, _Kind] = {}
+        self._calls: defaultdict[Hashable, list[tuple[int, Call]]] = defaultdict(list)
+        self._encodings: dict[Hashable, Encoding] = {}
+        self._problems: dict[int, Problem] = {}
+        self._told = 0
+
+    def __len__(self) -> int:
+        return len(self._echoes)
+
+    def add(self, document: Document, item: Any) -> None:
+        """Read the next item.
+
+        Raises:
+            Unreadable: a part of the document that was not parsed before is not JSON.
+        """
+        place, echo = len(self), dict[str, Any]()
+        try:
+            if taken := take(document, item, self._loss(document, item)):
+                echo |= taken.echo
+                self._keep(place, taken, document, item)
+            else:
+                self._bind(place, self._read(document, item, echo))
+        except (Invalid, NotFound) as problem:
+            self._refuse(place, problem)
+        self._echoes.append(echo)
+
+    def refuse(self, problem: Problem) -> None:
+        """Note that the next item could not be had."""
+        self._echoes.append({})
+        self._refuse(len(self) - 1, problem)
+
+    def arranged(self) -> Batch:
+        """Return all items, those that are alike in groups."""
+        groups: list[Group] = []
+        for kind in self._kinds.values():
+            first = kind.first
+            alike = len(kind.places) > 1 and not first.faults
+            if alike and (stack := bind_alike(first.request, stacks(kind.taken))):
+                groups.append(Group(kind.places, stack, first.encoding))
+                continue
+            for place, taken in zip(kind.places, kind.taken, strict=True):
+                asked = replace(first.request, inputs=inputs_of(taken))
+                self._bind(place, replace(first, request=asked))
+        for like, calls in self._calls.items():
+            part: Part = stacked([call for _, call in calls]) if len(calls) > 1 else calls[0][1]
+            groups.append(Group([place for place, _ in calls], part, self._encodings[like]))
+        return Batch(self._echoes, groups, self._problems)
+
+    def _loss(self, document: Document, item: Any) -> AnyLoss | None:
+        """Return the loss that an item names, if it does and there is one."""
+        if not json.is_object(item):
+            return None
+        return self._catalogue.find(document.resolve(item.get("loss", self._defaults.loss)))
+
+    def _keep(self, place: int, taken: Taken, document: Document, item: Any) -> None:
+        """Keep what was taken of an item with others of its kind, of which the first is read."""
+        if (kind := self._kinds.get(taken.kind)) is None:
+            kind = self._kinds[taken.kind] = _Kind(self._read(document, item, {}))
+        kind.places.append(place)
+        kind.taken.append(taken)
+
+    def _read(self, document: Document, item: Any, echo: dict[str, Any]) -> Read:
+        """Read one item, and its id into its echo.
+
+        Raises:
+            Invalid: it is no object, or names no loss.
+            NotFound: there is no such loss.
+            Unreadable: a part of it is not JSON.
+        """
+        if not json.is_object(item):
+            raise Invalid(Fault("", "type", f"Expected an object; got {json.show(item)}."))
+        fields, faults = document.members(item, FIELDS)
+        if "id" in fields:
+            identity = fields.pop("id")
+            if is_exact(identity):
+                echo["id"] = identity
+            else:
+                faults.append(_wrong_id(identity))
+        name = fields.pop("loss", self._defaults.loss)
+        if not isinstance(name, str):
+            got = "nothing" if name is None else json.show(name)
+            raise Invalid(*faults, Fault("/loss", "missing", f"Expected the name of a loss; got {got}."))
+        if (loss := self._catalogue.find(name)) is not None:
+            return request.read(document, loss, fields, faults, self._defaults)
+        closest = self._catalogue.closest(name)
+        detail = f"Expected the name of a loss, such as {', '.join(closest)}; got {quoted(name)}."
+        known = [Fault("/loss", "unknown", detail), *faults, *read_envelope(fields)[1]]
+        raise NotFound(str(UnknownLoss(name, closest)), *known[:MOST_FAULTS])
+
+    def _bind(self, place: int, read: Read) -> None:
+        """Check what was read of an item against its loss."""
+        try:
+            call = read.bind()
+        except Invalid as problem:
+            self._refuse(place, problem)
+            return
+        like = likeness(call), read.encoding
+        self._calls[like].append((place, call))
+        self._encodings[like] = read.encoding
+
+    def _refuse(self, place: int, problem: Problem) -> None:
+        """Note an item's problem, of whose faults the first is told where there were many before."""
+        if self._told >= MOST_TOLD and len(problem.faults) > 1:
+            problem.detail += f" This is the first of them; {len(problem.faults) - 1} more are left out."
+            problem.faults = problem.faults[:1]
+        self._told += len(problem.faults)
+        # its frames hold the document
+        self._problems[place] = problem.with_traceback(None)
+
+
+def _wrong_id(identity: Any) -> Fault:
+    """Return the fault of an id that could not come back as it was sent."""
+    expected = "a string or a number"
+    if isinstance(identity, float):
+        expected = "a string, or a number that float64 holds exactly"
+    elif json.is_span(identity):
+        expected = "a shorter string"
+    return Fault("/id", "type", f"Expected {expected}; got {json.show(identity)}.")

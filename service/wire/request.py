@@ -1,0 +1,143 @@
+"""The members of one request to what the engine is asked, with every fault that they have."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from service.catalogue.registry import AnyLoss
+from service.engine.bind import bind
+from service.engine.call import DTYPES, Call, Request, Sent
+from service.problems import Fault, Invalid, pointer
+from service.wire import json, tensors
+from service.wire.defaults import NONE, Defaults, wrong_params
+from service.wire.document import Document
+from service.wire.envelope import EXPECTED, Encoding, read_envelope
+from service.wire.params import complete, levels, validated
+
+FIELDS = ("inputs", "params", *EXPECTED, "sample_weight", "grad_output")
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What was read of a request: all that the engine is asked, and the faults found so far."""
+
+    request: Request
+    encoding: Encoding
+    faults: Sequence[Fault]
+
+    def bind(self) -> Call:
+        """Return the valid call.
+
+        Raises:
+            Invalid: with every fault.
+        """
+        return bind(self.request, self.faults)
+
+
+def read(
+    document: Document,
+    loss: AnyLoss,
+    fields: Mapping[str, Any],
+    faults: Sequence[Fault],
+    defaults: Defaults = NONE,
+) -> Read:
+    """Read the members of a request; wrong ones are told and left out, or take their defaults.
+
+    Raises:
+        Unreadable: a part of the document that was not parsed before is not JSON.
+    """
+    return _Reader(document, loss, fields, faults, defaults).read()
+
+
+class _Reader:
+    """Reads the members of one request, and collects its faults."""
+
+    def __init__(
+        self,
+        document: Document,
+        loss: AnyLoss,
+        fields: Mapping[str, Any],
+        faults: Sequence[Fault],
+        defaults: Defaults,
+    ) -> None:
+        self.document = document
+        self.loss = loss
+        self.fields = fields
+        self.faults = [*faults]
+        self.defaults = defaults
+
+    def read(self) -> Read:
+        """Read all of them."""
+        envelope, faults = read_envelope(self.fields, defaults=self.defaults.envelope)
+        self.faults += faults
+        request = Request(
+            loss=self.loss,
+            params=self._read_params(),
+            inputs=self._read_inputs(),
+            gradients=envelope.gradients,
+            reduction=envelope.reduction,
+            sample_weight=self._read_tensor(self.fields.get("sample_weight"), "sample_weight"),
+            grad_output=self._read_tensor(self.fields.get("grad_output"), "grad_output"),
+            dtype=DTYPES[envelope.dtype],
+        )
+        return Read(request, envelope.encoding, self.faults)
+
+    def _read_params(self) -> Mapping[str, Any]:
+        """Validate the params; wrong ones are told and take their defaults."""
+        loss = self.loss
+        if (
+            "params" not in self.fields
+            and not self.defaults.params
+            and len(loss.defaults) == len(loss.params)
+        ):
+            return loss.defaults
+        found = self._object("params", loss.params) or {}
+        sent = {name: self.document.plain(value, levels(loss.params[name])) for name, value in found.items()}
+        valid, wrong = validated(loss, sent) if sent else ({}, [])
+        inherited = self.defaults.params_for(loss)
+        self.faults += wrong_params(loss, found, wrong)
+        self.faults += [fault for name, fault in inherited.faults.items() if name not in found]
+        given, missing = complete(loss, {**inherited.valid, **valid})
+        untold = [name for name in missing if name not in found and name not in inherited.faults]
+        self.faults += wrong_params(loss, {}, untold)
+        return given
+
+    def _read_inputs(self) -> dict[str, Sent]:
+        """Read the loss's tensors; wrong ones are told and left out."""
+        known, inputs = self.loss.inputs, dict[str, Sent]()
+        if "inputs" not in self.fields:
+            self.faults.append(Fault("/inputs", "missing", "Expected an object of tensors; got nothing."))
+        if (found := self._object("inputs", known)) is None:
+            return inputs
+        for name, spec in known.items():
+            value = found.get(name)
+            if value is None and spec.optional:
+                continue
+            if (sent := self._read_tensor(value, "inputs", name, whole=spec.whole)) is not None:
+                inputs[name] = sent
+            elif value is None:
+                detail = f"Expected a tensor; got {'null' if name in found else 'nothing'}."
+                self.faults.append(Fault(pointer("inputs", name), "missing", detail))
+        return inputs
+
+    def _object(self, name: str, known: Collection[str]) -> dict[str, Any] | None:
+        """Return the known members of an object field; None where it is absent, or no object, which is told."""
+        if name not in self.fields:
+            return None
+        value = self.fields[name]
+        if not json.is_object(value):
+            self.faults.append(Fault(pointer(name), "type", f"Expected an object; got {json.show(value)}."))
+            return None
+        found, faults = self.document.members(value, known, name)
+        self.faults += faults
+        return found
+
+    def _read_tensor(self, value: Any, *where: str, whole: bool = False) -> Sent | None:
+        """Read one tensor; None where there is none, or a fault."""
+        if value is None:
+            return None
+        try:
+            return tensors.read(self.document, value, *where, whole=whole)
+        except Invalid as invalid:
+            self.faults += invalid.faults
+            return None

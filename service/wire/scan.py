@@ -1,0 +1,254 @@
+"""Find the arrays and long strings of a large JSON text that lie in no other array.
+
+Nothing is proved here: each piece that is cut out is parsed by itself, and so is the text that remains. A cut in a
+wrong place makes a piece that is no JSON.
+"""
+
+from bisect import bisect_right
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.problems import Fault, Invalid
+from service.wire.text import BLOCK, TOO_DEEP, Body, Octets, Span, unreadable
+
+LEAST = 1 << 10
+"""Bytes of the arrays and strings that are cut out: what is shorter is parsed sooner with its neighbours."""
+DEEPEST = 1024
+"""Levels of arrays and objects: simdjson reads no more."""
+MOST_ARRAYS = 100_000
+"""Arrays that a text may have beside each other: each takes some microseconds."""
+SELDOM = 32
+"""Places of which at most one is true in a mask where that is seldom."""
+TRIES = 3
+"""Stretches of an array in which a comma is looked for: one has none where its comma is in the next block."""
+
+Places = NDArray[np.int64]
+
+
+def scan(body: Body, start: int, end: int) -> list[Span]:
+    """Return the arrays and long strings in a part of a body that lie in no other array, in their order.
+
+    Raises:
+        Unreadable: brackets or quotes have no counterpart.
+        Invalid: there are a great many arrays.
+    """
+    scanner = _Scanner(body)
+    for low in range(start, end, BLOCK):
+        scanner.look(low, min(low + BLOCK, end))
+    return scanner.found(end)
+
+
+class _Block(NamedTuple):
+    """What stands where in a block that begins at ``low``.
+
+    ``quotes`` begin and end strings, ``inside`` tells whether the block begins within one, ``brackets`` are those
+    outside of strings, ``depths`` how many are open behind each, and ``depth`` before the first.
+    """
+
+    low: int
+    text: Octets
+    quotes: Places
+    inside: bool
+    brackets: Places
+    depths: Places
+    depth: int
+
+    def first_comma(self, level: int) -> int | None:
+        """Return the first comma between elements of an array that begins before the block."""
+        closing = _first_below(self.depths, 0, level)
+        which = np.flatnonzero(self.depths[:closing] == level)[:TRIES]
+        before = [-1] if self.depth == level else []
+        return self._comma([*before, *which.tolist()], last=False)
+
+    def last_comma(self, level: int, opened: int | None) -> int | None:
+        """Return the last comma between elements of an array that ends behind the block."""
+        which = np.flatnonzero(self.depths[opened or 0 :] == level)[-TRIES:] + (opened or 0)
+        before = [-1] if opened is None and self.depth == level else []
+        return self._comma([*which[::-1].tolist(), *before], last=True)
+
+    def _comma(self, places: list[int], *, last: bool) -> int | None:
+        """Return the first comma that there is behind one of some brackets; behind -1 the block begins."""
+        for place in places:
+            begin = int(self.brackets[place]) + 1 if place >= 0 else 0
+            end = int(self.brackets[place + 1]) if place + 1 < len(self.brackets) else len(self.text)
+            if (comma := self.comma(begin, end, last=last)) is not None:
+                return comma
+        return None
+
+    def comma(self, begin: int, end: int, *, last: bool) -> int | None:
+        """Return the last or the first comma in a stretch that is in no string."""
+        text = self.text[begin:end].tobytes()
+        place = text.rfind(b",") if last else text.find(b",")
+        for _ in range(TRIES):
+            if place < 0:
+                return None
+            before = int(np.searchsorted(self.quotes, begin + place))
+            if (before + self.inside) % 2 == 0:
+                return self.low + begin + place
+            if last:
+                place = text.rfind(b",", 0, max(0, int(self.quotes[before - 1]) - begin)) if before else -1
+            else:
+                place = text.find(b",", int(self.quotes[before]) - begin) if before < len(self.quotes) else -1
+        return None
+
+
+class _Scanner:
+    """What is known of a text after each of its blocks.
+
+    ``_array`` is where the outermost array begins that is open, ``_level`` the depth in it, ``_stuck`` whether the
+    last block had no comma between its elements, as in the middle of a long one.
+    """
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+        self._octets = np.frombuffer(body, np.uint8)
+        self._depth = 0
+        self._string: int | None = None
+        self._escaped = False
+        self._strings: list[Span] = []
+        self._arrays: list[Span] = []
+        self._opened = 0
+        self._array: int | None = None
+        self._level = 0
+        self._commas: list[int] = []
+        self._stuck = False
+
+    def look(self, low: int, high: int) -> None:
+        """Look at the next block."""
+        text = self._octets[low:high]
+        quotes, inside = self._quotes(text), self._string is not None
+        if inside and not len(quotes):
+            self._stuck = True
+            return
+        self._pair(quotes + low)
+        brackets = _brackets(text)
+        if inside or len(quotes):
+            brackets = brackets[(np.searchsorted(quotes, brackets) + inside) % 2 == 0]
+        # an opening bracket has a bit that a closing one lacks
+        depths = self._depth + np.cumsum(np.where(text[brackets] & 2, 1, -1))
+        block = _Block(low, text, quotes, inside, brackets, depths, self._depth)
+        self._check(block)
+        if self._array is not None and self._stuck:
+            self._cut(block.first_comma(self._level))
+        opened = self._follow(block)
+        if len(depths):
+            self._depth = int(depths[-1])
+        if self._array is not None:
+            self._cut(block.last_comma(self._level, opened))
+
+    def found(self, end: int) -> list[Span]:
+        """Return what was found in the whole text."""
+        if self._string is not None or self._depth:
+            raise unreadable(self._body, "unexpected end of data", end)
+        starts = [array.start for array in self._arrays]
+
+        def alone(string: Span) -> bool:
+            before = bisect_right(starts, string.start)
+            return not before or self._arrays[before - 1].end <= string.start
+
+        return sorted([*self._arrays, *filter(alone, self._strings)], key=lambda span: span.start)
+
+    def _quotes(self, text: Octets) -> Places:
+        """Return the quotes that begin or end a string: not those behind an odd number of backslashes."""
+        quotes = _places(text == ord('"'))
+        slashes = _places(text == ord("\\"))
+        if self._escaped:
+            slashes = np.concatenate(([-1], slashes))
+        if not len(slashes):
+            return quotes
+        begins = np.diff(slashes, prepend=-3) != 1
+        first = slashes[begins][np.cumsum(begins) - 1]
+        escaped = np.zeros(len(text) + 1, np.bool_)
+        escaped[slashes[(slashes - first) % 2 == 0] + 1] = True
+        self._escaped = bool(escaped[-1])
+        return quotes[~escaped[quotes]]
+
+    def _pair(self, edges: Places) -> None:
+        """Note the long strings that end in a block, and the one that does not."""
+        if self._string is not None:
+            edges = np.concatenate(([self._string], edges))
+        self._string = int(edges[-1]) if len(edges) % 2 else None
+        starts, ends = edges[: len(edges) & ~1 : 2], edges[1::2]
+        for place in np.flatnonzero(ends - starts >= LEAST):
+            self._strings.append(Span(self._body, int(starts[place]), int(ends[place]) + 1))
+
+    def _check(self, block: _Block) -> None:
+        """Refuse a bracket that closes nothing, and one level too many."""
+        if not len(block.depths):
+            return
+        if block.depths.min() < 0:
+            place = block.low + int(block.brackets[int(np.argmax(block.depths < 0))])
+            raise unreadable(self._body, "unexpected character", place)
+        if block.depths.max() > DEEPEST:
+            raise unreadable(self._body, TOO_DEEP)
+
+    def _follow(self, block: _Block) -> int | None:
+        """Follow the outermost arrays through a block; return by which bracket the last one was opened in it."""
+        squares = np.flatnonzero(block.text[block.brackets] == ord("["))
+        opened, place = None, 0
+        while True:
+            if self._array is None:
+                which = int(np.searchsorted(squares, place))
+                if which == len(squares):
+                    return opened
+                opened = place = int(squares[which])
+                self._open(block.low + int(block.brackets[place]), int(block.depths[place]))
+            else:
+                closing = _first_below(block.depths, place, self._level)
+                if closing is None:
+                    return opened
+                place = closing
+                self._close(block.low + int(block.brackets[place]) + 1)
+            place += 1
+
+    def _open(self, start: int, level: int) -> None:
+        """Begin an array."""
+        self._opened += 1
+        if self._opened > MOST_ARRAYS:
+            raise Invalid(Fault("", "size", f"Expected at most {MOST_ARRAYS} arrays; got more."))
+        self._array, self._level, self._commas, self._stuck = start, level, [], False
+
+    def _close(self, end: int) -> None:
+        """End an array."""
+        if self._array is not None and end - self._array >= LEAST:
+            self._arrays.append(Span(self._body, self._array, end, tuple(self._commas)))
+        self._array = None
+
+    def _cut(self, comma: int | None) -> None:
+        """Note a comma between elements of the open array, if it is a new one."""
+        self._stuck = comma is None
+        if comma is not None and comma not in self._commas[-1:]:
+            self._commas.append(comma)
+
+
+def _brackets(text: Octets) -> Places:
+    """Return where brackets are, of either kind."""
+    # a few letters differ from them in the same two bits
+    found = _places((text | 0x26) == 0x7F)
+    bits = text[found] & 6
+    return found[(bits == 2) | (bits == 4)]
+
+
+def _places(mask: NDArray[np.bool_]) -> Places:
+    """Return where a mask is true, as `numpy.flatnonzero` does, but sooner where that is seldom."""
+    if len(mask) % 8:
+        return np.flatnonzero(mask)
+    words = np.flatnonzero(mask.view(np.uint64))
+    if len(words) * SELDOM > len(mask):
+        return np.flatnonzero(mask)
+    rows, columns = mask.reshape(-1, 8)[words].nonzero()
+    return words[rows] * 8 + columns
+
+
+def _first_below(depths: Places, place: int, level: int) -> int | None:
+    """Return the first place from one on whose depth is below a level, looking ever farther."""
+    width = 64
+    while place < len(depths):
+        below = depths[place : place + width] < level
+        if below.any():
+            return place + int(below.argmax())
+        place += width
+        width *= 2
+    return None

@@ -1,0 +1,114 @@
+"""Values to JSON in parts: a large tensor is written a piece at a time, so that other threads get their turn."""
+
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import orjson
+import pybase64
+import torch
+from torch import Tensor
+
+PIECE = 1 << 15
+"""Numbers that are written at once, in a millisecond or two."""
+PACKED = 3 << 18
+"""Bytes that are written as base64 at once, in less than a millisecond: three are four characters."""
+OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Large:
+    """A tensor that is written in pieces."""
+
+    tensor: Tensor
+    encoding: str
+
+    def parts(self) -> Iterator[bytes]:
+        """Yield its JSON."""
+        return _packed(self.tensor) if self.encoding == "base64" else _array(as_json(self.tensor))
+
+
+def write(tensor: Tensor, encoding: str) -> Any:
+    """Return a tensor as what `parts` writes: a number, an array, or a flat description with base64."""
+    if tensor.numel() > PIECE:
+        return Large(tensor, encoding)
+    if encoding == "base64":
+        return orjson.Fragment(b"".join(_packed(tensor)))
+    return tensor.item() if tensor.dim() == 0 else as_json(tensor)
+
+
+def write_each(stack: Tensor, encoding: str) -> Sequence[Any]:
+    """Return each of several stacked tensors as `write` does."""
+    if encoding == "base64" or prod(stack.shape[1:]) > PIECE:
+        return [write(tensor, encoding) for tensor in stack.unbind()]
+    written = as_json(stack)
+    return written.tolist() if stack.dim() == 1 else [*written]
+
+
+def raw_bytes(tensor: Tensor) -> memoryview:
+    """Return a tensor's row-major bytes without a copy where it is contiguous."""
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+def as_json(tensor: Tensor) -> Any:
+    """Return a tensor as an array that orjson writes."""
+    # numpy has no bfloat16, and float32 writes every half number exactly
+    half = tensor.dtype in (torch.bfloat16, torch.float16)
+    return (tensor.float() if half else tensor).contiguous().numpy()
+
+
+def parts(value: Any) -> list[bytes]:
+    """Return the JSON of a value, which may hold what `write` returns anywhere, in parts."""
+    left_out: list[Large] = []
+    mark = secrets.token_hex(16)
+
+    def leave_out(large: Large) -> str:
+        left_out.append(large)
+        return mark
+
+    first, *others = orjson.dumps(value, default=leave_out, option=OPTIONS).split(b'"%b"' % mark.encode())
+    found = [first]
+    for large, behind in zip(left_out, others, strict=True):
+        found += (*large.parts(), behind)
+    return found
+
+
+def joined(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield parts as fewer that are not much longer than a piece."""
+    some: list[bytes] = []
+    length = 0
+    for part in parts:
+        some.append(part)
+        length += len(part)
+        if length >= PACKED:
+            yield b"".join(some)
+            some, length = [], 0
+    if some:
+        yield b"".join(some)
+
+
+def _array(array: Any) -> Iterator[bytes]:
+    """Yield the JSON of an array of at least one dimension."""
+    row = prod(array.shape[1:])
+    yield b"["
+    if row > PIECE:
+        for place, one in enumerate(array):
+            yield from (b"," if place else b"", *_array(one))
+    else:
+        step = max(1, PIECE // max(1, row))
+        for start in range(0, len(array), step):
+            text = orjson.dumps(array[start : start + step], option=OPTIONS)
+            yield (b"," if start else b"") + text[1:-1]
+    yield b"]"
+
+
+def _packed(tensor: Tensor) -> Iterator[bytes]:
+    """Yield the JSON of a tensor that is packed."""
+    described = {"dtype": str(tensor.dtype).removeprefix("torch."), "shape": list(tensor.shape)}
+    yield orjson.dumps(described)[:-1] + b',"data":"'
+    raw = raw_bytes(tensor)
+    for start in range(0, len(raw), PACKED):
+        yield pybase64.b64encode(raw[start : start + PACKED])
+    yield b'"}'

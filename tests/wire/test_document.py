@@ -1,0 +1,169 @@
+"""A document means what its JSON means, however long it is and wherever it is cut."""
+
+import json as plain_json
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.problems import Invalid, Unreadable
+from service.wire import json, tensors
+from service.wire.document import MOST_BESIDE, MOST_LISTED, Document
+from service.wire.text import BLOCK, Span
+
+texts = st.text(max_size=6) | st.sampled_from(['"', "\\", '[\\"', "],[", "a,b", "\\\\", "u005b", "y" * 2000])
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-9, 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | texts
+)
+lengths = st.sampled_from([1, 2, 3, 700, 9000])
+
+
+def repeated(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Return lists, of which some are as long as several blocks."""
+    lists = st.lists(values, max_size=3)
+    return st.tuples(lists, lengths, lists).map(lambda parts: parts[0] * parts[1] + parts[2])
+
+
+values = st.recursive(
+    scalars,
+    lambda inner: repeated(inner) | st.dictionaries(st.text(max_size=6) | st.just('"[,'), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+def undone(document: Document, value: Any) -> Any:
+    """Return a value of a document with all that was left out."""
+    value = document.resolve(value)
+    if isinstance(value, Span):
+        if not value.is_array:
+            return orjson.loads(value.text)
+        return [undone(part, one) for part, some in document.elements(value) for one in some]
+    if json.is_array(value):
+        return [undone(part, one) for part, some in document.elements(value) for one in some]
+    if json.is_object(value):
+        return {name: undone(document, value[name]) for name in value.keys()}  # noqa: SIM118
+    return value
+
+
+@given(values, st.sampled_from([None, 1]))
+@settings(max_examples=100, deadline=None)
+def test_a_document_is_what_its_text_says(value: Any, indent: int | None) -> None:
+    text = plain_json.dumps({"value": value, "behind": [1]}, indent=indent, ensure_ascii=False).encode()
+    if b"\\ud" in text or b"\\u0000" in text or len(text) > 8 << 20 or _size_beside(value) > MOST_BESIDE // 2:
+        return
+    for split in (None, True):
+        document = Document(text, split=split)
+        assert undone(document, document.root) == {"value": value, "behind": [1]}
+
+
+def _size_beside(value: Any) -> int:
+    """Return about how long what is in objects is, and in no array."""
+    if isinstance(value, dict):
+        return sum(len(name) + _size_beside(one) for name, one in value.items())
+    return 10
+
+
+numbers = st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.booleans()
+shapes = st.sampled_from(
+    [(90_000,), (3, 30_000), (30_000, 3), (30_000, 1, 2), (1, 1, 90_000), (2, 40_000, 1)]
+)
+
+
+@given(st.lists(numbers, min_size=1, max_size=5), shapes, st.booleans(), st.sampled_from(["", " ", "\n "]))
+@settings(max_examples=40, deadline=None)
+def test_a_long_array_is_read_as_a_short_one_is(
+    some: list[Any], shape: tuple[int, ...], whole: bool, space: str
+) -> None:
+    """What differs is at most where all of it is kept as floats, since one number is one."""
+    array = np.resize(np.array(some, object), shape).tolist()
+    text = plain_json.dumps(array, separators=(f",{space}", ":")).encode()
+    assert len(text) > BLOCK
+    found = read(text, whole=whole)
+    if not whole or all(isinstance(one, int) for one in some):
+        kind = np.int64 if whole else np.float64
+        assert np.array_equal(found.numpy().astype(kind), np.array(array).astype(kind))
+    else:
+        assert np.array_equal(found.double().numpy(), np.array(array, np.float64))
+
+
+def read(text: bytes, *, whole: bool = False) -> torch.Tensor:
+    """Read a text as a tensor."""
+    document = Document(text)
+    return tensors.read(document, document.root, "x", whole=whole).tensor
+
+
+@pytest.mark.parametrize(
+    ("place", "wrong", "pointer", "code"),
+    [
+        (40_000, b"[1]", "/x/40000", "ragged"),
+        (40_000, b"[1, 2, 3]", "/x/40000", "ragged"),
+        (40_000, b"[1, [2]]", "/x/40000/1", "ragged"),
+        (40_000, b"[[], [1, 2]]", "/x/40000/0", "ragged"),
+        (40_000, b"[[1, 2]]", "/x/40000", "ragged"),
+        (40_000, b"1", "/x/40000", "ragged"),
+        (40_000, b'[1, "\\u005b"]', "/x/40000/1", "type"),
+        (40_000, b"[1, null]", "/x/40000/1", "type"),
+        (0, b"1", "/x/1", "type"),
+        (49_999, b"{}", "/x/49999", "ragged"),
+        (40_000, b"[" + b"1, " * 200_000 + b"1]", "/x/40000", "ragged"),
+        (40_000, b'"' + b"x" * 500_000 + b'"', "/x/40000", "type"),
+    ],
+)
+def test_what_is_wrong_in_a_long_array_is_pointed_at(
+    place: int, wrong: bytes, pointer: str, code: str
+) -> None:
+    rows = [b"[1, 2]"] * 50_000
+    rows[place] = wrong
+    if pointer == "/x/1":
+        rows[1:] = [b'"a"'] * 50_000
+    with pytest.raises(Invalid) as raised:
+        read(b"[%b]" % b",".join(rows))
+    [fault] = raised.value.faults
+    assert (fault.pointer, fault.code) == (pointer, code), fault
+
+
+@pytest.mark.parametrize(
+    "wrong", [b"", b"1 2", b"x", b"NaN", b"01", b"1,]", b"[1", b"]", b"[1}", b'"', b"1e400", b"\xff", b"--1"]
+)
+@pytest.mark.parametrize("place", [0, 50_000, 99_999])
+def test_what_is_no_json_in_a_long_array_is_unreadable_and_told_where(wrong: bytes, place: int) -> None:
+    elements = [b"1.25"] * 100_000
+    elements[place] = wrong
+    body = b"[\n%b]" % b",".join(elements)
+    with pytest.raises(Unreadable, match=r"line 2 column|end of data|not UTF-8|nested") as raised:
+        read(body)
+    if wrong in (b"x", b"NaN", b"1e400", b"--1"):
+        column = int(raised.value.detail.partition("column ")[2].partition(" ")[0])
+        assert abs(column - (5 * place + 1)) <= 1
+
+
+def test_integers_of_many_digits_leave_strings_as_they_are() -> None:
+    text = b'{"id": "order 12345678901234567890 of 2", "n": 123456789012345678901234}'
+    root = Document(text).root
+    assert root["id"] == "order 12345678901234567890 of 2"
+    assert root["n"] == 123456789012345678901234.0
+
+
+def test_lists_become_python_values_up_to_a_length() -> None:
+    for count in (2, 3000, 100_000):
+        document = Document(orjson.dumps({"list": [0.5] * count}))
+        found = document.members(document.root, ["list"])[0]["list"]
+        assert document.plain(found) == (0.5,) * count
+    document = Document(orjson.dumps({"list": [0.5] * (MOST_LISTED + 1)}))
+    assert isinstance(document.plain(document.members(document.root, ["list"])[0]["list"]), Span)
+
+
+def test_a_mark_of_what_was_left_out_cannot_be_made_up() -> None:
+    body = orjson.dumps({"long": [1] * 9000, "mark": "0"})
+    document = Document(body)
+    mark = document.root["long"]
+    forged = Document(orjson.dumps({"long": [1] * 9000, "mark": mark}))
+    assert forged.members(forged.root, ["mark"])[0]["mark"] == mark
