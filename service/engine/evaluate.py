@@ -11,7 +11,7 @@ from service.engine.backward import differentiable, gradients
 from service.engine.call import Call, Evaluation
 from service.engine.memory import within_memory
 from service.engine.reduce import reduce
-from service.engine.removed import removes, without_removed
+from service.engine.removed import removes, without_losses, without_removed
 from service.engine.stack import Part
 from service.engine.transfer import to_device, to_host
 
@@ -37,9 +37,11 @@ def _evaluate(call: Call, device: torch.device) -> Evaluation:
     inputs = to_device(call.inputs, device)
     leaves = differentiable(inputs, call)
     terms = compute(leaves)
-    value, slope = reduce(call, terms, *options(call, device))
+    weight, upstream = options(call, device)
+    removing = removes(call)
+    value, slope = reduce(call, without_losses(terms, weight) if removing else terms, weight, upstream)
     found = gradients(call, terms, slope, leaves)
-    if removes(call):
+    if removing:
         found = without_removed(call, found, inputs, slope, compute, axes=0)
     return Evaluation(*on_host(call, value, found, terms.aux))
 

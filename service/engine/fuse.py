@@ -18,7 +18,7 @@ from service.engine.call import Call, Evaluation
 from service.engine.evaluate import CPU, evaluate, on_host, options
 from service.engine.memory import give_back_memory, is_exhausted
 from service.engine.reduce import reduce_each
-from service.engine.removed import removes, without_removed
+from service.engine.removed import removes, without_losses, without_removed
 from service.engine.stack import Evaluations, Part, Stack, stacked
 from service.engine.transfer import to_device
 
@@ -71,9 +71,11 @@ def evaluate_together(stack: Stack, device: torch.device = CPU) -> Evaluations:
     inputs = to_device(stack.inputs, device)
     leaves = differentiable(inputs, like)
     terms = compute(leaves)
-    value, slope = reduce_each(like, terms, *options(stack, device))
+    weight, upstream = options(stack, device)
+    removing = removes(stack)
+    value, slope = reduce_each(like, without_losses(terms, weight) if removing else terms, weight, upstream)
     found = gradients(like, terms, slope, leaves)
-    if removes(stack):
+    if removing:
         found = without_removed(like, found, inputs, slope, compute, axes=1)
     return Evaluations(*on_host(like, value, found, terms.aux))
 

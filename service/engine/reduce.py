@@ -28,19 +28,12 @@ def reduce_each(call: Call, terms: Terms, weight: Tensor | None, upstream: Tenso
     rank of the stacked losses, and ``[B]`` or, under the reduction ``none``, the losses' own shape.
     """
     loss = reducible(call, terms).detach()
-    # a weight of 0 removes an infinite loss, too
-    value = loss if weight is None else torch.where(weight == 0, 0.0, loss * weight)
-    slope: Tensor | None = None if weight is None else weight.expand_as(loss)
+    value = loss if weight is None else loss * weight
     if call.reduction == "mean":
-        total = _divisors(loss, terms.divisor, slope)
-        value = torch.where(total == 0, call.loss.empty_mean, _sum_each(value) / total)
-        # divided by infinity, an empty mean has no slope
-        share = spread(torch.where(total == 0, torch.inf, total), loss)
-        slope = (1 / share).expand_as(loss) if slope is None else slope / share
-    elif call.reduction == "sum":
-        value = _sum_each(value)
-    if slope is None:
-        slope = torch.ones_like(loss)
+        value, slope = _mean_each(value, terms.divisor, weight, call.loss.empty_mean)
+    else:
+        value = value if call.reduction == "none" else _sum_each(value)
+        slope = torch.ones_like(loss) if weight is None else weight.expand_as(loss)
     return Reduced(value, slope if upstream is None else slope * spread(upstream, loss))
 
 
@@ -56,13 +49,18 @@ def reducible(call: Call, terms: Terms) -> Tensor:
     return terms.loss if call.reduction != "mean" or terms.mean_terms is None else terms.mean_terms
 
 
-def _divisors(loss: Tensor, divisor: Tensor | None, weight: Tensor | None) -> Tensor:
-    """Return what each mean divides by: the sum of its weighted divisors, one an element by default."""
+def _mean_each(weighted: Tensor, divisor: Tensor | None, weight: Tensor | None, empty: float) -> Reduced:
+    """Divide the sum of each weighted loss by that of its weighted divisors, one an element by default."""
     if divisor is None and weight is None:
-        return loss.new_full((len(loss),), loss[0].numel())
-    counted = weight if divisor is None else divisor.detach().expand_as(loss)
-    assert counted is not None
-    return _sum_each(counted if divisor is None or weight is None else counted * weight)
+        # never 0, as a mean of no elements is refused; small calls spend a third of their time on what follows
+        count = weighted[0].numel()
+        return Reduced(_sum_each(weighted) / count, weighted.new_full((), 1 / count).expand_as(weighted))
+    share = torch.ones_like(weighted) if weight is None else weight.expand_as(weighted)
+    total = _sum_each(share if divisor is None else share * divisor.detach())
+    nothing = total == 0
+    # divided by infinity, an empty mean has no slope
+    slope = share / spread(total.masked_fill(nothing, torch.inf), weighted)
+    return Reduced((_sum_each(weighted) / total).masked_fill(nothing, empty), slope)
 
 
 def _first(tensor: Tensor | None) -> Tensor | None:

@@ -22,7 +22,18 @@ HARMLESS = 0.5
 
 def removes(part: Part) -> bool:
     """Tell whether a sample weight of a call, or of several, is 0."""
-    return part.sample_weight is not None and bool((part.sample_weight == 0).any())
+    return part.sample_weight is not None and not bool(part.sample_weight.all())
+
+
+def without_losses(terms: Terms, weight: Tensor | None) -> Terms:
+    """Return terms that are 0 where a weight is: 0 times infinity is NaN."""
+    if weight is None:
+        return terms
+    kept = terms.mean_terms
+    return terms._replace(
+        loss=terms.loss.detach().masked_fill(weight == 0, 0.0),
+        mean_terms=None if kept is None else kept.detach().masked_fill(weight == 0, 0.0),
+    )
 
 
 def without_removed(

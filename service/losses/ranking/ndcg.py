@@ -172,7 +172,9 @@ def ndcg(
     """
     valid = valid_items(scores, mask)
     gains = exponential_gains(targets, valid) if gain == "exponential" else torch.where(valid, targets, 0.0)
-    ranked = gains.gather(-1, descending(scores, valid))
+    # NaN has no rank
+    unranked = (valid & scores.isnan()).any(-1, keepdim=True)
+    ranked = torch.where(unranked, torch.nan, gains.gather(-1, descending(scores, valid)))
     return _shortfall(cumulative_gain(ranked, k), ideal_gain(gains, k))
 
 
