@@ -69,7 +69,7 @@ def multilabel_margin(
     is_rival = torch.cat((torch.zeros_like(rival), rival), -1).gather(-1, order)
     is_label = torch.cat((listed, torch.zeros_like(listed)), -1).gather(-1, order)
     ahead, count = torch.where(is_rival, scores, 0.0).cumsum(-1), is_rival.cumsum(-1)
-    hinges = torch.where(is_label & (count > 0), ahead - count * scores, 0.0)
+    hinges = torch.where(is_label & ((count > 0) | scores.isnan()), ahead - count * scores, 0.0)
     return (hinges.sum(-1) / logits.shape[-1]).to(logits)
 
 
