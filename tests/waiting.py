@@ -1,7 +1,8 @@
 """Wait for what a test means, however busy the machine is."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 WAIT_S = 100.0
 """Longer than anything takes on a machine that is busy with other things."""
@@ -14,3 +15,12 @@ def until(holds: Callable[[], object]) -> None:
     while not holds():
         assert time.monotonic() < end, "it has not come to hold"
         time.sleep(LOOK_S)
+
+
+@contextmanager
+def within_cpu_s(seconds: float) -> Generator[None]:
+    """Let the body of a ``with`` take so many seconds of this process's time, however long others keep it waiting."""
+    start = time.process_time()
+    yield
+    taken = time.process_time() - start
+    assert taken < seconds, f"{taken:.2f} s"

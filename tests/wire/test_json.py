@@ -1,11 +1,10 @@
 """Reading JSON: what is refused, what is quoted, and nothing that grows beyond the body."""
 
-import time
-
 import pytest
 
 from service.problems import MOST_FAULTS, Unreadable
 from service.wire import json
+from tests.waiting import within_cpu_s
 
 
 @pytest.mark.parametrize(
@@ -44,10 +43,8 @@ def test_digits_of_fractions_and_exponents_are_left_alone() -> None:
 
 @pytest.mark.parametrize("body", [b"[" + b"1" * 5_000_000 + b"x]", b"[" * 5_000_000, b" " * 5_000_000])
 def test_a_hostile_body_is_refused_in_time(body: bytes) -> None:
-    start = time.perf_counter()
-    with pytest.raises(Unreadable):
+    with within_cpu_s(2), pytest.raises(Unreadable):
         json.parse(body)
-    assert time.perf_counter() - start < 2
 
 
 def test_a_document_that_is_still_held_does_not_spoil_the_next() -> None:
