@@ -1,4 +1,4 @@
-"""Imports point one way: catalogue <- engine <- wire <- doors <- app, and only app knows the losses."""
+"""Imports point one way: catalogue <- engine <- wire <- doors <- app <- serving, and only app knows the losses."""
 
 import ast
 from pathlib import Path
@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "admission": {"problems", "engine", "wire", "settings", "routes", "telemetry"},
     "doors": {"problems", "catalogue", "engine", "wire", "settings", "telemetry", "admission"},
     "document": {"problems", "catalogue", "engine", "wire", "settings", "telemetry"},
-    "serving": {"problems", "settings", "routes", "telemetry", "admission"},
+    "serving": {"problems", "settings", "routes", "telemetry", "admission", "app"},
     "app": {
         *("problems", "catalogue", "engine", "wire", "settings", "telemetry"),
         *("admission", "doors", "document", "losses"),
