@@ -1,4 +1,4 @@
-"""Imports point one way: catalogue <- engine <- wire <- doors <- app, and only app knows the losses."""
+"""Imports point one way: catalogue <- engine <- wire <- doors <- app <- serving, and only app knows the losses."""
 
 import ast
 from pathlib import Path

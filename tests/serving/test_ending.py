@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -113,15 +112,15 @@ def test_an_answer_that_is_being_read_arrives(last: bytes) -> None:
         host, port = url.removeprefix("http://").split(":")
         with socket.socket() as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
-            connection.settimeout(60)
+            connection.settimeout(WAIT_S)
             connection.connect((host, int(port)))
             connection.sendall(head + last + b"content-length: %d\r\n\r\n" % len(body) + body)
             received = bytearray(connection.recv(1 << 16))
             process.send_signal(signal.SIGTERM)
-            time.sleep(2)
+            until(lambda: status(f"{url}/readyz") == 503)
             while piece := connection.recv(1 << 16):
                 received += piece
-        assert process.wait(20) == 0
+        assert process.wait(WAIT_S) == 0
     answered, _, rest = bytes(received).partition(b"\r\n\r\n")
     [length] = [line for line in answered.lower().split(b"\r\n") if line.startswith(b"content-length: ")]
     assert len(rest) == int(length[16:]) > 10_000_000
