@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     max_inflight_bytes: Annotated[
         Size,
         Field(
-            description="Bytes of bodies that are held at once; each takes about five times as many. More are a 429.",
+            description="Bytes of bodies and answers that are held at once; each takes about five times as many. More are a 429.",
         ),
     ] = 1024 * 1024 * 1024
     max_queue: Annotated[
