@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from service.losses.metric_learning.heads import sub_center_arcface
 from service.losses.metric_learning.pairwise import distances
 
 
@@ -23,6 +24,18 @@ def test_points_at_one_place_have_distance_and_slope_zero() -> None:
         points = torch.full((3, 2), 0.1, dtype=dtype)
         assert (distances(points, points) == 0).all()
         assert (_slopes(points, torch.ones(3, 3, dtype=dtype)) == 0).all()
+
+
+def test_the_nearest_of_close_sub_centres_is_the_same_in_float32_as_in_float64() -> None:
+    rng = torch.Generator().manual_seed(0)
+    embeddings, prototypes = (
+        torch.randn(64, 4, generator=rng) + 1000,
+        torch.randn(3, 3, 4, generator=rng) + 1000,
+    )
+    targets = torch.arange(64) % 3
+    found = sub_center_arcface(embeddings, prototypes, targets)
+    exact = sub_center_arcface(embeddings.double(), prototypes.double(), targets)
+    torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=0.0)
 
 
 def _slopes(points: Tensor, upstream: Tensor) -> Tensor:

@@ -89,9 +89,11 @@ def cross_entropy(
     if targets.is_floating_point():
         return _from_probabilities(logits, targets, weights, label_smoothing)
     axis = min(1, logits.dim() - 1)
-    share = _share(targets, logits.new_ones(()) if weights is None else weights, ignore_index)
     loss = surprise(logits, targets, axis, ignore=ignore_index)
-    if weights is not None:
+    if weights is None:
+        share = (targets != ignore_index).to(loss)
+    else:
+        share = _share(targets, weights, ignore_index)
         loss = torch.where(share == 0, 0.0, loss * share)
     if label_smoothing:
         counted = targets != ignore_index

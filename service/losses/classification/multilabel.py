@@ -69,8 +69,10 @@ def multilabel_margin(
     is_rival = torch.cat((torch.zeros_like(rival), rival), -1).gather(-1, order)
     is_label = torch.cat((listed, torch.zeros_like(listed)), -1).gather(-1, order)
     ahead, count = torch.where(is_rival, scores, 0.0).cumsum(-1), is_rival.cumsum(-1)
-    hinges = torch.where(is_label & ((count > 0) | scores.isnan()), ahead - count * scores, 0.0)
-    return (hinges.sum(-1) / logits.shape[-1]).to(logits)
+    hinges = torch.where(is_label & (count > 0), ahead - count * scores, 0.0)
+    # NaN is sorted to where it counts as no rival
+    known = torch.where(logits.isnan().any(-1), torch.nan, hinges.sum(-1))
+    return (known / logits.shape[-1]).to(logits)
 
 
 @loss(title="Multilabel soft margin", tasks=("classification",), range=(0, None))

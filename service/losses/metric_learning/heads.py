@@ -139,8 +139,10 @@ def sub_center_arcface(
     """
     directions, centres = unit(embeddings), unit(prototypes)
     similarity = torch.einsum("nd,ckd->nck", directions, centres)
-    nearest = (centres[targets] * directions[:, None]).sum(-1).argmax(-1)
-    own = prototypes[targets].take_along_dim(nearest[:, None, None], 1).squeeze(1)
+    candidates = prototypes[targets]
+    # in float64, as is the angle to it
+    nearest = (unit(candidates.double()) * unit(embeddings.double())[:, None]).sum(-1).argmax(-1)
+    own = candidates.take_along_dim(nearest[:, None, None], 1).squeeze(1)
     widened = _widened(embeddings, own, margin)
     return surprise(scale * _with_own(similarity.amax(-1), widened, targets), targets)
 
