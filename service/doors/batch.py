@@ -46,7 +46,8 @@ class Batches:
     def _encode(self, asked: Batch, results: Sequence[Sequence[Results]]) -> Answer:
         """Write the answer."""
         outcomes = outcomes_of(asked, results)
-        return json_answer(*batch.parts(asked, outcomes, self.pipeline.queue.device))
+        queue = self.pipeline.queue
+        return json_answer(*batch.parts(asked, outcomes, queue.device, queue.observer))
 
 
 def parts_of(asked: Batch) -> Sequence[Part]:

@@ -35,7 +35,8 @@ class Evaluations:
 
     def _encode(self, decoded: native.Decoded, evaluation: Evaluation) -> Answer:
         """Write an answer."""
-        return json_answer(*native.parts(decoded, evaluation, self.pipeline.queue.device))
+        queue = self.pipeline.queue
+        return json_answer(*native.parts(decoded, evaluation, queue.device, queue.observer))
 
 
 def find(catalogue: Catalogue, name: str) -> AnyLoss:

@@ -54,13 +54,14 @@ class Streams:
         size = sum(len(line) for _, line in window if isinstance(line, bytes))
         work = replace(whole, size=size, due=Due(self.settings.deadline_s))
         lines, numbers = [line for _, line in window], [number for number, _ in window]
-        device = self.pipeline.queue.device
+        queue = self.pipeline.queue
 
         def decode() -> Batch:
             return batch.decode_lines(self.catalogue, lines)
 
         def encode(asked: Batch, results: Sequence[Sequence[Results]]) -> bytes:
-            return batch.encode_lines(asked, outcomes_of(asked, results), numbers, device)
+            outcomes = outcomes_of(asked, results)
+            return batch.encode_lines(asked, outcomes, numbers, queue.device, queue.observer)
 
         work.hold.add(size)
         try:

@@ -36,7 +36,6 @@ from service.routes import Route
 from service.telemetry import logs
 from service.telemetry.finished import REASONS, Finished
 from service.telemetry.shared import DIRECTORY
-from service.wire import native
 from service.wire.batch import Batch, Outcome
 
 PATH = "/metrics"
@@ -137,8 +136,7 @@ def as_markdown() -> str:
 
 def observer() -> Observer:
     """Return what counts what only engine and wire see."""
-    native.on_nonfinite = lambda loss: NONFINITE.labels(loss).inc()
-    return Observer(batch=BATCH_SIZE.observe, exhausted=OOM.inc)
+    return Observer(BATCH_SIZE.observe, OOM.inc, lambda loss: NONFINITE.labels(loss).inc())
 
 
 def describe(device: torch.device, version: str) -> None:

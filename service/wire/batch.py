@@ -10,6 +10,7 @@ import torch
 
 from service.catalogue.registry import Catalogue
 from service.engine.call import Evaluation
+from service.engine.observer import NOBODY, Observer
 from service.engine.stack import Evaluations, Stack
 from service.problems import Fault, Invalid, Problem, TooLarge
 from service.wire import json, native, written
@@ -71,19 +72,23 @@ def decode_lines(catalogue: Catalogue, lines: Sequence[bytes | Problem]) -> Batc
     return found.arranged()
 
 
-def encode(batch: Batch, outcomes: Sequence[Sequence[Outcome]], device: torch.device) -> bytes:
+def encode(
+    batch: Batch, outcomes: Sequence[Sequence[Outcome]], device: torch.device, observer: Observer = NOBODY
+) -> bytes:
     """Write what became of the items, in their order; each group's outcomes are in pieces."""
-    return b"".join(parts(batch, outcomes, device))
+    return b"".join(parts(batch, outcomes, device, observer))
 
 
 @roomy
-def parts(batch: Batch, outcomes: Sequence[Sequence[Outcome]], device: torch.device) -> list[bytes]:
+def parts(
+    batch: Batch, outcomes: Sequence[Sequence[Outcome]], device: torch.device, observer: Observer = NOBODY
+) -> list[bytes]:
     """Write what became of the items in parts, none of which keeps the interpreter for long.
 
     Raises:
         TooLarge: it does not fit the memory.
     """
-    found = results(batch, outcomes, lambda place: f"/v1/batch#/items/{place}", device)
+    found = results(batch, outcomes, lambda place: f"/v1/batch#/items/{place}", device, observer)
     values: dict[str, list[float]] = {}
     for one in found:
         value = one.get("value")
@@ -111,10 +116,14 @@ def _mean(values: Sequence[float]) -> float:
 
 @roomy
 def encode_lines(
-    batch: Batch, outcomes: Sequence[Sequence[Outcome]], numbers: Sequence[int], device: torch.device
+    batch: Batch,
+    outcomes: Sequence[Sequence[Outcome]],
+    numbers: Sequence[int],
+    device: torch.device,
+    observer: Observer = NOBODY,
 ) -> bytes:
     """Write what became of lines, a line each; a bad one is told by its number, from 1."""
-    found = results(batch, outcomes, lambda place: f"/v1/batch#line={numbers[place]}", device)
+    found = results(batch, outcomes, lambda place: f"/v1/batch#line={numbers[place]}", device, observer)
     for number, one in zip(numbers, found, strict=True):
         if one["status"] == "error":
             one["line"] = number
@@ -122,7 +131,11 @@ def encode_lines(
 
 
 def results(
-    batch: Batch, outcomes: Sequence[Sequence[Outcome]], instance: Callable[[int], str], device: torch.device
+    batch: Batch,
+    outcomes: Sequence[Sequence[Outcome]],
+    instance: Callable[[int], str],
+    device: torch.device,
+    observer: Observer,
 ) -> list[dict[str, Any]]:
     """Return the members of each item's result; ``instance`` tells by its place which item a problem is with."""
     members: list[dict[str, Any]] = [{}] * len(batch.echoes)
@@ -130,27 +143,27 @@ def results(
         members[place] = _refused(problem, instance(place))
     for group, pieces in zip(batch.groups, outcomes, strict=True):
         places = iter(group.places)
-        for answer in _answers(group, pieces, device):
+        for answer in _answers(group, pieces, device, observer):
             place = next(places)
             members[place] = _refused(answer, instance(place)) if isinstance(answer, Problem) else answer
     return [{**echo, **found} for echo, found in zip(batch.echoes, members, strict=True)]
 
 
 def _answers(
-    group: Group, pieces: Sequence[Outcome], device: torch.device
+    group: Group, pieces: Sequence[Outcome], device: torch.device, observer: Observer
 ) -> Iterator[dict[str, Any] | Problem]:
     """Yield the members of each answer of a group, or the problem that there was."""
     like = group.part.like if isinstance(group.part, Stack) else group.part
     for piece in pieces:
         if isinstance(piece, Evaluations):
-            for answer in native.answers(like, group.encoding, piece, device):
+            for answer in native.answers(like, group.encoding, piece, device, observer):
                 yield {"status": "ok", **answer}
         else:
             for became in piece:
                 if isinstance(became, Problem):
                     yield became
                 else:
-                    answer = native.answer(native.Decoded(like, group.encoding), became, device)
+                    answer = native.answer(native.Decoded(like, group.encoding), became, device, observer)
                     yield {"status": "ok", **answer}
 
 

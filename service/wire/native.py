@@ -1,7 +1,7 @@
 """The native JSON door: a request body to a valid call, an evaluation to a response body."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from service.catalogue.registry import AnyLoss
 from service.engine.call import Call, Evaluation
+from service.engine.observer import NOBODY, Observer
 from service.engine.stack import Evaluations
 from service.problems import Fault, Invalid
 from service.wire import json, written
@@ -17,9 +18,6 @@ from service.wire.envelope import Encoding
 from service.wire.request import FIELDS, read
 from service.wire.room import roomy
 from service.wire.text import Body
-
-on_nonfinite: Callable[[str], None] | None = None
-"""Told the loss of every answer with an element that is not finite."""
 
 
 class Decoded(NamedTuple):
@@ -47,22 +45,28 @@ def decode(loss: AnyLoss, body: Body) -> Decoded:
     return Decoded(found.bind(), found.encoding)
 
 
-def encode(decoded: Decoded, evaluation: Evaluation, device: torch.device) -> bytes:
+def encode(
+    decoded: Decoded, evaluation: Evaluation, device: torch.device, observer: Observer = NOBODY
+) -> bytes:
     """Write a response body."""
-    return b"".join(parts(decoded, evaluation, device))
+    return b"".join(parts(decoded, evaluation, device, observer))
 
 
 @roomy
-def parts(decoded: Decoded, evaluation: Evaluation, device: torch.device) -> list[bytes]:
+def parts(
+    decoded: Decoded, evaluation: Evaluation, device: torch.device, observer: Observer = NOBODY
+) -> list[bytes]:
     """Write a response body in parts, none of which keeps the interpreter for long.
 
     Raises:
         TooLarge: it does not fit the memory.
     """
-    return [*written.joined(written.parts(answer(decoded, evaluation, device)))]
+    return [*written.joined(written.parts(answer(decoded, evaluation, device, observer)))]
 
 
-def answer(decoded: Decoded, evaluation: Evaluation, device: torch.device) -> dict[str, Any]:
+def answer(
+    decoded: Decoded, evaluation: Evaluation, device: torch.device, observer: Observer = NOBODY
+) -> dict[str, Any]:
     """Return the members of an answer, tensors as what orjson writes."""
     call, encoding = decoded
     body: dict[str, Any] = {
@@ -75,13 +79,16 @@ def answer(decoded: Decoded, evaluation: Evaluation, device: torch.device) -> di
         body["aux"] = {name: written.write(t, encoding) for name, t in evaluation.aux.items()}
     if counts := _nonfinite(evaluation):
         body["nonfinite"] = counts
-        if on_nonfinite:
-            on_nonfinite(call.loss.name)
+        observer.nonfinite(call.loss.name)
     return body
 
 
 def answers(
-    like: Call, encoding: Encoding, evaluations: Evaluations, device: torch.device
+    like: Call,
+    encoding: Encoding,
+    evaluations: Evaluations,
+    device: torch.device,
+    observer: Observer = NOBODY,
 ) -> list[dict[str, Any]]:
     """Return the members of the answer to each of several calls that were evaluated together."""
     values = written.write_each(evaluations.value, encoding if like.reduction == "none" else "json")
@@ -99,9 +106,8 @@ def answers(
             for one, count in zip(found, _count_each(tensor), strict=True):
                 if count:
                     one.setdefault("nonfinite", {})[name] = count
-    if on_nonfinite:
-        for _ in filter(lambda one: "nonfinite" in one, found):
-            on_nonfinite(like.loss.name)
+    for _ in filter(lambda one: "nonfinite" in one, found):
+        observer.nonfinite(like.loss.name)
     return found
 
 
