@@ -19,7 +19,7 @@ from service.losses.vectors import length, unit
     title="Normalized softmax",
     tasks=("metric_learning",),
     aliases=("norm_softmax",),
-    work="N C D/512",
+    work=("N C D/512", "2 prototypes", "2 embeddings"),
     range=(0, None),
     scales=0,
 )
@@ -61,7 +61,7 @@ def normalized_softmax(
     title="ArcFace",
     tasks=("metric_learning",),
     aliases=("additive_angular_margin",),
-    work="N C D/512",
+    work=("N C D/512", "3 embeddings", "2 prototypes"),
     range=(0, None),
     scales=0,
 )
@@ -104,7 +104,13 @@ def arcface(
     return surprise(scale * _with_own(directions @ centres.mT, widened, targets), targets)
 
 
-@loss(title="Sub-center ArcFace", tasks=("metric_learning",), work="N C K D/512", range=(0, None), scales=0)
+@loss(
+    title="Sub-center ArcFace",
+    tasks=("metric_learning",),
+    work=("N C K D/512", "3 embeddings", "2 prototypes"),
+    range=(0, None),
+    scales=0,
+)
 def sub_center_arcface(
     embeddings: Annotated[Tensor, Prediction("N D")],
     prototypes: Annotated[Tensor, Prediction("C K D")],
@@ -139,9 +145,8 @@ def sub_center_arcface(
     """
     directions, centres = unit(embeddings), unit(prototypes)
     similarity = torch.einsum("nd,ckd->nck", directions, centres)
-    nearest = (centres[targets] * directions[:, None]).sum(-1).argmax(-1)
-    own = prototypes[targets].take_along_dim(nearest[:, None, None], 1).squeeze(1)
-    widened = _widened(embeddings, own, margin)
+    nearest = similarity.take_along_dim(targets[:, None, None], 1).squeeze(1).argmax(-1)
+    widened = _widened(embeddings, prototypes[targets, nearest], margin)
     return surprise(scale * _with_own(similarity.amax(-1), widened, targets), targets)
 
 
@@ -173,7 +178,7 @@ def _angle(embeddings: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
     title="CosFace",
     tasks=("metric_learning",),
     aliases=("am_softmax", "large_margin_cosine"),
-    work="N C D/512",
+    work=("N C D/512", "2 prototypes", "2 embeddings"),
     range=(0, None),
     scales=0,
 )
@@ -217,7 +222,7 @@ def cosface(
     title="SphereFace",
     tasks=("metric_learning",),
     aliases=("a_softmax",),
-    work="N C D/512",
+    work=("N C D/512", "3 embeddings", "2 targets", "2 prototypes"),
     range=(0, None),
     scales=Scales(0, ("prototypes",)),
 )
