@@ -73,7 +73,8 @@ class Settings(BaseSettings):
         Size,
         Field(
             description="Elements of work of one call, as its loss declares it: those of its inputs, and of all "
-            "pairs where a loss forms them. More is a 413, before any memory is taken.",
+            "pairs where a loss forms them; in float64 each counts twice. One takes at most 110 ns of a core and "
+            "22 bytes, the default 15 s and 3 GB. More is a 413, before any memory is taken.",
         ),
     ] = 2**27
     max_line_bytes: Annotated[

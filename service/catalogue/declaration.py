@@ -52,11 +52,11 @@ class Declaration(Generic[P, R]):
         """Refuse work that names what has no size.
 
         Raises:
-            ValueError: it names neither a size of an input nor a param.
+            ValueError: it names neither a size, nor an input, nor a param.
         """
         lists = {param.values.dims for param in self.params.values() if param.values}
-        if unknown := self.names_in_work - self.dims - self.params.keys() - lists:
-            raise ValueError(f"{self.name}: its work names {sorted(unknown)}, no size and no param")
+        if unknown := self.names_in_work - self.dims - self.inputs.keys() - self.params.keys() - lists:
+            raise ValueError(f"{self.name}: its work names {sorted(unknown)}, no size, input or param")
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
@@ -79,14 +79,14 @@ class Declaration(Generic[P, R]):
     @cached_property
     def conditional(self) -> bool:
         """Whether a form of an input, or the work, depends on the params."""
-        return any(self.conditional_forms) or not self.dims >= self.names_in_work
+        return any(self.conditional_forms) or not self.dims | self.inputs.keys() >= self.names_in_work
 
     def elements(self, shapes: Mapping[str, Shape], sizes: Sizes, params: Params) -> int:
         """Estimate the elements of work: those of the inputs, and of the patterns in ``work`` that have a size.
 
-        One takes about as long as an element of an input does (50 ns of a core), and up to 100 bytes.
+        One takes at most `UNIT_S` of a core and `UNIT_BYTES`, see `service.engine.cost`; in float64 twice the bytes.
         """
-        known = {**_sizes_in_params(self.params, params), **sizes}
+        known = {**_sizes_in_params(self.params, params), **shapes, **sizes}
         patterns = (expand(dims, known) for dims in self.work if names(dims) <= known.keys())
         return sum(map(prod, shapes.values())) + sum(map(prod, patterns))
 

@@ -107,9 +107,10 @@ def loss(
 
     ``exact_gradient=False`` says that the gradient is, by design, not the derivative of the value;
     ``fuses=False`` that the function cannot run under vmap, so that calls are evaluated one by one. ``work`` are
-    the dims of what is made beyond the inputs' own elements: names of sizes, and of params that are counts or
-    lists of numbers. A unit is at most 110 ns of a core and 24 bytes at the peak, gradients in float64 included: a
-    number among the dims (``"512 iterations"``) is the factor of what costs more, ``max_iter/16`` of what costs less.
+    the dims of what is made beyond the inputs' own elements: names of sizes, of inputs (``"2 logits"``), and of params
+    that are counts or lists of numbers. A unit is at most 110 ns of a core and 22 bytes at the peak, in float32 with the
+    gradients by all inputs: a number among the dims (``"512 iterations"``) is the factor of what costs more,
+    ``max_iter/16`` of what costs less.
 
     ``range`` bounds the unreduced loss in every dtype, once for all or for given params. ``unit`` is the reason
     why errors of this loss are relative to 1 rather than to its value, such as "one minus a ratio of areas".

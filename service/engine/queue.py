@@ -17,7 +17,7 @@ import torch
 
 from service.catalogue.rounds import go_on
 from service.engine.call import Call, Evaluation
-from service.engine.cost import BUDGET, FUSED
+from service.engine.cost import BUDGET, FUSED, units
 from service.engine.fuse import Results, evaluate_alike, likeness
 from service.engine.lane import Entry, Lane
 from service.engine.memory import is_refusal
@@ -118,10 +118,10 @@ class Queue:
         Raises:
             TooLarge: its work is over the limit; states both.
         """
-        if call.work > self.max_work:
+        if (work := units(call)) > self.max_work:
             detail = (
                 f"Expected at most {self.max_work} elements of work (LOSSD_MAX_WORK); "
-                f"got inputs for which {call.loss.name} is estimated to take {call.work}."
+                f"got inputs for which {call.loss.name} is estimated to take {work}."
             )
             raise TooLarge(detail, Fault("/inputs", "work", detail))
 

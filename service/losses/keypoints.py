@@ -109,7 +109,13 @@ def soft_wing(
     return torch.where(error < omega1, error, curve)
 
 
-@loss(title="Adaptive wing loss", tasks=("keypoints",), aliases=("awing",), range=(0, None))
+@loss(
+    title="Adaptive wing loss",
+    tasks=("keypoints",),
+    aliases=("awing",),
+    work="2 predictions",
+    range=(0, None),
+)
 def adaptive_wing(
     predictions: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...", Between(0, 1))],
@@ -338,6 +344,7 @@ def heatmap_ohkm(
     title="Gaussian focal loss",
     tasks=("keypoints",),
     aliases=("penalty_reduced_focal", "cornernet_focal", "centernet_focal"),
+    work="2 logits",
     range=(0, None),
 )
 def gaussian_focal(

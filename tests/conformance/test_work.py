@@ -1,79 +1,32 @@
-"""Work: no loss makes tensors that are much larger than it declares, whichever of its sizes grow."""
+"""Work: no loss takes more memory or operations than it declares, whichever of its sizes and counts grow."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations_with_replacement
-from typing import Any
+import pytest
+import torch
 
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-
-from service.catalogue.dims import Sizes, match
 from service.catalogue.registry import AnyLoss
-from service.catalogue.sample import draw_inputs
-from service.engine.bind import bind
-from service.engine.call import Call, Request, Sent
-from service.engine.evaluate import evaluate
-from service.problems import Invalid
-from tests.conformance.cases import Variant, every_loss, variants
+from service.engine.cost import UNIT_BYTES, UNIT_S, units
+from service.losses import CATALOGUE
+from tests.conformance.cases import every_loss, variants
+from tests.conformance.work import OPERATION_S, all_grown, measure
 
-GROWTH = 40
-"""How much larger than in the drawn example a size is made."""
-MOST = 8
-"""Elements of one tensor for each element of work: windows and padding make for more than one."""
-
-
-class Largest(TorchDispatchMode):
-    """Notes how many elements the largest tensor has that an operation makes; views make none."""
-
-    elements = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        if not func.is_view:
-            for tensor in made if isinstance(made, tuple | list) else (made,):
-                if isinstance(tensor, Tensor):
-                    self.elements = max(self.elements, tensor.numel())
-        return made
+MARGIN = 1 << 17
+"""Bytes that any call may take beside its work."""
+OPERATIONS = 400
+"""Operators of torch that any call may use beside its work."""
 
 
 @every_loss
-def test_no_tensor_is_larger_than_the_declared_work_says(loss: AnyLoss) -> None:
-    default = variants(loss)[0].params
-    for row in loss.rows_for(default):
-        variant = Variant(loss, default, row, optional=any(spec.optional for spec in loss.inputs.values()))
-        for call in _grown(variant):
-            with Largest() as largest:
-                evaluate(call)
-            shapes = {name: tuple(tensor.shape) for name, tensor in call.inputs.items()}
-            assert largest.elements <= MOST * call.work, shapes
+def test_no_call_takes_more_than_the_declared_work_admits(loss: AnyLoss) -> None:
+    over: list[str] = []
+    for grown in all_grown(loss):
+        work, taken = grown.call.work, measure(grown.call)
+        operations = max(0, taken.operations - OPERATIONS)
+        if taken.bytes > UNIT_BYTES * work + MARGIN or operations * OPERATION_S > work * UNIT_S:
+            over.append(f"{grown}: {taken} where {work} units are declared")
+    assert not over, "\n".join(over)
 
 
-def _grown(variant: Variant) -> Iterator[Call]:
-    """Yield the drawn call with each size, and each two, made larger, as far as the declaration allows."""
-    drawn = _sizes(variant)
-    for dims in combinations_with_replacement(drawn, 2):
-        sizes = {**drawn, **{dim: _larger(drawn[dim]) for dim in dims}}
-        inputs = draw_inputs(
-            variant.loss, variant.params, sizes=sizes, row=variant.row, optional=variant.optional
-        )
-        sent = {name: Sent(tensor) for name, tensor in inputs.items()}
-        try:
-            yield bind(Request(loss=variant.loss, inputs=sent, params=variant.params))
-        except Invalid:
-            # a size that a list among the params fixes, or that has a bound
-            continue
-
-
-def _larger(size: Sequence[int]) -> Sequence[int]:
-    """Grow a size, of several the last one."""
-    return (*size[:-1], GROWTH * size[-1]) if size else size
-
-
-def _sizes(variant: Variant) -> Sizes:
-    """Return the sizes of the drawn call."""
-    sizes: Mapping[str, tuple[int, ...]] = {}
-    for name, tensor in variant.call().inputs.items():
-        found = match(variant.loss.inputs[name].form(variant.row).dims, tensor.shape, sizes)
-        assert found is not None
-        sizes = found
-    return sizes
+@pytest.mark.parametrize(("dtype", "factor"), [("float16", 1), ("float32", 1), ("float64", 2)])
+def test_a_call_in_float64_counts_twice(dtype: str, factor: int) -> None:
+    call = variants(CATALOGUE["clip"])[0].call(dtype=getattr(torch, dtype))
+    assert units(call) == factor * call.work

@@ -20,6 +20,7 @@ from service.losses.surprise import binary_surprise, softplus, surprise
     title="Sigmoid focal",
     tasks=("classification", "segmentation", "detection"),
     aliases=("focal", "binary_focal", "focal_with_logits", "retinanet_focal"),
+    work="logits",
     range=(0, None),
 )
 def sigmoid_focal(
@@ -103,7 +104,7 @@ def softmax_focal(
     return CountedLoss(balance * _focus(remaining(cost), gamma) * cost, counted.to(cost))
 
 
-@loss(title="Asymmetric", tasks=("classification",), aliases=("asl",), range=(0, None))
+@loss(title="Asymmetric", tasks=("classification",), aliases=("asl",), work="3 logits", range=(0, None))
 def asymmetric(
     logits: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...", OneOf((0.0, 1.0)))],

@@ -16,6 +16,7 @@ from service.losses.classification.class_axis import at_target, one_hot
     title="Multiclass margin",
     tasks=("classification",),
     requires=(SizeRange("C", least=2),),
+    work="logits",
     range=(0, None),
     scales=Scales(1, ("logits",), along=("margin",), params={"p": 1}),
 )
@@ -62,6 +63,7 @@ def multi_margin(
     tasks=("classification",),
     aliases=("multiclass_hinge", "crammer_singer"),
     requires=(SizeRange("C", least=2),),
+    work=("targets", "logits"),
     range=(0, None),
 )
 def categorical_hinge(

@@ -32,7 +32,7 @@ class PositiveClasses(Domain):
         return torch.where(torch.arange(shape[-1]) == end, -1, classes)
 
 
-@loss(title="Multilabel margin", tasks=("classification",), range=(0, None))
+@loss(title="Multilabel margin", tasks=("classification",), work="5 logits", range=(0, None))
 def multilabel_margin(
     logits: Annotated[Tensor, Prediction("... C")],
     targets: Annotated[Tensor, Target("... C", PositiveClasses())],

@@ -22,6 +22,7 @@ from service.losses.classification.slopes import zeros_with_slope
     tasks=("classification",),
     aliases=("multiclass_sparsemax",),
     requires=(SizeRange("C", least=2),),
+    work="logits",
     range=(0, None),
 )
 def sparsemax(
@@ -59,7 +60,13 @@ def sparsemax(
     return value + zeros_with_slope(logits, distance).sum(1)
 
 
-@loss(title="Entmax 1.5", tasks=("classification",), requires=(SizeRange("C", least=2),), range=(0, None))
+@loss(
+    title="Entmax 1.5",
+    tasks=("classification",),
+    requires=(SizeRange("C", least=2),),
+    work="2 logits",
+    range=(0, None),
+)
 def entmax15(
     logits: Annotated[Tensor, Prediction("N C")],
     targets: Annotated[Tensor, Target("N", ClassIndex("C"))],

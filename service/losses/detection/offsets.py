@@ -29,6 +29,7 @@ from service.losses.detection.boxes import (
     title="Normalized Gaussian Wasserstein distance (NWD)",
     tasks=("detection",),
     aliases=("normalized_wasserstein", "normalized_gaussian_wasserstein"),
+    work="boxes",
     range=(0, 1),
     scales=Scales(0, along=("constant",)),
 )
@@ -76,6 +77,7 @@ def nwd(
 @loss(
     title="Minimum point distance IoU (MPDIoU)",
     tasks=("detection",),
+    work="2 boxes",
     range=(0, None),
     scales=Scales(0, along=("image_width", "image_height"), params={"eps": 0.0}),
     example=Example(params={"image_width": 20.0, "image_height": 16.0}),
@@ -129,6 +131,7 @@ class CoordinateLoss(NamedTuple):
     title="Bounded IoU",
     tasks=("detection",),
     aliases=("biou",),
+    work="2 boxes",
     range=(0, 1),
     scales=UNITLESS,
 )
@@ -183,7 +186,13 @@ STEEPEST = 60.0
 """Beyond this exponent only errors below e^-60 of `beta` see the bend of balanced L1 at 0."""
 
 
-@loss(title="Balanced L1", tasks=("detection",), range=(0, None), scales=Scales(1, along=("beta",)))
+@loss(
+    title="Balanced L1",
+    tasks=("detection",),
+    work="4 predictions",
+    range=(0, None),
+    scales=Scales(1, along=("beta",)),
+)
 def balanced_l1(
     predictions: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...")],

@@ -29,6 +29,7 @@ from service.losses.detection.boxes import (
     title="Intersection over union (IoU)",
     tasks=("detection",),
     aliases=("iou_box", "box_iou", "jaccard_box"),
+    work="boxes",
     range=lambda params: (0, -log(params["floor"]) if params["mode"] == "log" else 1),
     scales=UNITLESS,
 )
@@ -86,6 +87,7 @@ def _surprise(share: Tensor, missed: Tensor, floor: float) -> Tensor:
     title="Generalized IoU (GIoU)",
     tasks=("detection",),
     aliases=("generalized_iou", "generalized_box_iou"),
+    work="2 boxes",
     range=(0, 2),
     scales=UNITLESS,
 )
@@ -129,6 +131,7 @@ def giou(
 @loss(
     title="Inner IoU",
     tasks=("detection",),
+    work="boxes",
     range=(0, 1),
     scales=UNITLESS,
 )
@@ -172,6 +175,7 @@ def inner_iou(
     title="Alpha IoU",
     tasks=("detection",),
     aliases=("power_iou",),
+    work="2 boxes",
     exact_gradient=False,
     range=lambda params: (0, {"iou": 1, "giou": 2, "diou": 2, "ciou": 3}[params["variant"]]),
     scales=UNITLESS,

@@ -35,7 +35,7 @@ class RepulsionLoss(NamedTuple):
     aliases=("rep_gt_rep_box",),
     range=(0, None),
     scales=UNITLESS,
-    work=("2N M", "2N N"),
+    work=("2N M", "4N N", "targets"),
 )
 def repulsion(
     boxes: Annotated[Tensor, Prediction("N 4", Boxes())],

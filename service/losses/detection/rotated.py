@@ -71,6 +71,7 @@ def _hellinger_range(params: Params) -> tuple[float, float]:
     title="Kullback-Leibler divergence of rotated boxes (KLD)",
     tasks=("oriented_detection",),
     aliases=("kld_rotated",),
+    work="3 boxes",
     range=_mapped_range,
     scales=Scales(0, entries=4),
 )
@@ -185,6 +186,7 @@ def rotated_gwd(
 @loss(
     title="Probabilistic IoU (ProbIoU)",
     tasks=("oriented_detection",),
+    work="boxes",
     range=_hellinger_range,
     scales=Scales(0, entries=4),
 )

@@ -40,6 +40,7 @@ class BinPosition(Domain):
     tasks=("detection",),
     aliases=("dfl",),
     requires=(SizeRange("K", least=2),),
+    work="logits",
     range=(0, None),
 )
 def distribution_focal(
@@ -74,6 +75,7 @@ def distribution_focal(
     title="Quality focal loss (QFL)",
     tasks=("detection",),
     aliases=("qfl",),
+    work="logits",
     range=(0, None),
 )
 def quality_focal(
@@ -114,6 +116,7 @@ def quality_focal(
     title="Varifocal loss (VFL)",
     tasks=("detection",),
     aliases=("vfl",),
+    work="logits",
     range=(0, None),
 )
 def varifocal(

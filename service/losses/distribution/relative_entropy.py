@@ -113,6 +113,7 @@ def kl_div_probabilities(
     title="Generalized KL divergence",
     tasks=("distribution",),
     aliases=("i_divergence", "convex_kl"),
+    work="log_probabilities",
     range=(0, None),
 )
 def generalized_kl(

@@ -11,7 +11,9 @@ from service.catalogue.spec import Prediction, Target, Unreduced
 from service.losses.digits import sloped
 
 
-@loss(title="Entropy", tasks=("distribution",), aliases=("confidence_penalty",), range=(0, None))
+@loss(
+    title="Entropy", tasks=("distribution",), aliases=("confidence_penalty",), work="logits", range=(0, None)
+)
 def entropy(logits: Annotated[Tensor, Prediction("... C")]) -> Annotated[Tensor, Unreduced("...")]:
     r"""Uncertainty of a predicted distribution, to be minimised where there are no labels.
 
@@ -56,6 +58,7 @@ def entropy(logits: Annotated[Tensor, Prediction("... C")]) -> Annotated[Tensor,
     title="Knowledge distillation",
     tasks=("distribution", "nlp"),
     aliases=("knowledge_distillation", "kd"),
+    work="logits",
     range=(0, None),
 )
 def distillation(

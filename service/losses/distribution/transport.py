@@ -29,6 +29,7 @@ class Histogram(Simplex):
     title="Wasserstein distance of histograms",
     tasks=("distribution",),
     aliases=("emd_1d", "earth_mover"),
+    work="probabilities",
     range=(0, None),
 )
 def cdf_wasserstein(
@@ -73,6 +74,7 @@ def cdf_wasserstein(
     title="Wasserstein distance of samples",
     tasks=("distribution",),
     aliases=("wasserstein_distance",),
+    work=("predictions", "targets"),
     range=(0, None),
 )
 def wasserstein_1d(

@@ -24,7 +24,18 @@ from service.losses.digits import bounded, in_front
             lambda facts: not facts.params["unbiased"] or min(facts.size("N"), facts.size("M")) > 1,
         ),
     ),
-    work=("N N D/64", "M M D/64", "N M D/64", "N N S", "M M S", "N M S"),
+    work=(
+        "N N D/64",
+        "M M D/64",
+        "N M D/64",
+        "N N S",
+        "M M S",
+        "N M S",
+        "2 targets",
+        "M M",
+        "N N",
+        "2 predictions",
+    ),
     range=lambda params: (-2 if params["unbiased"] else 0, 2),
     scales=Scales(0, along=("bandwidths",)),
 )
@@ -82,7 +93,7 @@ def _mean_of_pairs(pairs: Tensor, unbiased: bool) -> Tensor:
 @loss(
     title="Energy distance",
     tasks=("distribution",),
-    work=("N N D/64", "M M D/64", "N M D/64"),
+    work=("N N D/64", "M M D/64", "N M D/64", "2 targets", "N N", "M M", "2 predictions"),
     range=(0, None),
     scales=1,
 )

@@ -52,6 +52,7 @@ def lsgan_discriminator(
     title="Least squares GAN, generator",
     tasks=("generative",),
     aliases=("lsgan_g",),
+    work="fake_scores",
     range=(0, None),
     scales=Scales(2, along=("generator_target",)),
 )
@@ -163,7 +164,11 @@ def gan_discriminator(
 
 
 @loss(
-    title="GAN, saturating generator", tasks=("generative",), aliases=("gan_g_saturating",), range=(None, 0)
+    title="GAN, saturating generator",
+    tasks=("generative",),
+    aliases=("gan_g_saturating",),
+    work="fake_scores",
+    range=(None, 0),
 )
 def gan_generator_minimax(
     fake_scores: Annotated[Tensor, Prediction("...")],
@@ -189,7 +194,13 @@ def gan_generator_minimax(
     return -softplus(fake_scores)
 
 
-@loss(title="GAN, generator", tasks=("generative",), aliases=("gan_generator", "gan_g"), range=(0, None))
+@loss(
+    title="GAN, generator",
+    tasks=("generative",),
+    aliases=("gan_generator", "gan_g"),
+    work="fake_scores",
+    range=(0, None),
+)
 def gan_generator_nonsaturating(
     fake_scores: Annotated[Tensor, Prediction("...")],
 ) -> Annotated[Tensor, Unreduced("...")]:

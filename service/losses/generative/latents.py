@@ -18,6 +18,7 @@ from service.losses.surprise import binary_surprise
     title="KL divergence to a standard normal",
     tasks=("generative",),
     aliases=("kl_standard_normal",),
+    work="4 means",
     range=(0, None),
 )
 def vae_kl(
@@ -65,6 +66,7 @@ class NegativeBound(NamedTuple):
     title="Negative evidence lower bound",
     tasks=("generative",),
     aliases=("negative_elbo", "vae", "beta_vae"),
+    work="4 means",
     range=_least_bound,
 )
 def vae_elbo(

@@ -125,6 +125,7 @@ def scaled_cosine_error(
     title="Self-adversarial negative sampling",
     tasks=("graph",),
     aliases=("rotate_loss", "self_adversarial_negative_sampling"),
+    work="fake_scores",
     exact_gradient=False,
     range=(0, None),
 )

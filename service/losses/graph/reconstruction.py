@@ -118,7 +118,7 @@ def adjacency_reconstruction(
     return loss * pairs / (2 * (pairs - edges)) if normalize else loss
 
 
-@loss(title="VGAE prior", tasks=("graph",), range=(0, None))
+@loss(title="VGAE prior", tasks=("graph",), work="4 means", range=(0, None))
 def vgae_kl(
     means: Annotated[Tensor, Prediction("N D")], log_stds: Annotated[Tensor, Prediction("N D")]
 ) -> Annotated[Tensor, Unreduced("N")]:

@@ -17,6 +17,7 @@ from service.losses.image.sizes import DIFFERENCED
     title="Scale-invariant log error",
     tasks=("image",),
     aliases=("scale_invariant_log",),
+    work="predictions",
     range=(0, None),
     scales=Scales(0, params={"eps": 1e-12}),
 )
@@ -70,6 +71,7 @@ def silog(
     tasks=("image",),
     aliases=("edge_aware_smoothness",),
     requires=DIFFERENCED,
+    work="images",
     range=(0, None),
     scales=Scales(1, inputs=("predictions",)),
 )

@@ -53,6 +53,7 @@ def image_gradient(
     tasks=("image",),
     aliases=("gdl_image",),
     requires=DIFFERENCED,
+    work="predictions",
     range=(0, None),
     scales=Scales(1, params={"alpha": 1.0}),
 )
@@ -107,6 +108,7 @@ def _error_of_size(predicted: Tensor, known: Tensor, gap: Tensor) -> Tensor:
     tasks=("image",),
     aliases=("sobel",),
     requires=NOT_EMPTY,
+    work="2 predictions",
     range=(0, None),
     scales=Scales(1, params={"eps": 1e-300}),
 )

@@ -18,6 +18,7 @@ from service.losses.image.sizes import halvable
     tasks=("image",),
     aliases=("laploss",),
     requires=(halvable("H and W that can be halved levels times, the last time from 3 pixels or more"),),
+    work="predictions",
     example=Example(sizes={"C": 1, "H": 4, "W": 6}, params={"levels": 1}),
     range=(0, None),
     scales=1,

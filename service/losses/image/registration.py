@@ -20,7 +20,7 @@ ROUNDING = torch.finfo(torch.float64).eps
     tasks=("image",),
     aliases=("lncc",),
     requires=(odd("kernel_size"), *NOT_EMPTY),
-    work="N C H W kernel_size/64",
+    work=("N C H W kernel_size/64", "9 predictions"),
     range=lambda params: (None if params["smooth_nr"] else -1, 0),
     scales=Scales(0, params={"smooth_dr": 1e-300}),
 )

@@ -65,7 +65,14 @@ def psnr(
     )
 
 
-@loss(title="Total variation", tasks=("image",), aliases=("tv",), requires=DIFFERENCED, range=(0, None))
+@loss(
+    title="Total variation",
+    tasks=("image",),
+    aliases=("tv",),
+    requires=DIFFERENCED,
+    work="predictions",
+    range=(0, None),
+)
 def total_variation(
     predictions: Annotated[Tensor, Prediction("N C H W", Pixels())],
     *,
@@ -158,6 +165,7 @@ def charbonnier(
     aliases=("ffl",),
     exact_gradient=False,
     requires=NOT_EMPTY,
+    work="predictions",
     range=(0, None),
     scales=2,
 )

@@ -19,7 +19,7 @@ from service.losses.vectors import length, unit
     title="Normalized softmax",
     tasks=("metric_learning",),
     aliases=("norm_softmax",),
-    work="N C D/512",
+    work=("N C D/512", "2 prototypes", "2 embeddings"),
     range=(0, None),
     scales=0,
 )
@@ -61,7 +61,7 @@ def normalized_softmax(
     title="ArcFace",
     tasks=("metric_learning",),
     aliases=("additive_angular_margin",),
-    work="N C D/512",
+    work=("N C D/512", "3 embeddings", "2 prototypes"),
     range=(0, None),
     scales=0,
 )
@@ -104,7 +104,13 @@ def arcface(
     return surprise(scale * _with_own(directions @ centres.mT, widened, targets), targets)
 
 
-@loss(title="Sub-center ArcFace", tasks=("metric_learning",), work="N C K D/512", range=(0, None), scales=0)
+@loss(
+    title="Sub-center ArcFace",
+    tasks=("metric_learning",),
+    work=("N C K D/512", "3 N K D", "3 embeddings", "2 prototypes"),
+    range=(0, None),
+    scales=0,
+)
 def sub_center_arcface(
     embeddings: Annotated[Tensor, Prediction("N D")],
     prototypes: Annotated[Tensor, Prediction("C K D")],
@@ -175,7 +181,7 @@ def _angle(embeddings: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
     title="CosFace",
     tasks=("metric_learning",),
     aliases=("am_softmax", "large_margin_cosine"),
-    work="N C D/512",
+    work=("N C D/512", "2 prototypes", "2 embeddings"),
     range=(0, None),
     scales=0,
 )
@@ -219,7 +225,7 @@ def cosface(
     title="SphereFace",
     tasks=("metric_learning",),
     aliases=("a_softmax",),
-    work="N C D/512",
+    work=("N C D/512", "3 embeddings", "2 targets", "2 prototypes"),
     range=(0, None),
     scales=Scales(0, ("prototypes",)),
 )

@@ -87,7 +87,7 @@ def _highest(scores: Tensor, mask: Tensor) -> Tensor:
     tasks=("metric_learning",),
     aliases=("triplet_all",),
     example=SIX_ROWS,
-    work="N N D/64",
+    work=("N N D/64", "2 embeddings", "2 N N"),
     range=(0, None),
     scales=Scales(1, along=("margin",)),
 )
@@ -150,7 +150,7 @@ def _violations(
     tasks=("metric_learning",),
     aliases=("supervised_contrastive",),
     example=SIX_ROWS,
-    work="N N D/512",
+    work=("N N D/512", "2 embeddings"),
     range=(0, None),
     scales=0,
 )
@@ -198,7 +198,7 @@ def supcon(
     tasks=("metric_learning",),
     aliases=("ms",),
     example=SIX_ROWS,
-    work="N N D/512",
+    work=("N N D/512", "2 embeddings"),
     range=(0, None),
     scales=0,
 )
@@ -247,7 +247,7 @@ def multi_similarity(
     tasks=("metric_learning",),
     exact_gradient=False,
     example=SIX_ROWS,
-    work="N N D/512",
+    work=("N N D/512", "2 embeddings", "N N"),
     range=(0, None),
     scales=0,
 )
@@ -296,7 +296,7 @@ def circle(
     title="Neighbourhood components analysis",
     tasks=("metric_learning",),
     example=SIX_ROWS,
-    work="N N D/64",
+    work=("N N D/64", "2 embeddings", "N N"),
     range=(0, None),
     scales=Scales(0, params={"normalize": True}),
 )
@@ -345,7 +345,7 @@ def nca(
     tasks=("metric_learning",),
     aliases=("generalized_lifted_structure",),
     example=SIX_ROWS,
-    work="N N D/64",
+    work=("N N D/64", "2 embeddings", "N N"),
     range=(0, None),
     scales=Scales(0, params={"normalize": True}),
 )

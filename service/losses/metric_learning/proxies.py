@@ -48,7 +48,7 @@ def center(
     title="Proxy-NCA",
     tasks=("metric_learning",),
     aliases=("proxy_nca_pp",),
-    work="N C D/64",
+    work=("N C D/64", "2 prototypes", "2 embeddings"),
     range=(0, None),
     scales=0,
 )
@@ -88,7 +88,13 @@ def proxy_nca(
     return surprise(logits, targets)
 
 
-@loss(title="Proxy-Anchor", tasks=("metric_learning",), work="N C D/512", range=(0, None), scales=0)
+@loss(
+    title="Proxy-Anchor",
+    tasks=("metric_learning",),
+    work=("N C D/512", "2 prototypes", "2 embeddings"),
+    range=(0, None),
+    scales=0,
+)
 def proxy_anchor(
     embeddings: Annotated[Tensor, Prediction("N D")],
     prototypes: Annotated[Tensor, Prediction("C D")],
@@ -129,7 +135,13 @@ def proxy_anchor(
     return attraction.sum() / own.any(-1).sum() + repulsion.mean()
 
 
-@loss(title="SoftTriple", tasks=("metric_learning",), work="N C K D/512", range=(0, None), scales=0)
+@loss(
+    title="SoftTriple",
+    tasks=("metric_learning",),
+    work=("N C K D/512", "2 prototypes", "2 embeddings"),
+    range=(0, None),
+    scales=0,
+)
 def soft_triple(
     embeddings: Annotated[Tensor, Prediction("N D")],
     prototypes: Annotated[Tensor, Prediction("C K D")],

@@ -18,6 +18,7 @@ Distance = Literal["euclidean", "squared_euclidean", "cosine", "manhattan"]
     title="Triplet margin",
     tasks=("metric_learning",),
     aliases=("triplet",),
+    work="3 anchor",
     range=(0, None),
     scales=Scales(1, along=("margin", "eps")),
 )
@@ -78,6 +79,7 @@ def _norm(vectors: Tensor, p: float) -> Tensor:
     title="Triplet margin with distance",
     tasks=("metric_learning",),
     aliases=("facenet_triplet",),
+    work="2 anchor",
     range=(0, None),
     scales=Scales(1, along=("margin",), params={"distance": "euclidean"}),
 )

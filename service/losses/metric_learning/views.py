@@ -19,7 +19,7 @@ from service.losses.vectors import cosine, unit
     tasks=("metric_learning", "self_supervised"),
     aliases=("nt_xent", "simclr", "grace"),
     requires=(SizeRange("N", least=2),),
-    work="2N 2N D/512",
+    work=("2N 2N D/512", "4 anchor"),
     range=(0, None),
     scales=0,
 )
@@ -69,7 +69,7 @@ def ntxent(
     tasks=("metric_learning", "self_supervised"),
     aliases=("infonce", "multiple_negatives_ranking"),
     requires=(SizeRange("M", least=0),),
-    work=("N N D/512", "N M D/512"),
+    work=("N N D/512", "N M D/512", "3 negative", "2 anchor"),
     range=(0, None),
     scales=Scales(0, params={"normalize": True}),
 )
@@ -116,7 +116,7 @@ def info_nce(
     title="CLIP",
     tasks=("metric_learning", "self_supervised"),
     aliases=("symmetric_infonce",),
-    work="N N D/512",
+    work=("N N D/512", "2 anchor"),
     range=(0, None),
     scales=0,
 )
@@ -159,7 +159,11 @@ def _own(rows: Tensor) -> Tensor:
 
 
 @loss(
-    title="SigLIP", tasks=("metric_learning", "self_supervised"), work="N N D/512", range=(0, None), scales=0
+    title="SigLIP",
+    tasks=("metric_learning", "self_supervised"),
+    work=("N N D/512", "2 anchor", "N N"),
+    range=(0, None),
+    scales=0,
 )
 def siglip(
     anchor: Annotated[Tensor, Prediction("N D")],
@@ -231,7 +235,7 @@ def n_pairs(
     title="Angular",
     tasks=("metric_learning",),
     requires=(SizeRange("N", least=2),),
-    work="N N D/512",
+    work=("N N D/512", "2 anchor"),
     range=(0, None),
     scales=0,
 )

@@ -161,7 +161,7 @@ def ranking_softmax(
     return _cross_entropy(targets, scores, mask)
 
 
-@loss(title="ListMLE", tasks=("ranking",), aliases=("plackett_luce",), range=(0, None))
+@loss(title="ListMLE", tasks=("ranking",), aliases=("plackett_luce",), work="4 scores", range=(0, None))
 def listmle(
     scores: Annotated[Tensor, Prediction("N L")],
     targets: Annotated[Tensor, Target("N L", AtLeast(0), where="mask")],

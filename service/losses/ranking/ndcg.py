@@ -81,7 +81,7 @@ def approx_ndcg(
     title="Neural NDCG",
     tasks=("ranking",),
     aliases=("neuralndcg",),
-    work=("N L L", "N L L max_iter/16", "512 max_iter"),
+    work=("N L L", "N L L max_iter/16", "4096 max_iter", "11 scores"),
     range=(None, 1),
     unit="one minus a ratio of gains",
     scales=Scales(0, ("scores",), along=("temperature",)),

@@ -14,7 +14,9 @@ from service.losses.digits import excess, log_ratio, sloped
 from service.losses.regression.gammas import digamma_error, stirling_error
 
 
-@loss(title="Poisson negative log-likelihood", tasks=("regression",), aliases=("poisson",))
+@loss(
+    title="Poisson negative log-likelihood", tasks=("regression",), aliases=("poisson",), work="predictions"
+)
 def poisson_nll(
     predictions: Annotated[
         Tensor,
@@ -76,6 +78,7 @@ def poisson_nll(
     title="Negative binomial negative log-likelihood",
     tasks=("regression",),
     aliases=("nb",),
+    work="5 predictions",
     range=(0, None),
 )
 def negative_binomial_nll(
@@ -164,6 +167,7 @@ _FROM_TWO = When("power is at least 2", lambda params: params["power"] >= 2)
             lambda facts: facts.params["power"] == 0 or facts.params["power"] >= 1,
         ),
     ),
+    work="predictions",
     range=(0, None),
     scales=Scales(0.5, params={"power": 1.5}),
 )

@@ -59,6 +59,7 @@ def crps_gaussian(
             lambda facts: not facts.params["fair"] or facts.size("M") >= 2,
         ),
     ),
+    work="3 predictions",
     range=lambda params: (None if params["fair"] else 0, None),
     scales=1,
 )

@@ -17,6 +17,7 @@ from service.losses.regression.magnitudes import largest_shape, log1p_square
     title="Cauchy",
     tasks=("regression",),
     aliases=("lorentzian",),
+    work="predictions",
     range=(0, None),
     scales=Scales(0, along=("c",)),
 )
@@ -50,7 +51,13 @@ def cauchy(
     return log1p_square((predictions - targets) / (c * sqrt(2)))
 
 
-@loss(title="Geman-McClure", tasks=("regression",), range=(0, 2), scales=Scales(0, along=("c",)))
+@loss(
+    title="Geman-McClure",
+    tasks=("regression",),
+    work="predictions",
+    range=(0, 2),
+    scales=Scales(0, along=("c",)),
+)
 def geman_mcclure(
     predictions: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...")],
@@ -175,6 +182,7 @@ def _height(params: Params) -> Bounds:
     title="Barron's general robust error",
     tasks=("regression",),
     aliases=("barron",),
+    work="predictions",
     range=_height,
     scales=Scales(0, along=("c",)),
 )

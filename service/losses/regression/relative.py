@@ -17,6 +17,7 @@ from service.losses.regression.magnitudes import norm
     title="Absolute percentage error",
     tasks=("regression",),
     aliases=("mean_absolute_percentage_error",),
+    work="predictions",
     range=(0, None),
     scales=Scales(0, along=("epsilon",)),
 )

@@ -73,7 +73,7 @@ def smooth_l1(
     return F.smooth_l1_loss(predictions, targets, beta=beta, reduction="none")
 
 
-@loss(title="Log-cosh", tasks=("regression",), aliases=("logcosh",), range=(0, None))
+@loss(title="Log-cosh", tasks=("regression",), aliases=("logcosh",), work="predictions", range=(0, None))
 def log_cosh(
     predictions: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...")],
@@ -106,7 +106,13 @@ def log_cosh(
     return torch.where(near, torch.log1p(2 * excess.square()), sizes - F.logsigmoid(2 * sizes) - log(2))
 
 
-@loss(title="Pseudo-Huber", tasks=("regression",), range=(0, None), scales=Scales(2, along=("delta",)))
+@loss(
+    title="Pseudo-Huber",
+    tasks=("regression",),
+    work="predictions",
+    range=(0, None),
+    scales=Scales(2, along=("delta",)),
+)
 def pseudo_huber(
     predictions: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...")],

@@ -29,7 +29,7 @@ from service.losses.segmentation.masks import (
     aliases=("cldice", "centerline_dice"),
     requires=CLASSES,
     range=(0, 1),
-    work=("N C H W iterations", "N H W iterations", "512 iterations"),
+    work=("10 N C H W iterations", "10 N H W iterations", "5120 iterations"),
 )
 def soft_cldice(
     logits: FlatMaskLogits,

@@ -32,7 +32,7 @@ from service.losses.segmentation.masks import (
     aliases=("surface",),
     fuses=False,
     requires=CLASSES,
-    work=("256 N C", "256 N"),
+    work=("256 N C", "256 N", "targets"),
 )
 def boundary(
     logits: MaskLogits,
@@ -78,7 +78,7 @@ def boundary(
     fuses=False,
     range=(0, None),
     requires=CLASSES,
-    work=("256 N C", "256 N"),
+    work=("512 N C", "512 N", "logits"),
 )
 def hausdorff_dt(
     logits: MaskLogits,
@@ -141,7 +141,7 @@ def _signed_distance(inside: Tensor) -> Tensor:
     tasks=("segmentation",),
     range=(0, None),
     requires=CLASSES,
-    work=("N C H W erosions", "N H W erosions", "512 erosions"),
+    work=("N C H W erosions", "N H W erosions", "8192 erosions", "logits"),
 )
 def hausdorff_er(
     logits: FlatMaskLogits,

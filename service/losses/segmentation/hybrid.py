@@ -30,6 +30,7 @@ from service.losses.surprise import binary_surprise
     tasks=("segmentation",),
     aliases=("dice_cross_entropy", "dice_bce"),
     requires=CLASSES,
+    work="logits",
     range=(0, None),
 )
 def dice_ce(
@@ -75,7 +76,13 @@ def dice_ce(
     return dice_weight * region + ce_weight * pixel_loss(logits, targets, mode, ignore_index=ignore_index)
 
 
-@loss(title="Dice and focal", tasks=("segmentation",), requires=CLASSES, range=(0, None))
+@loss(
+    title="Dice and focal",
+    tasks=("segmentation",),
+    requires=CLASSES,
+    work=("logits", "targets"),
+    range=(0, None),
+)
 def dice_focal(
     logits: MaskLogits,
     targets: IgnorableTargets,
@@ -145,7 +152,7 @@ def _mean_dice(
     return of_class if mode == "binary" else of_class.mean(1)
 
 
-@loss(title="Combo", tasks=("segmentation",), range=(0, None))
+@loss(title="Combo", tasks=("segmentation",), work="logits", range=(0, None))
 def combo(
     logits: Annotated[
         Tensor,
@@ -205,6 +212,7 @@ LEAST_PROBABILITY = 1e-7
     title="Unified focal",
     tasks=("segmentation",),
     aliases=("asymmetric_unified_focal",),
+    work="3 logits",
     range=(0, None),
 )
 def unified_focal(

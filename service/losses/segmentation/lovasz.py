@@ -16,7 +16,7 @@ PER_IMAGE = [Form("N", when=given(per_image=True)), Form("", when=given(per_imag
 """A number for each image, or one for the whole batch."""
 
 
-@loss(title="Lovász hinge", tasks=("segmentation",), range=(0, None))
+@loss(title="Lovász hinge", tasks=("segmentation",), work="2 logits", range=(0, None))
 def lovasz_hinge(
     logits: Annotated[Tensor, Prediction("N ...")],
     targets: Annotated[Tensor, Target("N ...", HardMask(ignore="ignore_index"))],
@@ -59,7 +59,13 @@ def lovasz_hinge(
     return (F.relu(errors) * _jaccard_steps(errors.detach(), truths)).sum(-1)
 
 
-@loss(title="Lovász softmax", tasks=("segmentation",), requires=(SizeRange("C", least=2),), range=(0, 1))
+@loss(
+    title="Lovász softmax",
+    tasks=("segmentation",),
+    requires=(SizeRange("C", least=2),),
+    work="2 logits",
+    range=(0, 1),
+)
 def lovasz_softmax(
     logits: Annotated[Tensor, Prediction("N C ...")],
     targets: Annotated[Tensor, Target("N ...", ClassIndex(ignore="ignore_index"))],

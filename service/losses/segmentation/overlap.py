@@ -37,6 +37,7 @@ LEAST_LOSS = 1e-7
     tasks=("segmentation",),
     aliases=("soft_dice", "f1_mask"),
     requires=CLASSES,
+    work="2 logits",
     range=overlap_range,
 )
 def dice(
@@ -101,6 +102,7 @@ def dice(
     tasks=("segmentation",),
     aliases=("soft_iou", "mask_iou", "soft_jaccard"),
     requires=CLASSES,
+    work="2 logits",
     range=overlap_range,
 )
 def jaccard(
@@ -155,7 +157,7 @@ def jaccard(
     return present(region, counts.truths, zero_absent)
 
 
-@loss(title="Tversky", tasks=("segmentation",), requires=CLASSES, range=overlap_range)
+@loss(title="Tversky", tasks=("segmentation",), requires=CLASSES, work="2 logits", range=overlap_range)
 def tversky(
     logits: MaskLogits,
     targets: IgnorableTargets,
@@ -216,6 +218,7 @@ def tversky(
     title="Focal Tversky",
     tasks=("segmentation",),
     requires=CLASSES,
+    work="logits",
     range=lambda params: (LEAST_LOSS ** (1 / params["gamma"]), 1),
 )
 def focal_tversky(
@@ -271,7 +274,9 @@ def focal_tversky(
     return overlap_loss(counts.true_positives, misses, smooth).clamp(min=LEAST_LOSS) ** (1 / gamma)
 
 
-@loss(title="Log-cosh Dice", tasks=("segmentation",), requires=CLASSES, range=(0, log(cosh(1))))
+@loss(
+    title="Log-cosh Dice", tasks=("segmentation",), requires=CLASSES, work="logits", range=(0, log(cosh(1)))
+)
 def log_cosh_dice(
     logits: MaskLogits,
     targets: IgnorableTargets,
@@ -320,7 +325,14 @@ def log_cosh_dice(
     return torch.log1p(2 * torch.sinh(distance / 2).square())
 
 
-@loss(title="Generalised Dice", tasks=("segmentation",), aliases=("gdl",), requires=CLASSES, range=(0, 1))
+@loss(
+    title="Generalised Dice",
+    tasks=("segmentation",),
+    aliases=("gdl",),
+    requires=CLASSES,
+    work="logits",
+    range=(0, 1),
+)
 def generalized_dice(
     logits: MaskLogits,
     targets: IgnorableTargets,
@@ -390,6 +402,7 @@ NOTHING = 1e-37
     tasks=("segmentation",),
     aliases=("matthews", "phi_coefficient"),
     requires=CLASSES,
+    work="3 logits",
     range=(0, 2),
 )
 def mcc(

@@ -24,7 +24,7 @@ from service.losses.sequence.impossible import detach_impossible
             lambda facts: bool(_runs(facts).all()),
         ),
     ),
-    work=("N T K K", "512 T"),
+    work=("N T K K", "3072 T"),
     range=(0, None),
 )
 def crf_nll(

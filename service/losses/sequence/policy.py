@@ -65,7 +65,7 @@ class ClippedPolicyLoss(NamedTuple):
     approx_kl: Annotated[Tensor, Diagnostic("")]
 
 
-@loss(title="PPO clip", tasks=("reinforcement",), aliases=("ppo",))
+@loss(title="PPO clip", tasks=("reinforcement",), aliases=("ppo",), work="4 log_probabilities")
 def ppo_clip(
     log_probabilities: Annotated[Tensor, Prediction("...")],
     old_log_probabilities: Annotated[Tensor, Target("...", Real(), where="mask")],
