@@ -52,16 +52,16 @@ async def _fill(chunk: bytes, length: int, receive: Receive, hold: Hold) -> memo
     return body[:filled]
 
 
-async def _join(chunk: bytes, limit: int, receive: Receive, hold: Hold) -> bytes:
-    """Return a body whose length its end tells."""
-    chunks, length, more = [chunk], len(chunk), True
+async def _join(chunk: bytes, limit: int, receive: Receive, hold: Hold) -> bytearray:
+    """Return a body whose length its end tells: to join its chunks at the end would take long."""
+    body = bytearray(chunk)
+    more = True
     while more:
         chunk, more = await _receive(receive, hold)
-        chunks.append(chunk)
-        length += len(chunk)
-        if length > limit:
-            raise too_large(f"at least {length}" if more else str(length), limit)
-    return b"".join(chunks)
+        body.extend(chunk)
+        if len(body) > limit:
+            raise too_large(f"at least {len(body)}" if more else str(len(body)), limit)
+    return body
 
 
 async def _receive(receive: Receive, hold: Hold) -> tuple[bytes, bool]:

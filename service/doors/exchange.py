@@ -82,11 +82,11 @@ class Exchange:
     def encode(self, decoded: Decoded, evaluation: Evaluation) -> Answer:
         """Write the answer."""
         encoded = encode(decoded, evaluation)
-        parts: Sequence[bytes | memoryview] = [encoded.head, *filter(len, encoded.tensors)]
+        parts: Sequence[bytes | memoryview] = [*encoded.heads, *filter(len, encoded.tensors)]
         media = b"octet-stream" if encoded.binary else b"json"
         headers = [(b"content-type", b"application/" + media)]
         if encoded.binary:
-            headers.append((HEADER.lower().encode(), b"%d" % len(encoded.head)))
+            headers.append((HEADER.lower().encode(), b"%d" % sum(map(len, encoded.heads))))
         if self._accepts and (coded := codings.apply(parts, self._accepts)):
             parts = coded
             headers += [(b"content-encoding", self._accepts.encode()), (b"vary", b"accept-encoding")]
@@ -95,7 +95,7 @@ class Exchange:
 
     def _reader(self, length: int) -> Reader:
         """Return the reader of the JSON, whose end is looked for where the request did not tell."""
-        head = bytes(memoryview(self.buffer)[self._padding : self._padding + length])
+        head = memoryview(self.buffer)[self._padding : self._padding + length]
         try:
             return Reader(self.loss, head)
         except Unreadable:

@@ -17,10 +17,11 @@ from torch import Tensor
 from service.catalogue.registry import AnyLoss
 from service.engine.call import Sent
 from service.problems import Invalid
-from service.wire import arrays, tensors
-from service.wire.arrays import EXACT
+from service.wire import tensors
+from service.wire.arrays import read_array
 from service.wire.document import Document
 from service.wire.json import PARSED, is_array, is_object
+from service.wire.numbers import EXACT, How, are_numbers, elements_of, shape_of
 from service.wire.text import Span
 from service.wire.written import raw_bytes
 
@@ -143,7 +144,7 @@ def _take_tensor(document: Document, value: Any, whole: bool) -> tuple[Format, A
 def _take_long(span: Span, whole: bool) -> tuple[Format, Any] | None:
     """Take a long JSON array of numbers."""
     try:
-        tensor = arrays.read_array(span, arrays.How(whole=whole)).tensor
+        tensor = read_array(span, How(whole=whole)).tensor
     except Invalid:
         return None
     if not tensor.numel() or tensor.dtype != (torch.int64 if whole else torch.float64):
@@ -154,14 +155,14 @@ def _take_long(span: Span, whole: bool) -> tuple[Format, Any] | None:
 def _take_array(array: Any, whole: bool) -> tuple[Format, Any] | None:
     """Take nested JSON arrays of numbers; ``whole`` ones must be spelled as integers."""
     try:
-        format = _format_of_array(arrays.shape_of(array), whole)
-        if not format or not arrays.is_rectangular(array, format.shape):
+        format = _format_of_array(shape_of(array), whole)
+        elements = format and elements_of(array, format.shape)
+        if not (format and elements and are_numbers(elements)):
             return None
         buffer = array.as_buffer(of_type="i" if whole else "d")
     except (Invalid, TypeError, ValueError):
         return None
-    flat = buffer.size == format.size and arrays.holds_no_arrays(array, len(format.shape))
-    return (format, buffer) if flat else None
+    return format, buffer
 
 
 @lru_cache(maxsize=4096)

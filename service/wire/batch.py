@@ -21,6 +21,8 @@ from service.wire.room import roomy
 from service.wire.text import Body
 
 FIELDS = ("items", "defaults")
+TOGETHER = 8
+"""Results that are written at once: each of their tensors has no more numbers than a piece."""
 
 Outcome = Sequence[Evaluation | Problem]
 """What became of the items of a group, in its order, or of a few of them."""
@@ -100,8 +102,15 @@ def parts(
         "failed": len(found) - succeeded,
         "summary": {name: {"count": len(v), "mean": _mean(v)} for name, v in values.items()},
     }
-    each = (part for place, one in enumerate(found) for part in (b"," if place else b"", *written.parts(one)))
-    return [*written.joined(chain([b'{"results":['], each, [b"],", orjson.dumps(told)[1:]]))]
+    return [*written.joined(chain([b'{"results":['], _each(found), [b"],", orjson.dumps(told)[1:]]))]
+
+
+def _each(found: Sequence[dict[str, Any]]) -> Iterator[bytes]:
+    """Yield the JSON of results with commas between them, a few at once."""
+    for start in range(0, len(found), TOGETHER):
+        first, *others = written.parts(found[start : start + TOGETHER])
+        *others, last = [first[1:], *others]
+        yield from (b"," if start else b"", *others, last[:-1])
 
 
 def _mean(values: Sequence[float]) -> float:

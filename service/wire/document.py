@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import orjson
 
 from service.problems import MOST_CHARACTERS, Fault, Invalid
@@ -19,7 +20,9 @@ from service.wire.text import BLOCK, Body, Span, trim, unreadable
 SHORT = 1 << 13
 """Bytes of a text that is parsed whole: to look for arrays in it would take longer."""
 ROOMY = 1 << 13
-"""Bytes of the average object of a run from which on its arrays are left out of it."""
+"""Bytes of a text for each of its objects from which on its arrays are left out of it."""
+CROWDED = 1 << 20
+"""Bytes of a text of many objects up to which it is parsed whole, which takes some milliseconds."""
 MOST_BESIDE = 1 << 22
 """Bytes of a text beside its arrays and long strings: to parse more would take too long."""
 MOST_LISTED = 1 << 18
@@ -53,7 +56,7 @@ class Document:
         self._body, self._words = body, words
         self._spans: Mapping[str, Span] = {}
         if split is None:
-            split = end - start > SHORT
+            split = end - start > SHORT and not _is_crowded(body, start, end)
         start, end = trim(body, start, end) if split else (start, end)
         spans = scan(body, start, end) if split else []
         mark = secrets.token_hex(8) if spans else ""
@@ -100,8 +103,7 @@ class Document:
                 document = Document(self._body, start, end, words=self._words)
                 yield document, [document.root]
             else:
-                objects = bytes(memoryview(self._body)[start:end]).count(b"{")
-                document = self._row(start, end, split=end - start > ROOMY * objects)
+                document = self._row(start, end, split=not _is_crowded(self._body, start, end))
                 yield document, [document.resolve(one) for one in document.root]
 
     def plain(self, value: Any, levels: int = 1) -> Any:
@@ -124,6 +126,14 @@ class Document:
     def _row(self, start: int, end: int, *, split: bool) -> "Document":
         """Return some elements of an array."""
         return Document(self._body, start, end, row=True, words=self._words, split=split)
+
+
+def _is_crowded(body: Body, start: int, end: int) -> bool:
+    """Tell whether a text of a moderate length is made of many objects, whose arrays are short."""
+    if end - start > CROWDED:
+        return False
+    objects = np.count_nonzero(np.frombuffer(body, np.uint8, end - start, start) == ord("{"))
+    return end - start < ROOMY * int(objects)
 
 
 def _without(body: Body, start: int, end: int, spans: Sequence[Span], marks: Sequence[bytes]) -> bytes:

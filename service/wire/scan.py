@@ -19,12 +19,11 @@ DEEPEST = 1024
 """Levels of arrays and objects: simdjson reads no more."""
 MOST_ARRAYS = 100_000
 """Arrays that a text may have beside each other: each takes some microseconds."""
-SELDOM = 32
-"""Places of which at most one is true in a mask where that is seldom."""
 TRIES = 3
 """Stretches of an array in which a comma is looked for: one has none where its comma is in the next block."""
 
 Places = NDArray[np.int64]
+NOWHERE: Places = np.zeros(0, np.int64)
 
 
 def scan(body: Body, start: int, end: int) -> list[Span]:
@@ -48,6 +47,7 @@ class _Block(NamedTuple):
     """
 
     low: int
+    raw: bytes
     text: Octets
     quotes: Places
     inside: bool
@@ -79,18 +79,18 @@ class _Block(NamedTuple):
 
     def comma(self, begin: int, end: int, *, last: bool) -> int | None:
         """Return the last or the first comma in a stretch that is in no string."""
-        text = self.text[begin:end].tobytes()
-        place = text.rfind(b",") if last else text.find(b",")
         for _ in range(TRIES):
+            place = self.raw.rfind(b",", begin, end) if last else self.raw.find(b",", begin, end)
             if place < 0:
                 return None
-            before = int(np.searchsorted(self.quotes, begin + place))
+            before = int(np.searchsorted(self.quotes, place)) if len(self.quotes) else 0
             if (before + self.inside) % 2 == 0:
-                return self.low + begin + place
+                return self.low + place
+            # it is in a string
             if last:
-                place = text.rfind(b",", 0, max(0, int(self.quotes[before - 1]) - begin)) if before else -1
+                end = int(self.quotes[before - 1]) if before else begin
             else:
-                place = text.find(b",", int(self.quotes[before]) - begin) if before < len(self.quotes) else -1
+                begin = int(self.quotes[before]) if before < len(self.quotes) else end
         return None
 
 
@@ -103,7 +103,7 @@ class _Scanner:
 
     def __init__(self, body: Body) -> None:
         self._body = body
-        self._octets = np.frombuffer(body, np.uint8)
+        self._view = memoryview(body)
         self._depth = 0
         self._string: int | None = None
         self._escaped = False
@@ -117,18 +117,20 @@ class _Scanner:
 
     def look(self, low: int, high: int) -> None:
         """Look at the next block."""
-        text = self._octets[low:high]
-        quotes, inside = self._quotes(text), self._string is not None
+        raw = bytes(self._view[low:high])
+        text = np.frombuffer(raw, np.uint8)
+        quotes, inside = self._quotes(raw, text), self._string is not None
         if inside and not len(quotes):
             self._stuck = True
             return
-        self._pair(quotes + low)
+        if len(quotes):
+            self._pair(quotes + low)
         brackets = _brackets(text)
         if inside or len(quotes):
             brackets = brackets[(np.searchsorted(quotes, brackets) + inside) % 2 == 0]
         # an opening bracket has a bit that a closing one lacks
         depths = self._depth + np.cumsum(np.where(text[brackets] & 2, 1, -1))
-        block = _Block(low, text, quotes, inside, brackets, depths, self._depth)
+        block = _Block(low, raw, text, quotes, inside, brackets, depths, self._depth)
         self._check(block)
         if self._array is not None and self._stuck:
             self._cut(block.first_comma(self._level))
@@ -150,14 +152,14 @@ class _Scanner:
 
         return sorted([*self._arrays, *filter(alone, self._strings)], key=lambda span: span.start)
 
-    def _quotes(self, text: Octets) -> Places:
+    def _quotes(self, raw: bytes, text: Octets) -> Places:
         """Return the quotes that begin or end a string: not those behind an odd number of backslashes."""
-        quotes = _places(text == ord('"'))
-        slashes = _places(text == ord("\\"))
+        quotes = np.flatnonzero(text == ord('"')) if b'"' in raw else NOWHERE
+        if b"\\" not in raw and not self._escaped:
+            return quotes
+        slashes = np.flatnonzero(text == ord("\\"))
         if self._escaped:
             slashes = np.concatenate(([-1], slashes))
-        if not len(slashes):
-            return quotes
         begins = np.diff(slashes, prepend=-3) != 1
         first = slashes[begins][np.cumsum(begins) - 1]
         escaped = np.zeros(len(text) + 1, np.bool_)
@@ -224,22 +226,9 @@ class _Scanner:
 
 
 def _brackets(text: Octets) -> Places:
-    """Return where brackets are, of either kind."""
-    # a few letters differ from them in the same two bits
-    found = _places((text | 0x26) == 0x7F)
-    bits = text[found] & 6
-    return found[(bits == 2) | (bits == 4)]
-
-
-def _places(mask: NDArray[np.bool_]) -> Places:
-    """Return where a mask is true, as `numpy.flatnonzero` does, but sooner where that is seldom."""
-    if len(mask) % 8:
-        return np.flatnonzero(mask)
-    words = np.flatnonzero(mask.view(np.uint64))
-    if len(words) * SELDOM > len(mask):
-        return np.flatnonzero(mask)
-    rows, columns = mask.reshape(-1, 8)[words].nonzero()
-    return words[rows] * 8 + columns
+    """Return where brackets are, of either kind: they differ in one bit."""
+    curly = text | 0x20
+    return np.flatnonzero((curly == ord("{")) | (curly == ord("}")))
 
 
 def _first_below(depths: Places, place: int, level: int) -> int | None:

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from service.engine.call import Sent
-from service.problems import Fault, Invalid, pointer
-from service.wire.arrays import MAX_RANK, How, Path, read_array
+from service.problems import Invalid
+from service.wire.arrays import read_array
 from service.wire.document import Document
 from service.wire.json import is_array, is_object, show
+from service.wire.numbers import MAX_RANK, How, Path, invalid
 from service.wire.text import Span
 
 DTYPES: dict[str, torch.dtype] = {
@@ -58,28 +59,28 @@ def read(
         exact = whole and type(value) is int and -(2**63) <= value < 2**63
         dtype = torch.bool if isinstance(value, bool) else torch.int64 if exact else torch.float64
         return Sent(torch.tensor(value, dtype=dtype), addressable=True)
-    raise _invalid(where, "type", WANTED, show(value))
+    raise invalid(where, "type", WANTED, show(value))
 
 
 def _read_packed(document: Document, value: Any, where: Path) -> Sent:
     """Read ``{dtype, shape, data}``; lengths are compared before anything is allocated."""
     fields, faults = document.members(value, PACKED, *where)
     if len(fields) < len(PACKED):
-        raise _invalid(where, "type", WANTED, show(value))
+        raise invalid(where, "type", WANTED, show(value))
     if faults:
         raise Invalid(*faults)
     name, data = fields["dtype"], fields["data"]
     if not isinstance(name, str) or name not in DTYPES:
-        raise _invalid((*where, "dtype"), "dtype", f"one of {', '.join(DTYPES)}", show(name))
+        raise invalid((*where, "dtype"), "dtype", f"one of {', '.join(DTYPES)}", show(name))
     dtype = DTYPES[name]
     shape = read_shape(fields["shape"], (*where, "shape"))
     if not (isinstance(data, str) or (isinstance(data, Span) and not data.is_array)):
-        raise _invalid((*where, "data"), "type", "a base64 string", show(data))
+        raise invalid((*where, "data"), "type", "a base64 string", show(data))
     size = prod(shape) * dtype.itemsize
     characters = 4 * ((size + 2) // 3)
     if (length := _length(data, characters)) != characters:
         expected = f"{characters} characters, the base64 of {size} bytes ({name} {shape})"
-        raise _invalid((*where, "data"), "length", expected, f"{length} characters")
+        raise invalid((*where, "data"), "length", expected, f"{length} characters")
     return Sent(from_bytes(_unpack(data, size, (*where, "data")), dtype, shape))
 
 
@@ -90,16 +91,16 @@ def read_shape(value: Any, where: Path) -> list[int]:
         Invalid: it is no list of integers of at least 0, or has more elements than can be meant.
     """
     if not is_array(value):
-        raise _invalid(where, "shape", "a list of integers of at least 0", show(value))
+        raise invalid(where, "shape", "a list of integers of at least 0", show(value))
     if isinstance(value, Span) or len(value) > MAX_RANK:
         got = "more" if isinstance(value, Span) else str(len(value))
-        raise _invalid(where, "rank", f"at most {MAX_RANK} dimensions", got)
+        raise invalid(where, "rank", f"at most {MAX_RANK} dimensions", got)
     shape = list(value)
     if not all(type(size) is int and size >= 0 for size in shape):
-        raise _invalid(where, "shape", "a list of integers of at least 0", show(value))
+        raise invalid(where, "shape", "a list of integers of at least 0", show(value))
     if 0 in shape and prod(size for size in shape if size) > MAX_BESIDE_ZERO:
         expected = f"at most {MAX_BESIDE_ZERO} as the product of the sizes beside 0"
-        raise _invalid(where, "shape", expected, show(value))
+        raise invalid(where, "shape", expected, show(value))
     return shape
 
 
@@ -131,9 +132,9 @@ def _unpack(data: str | Span, size: int, where: Path) -> bytearray | memoryview:
         )
     except ValueError as error:
         expected, got = "base64 of the standard alphabet, with its padding", f"something else: {error}"
-        raise _invalid(where, "base64", expected, got) from None
+        raise invalid(where, "base64", expected, got) from None
     if len(raw) != size:
-        raise _invalid(where, "length", f"the base64 of {size} bytes", f"that of {len(raw)}")
+        raise invalid(where, "length", f"the base64 of {size} bytes", f"that of {len(raw)}")
     return raw
 
 
@@ -179,8 +180,3 @@ def _unescaped(string: Span) -> Iterator[bytes]:
 def _plain(text: bytes) -> bytes:
     """Return a part of a string without escapes."""
     return orjson.loads(b'"%b"' % text).encode("ascii") if b"\\" in text else text
-
-
-def _invalid(where: Path, code: str, expected: str, got: str) -> Invalid:
-    """Return the problem of one fault."""
-    return Invalid(Fault(pointer(*where), code, f"Expected {expected}; got {got}."))

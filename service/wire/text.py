@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from service.problems import Unreadable
 
-BLOCK = 1 << 17
+BLOCK = 1 << 18
 """Bytes that are looked at or parsed at once: a block of `[1],` keeps the interpreter for about 10 ms."""
 TOO_DEEP = "its arrays and objects are nested too deep"
 

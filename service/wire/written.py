@@ -15,6 +15,8 @@ PIECE = 1 << 15
 """Numbers that are written at once, in a millisecond or two."""
 PACKED = 3 << 18
 """Bytes that are written as base64 at once, in less than a millisecond: three are four characters."""
+MARK = secrets.token_hex(16)
+"""What is written in place of what is left out, and found again: nobody is told of it."""
 OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
 
 
@@ -62,13 +64,15 @@ def as_json(tensor: Tensor) -> Any:
 def parts(value: Any) -> list[bytes]:
     """Return the JSON of a value, which may hold what `write` returns anywhere, in parts."""
     left_out: list[Large] = []
-    mark = secrets.token_hex(16)
 
     def leave_out(large: Large) -> str:
         left_out.append(large)
-        return mark
+        return MARK
 
-    first, *others = orjson.dumps(value, default=leave_out, option=OPTIONS).split(b'"%b"' % mark.encode())
+    text = orjson.dumps(value, default=leave_out, option=OPTIONS)
+    if not left_out:
+        return [text]
+    first, *others = text.split(b'"%b"' % MARK.encode())
     found = [first]
     for large, behind in zip(left_out, others, strict=True):
         found += (*large.parts(), behind)

@@ -22,11 +22,6 @@ class Encoded:
     tensors: Sequence[memoryview]
 
     @property
-    def head(self) -> bytes:
-        """All of the JSON."""
-        return b"".join(self.heads)
-
-    @property
     def binary(self) -> bool:
         """Whether some tensor is."""
         return bool(self.tensors)

@@ -1,0 +1,253 @@
+"""The numbers of one parsed JSON array, in a row.
+
+simdjson's flat buffer forgets the nesting, so the shape is read off the first element of each level, every other
+length is compared with it, and what stands in place of a number is found. Only what is wrong somewhere is looked
+through element by element.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from itertools import chain
+from math import inf, nan, prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.problems import Fault, Invalid, pointer
+from service.wire.json import are_arrays, is_array, show
+
+MAX_RANK = 32
+NUMBERS = {bool, int, float}
+NONFINITE: dict[Any, float] = {None: nan, "NaN": nan, "Infinity": inf, "-Infinity": -inf}
+"""What stands for a number that JSON does not have, where a door reads such."""
+EXACT = 2.0**53
+"""Floats from here on may stand for an integer that float64 does not have."""
+LEAST = -(2.0**63)
+"""The float that integers just below 64 bits are read as."""
+DENSE = 32
+"""Bytes of an array up to which to compare its brackets takes less time than to ask for its length."""
+
+Path = tuple[str | int, ...]
+Shape = tuple[int, ...]
+Values = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """How numbers are read: with all digits of large ``whole`` ones, with words for those that are not finite.
+
+    ``where`` is the tensor's place in the request, ``index`` that of an array in the tensor.
+    """
+
+    where: Path = ()
+    whole: bool = False
+    nonfinite: bool = False
+    index: Shape = ()
+
+    @property
+    def level(self) -> int:
+        """How many arrays are around."""
+        return len(self.index)
+
+    @property
+    def path(self) -> Path:
+        """The place of the array in the request."""
+        return (*self.where, *self.index)
+
+    @property
+    def words(self) -> Collection[Any]:
+        """What stands for numbers."""
+        return NONFINITE if self.nonfinite else ()
+
+    def at(self, place: int) -> "How":
+        """Return how an element is read."""
+        return replace(self, index=(*self.index, place))
+
+    def to(self, index: Shape, first: int) -> Path:
+        """Return the path to an element by its index behind the ``first`` elements."""
+        return (*self.path, index[0] + first, *index[1:])
+
+
+def values_of(array: Any, shape: Shape, how: How, text: bytes | None = None, first: int = 0) -> Values:
+    """Return all numbers of nested arrays in a row.
+
+    ``text`` is their JSON, where it is at hand, ``first`` the place of the first element.
+
+    Raises:
+        Invalid: they have another shape, or hold something else than numbers.
+    """
+    if text is not None and b'"' not in text:
+        elements, fits = None, _has_shape(array, shape, text)
+    else:
+        elements = elements_of(array, shape)
+        fits = elements is not None
+    if fits and (values := _numbers(array, shape, how, elements)) is not None:
+        return values
+    _refuse_misfits(array, shape, how, first)
+    raise invalid(how.where, "ragged", "rectangular arrays of numbers", "arrays of different lengths")
+
+
+def shape_of(array: Any, where: Path = ()) -> Shape:
+    """Return the lengths of the arrays on the way to the first number.
+
+    Raises:
+        Invalid: there are more of them than any tensor has dimensions.
+    """
+    shape: list[int] = []
+    while is_array(array):
+        if len(shape) == MAX_RANK:
+            raise invalid(where, "rank", f"at most {MAX_RANK} dimensions", "more")
+        shape.append(len(array))
+        if not shape[-1]:
+            break
+        array = array[0]
+    return tuple(shape)
+
+
+def elements_of(array: Any, shape: Shape) -> list[Any] | None:
+    """Return what stands where numbers belong, in a row; None unless the arrays around have the shape."""
+    level = array.as_list()
+    for length in shape[1:]:
+        if set(map(type, level)) != {list} or set(map(len, level)) != {length}:
+            return None
+        level = [*chain.from_iterable(level)]
+    return level
+
+
+def are_numbers(elements: Iterable[Any]) -> bool:
+    """Tell whether elements are numbers, at C speed: they have a sum."""
+    try:
+        sum(elements)
+    except TypeError:
+        return False
+    return True
+
+
+def _has_shape(array: Any, shape: Shape, text: bytes) -> bool:
+    """Tell whether nested arrays have a shape, and no arrays in place of numbers, by a text without strings."""
+    brackets = int(np.count_nonzero(np.frombuffer(text, np.uint8) == ord("[")))
+    if brackets != sum(prod(shape[:level]) for level in range(len(shape))):
+        return False
+    if brackets * DENSE > len(text):
+        return text.translate(None, delete=b"0123456789.+-Eetrufalsn \t\r\n") == _brackets(shape)
+    return _is_rectangular(array, shape)
+
+
+def _brackets(shape: Shape) -> bytes:
+    """Return the JSON of nested arrays without what is in them.
+
+    >>> _brackets((2, 3))
+    b'[[,,],[,,]]'
+    """
+    found = b""
+    for length in reversed(shape):
+        found = b"[%b]" % b",".join([found] * length)
+    return found
+
+
+def _is_rectangular(array: Any, shape: Shape) -> bool:
+    """Tell whether every array above the numbers is as long as the shape says."""
+    try:
+        for depth in range(1, len(shape)):
+            if not set(map(len, _level(array, depth))) <= {shape[depth]}:
+                return False
+    except TypeError:
+        return False
+    # an empty string or object is as long as an empty array, and has no elements that would give it away
+    return 0 not in shape or are_arrays(_level(array, len(shape) - 1))
+
+
+def _level(array: Any, depth: int) -> Iterable[Any]:
+    """Return what lies ``depth`` levels down in nested arrays, one after the other, at C speed."""
+    items: Iterable[Any] = (array,)
+    for _ in range(depth):
+        items = chain.from_iterable(items)
+    return items
+
+
+def _numbers(array: Any, shape: Shape, how: How, elements: list[Any] | None) -> Values | None:
+    """Return all numbers of nested arrays of a shape; None where there is something else.
+
+    ``elements`` are what stands where numbers belong, None where that is no array, and not at hand.
+    """
+    if not prod(shape):
+        return np.zeros(0)
+    for letter, dtype in (("i", np.int64), ("d", np.float64)) if how.whole else (("d", np.float64),):
+        try:
+            values = np.frombuffer(array.as_buffer(of_type=letter), dtype)
+        except (TypeError, ValueError):
+            continue
+        if values.size != prod(shape) or not (elements is None or are_numbers(elements)):
+            return None
+        # an integer among numbers spelled 1.0 has lost its last digits here
+        if not (how.whole and dtype is np.float64 and bool((np.abs(values) >= EXACT).any())):
+            return values
+    if elements is None:
+        elements = elements_of(array, shape)
+    if elements is None:
+        return None
+    values = _mixed_numbers(elements)
+    return _nonfinite_numbers(elements) if values is None and how.nonfinite else values
+
+
+def _mixed_numbers(elements: list[Any]) -> Values | None:
+    """Return numbers among true and false, or integers among fractions, with all digits; None where others are."""
+    found = set(map(type, elements))
+    if not found <= NUMBERS:
+        return None
+    if found == {bool}:
+        return np.array(elements, np.bool_)
+    try:
+        return np.fromiter(map(_exact, elements), np.int64)
+    except (ValueError, OverflowError):
+        return np.array(elements, np.float64)
+
+
+def _nonfinite_numbers(elements: list[Any]) -> Values | None:
+    """Return numbers among which some are not finite; None where there is something else."""
+    try:
+        numbers = [*map(NONFINITE.get, elements, elements)]
+    except TypeError:
+        return None
+    # numpy reads other strings as numbers, too
+    return np.array(numbers, np.float64) if set(map(type, numbers)) <= NUMBERS else None
+
+
+def _exact(number: float) -> int:
+    """Return the integer that a number is.
+
+    Raises:
+        ValueError: it has a fraction, or may be one of several integers just below 64 bits.
+    """
+    if number != int(number) or (number == LEAST and type(number) is float):
+        raise ValueError
+    return int(number)
+
+
+def _refuse_misfits(array: Any, shape: Shape, how: How, first: int) -> None:
+    """Find the first thing in nested arrays that does not fit the shape, level by level.
+
+    Raises:
+        Invalid: there is one.
+    """
+    for depth in range(1, len(shape)):
+        for place, row in enumerate(_level(array, depth)):
+            if not is_array(row) or len(row) != shape[depth]:
+                got = f"length {len(row)}" if is_array(row) else show(row)
+                path = how.to(_index(place, shape[:depth]), first)
+                raise invalid(path, "ragged", f"an array of length {shape[depth]}", got)
+    for place, item in enumerate(_level(array, len(shape))):
+        if type(item) not in NUMBERS and item not in how.words:
+            path = how.to(_index(place, shape), first)
+            raise invalid(path, "ragged" if is_array(item) else "type", "a number", show(item))
+
+
+def _index(place: int, shape: Shape) -> Shape:
+    """Return the index of the element at a place in row-major order."""
+    return tuple(int(i) for i in np.unravel_index(place, shape))
+
+
+def invalid(where: Path, code: str, expected: str, got: str) -> Invalid:
+    """Return the problem of one fault."""
+    return Invalid(Fault(pointer(*where), code, f"Expected {expected}; got {got}."))
