@@ -11,7 +11,10 @@ from service.catalogue.domains import AtLeast, Mask
 from service.catalogue.spec import Divisor, Prediction, Scales, Target, Unreduced
 from service.losses.ranking.items import descending, valid_items
 from service.losses.ranking.preferences import hinge, logistic, sum_over_pairs
-from service.losses.surprise import soft_surprise, softplus
+from service.losses.surprise import softplus
+
+LARGEST = torch.finfo(torch.float64).max
+"""What stands in for infinite scores, some powers of 2 apart: minus themselves they are 0, not NaN."""
 
 
 class PairsLoss(NamedTuple):
@@ -191,22 +194,26 @@ def listmle(
     valid = valid_items(scores, mask)
     order = descending(targets, valid)
     counted = valid.gather(-1, order)
-    largest = torch.finfo(torch.float64).max
     # in float64: the derivative is the exponential of a difference, which at 1e4 keeps 4 digits in float32;
     # finite, as infinity minus itself is NaN: what is left out lies below every item of minus infinity
-    ranked = scores.double().clamp(-largest / 8, largest / 8).gather(-1, order)
-    ranked = torch.where(counted, ranked, -largest / 2)
+    ranked = scores.double().clamp(-LARGEST / 8, LARGEST / 8).gather(-1, order)
+    ranked = torch.where(counted, ranked, -LARGEST / 2)
     later = ranked.flip(-1).logcumsumexp(-1).flip(-1)[:, 1:]
     # -log of the share that an item has of itself and all later ones, by the odds of the later ones
     costs = torch.where(counted[:, 1:], softplus(later - ranked[:, :-1]), 0.0)
-    # only an infinite score makes a cost as large
-    return torch.where(costs > largest / 16, torch.inf, costs).sum(-1).to(scores)
+    return _infinite(costs).sum(-1).to(scores)
 
 
 def _cross_entropy(weights: Tensor, scores: Tensor, mask: Tensor | None) -> Tensor:
     """Return the weighted negative log-softmax over the valid items, 0 where there are none."""
-    if mask is None:
-        return soft_surprise(scores, weights)
-    # a list of no items is one of even ones without weights, as minus infinity alone would be NaN
-    left_out = torch.where(mask.any(-1, keepdim=True), -torch.inf, 0.0).to(scores)
-    return soft_surprise(torch.where(mask, scores, left_out), torch.where(mask, weights, 0.0))
+    # in float64, which has the digits of a share near 1; finite, as a weight of 0 times infinity would be NaN
+    known = scores.double().clamp(-LARGEST / 8, LARGEST / 8)
+    if mask is not None:
+        # what is left out lies below every item of minus infinity
+        known, weights = torch.where(mask, known, -LARGEST / 2), torch.where(mask, weights, 0.0)
+    return _infinite(-(weights * known.log_softmax(-1)).sum(-1)).to(scores)
+
+
+def _infinite(costs: Tensor) -> Tensor:
+    """Return infinity for what only an infinite score can cost."""
+    return torch.where(costs > LARGEST / 2**64, torch.inf, costs)
