@@ -69,9 +69,10 @@ def test_work_is_the_elements_of_the_inputs_and_those_that_its_patterns_make() -
     sizes, shapes = {"...": (3, 4)}, {"predictions": (3, 4), "targets": (3, 4)}
     assert declare(DOCSTRING).elements(shapes, sizes, {}) == 24
     assert declare(DOCSTRING, ("10 ...", "5")).elements(shapes, sizes, {}) == 24 + 120 + 5
+    assert declare(DOCSTRING, ("2 predictions", "targets")).elements(shapes, sizes, {}) == 24 + 24 + 12
 
 
-def test_work_names_sizes_and_params_alone() -> None:
+def test_work_names_sizes_inputs_and_params_alone() -> None:
     with pytest.raises(ValueError, match=r"its work names \['rounds'\]"):
         declare(DOCSTRING, "... rounds")
 

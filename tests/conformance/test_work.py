@@ -3,16 +3,20 @@
 import pytest
 import torch
 
+from benchmarks.scale import GROUPS, Group
 from service.catalogue.registry import AnyLoss
-from service.engine.cost import UNIT_BYTES, UNIT_S, units
+from service.engine.cost import INLINE_S, UNIT_BYTES, UNIT_S, computing, units
 from service.losses import CATALOGUE
+from service.settings import Settings
 from tests.conformance.cases import every_loss, variants
-from tests.conformance.work import OPERATION_S, all_grown, measure
+from tests.conformance.work import OPERATION_S, all_grown, declared_work, drawn_sizes, measure
 
 MARGIN = 1 << 17
 """Bytes that any call may take beside its work."""
 OPERATIONS = 400
 """Operators of torch that any call may use beside its work."""
+SLOW = {"hausdorff_er", "neural_ndcg"}
+"""Losses whose rounds, as many as there are by default, take longer than others may wait."""
 
 
 @every_loss
@@ -30,3 +34,19 @@ def test_no_call_takes_more_than_the_declared_work_admits(loss: AnyLoss) -> None
 def test_a_call_in_float64_counts_twice(dtype: str, factor: int) -> None:
     call = variants(CATALOGUE["clip"])[0].call(dtype=getattr(torch, dtype))
     assert units(call) == factor * call.work
+
+
+@pytest.mark.parametrize(
+    ("name", "group"), [(name, group) for group in GROUPS for name in group.names.split()]
+)
+def test_the_sizes_that_are_benchmarked_are_admitted_by_default(name: str, group: Group) -> None:
+    variant = variants(CATALOGUE[name])[0]
+    sizes = {n: (size,) if isinstance(size, int) else size for n, size in group.sizes.items()}
+    work = declared_work(variant, {**drawn_sizes(variant), **sizes}, variant.params)
+    assert work <= Settings.model_fields["max_work"].default
+
+
+@every_loss
+def test_a_small_call_may_be_computed_on_the_event_loop(loss: AnyLoss) -> None:
+    small = computing(variants(loss)[0].call().work) <= INLINE_S
+    assert small != (loss.name in SLOW)

@@ -65,7 +65,7 @@ class Taken:
 def all_grown(loss: AnyLoss) -> Iterator[Grown]:
     """Yield the calls of a loss with each axis grown, in its first variant also with two and three."""
     for number, variant in enumerate(variants(loss)):
-        drawn = _drawn_sizes(variant)
+        drawn = drawn_sizes(variant)
         axes = [*(name for name in drawn if drawn[name]), *_counts(variant)]
         for together in (1, 2, 3) if number == 0 else (1,):
             for some in combinations(axes, together):
@@ -81,7 +81,7 @@ def _counts(variant: Variant) -> list[str]:
 def _grow(variant: Variant, drawn: Sizes, axes: tuple[str, ...]) -> Call | None:
     """Return a call of at least `UNITS`, or the largest that is admitted."""
     factor = 2
-    while factor < MOST and _work(variant, *_larger(variant, drawn, axes, factor)) < UNITS:
+    while factor < MOST and declared_work(variant, *_larger(variant, drawn, axes, factor)) < UNITS:
         factor *= 2
     while factor > 1:
         try:
@@ -110,7 +110,7 @@ def _most(count: Param) -> int:
     return min((bound for bound in bounds if isinstance(bound, int)), default=MOST**2)
 
 
-def _work(variant: Variant, sizes: Sizes, params: Params) -> int:
+def declared_work(variant: Variant, sizes: Sizes, params: Params) -> int:
     """Return the declared work of a call of these sizes."""
     specs = variant.loss.inputs.items()
     sent = {name: spec.form(variant.row) for name, spec in specs if variant.optional or not spec.optional}
@@ -129,7 +129,7 @@ def _call(variant: Variant, sizes: Sizes, params: Params) -> Call:
     )
 
 
-def _drawn_sizes(variant: Variant) -> Sizes:
+def drawn_sizes(variant: Variant) -> Sizes:
     """Return the sizes of the drawn call."""
     sizes: Sizes = {}
     for name, tensor in variant.call().inputs.items():

@@ -31,7 +31,7 @@ def item(rows: int, loss: str = "clip") -> dict[str, Any]:
 def told(rows: int) -> str:
     return (
         f"Expected at most {LIMIT} elements of work (LOSSD_MAX_WORK); "
-        f"got inputs for which clip is estimated to take {4 * rows + rows * rows}."
+        f"got inputs for which clip is estimated to take {8 * rows + rows * rows}."
     )
 
 

@@ -143,7 +143,7 @@ def test_large_calls_are_computed_in_threads() -> None:
 
 
 def test_a_call_over_the_limit_of_work_is_refused_and_its_neighbours_are_not() -> None:
-    small, large = call("clip"), variants(CATALOGUE["clip"])[0].call()
+    small, large = (variants(CATALOGUE["clip"])[0].call(dtype=torch.float32) for _ in range(2))
     large = replace(large, work=small.work + 1)
 
     async def test(queue: Queue) -> None:

@@ -13,7 +13,7 @@ from service.losses.classification.class_axis import at_target, one_hot
 from service.losses.classification.slopes import zeros_with_slope
 
 
-@loss(title="Categorical cross entropy", tasks=("classification",), range=(0, None))
+@loss(title="Categorical cross entropy", tasks=("classification",), work="probabilities", range=(0, None))
 def categorical_cross_entropy(
     probabilities: Annotated[Tensor, Prediction("N C ...", Simplex(axis=1))],
     targets: Annotated[Tensor, Target([Form("N ...", ClassIndex("C")), Form("N C ...", Simplex(axis=1))])],

@@ -74,7 +74,7 @@ def cdf_wasserstein(
     title="Wasserstein distance of samples",
     tasks=("distribution",),
     aliases=("wasserstein_distance",),
-    work=("predictions", "targets"),
+    work=("2 predictions", "2 targets"),
     range=(0, None),
 )
 def wasserstein_1d(

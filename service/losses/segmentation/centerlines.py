@@ -29,7 +29,7 @@ from service.losses.segmentation.masks import (
     aliases=("cldice", "centerline_dice"),
     requires=CLASSES,
     range=(0, 1),
-    work=("10 N C H W iterations", "10 N H W iterations", "5120 iterations"),
+    work=("4 logits iterations", "16 logits", "4096 iterations"),
 )
 def soft_cldice(
     logits: FlatMaskLogits,

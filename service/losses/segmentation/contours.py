@@ -32,7 +32,7 @@ from service.losses.segmentation.masks import (
     aliases=("surface",),
     fuses=False,
     requires=CLASSES,
-    work=("256 N C", "256 N", "targets"),
+    work=("384 N C", "384 N", "targets"),
 )
 def boundary(
     logits: MaskLogits,
