@@ -36,7 +36,7 @@ def lossd(
 
     ``python`` and ``cwd`` are the interpreter and the checkout of another version.
     """
-    port = _free_port()
+    port = free_port()
     command = [python, "-m", "service", "serve", "--port", str(port)]
     with _running(command, port, "/readyz", env, log, cwd) as server:
         yield server
@@ -59,7 +59,7 @@ def echo() -> Generator[Server]:
 @contextmanager
 def _uvicorn(app: str, path: str) -> Generator[Server]:
     """Serve an application; ``path`` answers once it is ready."""
-    port = _free_port()
+    port = free_port()
     options = ["--port", str(port), "--no-access-log", "--log-level", "warning"]
     with _running([sys.executable, "-m", "uvicorn", app, *options], port, path, None) as server:
         yield server
@@ -106,7 +106,7 @@ def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
     raise TimeoutError(url)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Return a port that nothing listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
