@@ -23,6 +23,7 @@ from service.losses.detection.boxes import (
     read_pair,
     squared_length,
 )
+from service.losses.detection.tangents import with_slope
 
 
 @loss(
@@ -173,8 +174,8 @@ def bounded_iou(
     pair = read_pair(boxes, targets, box_format)
     off, target_sides = 2 * centre_offset(pair).abs(), pair.target_sides
     # one minus each ratio, which would lose the digits of a good fit
-    centres = torch.where(off < target_sides, quotient(2 * off + eps, target_sides + off, eps), 1)
-    centres = torch.where((off == 0) & (target_sides == 0), 0, centres) if eps == 0 else centres
+    within = (off < target_sides) | (off == 0)
+    centres = torch.where(within, quotient(2 * off + eps, target_sides + off, eps), 1)
     wider = quotient(pair.growth + eps, pair.sides, eps)
     narrower = quotient(eps - pair.growth, target_sides, eps)
     error = torch.cat([centres, torch.maximum(wider, narrower)])
@@ -240,6 +241,7 @@ def balanced_l1(
 def _risen(x: Tensor) -> Tensor:
     """Return the integral of log1p from 0 to x, (1 + x) log1p(x) - x."""
     # in float64 and a series: near 0 it is the square of what its two terms contain themselves
-    wide = x.double()
+    wide = x.detach().double()
     series = wide.square() * (1 / 2 - wide * (1 / 6 - wide * (1 / 12 - wide / 20)))
-    return torch.where(x < 1e-3, series, (1 + wide) * torch.log1p(wide) - wide).to(x.dtype)
+    value = torch.where(wide < 1e-3, series, (1 + wide) * torch.log1p(wide) - wide)
+    return with_slope(value, x, torch.log1p(x))

@@ -12,11 +12,9 @@ from service.catalogue.declare import loss
 from service.catalogue.dims import Shape
 from service.catalogue.domains import Domain, Facts
 from service.catalogue.spec import Params, Prediction, Scales, Target, Unreduced
+from service.losses.detection.tangents import with_slope
 
 Epsilon = Annotated[float, Gt(0)]
-
-THINNEST = 1e-12
-"""Sides that rounding made 0 count as this share of the longest: a Gaussian without width has no density."""
 
 FARTHEST = 100.0
 """A greater Bhattacharyya distance counts as this: the overlap is e^-100."""
@@ -295,15 +293,14 @@ class _Box(NamedTuple):
 
 def _read(boxes: Tensor, targets: Tensor) -> tuple[_Box, _Box]:
     """Return pairs of rotated boxes ``[..., 5]`` number by number."""
-    sides = torch.cat([boxes[..., 2:4], targets[..., 2:4]], -1)
-    least = THINNEST * sides.detach().amax(-1)
-    first, second = (_Box(*numbers.unbind(-1)) for numbers in (boxes, targets))
-    return _not_thinner(first, least), _not_thinner(second, least)
+    return _numbers(boxes), _numbers(targets)
 
 
-def _not_thinner(box: _Box, least: Tensor) -> _Box:
-    """Return boxes whose sides are at least so long."""
-    return box._replace(width=torch.maximum(box.width, least), height=torch.maximum(box.height, least))
+def _numbers(boxes: Tensor) -> _Box:
+    """Return the numbers of boxes; sides that rounding made 0 are the least whose square is a number."""
+    x, y, width, height, angle = boxes.unbind(-1)
+    least = sqrt(torch.finfo(boxes.dtype).tiny)
+    return _Box(x, y, width.clamp(min=least), height.clamp(min=least), angle)
 
 
 # Below, covariances are seen from the axes of one of the boxes and without their common factor 1/k: one is
@@ -356,10 +353,11 @@ def _divergence(box: _Box, other: _Box, alpha: float) -> Tensor:
 
 def _side_divergence(side: Tensor, other: Tensor) -> Tensor:
     """Return the Kullback-Leibler divergence of two centred Gaussians in one dimension."""
+    growth, ratio = (side - other) / other, side / other
     # in float64: near 0, x - log1p(x) is the square of what its two terms contain themselves
-    ratio, growth = side.double() / other.double(), (side.double() - other.double()) / other.double()
-    logarithm = torch.where(growth > -0.5, torch.log1p(growth.clamp(min=-0.5)), ratio.log())
-    return (growth.square() / 2 + (growth - logarithm)).to(side.dtype)
+    wide = growth.detach().double()
+    logarithm = torch.where(wide > -0.5, torch.log1p(wide.clamp(min=-0.5)), ratio.detach().double().log())
+    return with_slope(wide.square() / 2 + (wide - logarithm), growth, growth * (1 + ratio) / ratio)
 
 
 def _shape_distance(box: _Box, other: _Box) -> Tensor:

@@ -104,8 +104,7 @@ def quality_focal(
     Sources:
         - Li et al. (2020), Generalized Focal Loss, https://arxiv.org/abs/2006.04388
     """
-    # from either side: one minus a score near 1 has lost its digits
-    gap = (targets * (-logits).sigmoid() - (1 - targets) * logits.sigmoid()).abs()
+    gap = (targets - logits.sigmoid()).abs()
     exact = gap == 0
     # a power below 1 is infinitely steep at 0, where scores saturate
     factor = torch.where(exact, float(beta == 0), torch.where(exact, 1.0, gap).pow(beta))

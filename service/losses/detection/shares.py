@@ -65,17 +65,19 @@ class _Shares(torch.autograd.Function):
     def forward(boxes: Tensor, targets: Tensor, box_format: BoxFormat, eps: float) -> tuple[Tensor, ...]:
         near, far, shared = edges(boxes, targets, box_format)
         own, other = _sticking_out(near, far)
-        both = shared[0] * shared[1]
+        (own_x, own_y), (other_x, other_y), (shared_x, shared_y) = own, other, shared
+        both = shared_x * shared_y
         # strips that only one covers: areas less their intersection would lose the digits of a good fit. Of
         # boxes apart it is some area above 0
-        missed = (own[0] * own[1]).addcmul_(other[0], other[1])
-        apart = own.add_(other)
-        missed.addcmul_(shared[0], apart[1]).addcmul_(apart[0], shared[1]).add_(eps)
+        missed = (own_x * own_y).addcmul_(other_x, other_y)
+        apart_x, apart_y = own_x.add_(other_x), own_y.add_(other_y)
+        missed.addcmul_(shared_x, apart_y).addcmul_(apart_x, shared_y)
+        missed = missed.add_(eps) if eps else missed
         union = both + missed
-        flat, same = union == 0, (apart[0] + apart[1]) == 0
+        flat, distinct = union == 0, apart_x.add_(apart_y) > 0
         union.masked_fill_(flat, 1)
-        both.masked_fill_(flat & same, 1)
-        missed.masked_fill_(flat & ~same, 1)
+        both.masked_fill_(flat & ~distinct, 1)
+        missed.masked_fill_(flat & distinct, 1)
         return both.div_(union), missed.div_(union), union, near, far, shared
 
     @staticmethod

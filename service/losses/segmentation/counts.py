@@ -34,9 +34,8 @@ class Counts(NamedTuple):
 
 def count(masks: Masks, reduce_batch: bool = False) -> Counts:
     """Count over space, and over the batch if asked to."""
-    probabilities, truths, false, missed, _ = masks
     # sums of small numbers, not differences of sums: a good fit in many pixels keeps its digits
-    counts = total(probabilities * truths), total(false), total(missed), total(truths)
+    counts = total(masks.hits), total(masks.false), total(masks.missed), total(masks.truths)
     return Counts(*(maps.sum(0) for maps in counts)) if reduce_batch else Counts(*counts)
 
 

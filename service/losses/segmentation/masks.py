@@ -1,6 +1,7 @@
 """Soft masks out of logits and targets, alike in every mode: what all losses of this family start from."""
 
-from typing import Annotated, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -104,14 +105,15 @@ CLASSES = (TWO_CLASSES, HAS_FOREGROUND)
 
 
 class Masks(NamedTuple):
-    """Probabilities and truths from 0 to 1, ``[N, C, ...]``: all are 0 where a pixel does not count.
+    """Probabilities p and truths y from 0 to 1, ``[N, C, ...]``: all are 0 where a pixel does not count.
 
-    ``false`` is p (1 - y), and ``missed`` (1 - p) y with all digits where p is nearly 1. ``valid`` says which
-    pixels count; it broadcasts to the masks, and is None where all do.
+    ``hits`` is p y, ``false`` p (1 - y), and ``missed`` (1 - p) y with all digits where p is nearly 1. ``valid``
+    says which pixels count; it broadcasts to the masks, and is None where all do.
     """
 
     probabilities: Tensor
     truths: Tensor
+    hits: Tensor
     false: Tensor
     missed: Tensor
     valid: Tensor | None
@@ -129,26 +131,27 @@ def soft_masks(
     logits, targets, valid = counted(logits, targets, mode, ignore_index)
     if mode == "multiclass":
         truths = one_hot(targets, logits)
-        truths = truths if valid is None else truths & valid
+        truths = (truths if valid is None else truths & valid).to(logits.dtype)
         probabilities = softmax(logits)
         probabilities = probabilities if valid is None else torch.where(valid, probabilities, 0)
-        false = torch.where(truths, 0, probabilities)
-        truths = truths.to(logits.dtype)
+        hits = probabilities * truths
+        false = probabilities - hits
         # what a class lacks is what the others have; one minus its own probability is rounded to u
         missed = truths * false.sum(1, keepdim=True)
     else:
         probabilities, truths = logits.sigmoid(), targets
         probabilities = probabilities if valid is None else torch.where(valid, probabilities, 0)
+        hits = probabilities * truths
         false, missed = probabilities * (1 - truths), truths * (-logits).sigmoid()
-    masks = Masks(probabilities, truths, false, missed, valid)
+    masks = Masks(probabilities, truths, hits, false, missed, valid)
     return masks if include_background else _foreground(masks, mode)
 
 
 def _foreground(masks: Masks, mode: Mode) -> Masks:
     """Leave class 0 out."""
-    probabilities, truths, false, missed, valid = masks
+    probabilities, truths, hits, false, missed, valid = masks
     valid = valid if valid is None or mode == "multiclass" else valid[:, 1:]
-    return Masks(probabilities[:, 1:], truths[:, 1:], false[:, 1:], missed[:, 1:], valid)
+    return Masks(probabilities[:, 1:], truths[:, 1:], hits[:, 1:], false[:, 1:], missed[:, 1:], valid)
 
 
 def counted(
@@ -175,7 +178,37 @@ def counted(
 
 def softmax(logits: Tensor) -> Tensor:
     """Return the probabilities of classes ``[N, C, ...]``; a single infinite logit has all of it."""
-    return logits.clamp(max=torch.finfo(logits.dtype).max).softmax(1)
+    return cast(_Differentiable, _Softmax).apply(logits, 1)
+
+
+class _Differentiable(Protocol):
+    """What `_Softmax` is to its caller."""
+
+    def apply(self, logits: Tensor, axis: int, /) -> Tensor: ...
+
+
+class _Softmax(torch.autograd.Function):
+    """Torch's own, of finite logits; it needs no derivative of the bound, as its slope is 0 there."""
+
+    @staticmethod
+    def forward(logits: Tensor, axis: int) -> Tensor:
+        return logits.clamp(max=torch.finfo(logits.dtype).max).softmax(axis)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.axis = inputs[1]
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None]:
+        (shares,) = ctx.saved_tensors
+        dtype = shares.dtype
+        return torch.ops.aten._softmax_backward_data(upstream[0], shares, ctx.axis, dtype), None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Tensor, int]:
+        logits, axis = args
+        return cast(_Differentiable, _Softmax).apply(logits.movedim(in_dims[0], 0), axis + 1), 0
 
 
 def one_hot(targets: Tensor, logits: Tensor) -> Tensor:

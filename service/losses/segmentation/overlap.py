@@ -86,8 +86,8 @@ def dice(
         logits, targets, mode, include_background=include_background, ignore_index=ignore_index
     )
     if squared:
-        probabilities, truths, false, missed, _ = masks
-        sums = total(2 * probabilities * truths), total((false - missed).square()), total(truths)
+        wrong = masks.false - masks.missed
+        sums = total(2 * masks.hits), total(wrong.square()), total(masks.truths)
         hits, misses, area = (part.sum(0) for part in sums) if reduce_batch else sums
     else:
         counts = count(masks, reduce_batch)
