@@ -31,7 +31,16 @@ FOREIGN = {
     "catalogue": {"torch", "annotated_types"},
     "losses": {"torch", "scipy", "annotated_types", "numpy"},
     "engine": {"torch"},
-    "wire": {"torch", "numpy", "orjson", "pybase64", "simdjson", "pydantic", "typing_extensions"},
+    "wire": {
+        "torch",
+        "numpy",
+        "orjson",
+        "pybase64",
+        "simdjson",
+        "pydantic",
+        "typing_extensions",
+        "annotated_types",
+    },
 }
 
 

@@ -1,11 +1,13 @@
 """What evaluates is answered in front of the framework, whose routing takes as long as a small call."""
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.admission import problems
+from service.admission.account import Hold
 from service.admission.body import ClientGone
 from service.problems import Problem
 
@@ -42,7 +44,7 @@ class Front:
         name = scope["state"]["match"].route.door if scope["type"] == "http" else ""
         try:
             if door := self.doors.get(name):
-                await _send(await door(scope, receive), send)
+                await _send(await door(scope, receive), scope["state"]["hold"], send)
             elif name == "stream":
                 await self.streams(scope, receive, send)
             else:
@@ -53,8 +55,19 @@ class Front:
             await problems.answer(problem, scope, receive, send)
 
 
-async def _send(answer: Answer, send: Send) -> None:
-    """Send an answer, piece by piece."""
+async def _send(answer: Answer, hold: Hold, send: Send) -> None:
+    """Send an answer, piece by piece; what waits for its turn is held."""
     await send({"type": "http.response.start", "status": 200, "headers": answer.headers})
-    for place, part in enumerate(answer.parts, 1):
-        await send({"type": "http.response.body", "body": part, "more_body": place < len(answer.parts)})
+    parts = deque(answer.parts)
+    waiting = sum(map(len, parts))
+    hold.add(waiting)
+    # what is sent is let go of
+    del answer
+    try:
+        while parts:
+            part = parts.popleft()
+            await send({"type": "http.response.body", "body": part, "more_body": bool(parts)})
+            hold.give(len(part))
+            waiting -= len(part)
+    finally:
+        hold.give(waiting)

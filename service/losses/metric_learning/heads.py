@@ -107,7 +107,7 @@ def arcface(
 @loss(
     title="Sub-center ArcFace",
     tasks=("metric_learning",),
-    work=("N C K D/512", "3 N K D", "3 embeddings", "2 prototypes"),
+    work=("N C K D/512", "3 embeddings", "2 prototypes"),
     range=(0, None),
     scales=0,
 )
@@ -145,11 +145,12 @@ def sub_center_arcface(
     """
     directions, centres = unit(embeddings), unit(prototypes)
     similarity = torch.einsum("nd,ckd->nck", directions, centres)
-    candidates = prototypes[targets]
-    # in float64, as is the angle to it
-    nearest = (unit(candidates.double()) * unit(embeddings.double())[:, None]).sum(-1).argmax(-1)
-    own = candidates.take_along_dim(nearest[:, None, None], 1).squeeze(1)
-    widened = _widened(embeddings, own, margin)
+    # in float64, as is the angle to it; of all classes, as all centres of each row's own are many more numbers
+    close = torch.einsum(
+        "nd,ckd->nck", unit(embeddings.detach().double()), unit(prototypes.detach().double())
+    )
+    nearest = close.take_along_dim(targets[:, None, None], 1).squeeze(1).argmax(-1)
+    widened = _widened(embeddings, prototypes[targets, nearest], margin)
     return surprise(scale * _with_own(similarity.amax(-1), widened, targets), targets)
 
 

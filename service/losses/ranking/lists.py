@@ -100,7 +100,7 @@ def pairwise_hinge(
     return PairsLoss(*sum_over_pairs(scores, targets, mask, hinge(margin)))
 
 
-@loss(title="ListNet", tasks=("ranking",), aliases=("listwise_softmax",), range=(0, None))
+@loss(title="ListNet", tasks=("ranking",), aliases=("listwise_softmax",), work="scores", range=(0, None))
 def listnet(
     scores: Annotated[Tensor, Prediction("N L")],
     targets: Annotated[Tensor, Target("N L", AtLeast(0), where="mask")],
@@ -135,7 +135,9 @@ def listnet(
     return _cross_entropy(shares, scores, mask)
 
 
-@loss(title="Ranking softmax", tasks=("ranking",), aliases=("softmax_ranking",), range=(0, None))
+@loss(
+    title="Ranking softmax", tasks=("ranking",), aliases=("softmax_ranking",), work="scores", range=(0, None)
+)
 def ranking_softmax(
     scores: Annotated[Tensor, Prediction("N L")],
     targets: Annotated[Tensor, Target("N L", AtLeast(0), where="mask")],
