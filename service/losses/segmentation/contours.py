@@ -32,7 +32,7 @@ from service.losses.segmentation.masks import (
     aliases=("surface",),
     fuses=False,
     requires=CLASSES,
-    work=("384 N C", "384 N", "targets"),
+    work=("384 N C", "384 N", "2 targets"),
 )
 def boundary(
     logits: MaskLogits,
