@@ -152,7 +152,7 @@ def _mean_dice(
     return of_class if mode == "binary" else of_class.mean(1)
 
 
-@loss(title="Combo", tasks=("segmentation",), work="logits", range=(0, None))
+@loss(title="Combo", tasks=("segmentation",), work="2 logits", range=(0, None))
 def combo(
     logits: Annotated[
         Tensor,
