@@ -1,6 +1,6 @@
 """Evaluate one call: the value, the gradients, the diagnostics."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
@@ -10,9 +10,9 @@ from service.catalogue.declare import Terms
 from service.engine.backward import differentiable, gradients
 from service.engine.call import Call, Evaluation
 from service.engine.memory import within_memory
-from service.engine.reduce import reduce
+from service.engine.reduce import reduce, reduce_each
 from service.engine.removed import removes, without_losses, without_removed
-from service.engine.stack import Part
+from service.engine.stack import Part, Stack
 from service.engine.transfer import to_device, to_host
 
 Tensors = Mapping[str, Tensor]
@@ -34,16 +34,24 @@ def _evaluate(call: Call, device: torch.device) -> Evaluation:
     def compute(inputs: Tensors) -> Terms:
         return call.loss.terms(inputs, call.params)
 
-    inputs = to_device(call.inputs, device)
-    leaves = differentiable(inputs, call)
+    return Evaluation(*computed(call, compute, device))
+
+
+def computed(
+    part: Part, compute: Callable[[Tensors], Terms], device: torch.device
+) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+    """Return the value, the gradients and the diagnostics of a call, or of several that ``compute`` makes as one."""
+    like, reduction, axes = (part.like, reduce_each, 1) if isinstance(part, Stack) else (part, reduce, 0)
+    inputs = to_device(part.inputs, device)
+    leaves = differentiable(inputs, like)
     terms = compute(leaves)
-    weight, upstream = options(call, device)
-    removing = removes(call)
-    value, slope = reduce(call, without_losses(terms, weight) if removing else terms, weight, upstream)
-    found = gradients(call, terms, slope, leaves)
+    weight, upstream = options(part, device)
+    removing = removes(part)
+    value, slope = reduction(like, without_losses(terms, weight) if removing else terms, weight, upstream)
+    found = gradients(like, terms, slope, leaves)
     if removing:
-        found = without_removed(call, found, inputs, slope, compute, axes=0)
-    return Evaluation(*on_host(call, value, found, terms.aux))
+        found = without_removed(like, found, inputs, slope, compute, axes=axes)
+    return on_host(like, value, found, terms.aux)
 
 
 def options(part: Part, device: torch.device) -> tuple[Tensor | None, Tensor | None]:

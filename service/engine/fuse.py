@@ -13,14 +13,10 @@ from torch import Tensor
 
 from service.catalogue.declare import Terms
 from service.catalogue.rounds import Abandoned, go_on
-from service.engine.backward import differentiable, gradients
 from service.engine.call import Call, Evaluation
-from service.engine.evaluate import CPU, evaluate, on_host, options
+from service.engine.evaluate import CPU, computed, evaluate
 from service.engine.memory import give_back_memory, is_exhausted
-from service.engine.reduce import reduce_each
-from service.engine.removed import removes, without_losses, without_removed
 from service.engine.stack import Evaluations, Part, Stack, stacked
-from service.engine.transfer import to_device
 
 logger = logging.getLogger("lossd")
 Results = Sequence[Evaluation | Exception]
@@ -68,16 +64,7 @@ def evaluate_together(stack: Stack, device: torch.device = CPU) -> Evaluations:
         found = torch.func.vmap(parts)(inputs)
         return Terms(found["loss"], found.get("divisor"), found.get("mean_terms"), found["aux"])
 
-    inputs = to_device(stack.inputs, device)
-    leaves = differentiable(inputs, like)
-    terms = compute(leaves)
-    weight, upstream = options(stack, device)
-    removing = removes(stack)
-    value, slope = reduce_each(like, without_losses(terms, weight) if removing else terms, weight, upstream)
-    found = gradients(like, terms, slope, leaves)
-    if removing:
-        found = without_removed(like, found, inputs, slope, compute, axes=1)
-    return Evaluations(*on_host(like, value, found, terms.aux))
+    return Evaluations(*computed(stack, compute, device))
 
 
 def _attempt(call: Call, device: torch.device) -> Evaluation | Exception:
