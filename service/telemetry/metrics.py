@@ -99,7 +99,7 @@ ITEMS = _counter(
 BATCH_SIZE = _histogram("lossd_batch_size", "Calls that were computed together as one.", buckets=SIZES)
 QUEUE_DEPTH = _gauge("lossd_queue_depth", "Calls that wait for the device.")
 INFLIGHT_BYTES = _gauge(
-    "lossd_inflight_bytes", "Bytes of bodies that are held for requests not yet answered."
+    "lossd_inflight_bytes", "Bytes that requests hold, answers that have not left among them."
 )
 REJECTED = _counter(
     "lossd_rejected_total",

@@ -74,13 +74,6 @@ def decode_lines(catalogue: Catalogue, lines: Sequence[bytes | Problem]) -> Batc
     return found.arranged()
 
 
-def encode(
-    batch: Batch, outcomes: Sequence[Sequence[Outcome]], device: torch.device, observer: Observer = NOBODY
-) -> bytes:
-    """Write what became of the items, in their order; each group's outcomes are in pieces."""
-    return b"".join(parts(batch, outcomes, device, observer))
-
-
 @roomy
 def parts(
     batch: Batch, outcomes: Sequence[Sequence[Outcome]], device: torch.device, observer: Observer = NOBODY

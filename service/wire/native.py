@@ -45,13 +45,6 @@ def decode(loss: AnyLoss, body: Body) -> Decoded:
     return Decoded(found.bind(), found.encoding)
 
 
-def encode(
-    decoded: Decoded, evaluation: Evaluation, device: torch.device, observer: Observer = NOBODY
-) -> bytes:
-    """Write a response body."""
-    return b"".join(parts(decoded, evaluation, device, observer))
-
-
 @roomy
 def parts(
     decoded: Decoded, evaluation: Evaluation, device: torch.device, observer: Observer = NOBODY
