@@ -24,42 +24,38 @@ def bind(request: Request, known: Sequence[Fault] = ()) -> Call:
     Raises:
         Invalid: with every fault that can be told without the ones before it being mended.
     """
-    tensors = {name: sent.tensor for name, sent in request.inputs.items()}
-    call = None if known else bind_like(request, plan(request), tensors)
-    return call or _bind_in_full(request, known)
-
-
-def bind_like(first: Request, found: Plan | None, tensors: Mapping[str, Tensor]) -> Call | None:
-    """Bind a request that differs from the first, whose plan it shares, in the values of its inputs alone.
-
-    None where a look at all values together leaves open whether each is admitted.
-    """
-    inputs = found and found.admit(tensors)
-    if not (found and inputs):
-        return None
-    return Call(
-        loss=first.loss,
-        inputs=inputs,
-        params=found.params or first.params,
-        work=found.work,
-        gradients_of=found.gradients_of,
-        reduction=first.reduction,
-        dtype=first.dtype,
-    )
+    found = None if known else plan(request)
+    inputs = found and found.admit({name: sent.tensor for name, sent in request.inputs.items()})
+    return _planned(request, found, inputs) if found and inputs else _bind_in_full(request, known)
 
 
 def bind_alike(first: Request, stacks: Mapping[str, Tensor]) -> Stack | None:
     """Bind requests that differ from the first in the values of their inputs alone, stacked on a new first axis.
 
-    None where a look at all values together leaves open whether each is admitted.
+    None where one of them has a fault, or no plan settles them.
     """
     found = plan(first)
-    inputs = found and found.admit(stacks)
-    return Stack(bind(first), inputs) if inputs else None
+    inputs = found and found.admit(stacks, stacked=True)
+    if not (found and inputs):
+        return None
+    return Stack(_planned(first, found, {name: stack[0] for name, stack in inputs.items()}), inputs)
+
+
+def _planned(request: Request, found: Plan, inputs: Mapping[str, Tensor]) -> Call:
+    """Return the call that a request makes with these inputs, which its plan admits."""
+    return Call(
+        loss=request.loss,
+        inputs=inputs,
+        params=found.rounded or request.params,
+        work=found.fitted.work,
+        gradients_of=found.gradients_of,
+        reduction=request.reduction,
+        dtype=request.dtype,
+    )
 
 
 def _bind_in_full(request: Request, known: Sequence[Fault]) -> Call:
-    """Bind a request that no plan settles: with conditions, weights, masks, or a fault somewhere."""
+    """Bind a request that no plan settles: with weights, or a fault somewhere."""
     loss, params = request.loss, request.params
     fitted = fit(loss, shapes_of(request.inputs), params)
     # what could not be decoded is told of already
