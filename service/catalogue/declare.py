@@ -98,6 +98,7 @@ def loss(
     fuses: bool = True,
     requires: tuple[Condition | SizeRange, ...] = (),
     work: str | tuple[str, ...] = (),
+    overhead: str | tuple[str, ...] = (),
     range: Range = (None, None),
     unit: str | None = None,
     scales: Scales | float | None = None,
@@ -110,7 +111,8 @@ def loss(
     the dims of what is made beyond the inputs' own elements: names of sizes, of inputs (``"2 logits"``), and of params
     that are counts or lists of numbers. A unit is at most 110 ns of a core and 22 bytes at the peak, in float32 with the
     gradients by all inputs: a number among the dims (``"512 iterations"``) is the factor of what costs more,
-    ``max_iter/16`` of what costs less.
+    ``max_iter/16`` of what costs less. ``overhead`` is the part that likewise stands for the calls of torch in a loop,
+    of which there are no more where several calls are evaluated as one.
 
     ``range`` bounds the unreduced loss in every dtype, once for all or for given params. ``unit`` is the reason
     why errors of this loss are relative to 1 rather than to its value, such as "one minus a ratio of areas".
@@ -134,6 +136,7 @@ def loss(
             fuses=fuses,
             requires=requires,
             work=(work,) if isinstance(work, str) else work,
+            overhead=(overhead,) if isinstance(overhead, str) else overhead,
             range=range,
             unit=unit,
             scales=_scales(scales, signature.inputs),

@@ -246,6 +246,5 @@ class Pipeline:
 
 def _seconds(part: Part) -> float:
     """Return what it takes to compute calls that are alike."""
-    if not isinstance(part, Stack):
-        return cost.computing(part.work)
-    return cost.computing(len(part) * part.like.work, 1 if part.like.loss.fuses else len(part))
+    alone = len(part) if isinstance(part, Stack) and not part.like.loss.fuses else 1
+    return cost.computing(part.work, alone)

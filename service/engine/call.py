@@ -53,13 +53,15 @@ class Call:
     """A request that is known to be valid. Its floating tensors are in the dtype of the arithmetic.
 
     ``dtype`` is the dtype asked for: results are rounded to it, float32 carries the arithmetic of half types.
-    ``work`` is an estimate of what it costs, see `Loss.elements`.
+    ``work`` is an estimate of what it costs, see `Loss.elements`, ``overhead`` the part of it that like calls which are
+    evaluated as one take once.
     """
 
     loss: AnyLoss
     inputs: Mapping[str, Tensor]
     params: Mapping[str, Any]
     work: int
+    overhead: int = 0
     gradients_of: tuple[str, ...] = ()
     reduction: Reduction = "mean"
     sample_weight: Tensor | None = None

@@ -24,7 +24,7 @@ class Fit:
     """How the shapes sent agree with one row of forms.
 
     ``unreduced`` is the shape that the loss will have, None where an input is missing or does not fit, ``work``
-    how many elements of work it will take.
+    how many elements of work it will take, ``overhead`` those that several like calls take once.
     """
 
     loss: AnyLoss
@@ -35,6 +35,7 @@ class Fit:
     unreduced: Shape | None = None
     size_faults: tuple[Fault, ...] = ()
     work: int = 0
+    overhead: int = 0
 
     def form(self, name: str) -> Form:
         """Return the form of an input."""
@@ -120,4 +121,5 @@ def _with_result(fit: Fit, params: Mapping[str, Any]) -> Fit:
         unreduced=expand(dims, fit.sizes),
         size_faults=tuple(faults),
         work=loss.elements(fit.shapes, fit.sizes, params),
+        overhead=loss.elements_once(fit.sizes, params),
     )

@@ -183,7 +183,8 @@ class Queue:
         """Return calls that are alike in pieces that may be computed as one."""
         if not isinstance(part, Stack):
             return [part]
-        most = BUDGET // max(1, part.like.work) if self.fuse else 1
+        like = part.like
+        most = (BUDGET - like.overhead) // max(1, like.work - like.overhead) if self.fuse else 1
         # without company, vmap only costs time, and its gradient cannot be ended
         return part.pieces(most) if most > 1 else [*part]
 

@@ -19,6 +19,12 @@ class Stack:
     sample_weight: Tensor | None = None
     grad_output: Tensor | None = None
 
+    @property
+    def work(self) -> int:
+        """An estimate of what the calls cost together."""
+        overhead = self.like.overhead if self.like.loss.fuses else 0
+        return overhead + len(self) * (self.like.work - overhead)
+
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
 

@@ -141,7 +141,8 @@ def _signed_distance(inside: Tensor) -> Tensor:
     tasks=("segmentation",),
     range=(0, None),
     requires=CLASSES,
-    work=("N C H W erosions", "N H W erosions", "8192 erosions", "logits"),
+    work=("N C H W erosions", "N H W erosions", "logits"),
+    overhead="8192 erosions",
 )
 def hausdorff_er(
     logits: FlatMaskLogits,

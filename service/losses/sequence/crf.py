@@ -24,7 +24,8 @@ from service.losses.sequence.impossible import detach_impossible
             lambda facts: _runs(facts).all(),
         ),
     ),
-    work=("N T K K", "3072 T"),
+    work="N T K K",
+    overhead="3072 T",
     range=(0, None),
 )
 def crf_nll(
