@@ -24,7 +24,7 @@ from service.engine.fuse import Results
 from service.engine.lane import Lane
 from service.engine.memory import give_back_memory
 from service.engine.queue import Queue
-from service.engine.stack import Part, Stack
+from service.engine.stack import Part
 from service.telemetry.stages import Stages
 
 LARGE = 1 << 24
@@ -246,5 +246,4 @@ class Pipeline:
 
 def _seconds(part: Part) -> float:
     """Return what it takes to compute calls that are alike."""
-    alone = len(part) if isinstance(part, Stack) and not part.like.loss.fuses else 1
-    return cost.computing(part.work, alone)
+    return cost.computing(part.work)

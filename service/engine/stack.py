@@ -22,8 +22,7 @@ class Stack:
     @property
     def work(self) -> int:
         """An estimate of what the calls cost together."""
-        overhead = self.like.overhead if self.like.loss.fuses else 0
-        return overhead + len(self) * (self.like.work - overhead)
+        return self.like.overhead + len(self) * (self.like.work - self.like.overhead)
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))

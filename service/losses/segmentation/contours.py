@@ -30,7 +30,7 @@ from service.losses.segmentation.masks import (
     title="Boundary",
     tasks=("segmentation",),
     aliases=("surface",),
-    fuses=False,
+    joins="N",
     requires=CLASSES,
     work=("384 N C", "384 N", "2 targets"),
 )
@@ -75,7 +75,7 @@ def boundary(
     title="Hausdorff by distance transforms",
     tasks=("segmentation",),
     aliases=("hausdorff",),
-    fuses=False,
+    joins="N",
     range=(0, None),
     requires=CLASSES,
     work=("512 N C", "512 N", "logits"),
