@@ -18,7 +18,7 @@ from service.catalogue.registry import AnyLoss
 from service.engine.call import Sent
 from service.problems import Invalid
 from service.wire import tensors
-from service.wire.arrays import read_array
+from service.wire.arrays import read_long
 from service.wire.document import Document
 from service.wire.json import PARSED, is_array, is_object
 from service.wire.numbers import EXACT, How, are_numbers, elements_of, shape_of
@@ -144,7 +144,7 @@ def _take_tensor(document: Document, value: Any, whole: bool) -> tuple[Format, A
 def _take_long(span: Span, whole: bool) -> tuple[Format, Any] | None:
     """Take a long JSON array of numbers."""
     try:
-        tensor = read_array(span, How(whole=whole)).tensor
+        tensor = read_long(span, How(whole=whole)).tensor
     except Invalid:
         return None
     if not tensor.numel() or tensor.dtype != (torch.int64 if whole else torch.float64):

@@ -14,6 +14,8 @@ from service.problems import MOST_FAULTS, Fault, pointer, quoted
 from service.wire.inference.nonfinite import spelled
 from service.wire.text import TOO_DEEP, Span
 
+ARRAY = simdjson.Array
+"""What a short array is, until its elements are looked at."""
 PARSED = {simdjson.Array, simdjson.Object}
 UNREAD = {*PARSED, Span}
 """Types of what is not a Python value yet."""

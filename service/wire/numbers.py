@@ -6,16 +6,17 @@ through element by element.
 """
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
 from itertools import chain
 from math import inf, nan, prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from service.engine.call import Sent
 from service.problems import Fault, Invalid, pointer
-from service.wire.json import are_arrays, is_array, show
+from service.wire.json import ARRAY, are_arrays, is_array, show
 
 MAX_RANK = 32
 NUMBERS = {bool, int, float}
@@ -33,8 +34,7 @@ Shape = tuple[int, ...]
 Values = NDArray[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class How:
+class How(NamedTuple):
     """How numbers are read: with all digits of large ``whole`` ones, with words for those that are not finite.
 
     ``where`` is the tensor's place in the request, ``index`` that of an array in the tensor.
@@ -62,11 +62,27 @@ class How:
 
     def at(self, place: int) -> "How":
         """Return how an element is read."""
-        return replace(self, index=(*self.index, place))
+        return self._replace(index=(*self.index, place))
 
     def to(self, index: Shape, first: int) -> Path:
         """Return the path to an element by its index behind the ``first`` elements."""
         return (*self.path, index[0] + first, *index[1:])
+
+
+def read(array: Any, how: How) -> Sent:
+    """Read nested arrays as a tensor.
+
+    Raises:
+        Invalid: they are ragged, or hold something else than numbers.
+    """
+    shape = shape_of(array, how.where)
+    return sent(values_of(array, shape, how), shape)
+
+
+def sent(values: Values, shape: Shape) -> Sent:
+    """Return numbers in a row as a tensor of a shape."""
+    tensor = torch.from_numpy(values.reshape(shape)) if values.size else torch.zeros(shape)
+    return Sent(tensor, addressable=True, any_rank=shape == (0,))
 
 
 def values_of(array: Any, shape: Shape, how: How, text: bytes | None = None, first: int = 0) -> Values:
@@ -77,8 +93,9 @@ def values_of(array: Any, shape: Shape, how: How, text: bytes | None = None, fir
     Raises:
         Invalid: they have another shape, or hold something else than numbers.
     """
+    elements = None
     if text is not None and b'"' not in text:
-        elements, fits = None, _has_shape(array, shape, text)
+        fits = _has_shape(array, shape, text)
     else:
         elements = elements_of(array, shape)
         fits = elements is not None
@@ -95,7 +112,7 @@ def shape_of(array: Any, where: Path = ()) -> Shape:
         Invalid: there are more of them than any tensor has dimensions.
     """
     shape: list[int] = []
-    while is_array(array):
+    while type(array) is ARRAY:
         if len(shape) == MAX_RANK:
             raise invalid(where, "rank", f"at most {MAX_RANK} dimensions", "more")
         shape.append(len(array))
@@ -109,7 +126,7 @@ def elements_of(array: Any, shape: Shape) -> list[Any] | None:
     """Return what stands where numbers belong, in a row; None unless the arrays around have the shape."""
     level = array.as_list()
     for length in shape[1:]:
-        if set(map(type, level)) != {list} or set(map(len, level)) != {length}:
+        if {*map(type, level)} != {list} or {*map(len, level)} != {length}:
             return None
         level = [*chain.from_iterable(level)]
     return level
