@@ -9,20 +9,17 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-import numpy as np
 import orjson
 
 from service.problems import MOST_CHARACTERS, Fault, Invalid
 from service.wire import json
-from service.wire.scan import scan
+from service.wire.scan import outline, scan
 from service.wire.text import BLOCK, Body, Span, trim, unreadable
 
 SHORT = 1 << 13
 """Bytes of a text that is parsed whole: to look for arrays in it would take longer."""
-ROOMY = 1 << 13
-"""Bytes of a text for each of its objects from which on its arrays are left out of it."""
-CROWDED = 1 << 20
-"""Bytes of a text of many objects up to which it is parsed whole, which takes some milliseconds."""
+MODERATE = 1 << 20
+"""Bytes of a text of many strings up to which it is parsed whole, which takes some milliseconds."""
 MOST_BESIDE = 1 << 22
 """Bytes of a text beside its arrays and long strings: to parse more would take too long."""
 MOST_LISTED = 1 << 18
@@ -35,7 +32,7 @@ class Document:
     """A JSON text that is a body or a part of one. ``root`` is its value.
 
     ``row``: the text is the elements of an array, with commas between them. ``words``: NaN and Infinity are read as
-    strings. ``split``: arrays and long strings are left out.
+    strings. ``split``: arrays and long strings are left out, of a text that is not short if it does not say.
 
     Raises:
         Unreadable: it is not JSON, as far as it is read at once.
@@ -55,10 +52,13 @@ class Document:
         end = len(body) if end is None else end
         self._body, self._words = body, words
         self._spans: Mapping[str, Span] = {}
-        if split is None:
-            split = end - start > SHORT and not _is_crowded(body, start, end)
-        start, end = trim(body, start, end) if split else (start, end)
-        spans = scan(body, start, end) if split else []
+        if split is None and end - start <= MODERATE:
+            spans = outline(body, start, end) if end - start > SHORT else []
+        elif split is False:
+            spans = []
+        else:
+            start, end = trim(body, start, end)
+            spans = scan(body, start, end)
         mark = secrets.token_hex(8) if spans else ""
         self._spans = {f"{mark}{place}": span for place, span in enumerate(spans)}
         marks = [
@@ -103,7 +103,7 @@ class Document:
                 document = Document(self._body, start, end, words=self._words)
                 yield document, [document.root]
             else:
-                document = self._row(start, end, split=not _is_crowded(self._body, start, end))
+                document = self._row(start, end)
                 yield document, [document.resolve(one) for one in document.root]
 
     def plain(self, value: Any, levels: int = 1) -> Any:
@@ -123,17 +123,9 @@ class Document:
         found = tuple(chain.from_iterable(rows)) if all(type(row) is tuple for row in rows) else value
         return value if found is not value and len(found) > MOST_LISTED else found
 
-    def _row(self, start: int, end: int, *, split: bool) -> "Document":
+    def _row(self, start: int, end: int, *, split: bool | None = None) -> "Document":
         """Return some elements of an array."""
         return Document(self._body, start, end, row=True, words=self._words, split=split)
-
-
-def _is_crowded(body: Body, start: int, end: int) -> bool:
-    """Tell whether a text of a moderate length is made of many objects, whose arrays are short."""
-    if end - start > CROWDED:
-        return False
-    objects = np.count_nonzero(np.frombuffer(body, np.uint8, end - start, start) == ord("{"))
-    return end - start < ROOMY * int(objects)
 
 
 def _without(body: Body, start: int, end: int, spans: Sequence[Span], marks: Sequence[bytes]) -> bytes:

@@ -14,8 +14,8 @@ from service.problems import MOST_FAULTS, Fault, pointer, quoted
 from service.wire.inference.nonfinite import spelled
 from service.wire.text import TOO_DEEP, Span
 
-ARRAY = simdjson.Array
-"""What a short array is, until its elements are looked at."""
+ARRAY, OBJECT = simdjson.Array, simdjson.Object
+"""What short arrays and objects are, until it is looked at what is in them."""
 PARSED = {simdjson.Array, simdjson.Object}
 UNREAD = {*PARSED, Span}
 """Types of what is not a Python value yet."""
