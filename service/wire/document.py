@@ -5,13 +5,14 @@ wanted, a block at a time: no step keeps the interpreter for more than some hund
 """
 
 import secrets
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import orjson
 
-from service.problems import MOST_CHARACTERS, Fault, Invalid
+from service.problems import MOST_CHARACTERS, MOST_FAULTS, Fault, Invalid, pointer, quoted
 from service.wire import json
 from service.wire.scan import outline, scan
 from service.wire.text import BLOCK, Body, Span, trim, unreadable
@@ -24,6 +25,8 @@ MOST_BESIDE = 1 << 22
 """Bytes of a text beside its arrays and long strings: to parse more would take too long."""
 MOST_LISTED = 1 << 18
 """Values of a list that become Python objects."""
+MOST_MEMBERS = 10_000
+"""Names of one object that are looked at. To make words of millions takes seconds, in which nothing else runs."""
 LONGEST_LISTED = 1 << 23
 """Bytes of a list or a string that becomes a Python object; a longer one stays unread."""
 
@@ -82,7 +85,16 @@ class Document:
         self, value: Any, known: Collection[str], *where: str | int
     ) -> tuple[dict[str, Any], list[Fault]]:
         """Return the members of an object that are known, unread, and a fault for each unknown or repeated name."""
-        found, faults = json.members(value, known, *where)
+        if len(value) > MOST_MEMBERS:
+            detail = f"Expected at most {MOST_MEMBERS} names; got {len(value)}."
+            return {}, [Fault(pointer(*where), "size", detail)]
+        # the parser's own way through members reads all that is in them
+        names: list[str] = list(value.keys())
+        faults: list[Fault] = []
+        if len({*names}.intersection(known)) < len(names):
+            faults = _wrong_names(names, known, where)
+            names = [name for name in known if name in names]
+        found = {name: value[name] for name in names}
         if self._spans:
             found = {name: self.resolve(one) for name, one in found.items()}
         return found, faults
@@ -126,6 +138,23 @@ class Document:
     def _row(self, start: int, end: int, *, split: bool | None = None) -> "Document":
         """Return some elements of an array."""
         return Document(self._body, start, end, row=True, words=self._words, split=split)
+
+
+def _wrong_names(names: Sequence[str], known: Collection[str], where: tuple[str | int, ...]) -> list[Fault]:
+    """Return a fault for each name that is not known, or there more than once."""
+    times = Counter(names)
+    expected = f"one of {', '.join(known)}" if known else "no names"
+    unknown = islice((name for name in times if name not in known), MOST_FAULTS)
+    faults = [
+        Fault(pointer(*where, name), "unknown", f"Expected {expected}; got {quoted(name)}.")
+        for name in unknown
+    ]
+    faults += [
+        Fault(pointer(*where, name), "duplicate", f"Expected the name once; got it {times[name]} times.")
+        for name in known
+        if times[name] > 1
+    ]
+    return faults
 
 
 def _without(body: Body, start: int, end: int, spans: Sequence[Span], marks: Sequence[bytes]) -> bytes:
