@@ -65,10 +65,11 @@ def take(document: Document, item: Any, catalogue: Catalogue, default: str | Non
     names: list[str] = [*item.keys()]
     echo: dict[str, Any] = {}
     options: list[Hashable] = []
-    inputs, named = None, default
+    inputs: Any = None
+    named: Any = default
     for name in names:
         try:
-            value = item[name]
+            value: Any = item[name]
         except KeyError:
             # the parser ends a name that is asked for where it has a NUL
             return None

@@ -1,5 +1,7 @@
 """Long JSON arrays to tensors, read in pieces, into one memory."""
 
+from typing import Any
+
 import numpy as np
 
 from service.engine.call import Sent
@@ -24,17 +26,17 @@ def read_long(span: Span, how: How) -> Sent:
     """
     if len(span) <= PIECE:
         return sent(*_parsed(span, span.start + 1, span.end - 1, None, how, 0))
-    # a number takes two bytes at least, with the comma behind it
-    numbers = _Numbers(len(span) // 2 + 1, how.whole)
+    numbers = _Numbers(len(span), how.whole)
     shape = _read_span(span, None, how, numbers)
     return sent(numbers.values, shape)
 
 
 class _Numbers:
-    """Up to so many numbers that come in pieces, in the least of the `RISING` dtypes that holds all of them."""
+    """Numbers that come in pieces, in the least of the `RISING` dtypes that holds all of them."""
 
-    def __init__(self, most: int, whole: bool) -> None:
-        self._most = most
+    def __init__(self, size: int, whole: bool) -> None:
+        """Expect those of an array of so many bytes."""
+        self._size = size
         self._whole = whole
         self._count = 0
         self._kept: Values = np.empty(0, RISING[0])
@@ -44,8 +46,8 @@ class _Numbers:
         """All of them."""
         return self._kept[: self._count]
 
-    def add(self, piece: Values) -> None:
-        """Keep some more."""
+    def add(self, piece: Values, size: int) -> None:
+        """Keep some more, which were so many bytes."""
         if (
             self._whole
             and piece.dtype == np.float64
@@ -54,13 +56,21 @@ class _Numbers:
         ):
             piece = piece.astype(np.int64)
         dtype = max(self._kept.dtype, piece.dtype, key=RISING.index)
-        if dtype != self._kept.dtype or not self._count:
-            # memory that is not written to takes none
-            before, self._kept = self.values, np.empty(self._most, dtype)
-            for start in range(0, len(before), BLOCK):
-                self.values[start : start + BLOCK] = before[start : start + BLOCK]
-        self._kept[self._count : self._count + len(piece)] = piece
-        self._count += len(piece)
+        count = self._count + len(piece)
+        if count > len(self._kept):
+            # others are about as long as these; a number takes two bytes at least, with the comma behind it
+            expected = count + len(piece) * self._size // size
+            self._move(min(max(expected, 2 * count), self._size // 2 + 1), dtype)
+        elif dtype != self._kept.dtype:
+            self._move(len(self._kept), dtype)
+        self._kept[self._count : count] = piece
+        self._count = count
+
+    def _move(self, length: int, dtype: np.dtype[Any]) -> None:
+        """Make room for so many numbers."""
+        before, self._kept = self.values, np.empty(length, dtype)
+        for start in range(0, len(before), BLOCK):
+            self.values[start : start + BLOCK] = before[start : start + BLOCK]
 
 
 def _are_integers(values: Values) -> bool:
@@ -80,7 +90,7 @@ def _read_span(span: Span, expected: Shape | None, how: How, numbers: _Numbers) 
             continue
         if end - start <= PIECE:
             values, found = _parsed(span, start, end, inner, how, count)
-            numbers.add(values)
+            numbers.add(values, end - start)
         else:
             element = _long_element(span, start, end, inner, how.at(count))
             found = (1, *_read_span(element, inner, how.at(count), numbers))
@@ -95,7 +105,7 @@ def _parsed(
     span: Span, start: int, end: int, inner: Shape | None, how: How, first: int
 ) -> tuple[Values, Shape]:
     """Read some elements of a long array, each of the shape ``inner``; ``first`` is the place of the first."""
-    text = b"[%b]" % memoryview(span.body)[start:end]
+    text = b"".join((b"[", memoryview(span.body)[start:end], b"]"))
     try:
         array = json.parse(text, words=how.nonfinite)
     except json.Broken as broken:

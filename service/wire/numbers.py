@@ -5,10 +5,10 @@ length is compared with it, and what stands in place of a number is found. Only 
 through element by element.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from itertools import chain
 from math import inf, nan, prod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -32,28 +32,29 @@ DENSE = 32
 Path = tuple[str | int, ...]
 Shape = tuple[int, ...]
 Values = NDArray[Any]
+from_numpy: Callable[[Values], torch.Tensor] = cast(Any, torch).from_numpy
 
 
 class How(NamedTuple):
     """How numbers are read: with all digits of large ``whole`` ones, with words for those that are not finite.
 
-    ``where`` is the tensor's place in the request, ``index`` that of an array in the tensor.
+    ``where`` is the tensor's place in the request, ``indices`` that of an array in the tensor.
     """
 
     where: Path = ()
     whole: bool = False
     nonfinite: bool = False
-    index: Shape = ()
+    indices: Shape = ()
 
     @property
     def level(self) -> int:
         """How many arrays are around."""
-        return len(self.index)
+        return len(self.indices)
 
     @property
     def path(self) -> Path:
         """The place of the array in the request."""
-        return (*self.where, *self.index)
+        return (*self.where, *self.indices)
 
     @property
     def words(self) -> Collection[Any]:
@@ -62,7 +63,7 @@ class How(NamedTuple):
 
     def at(self, place: int) -> "How":
         """Return how an element is read."""
-        return self._replace(index=(*self.index, place))
+        return self._replace(indices=(*self.indices, place))
 
     def to(self, index: Shape, first: int) -> Path:
         """Return the path to an element by its index behind the ``first`` elements."""
@@ -81,7 +82,7 @@ def read(array: Any, how: How) -> Sent:
 
 def sent(values: Values, shape: Shape) -> Sent:
     """Return numbers in a row as a tensor of a shape."""
-    tensor = torch.from_numpy(values.reshape(shape)) if values.size else torch.zeros(shape)
+    tensor = from_numpy(values.reshape(shape)) if values.size else torch.zeros(shape)
     return Sent(tensor, addressable=True, any_rank=shape == (0,))
 
 

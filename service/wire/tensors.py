@@ -147,6 +147,8 @@ def _join(data: Span, size: int) -> bytearray | memoryview:
     Raises:
         ValueError: it is not base64, or of more bytes.
     """
+    if len(data) <= PIECE:
+        return pybase64.b64decode_as_bytearray(b"".join(map(_plain, data.pieces(PIECE))), validate=True)
     found, filled, rest = np.empty(size, np.uint8), 0, b""
     for piece in _unescaped(data):
         if piece and filled % 3:
