@@ -62,11 +62,18 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """What an input tensor must look like. ``optional`` follows from ``| None = None``."""
+    """What an input tensor must look like. ``optional`` follows from ``| None = None``.
+
+    ``whole``: some form of it holds integers.
+    """
 
     role: Role
     forms: tuple[Form, ...]
     optional: bool = False
+    whole: bool = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "whole", any(form.domain.kind == "int" for form in self.forms))
 
     def form(self, row: int) -> Form:
         """Return the form that belongs to a row of forms."""
@@ -76,11 +83,6 @@ class Input:
     def kind(self) -> Kind:
         """The kind of number in the first form, which is the one that catalogues show."""
         return self.forms[0].domain.kind
-
-    @property
-    def whole(self) -> bool:
-        """Whether some form of the input holds integers."""
-        return any(form.domain.kind == "int" for form in self.forms)
 
     @property
     def floating(self) -> bool:

@@ -98,7 +98,7 @@ def parts(
     return [*written.joined(chain([b'{"results":['], _each(found), [b"],", orjson.dumps(told)[1:]]))]
 
 
-def _each(found: Sequence[dict[str, Any]]) -> Iterator[bytes]:
+def _each(found: Sequence[dict[str, Any]]) -> Iterator[written.Part]:
     """Yield the JSON of results with commas between them, a few at once."""
     for start in range(0, len(found), TOGETHER):
         first, *others = written.parts(found[start : start + TOGETHER])

@@ -5,28 +5,28 @@ wanted, a block at a time: no step keeps the interpreter for more than some hund
 """
 
 import secrets
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
-import numpy as np
 import orjson
 
-from service.problems import MOST_CHARACTERS, Fault, Invalid
+from service.problems import MOST_CHARACTERS, MOST_FAULTS, Fault, Invalid, pointer, quoted
 from service.wire import json
-from service.wire.scan import scan
+from service.wire.scan import outline, scan
 from service.wire.text import BLOCK, Body, Span, trim, unreadable
 
 SHORT = 1 << 13
 """Bytes of a text that is parsed whole: to look for arrays in it would take longer."""
-ROOMY = 1 << 13
-"""Bytes of a text for each of its objects from which on its arrays are left out of it."""
-CROWDED = 1 << 20
-"""Bytes of a text of many objects up to which it is parsed whole, which takes some milliseconds."""
+MODERATE = 1 << 20
+"""Bytes of a text of many strings up to which it is parsed whole, which takes some milliseconds."""
 MOST_BESIDE = 1 << 22
 """Bytes of a text beside its arrays and long strings: to parse more would take too long."""
 MOST_LISTED = 1 << 18
 """Values of a list that become Python objects."""
+MOST_MEMBERS = 10_000
+"""Names of one object that are looked at. To make words of millions takes seconds, in which nothing else runs."""
 LONGEST_LISTED = 1 << 23
 """Bytes of a list or a string that becomes a Python object; a longer one stays unread."""
 
@@ -35,7 +35,7 @@ class Document:
     """A JSON text that is a body or a part of one. ``root`` is its value.
 
     ``row``: the text is the elements of an array, with commas between them. ``words``: NaN and Infinity are read as
-    strings. ``split``: arrays and long strings are left out.
+    strings. ``split``: arrays and long strings are left out, of a text that is not short if it does not say.
 
     Raises:
         Unreadable: it is not JSON, as far as it is read at once.
@@ -55,10 +55,13 @@ class Document:
         end = len(body) if end is None else end
         self._body, self._words = body, words
         self._spans: Mapping[str, Span] = {}
-        if split is None:
-            split = end - start > SHORT and not _is_crowded(body, start, end)
-        start, end = trim(body, start, end) if split else (start, end)
-        spans = scan(body, start, end) if split else []
+        if split is None and end - start <= MODERATE:
+            spans = outline(body, start, end) if end - start > SHORT else []
+        elif split is False:
+            spans = []
+        else:
+            start, end = trim(body, start, end)
+            spans = scan(body, start, end)
         mark = secrets.token_hex(8) if spans else ""
         self._spans = {f"{mark}{place}": span for place, span in enumerate(spans)}
         marks = [
@@ -82,7 +85,16 @@ class Document:
         self, value: Any, known: Collection[str], *where: str | int
     ) -> tuple[dict[str, Any], list[Fault]]:
         """Return the members of an object that are known, unread, and a fault for each unknown or repeated name."""
-        found, faults = json.members(value, known, *where)
+        if len(value) > MOST_MEMBERS:
+            detail = f"Expected at most {MOST_MEMBERS} names; got {len(value)}."
+            return {}, [Fault(pointer(*where), "size", detail)]
+        # the parser's own way through members reads all that is in them
+        names: list[str] = list(value.keys())
+        faults: list[Fault] = []
+        if len({*names}.intersection(known)) < len(names):
+            faults = _wrong_names(names, known, where)
+            names = [name for name in known if name in names]
+        found = {name: value[name] for name in names}
         if self._spans:
             found = {name: self.resolve(one) for name, one in found.items()}
         return found, faults
@@ -103,7 +115,7 @@ class Document:
                 document = Document(self._body, start, end, words=self._words)
                 yield document, [document.root]
             else:
-                document = self._row(start, end, split=not _is_crowded(self._body, start, end))
+                document = self._row(start, end)
                 yield document, [document.resolve(one) for one in document.root]
 
     def plain(self, value: Any, levels: int = 1) -> Any:
@@ -123,17 +135,26 @@ class Document:
         found = tuple(chain.from_iterable(rows)) if all(type(row) is tuple for row in rows) else value
         return value if found is not value and len(found) > MOST_LISTED else found
 
-    def _row(self, start: int, end: int, *, split: bool) -> "Document":
+    def _row(self, start: int, end: int, *, split: bool | None = None) -> "Document":
         """Return some elements of an array."""
         return Document(self._body, start, end, row=True, words=self._words, split=split)
 
 
-def _is_crowded(body: Body, start: int, end: int) -> bool:
-    """Tell whether a text of a moderate length is made of many objects, whose arrays are short."""
-    if end - start > CROWDED:
-        return False
-    objects = np.count_nonzero(np.frombuffer(body, np.uint8, end - start, start) == ord("{"))
-    return end - start < ROOMY * int(objects)
+def _wrong_names(names: Sequence[str], known: Collection[str], where: tuple[str | int, ...]) -> list[Fault]:
+    """Return a fault for each name that is not known, or there more than once."""
+    times = Counter(names)
+    expected = f"one of {', '.join(known)}" if known else "no names"
+    unknown = islice((name for name in times if name not in known), MOST_FAULTS)
+    faults = [
+        Fault(pointer(*where, name), "unknown", f"Expected {expected}; got {quoted(name)}.")
+        for name in unknown
+    ]
+    faults += [
+        Fault(pointer(*where, name), "duplicate", f"Expected the name once; got it {times[name]} times.")
+        for name in known
+        if times[name] > 1
+    ]
+    return faults
 
 
 def _without(body: Body, start: int, end: int, spans: Sequence[Span], marks: Sequence[bytes]) -> bytes:

@@ -5,7 +5,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from service.catalogue.registry import AnyLoss, Catalogue, UnknownLoss
+from service.catalogue.registry import Catalogue, UnknownLoss
 from service.engine.bind import bind_alike
 from service.engine.call import Call
 from service.engine.fuse import likeness
@@ -74,7 +74,7 @@ class Items:
         """
         place, echo = len(self), dict[str, Any]()
         try:
-            if taken := take(document, item, self._loss(document, item)):
+            if taken := take(document, item, self._catalogue, self._defaults.loss):
                 echo |= taken.echo
                 self._keep(place, taken, document, item)
             else:
@@ -104,12 +104,6 @@ class Items:
             part: Part = stacked([call for _, call in calls]) if len(calls) > 1 else calls[0][1]
             groups.append(Group([place for place, _ in calls], part, self._encodings[like]))
         return Batch(self._echoes, groups, self._problems)
-
-    def _loss(self, document: Document, item: Any) -> AnyLoss | None:
-        """Return the loss that an item names, if it does and there is one."""
-        if not json.is_object(item):
-            return None
-        return self._catalogue.find(document.resolve(item.get("loss", self._defaults.loss)))
 
     def _keep(self, place: int, taken: Taken, document: Document, item: Any) -> None:
         """Keep what was taken of an item with others of its kind, of which the first is read."""

@@ -57,13 +57,13 @@ def test_a_kind_is_what_items_share_beside_their_numbers(one: Any, other: Any, a
 )
 def test_what_is_not_plain_is_left_to_the_reader(inputs: Any) -> None:
     document = Document(orjson.dumps({**PLAIN, "inputs": inputs}))
-    assert take(document, document.root, CATALOGUE["cross_entropy"]) is None
+    assert take(document, document.root, CATALOGUE, None) is None
 
 
 def taken(item: dict[str, Any]) -> Any:
     """Take an item."""
     document = Document(orjson.dumps(item))
-    found = take(document, document.root, CATALOGUE["cross_entropy"])
+    found = take(document, document.root, CATALOGUE, None)
     assert found
     return found
 
