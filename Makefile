@@ -70,6 +70,8 @@ bench: $(VENV)/.installed-dev  ## measure the README's speed claims beside plain
 	$(BIN)/python -m benchmarks.anatomy
 	@echo
 	$(BIN)/python -m benchmarks.scale
+	@echo
+	$(BIN)/python -m benchmarks.batch
 
 attacks: $(VENV)/.installed-dev  ## measure what attacks do to a server, for some minutes
 	$(BIN)/python -m benchmarks.attacks

@@ -1,13 +1,14 @@
 """Print what a batch adds to the arithmetic of its items: 1,000 like items of every loss, the worst loss first.
 
 ``python -m benchmarks.batch [--only NAME]`` decodes, checks, computes and encodes in this process, as the door does, and
-evaluates the same tensors as one fused call beside it. Times are of one thread's CPU, whatever else runs.
+evaluates the same tensors as one fused call beside it. Items are as the catalogue's examples are. Times are of one
+thread's CPU, whatever else runs.
 """
 
 import argparse
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,7 @@ from service.engine.stack import Stack
 from service.losses import CATALOGUE
 from service.settings import Settings
 from service.wire import batch
+from service.wire.describe import DIGITS
 
 ITEMS = 1000
 DRAWS = 20
@@ -87,18 +89,20 @@ def cost(loss: AnyLoss) -> Cost:
 def body_of(loss: AnyLoss) -> bytes:
     """Return a batch of items that differ in their numbers."""
     params = draw_params(loss)
-    drawn = [dict(inputs_of(loss, seed)) for seed in range(DRAWS)]
+    drawn = [inputs_of(loss, seed) for seed in range(DRAWS)]
     items = [{"inputs": drawn[place % DRAWS]} for place in range(ITEMS)]
     changed = {name: value for name, value in params.items() if value != loss.params[name].default}
     defaults = {"loss": loss.name, "params": changed}
     return orjson.dumps({"items": items, "defaults": defaults}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def inputs_of(loss: AnyLoss, seed: int) -> Iterator[tuple[str, np.ndarray]]:
-    """Draw the inputs of an item, of the sizes that the loss's example has."""
-    for name, tensor in draw_inputs(loss, draw_params(loss), seed=seed).items():
-        array = tensor.numpy()
-        yield name, array.astype(np.float32) if tensor.is_floating_point() else array
+def inputs_of(loss: AnyLoss, seed: int) -> dict[str, np.ndarray]:
+    """Draw the inputs of an item: sizes and digits are those of the loss's example."""
+    drawn = draw_inputs(loss, draw_params(loss), seed=seed)
+    return {
+        name: (tensor.round(decimals=DIGITS) if tensor.is_floating_point() else tensor).numpy()
+        for name, tensor in drawn.items()
+    }
 
 
 def in_turns(*works: Callable[[], None]) -> list[float]:
