@@ -6,7 +6,6 @@ thread's CPU, whatever else runs.
 """
 
 import argparse
-import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -110,7 +109,6 @@ def in_turns(*works: Callable[[], None]) -> list[float]:
     least = [float("inf") for _ in works]
     for turn in range(TURNS + 1):
         for place, work in enumerate(works):
-            gc.collect()
             start = time.process_time()
             work()
             if turn:

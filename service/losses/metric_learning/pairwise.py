@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Protocol, cast
 import torch
 from torch import Tensor
 
+from service.losses.stacking import signed_once
 from service.losses.vectors import unit
 
 
@@ -47,6 +48,7 @@ class _Measure(Protocol):
     def apply(self, rows: Tensor, columns: Tensor, /) -> Tensor: ...
 
 
+@signed_once
 class _FastSlopes(torch.autograd.Function):
     """Distances of float32 vectors whose slopes are matrix products, ten times as fast as torch's own.
 
