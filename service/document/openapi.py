@@ -1,4 +1,4 @@
-"""The OpenAPI document: made from the catalogue, and kept to what client generators survive.
+"""The OpenAPI document, made from the catalogue and restricted to what client generators handle well.
 
 So tensors are untyped, nothing is a union or recursive, a nullable param is its bare type and not required,
 numbers are doubles, and a schema serves requests and responses alike.
@@ -26,7 +26,7 @@ Json = dict[str, Any]
 
 
 def router(catalogue: Catalogue) -> APIRouter:
-    """Return the routes of the document, which is made once and served from memory, and of its page."""
+    """Return the routes of the document, which is built once and kept in memory, and of its page."""
     routes = APIRouter(include_in_schema=False)
     encoded = cache(lambda: orjson.dumps(document(catalogue)))
 
@@ -100,7 +100,7 @@ def _evaluate_operation(loss: AnyLoss) -> Json:
 
 
 def _bounded(loss: AnyLoss) -> str:
-    """Say between which numbers the unreduced loss lies, where something is declared."""
+    """Describe the bounds of the unreduced loss, if declared."""
     words = describe.range_in_words(loss)
     return f" The unreduced loss is {words}." if words else ""
 
@@ -219,7 +219,7 @@ def _get(operation_id: str, summary: str, schema: str, tag: str, *statuses: int)
 
 
 def _responses(description: str, schema: str, *statuses: int) -> Json:
-    """Describe a 200 and the problems that there may be instead."""
+    """Describe a 200 and the problems that are possible instead."""
     found: Json = {
         "200": {"description": description, "content": {"application/json": {"schema": reference(schema)}}}
     }

@@ -1,4 +1,4 @@
-"""How the service is served: by uvicorn, in one process or several."""
+"""Serve the application with uvicorn, in one process or several."""
 
 import asyncio
 import logging
@@ -18,13 +18,13 @@ from service.telemetry import logs, shared
 
 logger = logging.getLogger("lossd")
 KEEP_ALIVE_S = 75
-"""Longer than the minute for which clients and proxies keep idle connections, so that they close first."""
+"""Longer than the minute that clients and proxies usually keep idle connections, so that they close first."""
 LAST_WORDS_S = 1
-"""Seconds that requests which a drained server has not finished have for their last words."""
+"""Seconds for requests that are still unfinished after draining to write a last answer."""
 
 
 class Config(uvicorn.Config):
-    """What uvicorn is told, and the settings; workers get a copy. ``metrics`` is where they keep theirs, if anywhere."""
+    """Uvicorn's configuration plus our settings; workers get a copy. ``metrics`` is their shared directory, if any."""
 
     def __init__(self, settings: Settings, metrics: Path | None = None) -> None:
         self.settings = settings
@@ -51,7 +51,7 @@ class Config(uvicorn.Config):
             end_with_parent(self.settings.drain_s, self.metrics)
         if self.metrics is not None:
             shared.join(self.metrics)
-        # it imports what keeps metrics
+        # imports the metrics, whose directory must be set by now
         from service.serving.connection import Connection
 
         self.http = cast("type[asyncio.Protocol]", partial(Connection, self.settings))
@@ -59,7 +59,7 @@ class Config(uvicorn.Config):
 
 
 def serve(settings: Settings) -> None:
-    """Serve until told to stop."""
+    """Serve until stopped by a signal."""
     resources.open_standard_files()
     logging.config.dictConfig(logs.config(settings.log_level))
     for warning in unknown(os.environ):
@@ -73,7 +73,7 @@ def serve(settings: Settings) -> None:
 
 
 def _app(settings: Settings) -> ASGIApp:
-    """Make the application, once the process that serves it is prepared for its imports."""
+    """Create the application; the process is prepared for its imports first."""
     from service.app import serving
 
     return serving(settings)
