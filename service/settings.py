@@ -62,9 +62,8 @@ class Settings(BaseSettings):
     max_inflight_bytes: Annotated[
         Size,
         Field(
-            description="Most bytes of bodies and answers held at once by a worker; computing takes about five times as\
-            "
-            "many. Beyond, bodies over 64 KiB get a 429.",
+            description="Most bytes of bodies and answers held at once by a worker; computing takes about five times "
+            "as many. Beyond, bodies over 64 KiB get a 429.",
         ),
     ] = 1024 * 1024 * 1024
     max_queue: Annotated[
@@ -152,9 +151,7 @@ class Settings(BaseSettings):
     ] = False
     cors_origins: Annotated[
         str,
-        Field(
-            description="Origins whose pages may call from browsers, separated by commas; `*` allows any, none by default."
-        ),
+        Field(description="Origins whose pages may call from browsers, separated by commas; `*` allows any."),
     ] = ""
     log_level: Annotated[
         str,

@@ -120,9 +120,7 @@ def _index(catalogue: Catalogue, families: dict[str, list[AnyLoss]]) -> str:
     tables: list[str] = []
     for task in tasks:
         rows = [(_link(loss), loss.prose.summary) for loss in catalogue.values() if task in loss.tasks]
-        tables.append(f"### {_title(task)}
-
-        {_table(('loss', 'description'), rows)}")
+        tables.append(f"### {_title(task)}\n\n{_table(('loss', 'description'), rows)}")
     return INDEX.format(
         count=len(catalogue),
         families=_table(("family", "contents", "losses"), family_rows),
@@ -193,10 +191,13 @@ def _scaled(loss: AnyLoss) -> str:
     if (law := loss.scales) is None:
         return ""
     first = f"the first {law.entries} entries of " if law.entries else ""
-    factor = f"With {first}{_codes((*law.inputs, *law.along))} times a factor"
+    scaled = f"Multiplying {first}{_codes((*law.inputs, *law.along))} by a factor"
     given = " and ".join(f"`{name}` {show(value)}" for name, value in law.params.items())
-    grows = "stays the same" if law.degree == 0 else f"is multiplied by its power {law.degree:g}"
-    return f"{factor}{f', {given},' if given else ''} the loss {grows}."
+    effect = {
+        0: "leaves the loss unchanged",
+        1: "multiplies the loss by that factor",
+    }.get(law.degree, f"multiplies the loss by that factor to the power {law.degree:g}")
+    return f"{scaled}{f', with {given},' if given else ''} {effect}."
 
 
 def _gradient(loss: AnyLoss) -> str:
