@@ -134,13 +134,15 @@ def _batch_operation() -> Json:
 
 def _request_schemas(loss: AnyLoss) -> Json:
     """Return the schemas of one loss's request: the body, its inputs, its params."""
-    name, told, examples = stem(loss), loss.prose.arguments, describe.example_inputs(loss)
+    name, descriptions, examples = stem(loss), loss.prose.arguments, describe.example_inputs(loss)
     required = [key for key, spec in loss.inputs.items() if not spec.optional]
     params = describe.params_schema(loss)
     return {
         f"{name}Inputs": {
             "type": "object",
-            "properties": {key: _tensor(spec, told[key], examples[key]) for key, spec in loss.inputs.items()},
+            "properties": {
+                key: _tensor(spec, descriptions[key], examples[key]) for key, spec in loss.inputs.items()
+            },
             "required": required,
             "additionalProperties": False,
         },
@@ -180,8 +182,14 @@ def _list_operation() -> Json:
         "Words to look for, such as class imbalance; the best match comes first.",
     )
     operation["parameters"] = [
-        {"name": name, "in": "query", "required": False, "description": told, "schema": {"type": "string"}}
-        for name, told in (("task", task), ("q", words))
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": description,
+            "schema": {"type": "string"},
+        }
+        for name, description in (("task", task), ("q", words))
     ]
     return operation
 
@@ -189,9 +197,15 @@ def _list_operation() -> Json:
 def _show_operation() -> Json:
     """Describe the entry of one loss."""
     operation = _get("get_loss", "Show all about one loss", "LossEntry", "catalogue", 401, 404)
-    told = "A loss's name or alias."
+    description = "A loss's name or alias."
     operation["parameters"] = [
-        {"name": "name", "in": "path", "required": True, "description": told, "schema": {"type": "string"}}
+        {
+            "name": "name",
+            "in": "path",
+            "required": True,
+            "description": description,
+            "schema": {"type": "string"},
+        }
     ]
     return operation
 

@@ -139,12 +139,17 @@ def _page(catalogue: Catalogue, family: str, losses: list[AnyLoss]) -> str:
 
 def _section(loss: AnyLoss) -> str:
     """Return the section about one loss."""
-    told = loss.prose.arguments
+    descriptions = loss.prose.arguments
     inputs = [
-        (f"`{name}`", spec.role + ", optional" * spec.optional, _forms(spec.forms, values=True), told[name])
+        (
+            f"`{name}`",
+            spec.role + ", optional" * spec.optional,
+            _forms(spec.forms, values=True),
+            descriptions[name],
+        )
         for name, spec in loss.inputs.items()
     ]
-    params = [(f"`{name}`", *_takes(param), told[name]) for name, param in loss.params.items()]
+    params = [(f"`{name}`", *_takes(param), descriptions[name]) for name, param in loss.params.items()]
     return SECTION.format(
         loss=loss,
         prose=loss.prose,

@@ -17,7 +17,7 @@ def problems() -> dict[int, str]:
 @cache
 def errors() -> dict[int, str]:
     """Return the meaning of each status below ``/v2``, where an invalid request is a 400 too."""
-    found = {status: told for status, told in problems().items() if status != Invalid.status}
+    found = {status: meaning for status, meaning in problems().items() if status != Invalid.status}
     found[Unreadable.status] = f"{_summary(Unreadable)} {_summary(Invalid)}"
     return found
 

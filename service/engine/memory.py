@@ -118,8 +118,8 @@ def used(device: torch.device) -> dict[str, int]:
             "reserved": torch.cuda.memory_reserved(device),
         }
     try:
-        with open("/proc/self/statm", "rb") as told:
-            return {"resident": int(told.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")}
+        with open("/proc/self/statm", "rb") as file:
+            return {"resident": int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")}
     except OSError:
         return {}
 

@@ -62,7 +62,7 @@ class ModelStatistics:
 
     def document(self, name: str) -> dict[str, Any]:
         """Return the statistics in the protocol's format."""
-        told = ("success", "fail", *STAGES, "cache_hit", "cache_miss")
+        names = ("success", "fail", *STAGES, "cache_hit", "cache_miss")
         batches = [
             {"batch_size": size, **{name: times[name].document() for name in COMPUTED}}
             for size, times in sorted(self.executions.items())
@@ -73,7 +73,7 @@ class ModelStatistics:
             "last_inference": self.last_ms,
             "inference_count": self.requests,
             "execution_count": sum(times["compute_infer"].count for times in self.executions.values()),
-            "inference_stats": {name: self.times[name].document() for name in told},
+            "inference_stats": {name: self.times[name].document() for name in names},
             "response_stats": {},
             "batch_stats": batches,
             "memory_usage": [],

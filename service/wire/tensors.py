@@ -147,7 +147,7 @@ def _join(data: Span, size: int) -> bytearray | memoryview:
     found, filled, rest = np.empty(size, np.uint8), 0, b""
     for piece in _unescaped(data):
         if piece and filled % 3:
-            raise ValueError("characters behind padding")
+            raise ValueError("characters after the padding")
         whole = len(rest) + len(piece) & ~3
         text, rest = rest + piece[: whole - len(rest)], piece[whole - len(rest) :]
         raw = np.frombuffer(pybase64.b64decode_as_bytearray(text, validate=True), np.uint8)

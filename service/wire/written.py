@@ -16,7 +16,7 @@ PIECE = 1 << 15
 PACKED = 3 << 18
 """Bytes that are written as base64 at once, in less than a millisecond: three are four characters."""
 MARK = secrets.token_hex(16)
-"""What is written in place of what is left out, and found again: nobody is told of it."""
+"""Placeholder for a tensor that is written later; a secret, so that no client can put it into a string."""
 OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
 
 
