@@ -1,4 +1,4 @@
-"""The members of one request to what the engine is asked, with every fault that they have."""
+"""Read the members of one request, with all their faults."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ FIELDS = ("inputs", "params", *EXPECTED, "sample_weight", "grad_output")
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What was read of a request: all that the engine is asked, and the faults found so far."""
+    """A request as read, with the faults found so far."""
 
     request: Request
     encoding: Encoding
@@ -44,7 +44,7 @@ def read(
     """Read the members of a request; invalid ones are reported, and left out or replaced by their defaults.
 
     Raises:
-        Unreadable: a part of the document that was not parsed before is not JSON.
+        Unreadable: a part of the document that is parsed only here is not JSON.
     """
     return _Reader(document, loss, fields, faults, defaults).read()
 
@@ -67,7 +67,7 @@ class _Reader:
         self.defaults = defaults
 
     def read(self) -> Read:
-        """Read all of them."""
+        """Read all members."""
         envelope, faults = read_envelope(self.fields, defaults=self.defaults.envelope)
         self.faults += faults
         request = Request(
@@ -133,7 +133,7 @@ class _Reader:
         return found
 
     def _read_tensor(self, value: Any, *where: str, whole: bool = False) -> Sent | None:
-        """Read one tensor; None where there is none, or a fault."""
+        """Read one tensor; None if it is missing or invalid."""
         if value is None:
             return None
         try:
