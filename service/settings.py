@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 LIMITS = (
@@ -39,13 +39,17 @@ class Settings(BaseSettings):
     host: Annotated[str, Field(pattern=r"^\S+$", description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on; 0 takes any free one.")] = 8000
     workers: Annotated[
-        int, Field(ge=1, le=1024, description="Processes that serve; each uses the device separately.")
+        Annotated[int, Field(ge=1, le=1024)] | None,
+        BeforeValidator(lambda value: None if value == "auto" else value),
+        Field(
+            description="Processes that serve; `auto` is one for each GPU, or one on a CPU. On `cuda` they spread over all GPUs."
+        ),
     ] = 1
     device: Annotated[
         str,
         Field(
             pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$",
-            description="`auto` (CUDA if available, else the CPU), `cpu`, `cuda`, `cuda:N` or `mps`.",
+            description="`auto` (`cuda` if there is a usable GPU, else `cpu`), `cpu`, `cuda` (worker i uses GPU i modulo their number), `cuda:N` or `mps`.",
         ),
     ] = "auto"
     threads: Annotated[

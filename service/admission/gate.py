@@ -45,7 +45,7 @@ class Gate:
     @property
     def closed(self) -> bool:
         """Whether all work is refused now."""
-        return self.lifecycle.draining or self.queue.full
+        return self.lifecycle.closing or self.queue.full
 
     def refusal(self, route: Route) -> Problem | None:
         """Return why a request for work would be refused, before it is created; None if it would not."""
@@ -70,8 +70,8 @@ class Gate:
 
         Raises:
             Busy: the queue is full.
-            Unavailable: the server is draining.
+            Unavailable: the server is draining, or has failed.
         """
-        if self.lifecycle.draining:
+        if self.lifecycle.closing:
             self.lifecycle.refuse_unready()
         self.queue.refuse_if_full()

@@ -11,8 +11,14 @@ import torch
 
 from service.problems import Fault, Invalid, TooLarge
 
-EXHAUSTED = ("can't allocate memory", "not enough memory", "out of memory", "size calculation overflowed")
-"""Messages of torch's allocators, which share no exception type."""
+EXHAUSTED = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "size calculation overflowed",
+    "ALLOC_FAILED",
+)
+"""Messages of the allocators of torch and of CUDA's libraries, which share no exception type."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Options of mallopt(3)."""
 LARGEST_KEPT = 32 << 20

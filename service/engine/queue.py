@@ -18,12 +18,13 @@ import torch
 from service.catalogue.rounds import go_on
 from service.engine.call import Call, Evaluation
 from service.engine.cost import BUDGET, FUSED, units
+from service.engine.device import FAILED, is_alive
 from service.engine.fuse import Results, evaluate_alike, likeness
 from service.engine.lane import Entry, Lane
 from service.engine.memory import is_refusal
 from service.engine.observer import NOBODY, Observer
 from service.engine.stack import Part, Stack
-from service.problems import Busy, Fault, TooLarge
+from service.problems import Busy, Fault, Problem, TooLarge, Unavailable
 
 
 class Job:
@@ -51,8 +52,9 @@ class Job:
 class Queue:
     """Computes calls on a device: small ones on the event loop if it is a CPU, else in ``lane``.
 
-    ``broken`` is set when the device has failed for the rest of this process's life. Without ``fuse`` each call is
-    computed alone, so that its bits do not depend on the load.
+    Once the device has ``failed``, it stays so for the rest of the process's life: ``on_failure`` is called with the
+    reason, in any thread, and every call gets a problem as its result. Without ``fuse`` each call is computed alone, so
+    that its bits do not depend on the load.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Queue:
         max_work: int,
         fuse: bool = True,
         observer: Observer = NOBODY,
+        on_failure: Callable[[str], object] = lambda reason: None,
     ) -> None:
         self.device = device
         self.on_cpu = device.type == "cpu"
@@ -72,7 +75,8 @@ class Queue:
         self.max_work = max_work
         self.fuse = fuse
         self.observer = observer
-        self.broken = False
+        self.failed = False
+        self._on_failure = on_failure
         self._budget = FUSED if self.on_cpu else BUDGET
         self._accepted = 0
         self._waiting: dict[Hashable, deque[Job]] = {}
@@ -143,19 +147,23 @@ class Queue:
 
     def compute(self, parts: Sequence[Part]) -> Results:
         """Compute like calls in any thread; failures stay separate."""
-        self.observer.batch(sum(len(part) if isinstance(part, Stack) else 1 for part in parts))
+        count = sum(len(part) if isinstance(part, Stack) else 1 for part in parts)
+        if self.failed:
+            return [Unavailable(FAILED)] * count
+        self.observer.batch(count)
         results = evaluate_alike(parts, self.device)
-        if isinstance(results, list):
-            for result in results:
-                if isinstance(result, Exception):
-                    self._note(result)
-        return results
+        return [self._noted(result) for result in results] if isinstance(results, list) else results
 
-    def _note(self, error: Exception) -> None:
-        """Note whether an error means that the device is broken."""
-        self.broken |= _breaks_device(error)
-        if is_refusal(error):
+    def _noted(self, result: Evaluation | Exception) -> Evaluation | Exception:
+        """Return a result, or a problem if it shows that the device has failed."""
+        if is_refusal(result):
             self.observer.exhausted()
+        if not isinstance(result, Exception) or isinstance(result, Problem) or self.on_cpu:
+            return result
+        if not self.failed and not is_alive(self.device):
+            self.failed = True
+            self._on_failure(f"{self.device} has failed: {result}")
+        return Unavailable(FAILED) if self.failed else result
 
     def compute_all(self, part: Part) -> Sequence[Results]:
         """Compute like calls without queueing, in any thread, in pieces within the work budget.
@@ -252,8 +260,3 @@ class Queue:
             if not job.future.done():
                 job.future.set_result(result)
             job.hold.leave()
-
-
-def _breaks_device(error: Exception) -> bool:
-    """Return whether CUDA stays unusable after this error, as after a failed assertion."""
-    return isinstance(error, RuntimeError) and "CUDA error" in str(error)

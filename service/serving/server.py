@@ -4,12 +4,14 @@ import asyncio
 import logging
 import logging.config
 import os
+import sys
 from functools import partial
 from pathlib import Path
 from typing import cast
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.config import STARTUP_FAILURE
 
 from service.serving import resources
 from service.serving.workers import Workers, end_with_parent
@@ -24,17 +26,22 @@ LAST_WORDS_S = 1
 
 
 class Config(uvicorn.Config):
-    """Uvicorn's configuration plus our settings; workers get a copy. ``metrics`` is their shared directory, if any."""
+    """Uvicorn's configuration plus our settings, for number ``worker`` of ``workers``.
 
-    def __init__(self, settings: Settings, metrics: Path | None = None) -> None:
+    ``metrics`` is the directory that workers share, if any.
+    """
+
+    def __init__(
+        self, settings: Settings, workers: int = 1, worker: int = 0, metrics: Path | None = None
+    ) -> None:
         self.settings = settings
         self.metrics = metrics
         super().__init__(
-            partial(_app, settings),
+            partial(_app, settings, worker),
             factory=True,
             host=settings.host,
             port=settings.port,
-            workers=settings.workers,
+            workers=workers,
             ws="none",
             proxy_headers=False,
             log_config=logs.config(settings.log_level),
@@ -65,15 +72,32 @@ def serve(settings: Settings) -> None:
     for warning in unknown(os.environ):
         logger.warning(warning)
     settings, sockets = resources.listen(resources.with_open_files(settings))
-    if settings.workers == 1:
+    workers = _count(settings)
+    settings = settings.model_copy(update={"workers": workers})
+    if workers == 1:
         uvicorn.Server(Config(settings)).run(sockets)
         return
     with shared.directory() as metrics:
-        Workers(Config(settings, metrics), sockets).run()
+        processes = Workers(
+            [Config(settings, workers, worker, metrics) for worker in range(workers)], sockets
+        )
+        processes.run()
+    if processes.failed:
+        sys.exit(STARTUP_FAILURE)
 
 
-def _app(settings: Settings) -> ASGIApp:
+def _count(settings: Settings) -> int:
+    """Return the number of worker processes; by default one for each GPU."""
+    if settings.workers is not None:
+        return settings.workers
+    # imports torch, which a process that only supervises workers does not need otherwise
+    from service.app import workers
+
+    return workers(settings.device)
+
+
+def _app(settings: Settings, worker: int) -> ASGIApp:
     """Create the application; the process is prepared for its imports first."""
     from service.app import serving
 
-    return serving(settings)
+    return serving(settings, worker)

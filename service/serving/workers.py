@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,8 @@ class Life:
     replace_at: float | None = None
     soon: int = 0
     """Workers in a row that died early."""
+    first: bool = True
+    """Whether it is still the original worker."""
 
     def end(self) -> float:
         """Note that the worker has died; return the delay of its replacement in seconds."""
@@ -50,20 +53,37 @@ class Life:
         now = monotonic()
         if self.replace_at is None or now < self.replace_at:
             return False
-        self.began, self.replace_at = now, None
+        self.began, self.replace_at, self.first = now, None, False
         return True
 
 
 class Workers(Multiprocess):
-    """Worker processes: dead ones are replaced at once, hung ones after `HANGS_S`; all are stopped together.
+    """Worker processes, each with its own configuration, which selects its GPU.
 
-    Uvicorn's own supervisor checks one worker after another, and blocks for long on one that has just died.
+    A dead worker is replaced at once by one with the same configuration, a hung one after `HANGS_S`. Uvicorn's own
+    supervisor checks one worker after another, and blocks for long on one that has just died.
     """
 
-    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
-        super().__init__(config, sockets)
+    def __init__(self, configs: Sequence[uvicorn.Config], sockets: list[socket.socket]) -> None:
+        super().__init__(configs[0], sockets)
+        self.failed = False
+        self._configs = configs
         self._asked: dict[Process, float] = {}
-        self._lives = [Life(monotonic()) for _ in range(config.workers)]
+        self._lives = [Life(monotonic()) for _ in configs]
+
+    def init_processes(self) -> None:
+        self.processes = [self._started(place) for place in range(len(self._configs))]
+
+    def _started(self, place: int) -> Process:
+        """Start a worker."""
+        worker = Process(self._configs[place], self.sockets)
+        worker.start()
+        return worker
+
+    def handle_hup(self) -> None:
+        """Do nothing: keys are reloaded anyway, and other settings need a restart."""
+
+    handle_ttin = handle_ttou = handle_hup
 
     def keep_subprocess_alive(self) -> None:
         for place, (worker, life) in enumerate(zip(self.processes, self._lives, strict=True)):
@@ -73,8 +93,10 @@ class Workers(Multiprocess):
                 self._asked.pop(worker, None)
                 worker.kill()
                 worker.join()
-                if worker.exitcode == STARTUP_FAILURE:
+                if worker.exitcode == STARTUP_FAILURE and life.first:
                     # another would not start either
+                    logger.critical("worker %s cannot start: stopping all workers", worker.pid)
+                    self.failed = True
                     self.should_exit.set()
                     return
                 wait = life.end()
@@ -82,8 +104,7 @@ class Workers(Multiprocess):
                     "worker %s died (%s); replacing it in %g s", worker.pid, _cause(worker.exitcode), wait
                 )
             if life.may_begin():
-                self.processes[place] = Process(self.config, self.sockets)
-                self.processes[place].start()
+                self.processes[place] = self._started(place)
 
     def join_all(self) -> None:
         for worker in self.processes:

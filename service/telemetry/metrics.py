@@ -112,9 +112,12 @@ NONFINITE = _counter("lossd_nonfinite_total", "Answers with an infinite or NaN e
 DEVICE_MEMORY = _gauge(
     "lossd_device_memory_bytes",
     "Memory in use: resident on a CPU, allocated and reserved on a GPU.",
+    "device",
     "kind",
 )
-DEVICE_CAPACITY = _gauge("lossd_device_memory_capacity_bytes", "Total memory of the device.", of_largest=True)
+DEVICE_CAPACITY = _gauge(
+    "lossd_device_memory_capacity_bytes", "Total memory of the device.", "device", of_largest=True
+)
 OOM = _counter("lossd_oom_total", "Calls that did not fit into the device's memory.")
 LOG_DROPPED = _counter(
     "lossd_log_lines_dropped_total", "Log lines dropped because standard output was not read."
@@ -147,17 +150,17 @@ def observer() -> Observer:
 
 def describe(device: torch.device, version: str) -> None:
     """Set the versions and the device."""
-    DEVICE_CAPACITY.set(memory.capacity(device))
+    DEVICE_CAPACITY.labels(str(device)).set(memory.capacity(device))
     BUILD.labels(version, torch.__version__, str(device)).set(1)
 
 
-def router(update: Callable[[], None], workers: int) -> APIRouter:
-    """Return the route for Prometheus; ``update`` brings the metrics up to date."""
+def router(update: Callable[[], None], shared: bool) -> APIRouter:
+    """Return the route for Prometheus; ``update`` brings the metrics up to date. Workers may have ``shared`` ones."""
     routes = APIRouter(include_in_schema=False)
 
     @routes.api_route(PATH, methods=["GET", "HEAD"])
     async def scrape() -> Response:
-        if workers > 1 and DIRECTORY not in os.environ:
+        if shared and DIRECTORY not in os.environ:
             raise Unavailable("The workers have no shared directory for their metrics; see the log.")
         update()
         return Response(await run_in_threadpool(text), media_type=CONTENT_TYPE_PLAIN_0_0_4)
@@ -182,7 +185,7 @@ def sample(queue: Queue, inflight_bytes: int) -> None:
     QUEUE_DEPTH.set(queue.depth)
     LOG_DROPPED.inc(logs.OUTPUT.count_dropped())
     for kind, size in memory.used(queue.device).items():
-        DEVICE_MEMORY.labels(kind).set(size)
+        DEVICE_MEMORY.labels(str(queue.device), kind).set(size)
 
 
 def record(finished: Finished) -> None:
