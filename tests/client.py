@@ -13,7 +13,7 @@ from service.settings import Settings
 
 
 class Client:
-    """Sends requests to an application of its own."""
+    """Sends requests to its own application."""
 
     def __init__(self, app: ASGIApp | None = None) -> None:
         self.app = app or create_app(Settings(device="cpu"))

@@ -70,5 +70,5 @@ def _page_of(loss: AnyLoss) -> str:
 
 
 def _anchors(text: str) -> set[str]:
-    """Return what GitHub calls the headings of a page."""
+    """Return GitHub's anchors of a page's headings."""
     return {heading.lower().replace(" ", "-") for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}

@@ -1,4 +1,4 @@
-"""What operators rely on: documents, alerts and dashboard tell of what there is, and of nothing else."""
+"""The operators' documentation, alerts and dashboard match the code."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What only a real server can show."""
+"""Tests that need a real server."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What requests hold together: bytes within a limit, and what is given back at the end alone."""
+"""The account: bytes of all requests stay within a limit, and everything is given back at the end."""
 
 import pytest
 

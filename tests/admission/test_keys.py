@@ -1,4 +1,4 @@
-"""The file of keys: what is written to it, what is read from it, and when."""
+"""The file of keys: adding, reading and reloading."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What a key may use: a rate in bursts of a second, and so many at once."""
+"""Quotas of a key: a rate with bursts of one second, and concurrent requests."""
 
 import pytest
 

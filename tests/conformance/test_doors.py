@@ -76,7 +76,7 @@ def _written(params: Mapping[str, Any]) -> dict[str, Any]:
 def _native(
     client: Client, loss: AnyLoss, sent: Mapping[str, Tensor], params: Mapping[str, Any], reduction: str
 ) -> dict[str, Tensor]:
-    """Return what the native door gives, under the names of the other."""
+    """Return the native door's answer, under the names of the other."""
     inputs = {
         name: orjson.loads(b"".join(written.parts(written.write(tensor, "base64"))))
         for name, tensor in sent.items()

@@ -1,4 +1,4 @@
-"""Half types: what a model in them gives is admitted, and targets that mark or index are not rounded to them."""
+"""Half types: outputs of models in half precision are valid, and targets that are marks or indices are not rounded."""
 
 import base64
 import math

@@ -1,4 +1,4 @@
-"""What holds of the image as it runs: read-only, without capabilities, as a user that it does not know."""
+"""Properties of the running image: read-only, without capabilities, as an arbitrary user."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""POST /v2/models/{name}/infer: what the protocol promises, and what its refusals say."""
+"""POST /v2/models/{name}/infer: the protocol's promises, and its error messages."""
 
 import asyncio
 import gzip
@@ -27,7 +27,7 @@ BINARY = {"binary_data_output": True}
 
 
 def refused(answer: httpx.Response, status: int = 400) -> str:
-    """Return what an answer says is wrong."""
+    """Return the error in an answer."""
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json"), answer.text
     problem = answer.json()
     assert problem["status"] == status
@@ -204,7 +204,7 @@ def test_the_dtype_computed_in_is_the_one_of_the_outputs(
     else:
         answer = infer_binary(client, "mse", tensors, parameters=parameters)
     assert answer.content.count(f'"{computed}"'.encode()) == 2
-    # two elements: the gradient of the mean is what was sent
+    # two elements: the gradient of the mean equals the prediction
     found = outputs(answer)["grad.predictions"]
     assert torch.equal(found, tensors["predictions"].to(found.dtype))
 

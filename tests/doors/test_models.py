@@ -1,4 +1,4 @@
-"""What the Open Inference Protocol tells beside inferences: server, models, configuration, statistics."""
+"""The Open Inference Protocol besides inference: server, models, configuration, statistics."""
 
 import asyncio
 

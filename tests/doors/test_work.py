@@ -1,4 +1,4 @@
-"""The limit of work: whichever door a call comes through, what it would take is refused before it is computed."""
+"""The limit of work: on every door, calls over it are refused before they are computed."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How a server ends: what is begun is finished, nothing new is taken, and a worker that dies is replaced."""
+"""Shutdown of a server: running requests finish, new ones are refused; a worker that dies is replaced."""
 
 import os
 import signal

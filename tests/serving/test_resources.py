@@ -1,4 +1,4 @@
-"""What a machine may lack: a server starts without it and says so, or does not start and says why."""
+"""Missing resources: a server starts without them and logs it, or exits with a reason."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""One line of JSON a request, that tells who, what and how long, and nothing of what was sent."""
+"""One line of JSON a request with caller, route and duration, and none of its data."""
 
 import json
 import logging

@@ -28,7 +28,7 @@ MSE = {"inputs": {"predictions": [1], "targets": [3]}}
 
 @contextmanager
 def collector() -> Generator[tuple[str, list[Any]]]:
-    """Collect what is exported; yield the address, and the resources with their spans."""
+    """Collect exports; yield the address, and the resources with their spans."""
     exported: list[Any] = []
 
     class Collector(BaseHTTPRequestHandler):

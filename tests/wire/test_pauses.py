@@ -138,7 +138,7 @@ def test_answers_are_written_in_short_steps(encoding: native.Encoding, shape: tu
 
 
 def assert_short(work: Callable[[], object]) -> object:
-    """Compare the longest pause of some work with the bound, and return what came of it."""
+    """Compare the longest pause of some work with the bound, and return its result."""
     pause = longest_pause(work)
     assert not isinstance(pause.answer, Exception) or isinstance(pause.answer, Problem), pause.answer
     assert pause.seconds < BOUND_S, f"{1000 * pause.seconds:.0f} ms"
