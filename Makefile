@@ -1,6 +1,6 @@
 # Two commands on a machine with Python 3.11+ and make: `make serve` and `make test`.
 PYTHON ?= python3
-# docker where its engine answers, else buildah, which needs none
+# docker if its engine answers, else buildah, which needs none
 IMAGE_BUILDER ?= $(shell docker info >/dev/null 2>&1 && echo docker || echo buildah)
 # the format in which buildah keeps HEALTHCHECK
 export BUILDAH_FORMAT := docker
@@ -13,7 +13,7 @@ LOCK := $(BIN)/uv pip compile --quiet pyproject.toml --extra otel -c constraints
 .DEFAULT_GOAL := help
 .PHONY: help serve install test test-clients test-fuzz fuzz test-image check format openapi docs lock bench attacks image clean
 
-help:  ## show what there is to make
+help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 serve: $(VENV)/.installed  ## serve on 127.0.0.1:8000
@@ -22,20 +22,20 @@ serve: $(VENV)/.installed  ## serve on 127.0.0.1:8000
 test: $(VENV)/.installed-dev  ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/fuzz
 
-test-fuzz: $(VENV)/.installed-fuzz  ## attack every operation for some minutes, always in the same way
+test-fuzz: $(VENV)/.installed-fuzz  ## attack every operation for some minutes, deterministically
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/fuzz
 
-fuzz: $(VENV)/.installed-fuzz  ## attack a real server for MINUTES (10), in a way that SEED repeats
+fuzz: $(VENV)/.installed-fuzz  ## attack a real server for MINUTES (10); SEED repeats a run
 	$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
-test-clients: $(VENV)/.installed-clients  ## run the tests that Triton's, KServe's and MLServer's clients make of /v2
+test-clients: $(VENV)/.installed-clients  ## test /v2 with the clients of Triton, KServe and MLServer
 	$(BIN)/python -m pytest -rs tests/inference_protocol
 
 test-image: $(VENV)/.installed-image  ## lint the Dockerfile, build the image, test it as it runs
 	$(BIN)/hadolint Dockerfile
 	IMAGE_BUILDER=$(IMAGE_BUILDER) $(BIN)/python -m pytest --timeout 1800 -rs tests/container/checks.py
 
-install: $(VENV)/.installed-dev  ## install the service and what its development needs
+install: $(VENV)/.installed-dev  ## install the service and its development tools
 
 check: $(VENV)/.installed-dev  ## lint, types, and that generated files are up to date
 	$(BIN)/ruff check .
@@ -58,12 +58,12 @@ openapi: $(VENV)/.installed-dev  ## write openapi/openapi.json
 docs: $(VENV)/.installed-dev  ## write docs/losses and the generated parts of other texts
 	$(BIN)/python -m service docs docs/losses README.md docs/operations.md
 
-# cpu.txt has what torch needs without CUDA, which is what it needs on macOS, but not torch itself: Dockerfile says why
-lock: $(VENV)/.installed-image  ## write requirements/, the hashes of what is in the image
+# cpu.txt has the requirements of torch without CUDA, as on macOS, but not torch itself; the Dockerfile explains why
+lock: $(VENV)/.installed-image  ## write requirements/, the hashes of the packages in the image
 	MACOSX_DEPLOYMENT_TARGET=14.0 $(LOCK) --python-platform macos --no-emit-package torch -o requirements/cpu.txt
 	$(LOCK) --universal -o requirements/cuda.txt
 
-bench: $(VENV)/.installed-dev  ## measure the README's speed claims beside plain FastAPI
+bench: $(VENV)/.installed-dev  ## measure the README's speed claims next to plain FastAPI
 	$(BIN)/python -m benchmarks
 	@echo
 	$(BIN)/python -m benchmarks.doors
@@ -72,7 +72,7 @@ bench: $(VENV)/.installed-dev  ## measure the README's speed claims beside plain
 	@echo
 	$(BIN)/python -m benchmarks.scale
 
-attacks: $(VENV)/.installed-dev  ## measure what attacks do to a server, for some minutes
+attacks: $(VENV)/.installed-dev  ## measure the effect of attacks on a server, for some minutes
 	$(BIN)/python -m benchmarks.attacks
 
 image:  ## build the container image
@@ -101,7 +101,7 @@ $(VENV)/.installed-fuzz: $(VENV)/.installed-dev
 	$(PIP) -e '.[dev,fuzz]'
 	touch $@
 
-# kserve and mlserver ask for versions that exclude each other's; they run with those in constraints.txt.
+# kserve and mlserver require versions that exclude each other; they work with those in constraints.txt.
 # perf_analyzer is a program for Linux on x86-64 inside older wheels of tritonclient
 $(VENV)/.installed-clients: $(VENV)/.installed-dev
 	$(PIP) -e '.[dev,clients]'

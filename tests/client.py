@@ -42,10 +42,10 @@ class Client:
 @asynccontextmanager
 async def running(app: ASGIApp) -> AsyncGenerator[None]:
     """Start an application, as a server does, and shut it down again."""
-    told, heard = asyncio.Queue[Message](), asyncio.Queue[Message]()
-    serving = asyncio.ensure_future(app({"type": "lifespan", "state": {}}, told.get, heard.put))
+    messages, heard = asyncio.Queue[Message](), asyncio.Queue[Message]()
+    serving = asyncio.ensure_future(app({"type": "lifespan", "state": {}}, messages.get, heard.put))
     for phase in ("startup", "shutdown"):
-        await told.put({"type": f"lifespan.{phase}"})
+        await messages.put({"type": f"lifespan.{phase}"})
         assert (await heard.get())["type"] == f"lifespan.{phase}.complete"
         if phase == "startup":
             yield

@@ -18,11 +18,11 @@ def test_over_the_capacity_some_are_answered_and_the_rest_refused() -> None:
         call = {"inputs": {"predictions": [1], "targets": [3]}}
         answer = httpx.post(f"{server.url}/v1/losses/mse", json=call)
         assert (answer.status_code, answer.json()["value"]) == (200, 4), "the queue is empty again"
-        told = httpx.get(f"{server.url}/metrics").text
+        scraped = httpx.get(f"{server.url}/metrics").text
     assert tally.seconds.keys() == {200, 429}
     assert len(tally.seconds[200]) > CAPACITY
     rejected = next(
-        line for line in told.splitlines() if line.startswith('lossd_rejected_total{reason="queue"}')
+        line for line in scraped.splitlines() if line.startswith('lossd_rejected_total{reason="queue"}')
     )
     assert float(rejected.split()[-1]) >= len(tally.seconds[429])
 

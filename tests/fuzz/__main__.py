@@ -1,6 +1,6 @@
 """Attack a real server for minutes, and report the results at the end.
 
-A failure is told with the request that caused it, as small as it can be made, and the attack goes on.
+A failure is reported with a minimal request that causes it, and the attack continues.
 """
 
 import argparse
@@ -53,8 +53,10 @@ def _attack(server: servers.Server, seconds: float, start: int) -> list[str]:
             try:
                 _round(attacker, kind, start + rounds, end)
             except AssertionError as error:
-                told = f"{kind}: {error}".partition("\n")[0]
-                failures.setdefault(told[:80], "\n".join([told, *getattr(error, "__notes__", ())])[:4000])
+                message = f"{kind}: {error}".partition("\n")[0]
+                failures.setdefault(
+                    message[:80], "\n".join([message, *getattr(error, "__notes__", ())])[:4000]
+                )
         rounds += 1
         # by then everything that stays in memory is loaded
         first = first or _resident(server.process)

@@ -84,9 +84,9 @@ def test_the_caller_is_the_parent(spans: list[Any]) -> None:
     span = evaluated(spans, "mse")
     assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, PARENT)
     assert span.name == "POST /v1/losses/{name}"
-    told = attributes(span)
-    assert told["http.response.status_code"] == 200
-    assert told["http.route"] == "/v1/losses/{name}"
+    recorded = attributes(span)
+    assert recorded["http.response.status_code"] == 200
+    assert recorded["http.route"] == "/v1/losses/{name}"
 
 
 @pytest.mark.server

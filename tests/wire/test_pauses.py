@@ -128,11 +128,11 @@ def test_answers_are_written_in_short_steps(encoding: native.Encoding, shape: tu
     evaluation = Evaluation(torch.tensor(1.0), {"predictions": gradient}, {})
     written = assert_short(lambda: native.parts(native.Decoded(call, encoding), evaluation, CPU))
     assert isinstance(written, list)
-    told = orjson.loads(b"".join(written))["gradients"]["predictions"]
+    returned = orjson.loads(b"".join(written))["gradients"]["predictions"]
     raw = (
-        np.array(told, np.float32)
+        np.array(returned, np.float32)
         if encoding == "json"
-        else np.frombuffer(base64.b64decode(told["data"]), np.float32)
+        else np.frombuffer(base64.b64decode(returned["data"]), np.float32)
     )
     assert np.array_equal(raw.reshape(shape), gradient.numpy())
 
