@@ -15,7 +15,7 @@ from service.telemetry.metrics import METRICS
 
 ROOT = Path(__file__).parents[2]
 RIDDLES = re.compile(
-    r"\b(told|is said|as it were|so as to|in so great|of (?:its|their) own|which this|what there is|be had)\b"
+    r"\b(told|is said|as it were|so as to|in so great|of (?:its|their) own|what there is|be had)\b"
 )
 TEXTS = {
     **{
