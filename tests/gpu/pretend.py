@@ -40,6 +40,8 @@ ATOMIC = {
     "embedding_dense_backward", "histc", "kthvalue",
 }  # fmt: skip
 """Operations that add by atomics on CUDA: two runs may differ in the last digits where numbers meet in one place."""
+LENGTHS_ON_HOST = ("_ctc_loss", "_ctc_loss_backward")
+"""Operations that take lengths from the CPU, and copy them there otherwise."""
 NO_BROADCASTING = ("cat", "stack", "gather", "scatter", "scatter_add", "mm", "bmm")
 """Operations that refuse even a tensor of no dimension from the CPU, which elsewhere is an argument of the kernel."""
 MAKERS = ("arange", "arange.start", "arange.start_step", "eye", "eye.m", "linspace")
@@ -175,6 +177,8 @@ def _refuse_mixed(name: str, args: Any, tensors: list[torch.Tensor]) -> None:
     others = [t for t in tensors if not isinstance(t, Pretended)]
     if len(others) == len(tensors):
         return
+    if name in LENGTHS_ON_HOST:
+        others = [tensor for tensor in others if tensor.dtype != torch.int64]
     for tensor in others:
         if name in INDEXING and tensor is not args[0] and tensor.dim():
             LOG.uploads[_place()] += 1
