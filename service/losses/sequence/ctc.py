@@ -76,7 +76,7 @@ class AlignmentLoss(NamedTuple):
         ),
     ),
     example=Example(sizes={"T": 6, "C": 4, "S": 2}),
-    work="T N 2S",
+    work=("T N 3S", "2 T N"),
 )
 def ctc(
     log_probabilities: Annotated[Tensor, Prediction("T N C", Frames())],
