@@ -53,6 +53,7 @@ def test_what_fits_once_memory_was_given_back_is_computed() -> None:
             22011707392,
         ),
         ("CUDA error: out of memory", None),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", None),
     ],
 )
 def test_what_a_gpu_asked_for_is_told_in_bytes(told: str, size: int | None) -> None:
