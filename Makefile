@@ -10,8 +10,10 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 LOCK := $(BIN)/uv pip compile --quiet pyproject.toml --extra otel -c constraints.txt --python-version 3.11 --generate-hashes \
 	--no-annotate --custom-compile-command "make lock"
 
+GPU_HAS := numpy|scipy|setuptools|sympy|mpmath|networkx|jinja2|markupsafe|fsspec|filelock|torch
+
 .DEFAULT_GOAL := help
-.PHONY: help serve install test test-clients test-fuzz fuzz test-image check format openapi docs lock bench attacks image clean
+.PHONY: help serve install test test-clients test-fuzz fuzz test-image check format openapi docs lock bench attacks gpu-wheels gpu-check image clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -74,6 +76,16 @@ bench: $(VENV)/.installed-dev  ## measure the README's speed claims next to plai
 
 attacks: $(VENV)/.installed-dev  ## measure the effect of attacks on a server, for some minutes
 	$(BIN)/python -m benchmarks.attacks
+
+# torch and what it brings along are there; pip knows no range of platforms
+gpu-wheels: $(VENV)/.installed-dev  ## fetch into .whl what a machine with a GPU, Python 3.12, torch and no network lacks, 14 MB
+	grep -oE '^[A-Za-z0-9_.-]+==[0-9a-z.]+' requirements/cpu.txt | grep -vE '^($(GPU_HAS))==' > $(VENV)/gpu-wheels.txt
+	$(BIN)/pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
+		$(foreach version,1 2014 _2_5 _2_17 _2_24 _2_27 _2_28 _2_31 _2_34,--platform manylinux$(version)_x86_64) \
+		--dest .whl --requirement $(VENV)/gpu-wheels.txt
+
+gpu-check:  ## test and measure on this machine's GPU, for five minutes; DEVICE=cpu rehearses it
+	bash benchmarks/gpu/check.sh
 
 image:  ## build the container image
 	$(IMAGE_BUILDER) build -t lossd --build-arg REVISION=$(shell git rev-parse HEAD) .

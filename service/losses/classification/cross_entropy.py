@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from annotated_types import Ge, Le
 from torch import Tensor
 
+from service.catalogue.constants import constant
 from service.catalogue.declare import loss
 from service.catalogue.domains import Above, AtLeast, ClassIndex, LogProbabilities, Simplex
 from service.catalogue.spec import Divisor, Form, Prediction, SizeRange, Target, Unreduced, Values
@@ -85,7 +86,7 @@ def cross_entropy(
     Sources:
         - Szegedy et al. (2016), Rethinking the Inception Architecture, https://arxiv.org/abs/1512.00567
     """
-    weights = None if weight is None else logits.new_tensor(weight)
+    weights = None if weight is None else constant(weight, logits)
     if targets.is_floating_point():
         return _from_probabilities(logits, targets, weights, label_smoothing)
     axis = min(1, logits.dim() - 1)
@@ -140,7 +141,7 @@ def nll(
     Sources:
         - Bishop (2006), Pattern Recognition and Machine Learning, section 4.3.4
     """
-    weights = None if weight is None else log_probabilities.new_tensor(weight)
+    weights = None if weight is None else constant(weight, log_probabilities)
     loss = F.nll_loss(log_probabilities, targets, weights, ignore_index=ignore_index, reduction="none")
     share = _share(targets, loss.new_ones(()) if weights is None else weights, ignore_index)
     return CountedLoss(torch.where(share == 0, 0.0, loss), share)
@@ -238,7 +239,7 @@ def logit_adjusted_cross_entropy(
     """
     # softmax does not see a common factor of the priors: the largest keeps the sums small
     largest = max(class_priors)
-    offsets = logits.new_tensor([tau * (log(prior) - log(largest)) for prior in class_priors])
+    offsets = constant([tau * (log(prior) - log(largest)) for prior in class_priors], logits)
     return surprise(logits + offsets, targets)
 
 
@@ -258,5 +259,6 @@ def _from_probabilities(
 def _share(targets: Tensor, weights: Tensor, ignore_index: int) -> Tensor:
     """Return the weight of each target's class, 0 where it is ignored; one weight for all may be given."""
     counted = targets != ignore_index
-    of_class = weights[torch.where(counted, targets, 0)] if weights.dim() else weights
+    # with an axis more: a single index would be read on the host
+    of_class = weights[torch.where(counted, targets, 0)[..., None]][..., 0] if weights.dim() else weights
     return torch.where(counted, of_class, 0.0)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 
+from service.catalogue.constants import constant
 from service.catalogue.declare import loss
 from service.catalogue.domains import AtLeast, Between, ClassIndex, OneOf
 from service.catalogue.spec import Prediction, SizeRange, Target, Unreduced, Values
@@ -98,9 +99,9 @@ def softmax_focal(
     """
     counted = targets != ignore_index
     cost = surprise(logits, targets, ignore=ignore_index)
-    balance = 1.0 if alpha is None else logits.new_tensor(alpha)
+    balance = 1.0 if alpha is None else constant(alpha, logits)
     if isinstance(alpha, tuple):
-        balance = logits.new_tensor(alpha)[torch.where(counted, targets, 0)]
+        balance = constant(alpha, logits)[torch.where(counted, targets, 0)]
     return CountedLoss(balance * _focus(remaining(cost), gamma) * cost, counted.to(cost))
 
 

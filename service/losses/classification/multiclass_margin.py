@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from service.catalogue.constants import constant
 from service.catalogue.declare import loss
 from service.catalogue.domains import AtLeast, ClassIndex
 from service.catalogue.spec import Prediction, Scales, SizeRange, Target, Unreduced, Values
@@ -55,7 +56,7 @@ def multi_margin(
     lack = F.relu(margin - at_target(logits, targets)[:, None] + logits)
     # the true class is left out before the power, whose slope at infinity minus infinity is NaN
     loss = (torch.where(one_hot(targets, classes), 0.0, lack) ** p).sum(1) / classes
-    return loss if weight is None else loss * logits.new_tensor(weight)[targets]
+    return loss if weight is None else loss * constant(weight, logits)[targets]
 
 
 @loss(

@@ -6,6 +6,7 @@ import torch
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
+from service.catalogue.constants import constant
 from service.catalogue.declare import loss
 from service.catalogue.spec import Diagnostic, Unreduced
 from service.losses.detection.boxes import (
@@ -382,7 +383,7 @@ def wiou(
     diagonal = squared_length(enclosing_sides(pair)).detach()
     attention = torch.exp(quotient(squared_length(centre_offset(pair)), diagonal, eps))
     cost = missed.detach()
-    observed = cost.mean() if cost.numel() else cost.new_tensor(running_mean)
+    observed = cost.mean() if cost.numel() else constant(running_mean, cost)
     mean = (1 - momentum) * running_mean + momentum * observed
     outlier = cost / running_mean
     match version:

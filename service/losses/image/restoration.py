@@ -7,6 +7,7 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor
 
+from service.catalogue.constants import constant
 from service.catalogue.declare import loss
 from service.catalogue.spec import Prediction, Scales, Target, Unreduced
 from service.losses.digits import sloped
@@ -156,7 +157,7 @@ def charbonnier(
     """
     error = predictions - targets
     # hypot keeps an eps whose square would vanish beside 1, or in float32 altogether
-    return torch.hypot(error, error.new_tensor(eps))
+    return torch.hypot(error, constant(eps, error))
 
 
 @loss(

@@ -37,14 +37,57 @@ def distances(rows: Tensor, columns: Tensor) -> Tensor:
     By differences: the expanded square ``x.x - 2 x.y + y.y`` has no digits left for near points.
     """
     if rows.dtype == torch.float64:
+        if rows.device.type != "cpu":
+            return cast(_Measure, _SlopesInPieces).apply(rows, columns)
         return torch.cdist(rows, columns, compute_mode="donot_use_mm_for_euclid_dist")
     return cast(_Measure, _FastSlopes).apply(rows, columns)
+
+
+PIECE = 1 << 22
+"""Differences between coordinates that CUDA makes at once: 32 MiB."""
 
 
 class _Measure(Protocol):
     """The type of `_FastSlopes` for callers."""
 
     def apply(self, rows: Tensor, columns: Tensor, /) -> Tensor: ...
+
+
+class _SlopesInPieces(torch.autograd.Function):
+    """Distances whose slopes are torch's own, for some rows at a time: on CUDA torch makes all differences at once."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(rows: Tensor, columns: Tensor) -> Tensor:
+        return torch.cdist(rows, columns, compute_mode="donot_use_mm_for_euclid_dist")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs, output)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor]:
+        rows, columns, distance = ctx.saved_tensors
+        of_rows = _slopes(upstream[0], rows, columns, distance)
+        return of_rows, _slopes(upstream[0].mT, columns, rows, distance.mT)
+
+
+def _slopes(upstream: Tensor, rows: Tensor, columns: Tensor, distance: Tensor) -> Tensor:
+    """Return the slopes of distances by the rows, a few rows at a time."""
+    some = max(1, PIECE // max(1, columns.numel()))
+    starts = range(0, rows.shape[-2], some)
+    pieces = [
+        torch.ops.aten._cdist_backward(
+            upstream[..., start : start + some, :].contiguous(),
+            rows[..., start : start + some, :].contiguous(),
+            columns.contiguous(),
+            2.0,
+            distance[..., start : start + some, :].contiguous(),
+        )
+        for start in starts
+    ]
+    return torch.cat(pieces, -2) if pieces else torch.zeros_like(rows)
 
 
 class _FastSlopes(torch.autograd.Function):

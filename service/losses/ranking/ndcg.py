@@ -133,6 +133,7 @@ def neural_ndcg(
     tasks=("ranking",),
     aliases=("ndcg_metric",),
     differentiable=False,
+    work="scores",
     range=(0, 1),
     unit="one minus a ratio of gains",
     scales=Scales(0, ("scores",)),
