@@ -77,8 +77,8 @@ bench: $(VENV)/.installed-dev  ## measure the README's speed claims next to plai
 attacks: $(VENV)/.installed-dev  ## measure the effect of attacks on a server, for some minutes
 	$(BIN)/python -m benchmarks.attacks
 
-# torch and what it brings along are there; pip knows no range of platforms
-gpu-wheels: $(VENV)/.installed-dev  ## fetch into .whl what a machine with a GPU, Python 3.12, torch and no network lacks, 14 MB
+# torch and its requirements are installed already; pip cannot name a range of platforms
+gpu-wheels: $(VENV)/.installed-dev  ## download into .whl the packages for a GPU machine with Python 3.12 and torch but no network, 14 MB
 	grep -oE '^[A-Za-z0-9_.-]+==[0-9a-z.]+' requirements/cpu.txt | grep -vE '^($(GPU_HAS))==' > $(VENV)/gpu-wheels.txt
 	$(BIN)/pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
 		$(foreach version,1 2014 _2_5 _2_17 _2_24 _2_27 _2_28 _2_31 _2_34,--platform manylinux$(version)_x86_64) \

@@ -1,4 +1,4 @@
-"""Numbers that a loss brings along as tensors: a device gets each list of them once, not with each call.
+"""Constant tensors of losses, which are copied to a device once instead of with each call.
 
 A copy from the host to a device makes the host wait for all that it asked for before, unless it is from pinned
 memory.
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 KEPT_BYTES = 1 << 13
-"""Bytes of the longest list that is kept on a device."""
+"""Longest list to keep on a device, in bytes."""
 KEPT = 256
-"""Lists that are kept: 2 MiB at most."""
+"""Lists to keep: at most 2 MiB."""
 
 
 def constant(values: float | Sequence[float] | Sequence[Sequence[float]], like: Tensor) -> Tensor:
@@ -30,14 +30,14 @@ def constant(values: float | Sequence[float] | Sequence[Sequence[float]], like: 
         return _sent(here, device)
     there = _kept(here.numpy().tobytes(), here.dtype, here.shape, device)
     if there.is_cuda:
-        # when it is let go of, its memory is not used again before this stream is done with it
+        # its memory is not reused before this stream has finished with it
         there.record_stream(torch.cuda.current_stream(device))
     return there
 
 
 @lru_cache(maxsize=KEPT)
 def _kept(numbers: bytes, dtype: torch.dtype, shape: torch.Size, device: torch.device) -> Tensor:
-    """Return a tensor on a device, where any stream may read it."""
+    """Return a tensor on a device, readable by any stream."""
     there = _sent(torch.frombuffer(bytearray(numbers), dtype=dtype).reshape(shape), device)
     if there.is_cuda:
         torch.cuda.current_stream(device).synchronize()
