@@ -83,7 +83,7 @@ def _choices(annotation: Any) -> list[Any]:
 
 
 def _valid(variant: Variant) -> bool:
-    """Tell whether the declaration admits a variant."""
+    """Return whether the declaration admits a variant."""
     try:
         variant.call()
     except Invalid:

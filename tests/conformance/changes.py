@@ -210,5 +210,5 @@ def _brought_into(domain: Domain, tensor: Tensor) -> Tensor:
 
 
 def _equal(left: Inputs, right: Inputs) -> bool:
-    """Tell whether two changes come to the same."""
+    """Return whether two changes come to the same."""
     return all(torch.equal(left[name], right[name]) for name in left)

@@ -44,7 +44,7 @@ def test_a_sum_that_is_off_by_a_thousandth_is_refused_in_single() -> None:
 
 
 def has_distributions(loss: AnyLoss) -> bool:
-    """Tell whether an input of a loss may hold distributions."""
+    """Return whether an input of a loss may hold distributions."""
     return any(isinstance(form.domain, Simplex) for spec in loss.inputs.values() for form in spec.forms)
 
 

@@ -55,6 +55,6 @@ def _excluded(case: Any) -> Iterator[Any]:
 
 
 def _has_null(body: Any) -> bool:
-    """Tell whether a param is null."""
+    """Return whether a param is null."""
     params = body.get("params") if isinstance(body, dict) else None
     return isinstance(params, dict) and None in params.values()

@@ -101,7 +101,7 @@ def test_a_parent_that_is_killed_leaves_neither_workers_nor_their_directory(tmp_
 
 
 def lives(process: int) -> bool:
-    """Tell whether a process runs: one that has ended may wait for a parent that looks."""
+    """Return whether a process runs: one that has ended may wait for a parent that looks."""
     with contextlib.suppress(OSError):
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
@@ -154,7 +154,7 @@ def test_a_log_that_nobody_reads_stops_nobody(tmp_path: Path) -> None:
 
 
 def answers(url: str) -> bool:
-    """Tell whether a server answers with a 200."""
+    """Return whether a server answers with a 200."""
     with contextlib.suppress(httpx.TransportError):
         return httpx.get(url).status_code == 200
     return False
