@@ -1,4 +1,4 @@
-"""Bind a request to its loss's declaration: a valid call, or every fault that it has."""
+"""Bind a request to its loss's declaration: return a valid call, or report all faults."""
 
 from collections.abc import Mapping, Sequence
 from math import prod
@@ -16,13 +16,13 @@ from service.problems import Fault, Invalid
 
 
 def bind(request: Request, known: Sequence[Fault] = ()) -> Call:
-    """Return the valid call that a request makes.
+    """Return the valid call for a request.
 
-    ``known`` are faults that decoding has found: what is left of the request is checked all the same, so that
-    a client hears of all faults together.
+    ``known`` are faults found in decoding: the rest of the request is checked all the same, so that the client gets
+    all faults together.
 
     Raises:
-        Invalid: with every fault that can be told without the ones before it being mended.
+        Invalid: with every fault that can be found before the others are corrected.
     """
     found = None if known else plan(request)
     inputs = found and found.admit({name: sent.tensor for name, sent in request.inputs.items()})
@@ -59,7 +59,7 @@ def _bind_in_full(request: Request, known: Sequence[Fault]) -> Call:
     """Bind a request that no plan settles: with weights, or a fault somewhere."""
     loss, params = request.loss, request.params
     fitted = fit(loss, shapes_of(request.inputs), params)
-    # what could not be decoded is told of already
+    # inputs that could not be decoded have their faults already
     undecoded = [n for n in loss.inputs if any(f.pointer.startswith(f"/inputs/{n}") for f in known)]
     gradients_of, faults = check.gradients_of(loss, request.gradients, fitted, (*request.inputs, *undecoded))
     faults = [*known, *faults]

@@ -1,4 +1,4 @@
-"""Evaluate like calls as one: a remote batch should cost no more than a local loop.
+"""Evaluate like calls as one, so that a remote batch costs no more than a local loop.
 
 Calls of one loss, params, options and shapes are stacked on a new first axis and evaluated under vmap, so
 that each gives what it gives alone. Where torch has no batching rule they are joined along an axis of samples.
@@ -26,7 +26,7 @@ Results = Sequence[Evaluation | Exception]
 
 
 def likeness(call: Call) -> Hashable:
-    """Return what must be equal for calls to be evaluated together."""
+    """Return a key that is equal for calls that can be evaluated together."""
     shapes = tuple([(name, tensor.shape) for name, tensor in call.inputs.items()])
     weights = [t if t is None else t.shape for t in (call.sample_weight, call.grad_output)]
     params = tuple(call.params.items())
@@ -34,7 +34,7 @@ def likeness(call: Call) -> Hashable:
 
 
 def evaluate_alike(parts: Sequence[Part], device: torch.device = CPU) -> Results:
-    """Evaluate calls that are alike; what fails fails alone. How many at once is the caller's to bound."""
+    """Evaluate like calls; failures stay separate. The caller bounds how many are evaluated at once."""
     first, *others = parts
     single = not others and isinstance(first, Call)
     like = first.like if isinstance(first, Stack) else first
@@ -44,8 +44,8 @@ def evaluate_alike(parts: Sequence[Part], device: torch.device = CPU) -> Results
         except Abandoned:
             raise
         except Exception as error:
-            # one of them, all of them together, or the loss under vmap: alone, each has what it has
-            logger.debug("calls of %s are computed alone: %s", like.loss.name, error)
+            # the fault may lie with one call, all of them together, or vmap: evaluate each alone
+            logger.debug("evaluating calls of %s one by one: %s", like.loss.name, error)
             exhausted = is_exhausted(error)
         if exhausted:
             give_back_memory(device)
@@ -65,7 +65,7 @@ def _mapped(like: Call, stacks: Mapping[str, Tensor]) -> Terms:
     """Return the terms of calls under vmap."""
 
     def parts(inputs: Mapping[str, Tensor]) -> dict[str, Any]:
-        # vmap takes tensors only, no None
+        # vmap returns tensors only, not None
         terms = like.loss.terms(inputs, like.params)
         return {name: part for name, part in terms._asdict().items() if part is not None}
 
@@ -95,7 +95,7 @@ def _joined(joins: str, like: Call, stacks: Mapping[str, Tensor]) -> Terms:
 
 
 def _attempt(call: Call, device: torch.device) -> Evaluation | Exception:
-    """Evaluate one call; return what it raises."""
+    """Evaluate one call; return the exception if it raises one."""
     go_on()
     try:
         return evaluate(call, device)
