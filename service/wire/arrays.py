@@ -14,7 +14,7 @@ from service.wire.text import BLOCK, Span, unreadable
 PIECE = 2 * BLOCK
 """Bytes that are parsed at once: as many lie between two commas that were found, or an element that is longer."""
 RISING = [np.dtype(np.bool_), np.dtype(np.int64), np.dtype(np.float64)]
-"""What numbers are kept as: the first that holds all of them."""
+"""Dtypes of the buffer: the first that can hold all numbers is used."""
 
 
 def read_long(span: Span, how: How) -> Sent:
@@ -43,7 +43,7 @@ class _Numbers:
 
     @property
     def values(self) -> Values:
-        """All of them."""
+        """All numbers."""
         return self._kept[: self._count]
 
     def add(self, piece: Values, size: int) -> None:
@@ -74,12 +74,12 @@ class _Numbers:
 
 
 def _are_integers(values: Values) -> bool:
-    """Tell whether floats are integers of which none can be meant to be another."""
+    """Return whether all floats are integers that float64 holds exactly."""
     return bool(((values == np.trunc(values)) & (np.abs(values) < EXACT)).all())
 
 
 def _read_span(span: Span, expected: Shape | None, how: How, numbers: _Numbers) -> Shape:
-    """Read a long array, and return its shape, which must be the one that is expected, if one is."""
+    """Read a long array and return its shape, which must be ``expected`` unless that is None."""
     if how.level > MAX_RANK:
         raise invalid(how.where, "rank", f"at most {MAX_RANK} dimensions", "more")
     if expected == ():
@@ -118,10 +118,10 @@ def _parsed(
 
 
 def _long_element(span: Span, start: int, end: int, expected: Shape | None, how: How) -> Span:
-    """Return an element of a long array that is one itself.
+    """Return an element of a long array that is itself a long array.
 
     Raises:
-        Invalid: it is something else.
+        Invalid: it is another value.
         Unreadable: it is not JSON.
     """
     if span.body[start] in b'"{':
