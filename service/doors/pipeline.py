@@ -204,12 +204,12 @@ class Pipeline:
         return answer
 
     def _compute_and_encode(self, work: Work, steps: Steps[D, E, A], decoded: D) -> A:
-        """Do the steps after the first, here."""
+        """Run the steps after decoding here."""
         computed = work.stages.measure("compute", lambda: steps.compute(decoded))
         return self._encode(work, steps, decoded, computed)
 
     def _encode(self, work: Work, steps: Steps[D, E, A], decoded: D, computed: E) -> A:
-        """Do the last step, here."""
+        """Run the last step here."""
         answer = work.stages.measure("encode", lambda: steps.encode(decoded, computed))
         if work.size > LARGE:
             give_back_memory(self.queue.device)

@@ -24,7 +24,7 @@ class Stages:
         self.rejected = ""
 
     def measure(self, stage: str, step: Callable[[], T]) -> T:
-        """Do a step, and add the time that it takes to a stage."""
+        """Run a step, and add its duration to a stage."""
         start = self.began[stage] = perf_counter()
         try:
             return step()
