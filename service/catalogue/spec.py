@@ -62,9 +62,9 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """What an input tensor must look like. ``optional`` follows from ``| None = None``.
+    """An input tensor. ``optional`` follows from ``| None = None``.
 
-    ``whole``: some form of it holds integers.
+    ``whole``: some form of the input holds integers.
     """
 
     role: Role

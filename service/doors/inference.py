@@ -60,8 +60,8 @@ class Inferences:
         await body.read_into(exchange.buffer, scope, receive, self.settings)
         work = self.pipeline.begin(scope, receive, len(exchange.buffer), seconds)
         try:
-            with work.stages.measure("decode"):
-                reader = await self.pipeline.run(work, exchange.read, exchange.seconds_to_read)
+            read = partial(work.stages.measure, "decode", exchange.read)
+            reader = await self.pipeline.run(work, read, exchange.seconds_to_read)
             work.due = work.due.sooner(reader.options.timeout_s)
             decode = partial(exchange.decode, reader)
             answer = await self.pipeline.call(work, decode, exchange.encode, exchange.seconds_to_decode)

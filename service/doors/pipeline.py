@@ -100,13 +100,11 @@ class Pipeline:
         """Answer a request for one call; ``seconds`` estimates reading it and writing the answer."""
         if lane := self._lane(work, seconds):
             return await self._in_threads(work, lane, self._call_steps(work, decode, encode))
-        with work.stages.measure("decode"):
-            decoded = decode()
+        decoded = work.stages.measure("decode", decode)
         if lane := self._lane(work, cost.computing(decoded.call.work)):
             return await self._finish(work, lane, self._call_steps(work, decode, encode), decoded)
         evaluation = await self._compute_together(work, decoded.call)
-        with work.stages.measure("encode"):
-            answer = encode(decoded, evaluation)
+        answer = work.stages.measure("encode", lambda: encode(decoded, evaluation))
         work.hold.give(work.size)
         return answer
 
@@ -178,8 +176,7 @@ class Pipeline:
         """Do all steps in threads."""
 
         def decode() -> D:
-            with work.stages.measure("decode"):
-                return steps.decode()
+            return work.stages.measure("decode", steps.decode)
 
         def begin() -> tuple[D, A | None]:
             decoded = decode()
@@ -208,14 +205,12 @@ class Pipeline:
 
     def _compute_and_encode(self, work: Work, steps: Steps[D, E, A], decoded: D) -> A:
         """Run the steps after decoding here."""
-        with work.stages.measure("compute"):
-            computed = steps.compute(decoded)
+        computed = work.stages.measure("compute", lambda: steps.compute(decoded))
         return self._encode(work, steps, decoded, computed)
 
     def _encode(self, work: Work, steps: Steps[D, E, A], decoded: D, computed: E) -> A:
         """Run the last step here."""
-        with work.stages.measure("encode"):
-            answer = steps.encode(decoded, computed)
+        answer = work.stages.measure("encode", lambda: steps.encode(decoded, computed))
         if work.size > LARGE:
             give_back_memory(self.queue.device)
         return answer

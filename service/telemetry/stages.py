@@ -3,9 +3,11 @@
 Routes and middleware fill it in; the ``Server-Timing`` header, metrics, logs and traces read it.
 """
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from time import perf_counter
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class Stages:
@@ -21,12 +23,11 @@ class Stages:
         self.key = ""
         self.rejected = ""
 
-    @contextmanager
-    def measure(self, stage: str) -> Generator[None]:
-        """Add the duration of a ``with`` to a stage."""
+    def measure(self, stage: str, step: Callable[[], T]) -> T:
+        """Run a step, and add its duration to a stage."""
         start = self.began[stage] = perf_counter()
         try:
-            yield
+            return step()
         finally:
             self.seconds[stage] += perf_counter() - start
 

@@ -65,7 +65,7 @@ class Taken(NamedTuple):
 def take(
     document: Document, item: Any, catalogue: Catalogue, default: str | None, like: Taken | None = None
 ) -> Taken | None:
-    """Take an item of a loss, by default one of that name; None where it needs a closer look.
+    """Take an item of the loss that it or ``default`` names; return None if it needs the full reader.
 
     ``like`` was taken of an item that is nested as this one.
 
@@ -176,7 +176,7 @@ def _shaped(format: Format, buffer: Any, shape: tuple[int, ...]) -> Tensor:
 
 
 def _take_tensor(document: Document, value: Any, whole: bool) -> tuple[Format, Any] | None:
-    """Take a tensor: how it lies in memory, and its memory."""
+    """Take a tensor: its layout and its memory."""
     if type(value) is ARRAY:
         return _take_array(value, whole)
     if type(value) is OBJECT:

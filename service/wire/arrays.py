@@ -1,4 +1,4 @@
-"""Long JSON arrays to tensors, read in pieces, into one memory."""
+"""Read long JSON arrays into tensors, in pieces, into one buffer."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from service.wire.scan import scan
 from service.wire.text import BLOCK, Span, unreadable
 
 PIECE = 2 * BLOCK
-"""Bytes that are parsed at once: as many lie between two commas that were found, or an element that is longer."""
+"""Most bytes parsed at once: two neighbouring commas of a span are closer, unless an element is longer."""
 RISING = [np.dtype(np.bool_), np.dtype(np.int64), np.dtype(np.float64)]
 """Dtypes of the buffer: the first that can hold all numbers is used."""
 
@@ -21,7 +21,7 @@ def read_long(span: Span, how: How) -> Sent:
     """Read nested arrays.
 
     Raises:
-        Invalid: they are ragged, or hold something else than numbers.
+        Invalid: they are ragged, or hold other values than numbers.
         Unreadable: they are not JSON.
     """
     if len(span) <= PIECE:
@@ -32,10 +32,10 @@ def read_long(span: Span, how: How) -> Sent:
 
 
 class _Numbers:
-    """Numbers that come in pieces, in the least of the `RISING` dtypes that holds all of them."""
+    """A buffer for numbers that arrive in pieces, in the smallest of the `RISING` dtypes that holds all of them."""
 
     def __init__(self, size: int, whole: bool) -> None:
-        """Expect those of an array of so many bytes."""
+        """Expect the numbers of an array of ``size`` bytes."""
         self._size = size
         self._whole = whole
         self._count = 0
@@ -47,7 +47,7 @@ class _Numbers:
         return self._kept[: self._count]
 
     def add(self, piece: Values, size: int) -> None:
-        """Keep some more, which were so many bytes."""
+        """Append numbers that took ``size`` bytes of JSON."""
         if (
             self._whole
             and piece.dtype == np.float64
@@ -67,7 +67,7 @@ class _Numbers:
         self._count = count
 
     def _move(self, length: int, dtype: np.dtype[Any]) -> None:
-        """Make room for so many numbers."""
+        """Move to a buffer of another length or dtype."""
         before, self._kept = self.values, np.empty(length, dtype)
         for start in range(0, len(before), BLOCK):
             self.values[start : start + BLOCK] = before[start : start + BLOCK]

@@ -20,15 +20,15 @@ from service.wire.scan import outline, scan
 from service.wire.text import BLOCK, Body, Span, trim, unreadable
 
 SHORT = 1 << 13
-"""Bytes of a text that is parsed whole: to look for arrays in it would take longer."""
+"""Texts of up to this many bytes are parsed whole: searching them for arrays would take longer."""
 MODERATE = 1 << 20
-"""Bytes of a text of many strings up to which it is parsed whole, which takes some milliseconds."""
+"""Texts of many strings are parsed whole up to this many bytes, which takes some milliseconds."""
 MOST_BESIDE = 1 << 22
 """Most bytes outside arrays and long strings: parsing more would take too long."""
 MOST_LISTED = 1 << 18
-"""Values of a list that become Python objects."""
+"""Most values of a list that become Python objects."""
 MOST_MEMBERS = 10_000
-"""Names of one object that are looked at. To make words of millions takes seconds, in which nothing else runs."""
+"""Most names of an object that are read. Decoding millions takes seconds, in which nothing else runs."""
 LONGEST_LISTED = 1 << 23
 """Longest list or string, in bytes, that becomes a Python object; a longer one stays unread."""
 
@@ -36,8 +36,8 @@ LONGEST_LISTED = 1 << 23
 class Document:
     """A JSON text, a body or a part of one. ``root`` is its value.
 
-    ``row``: the text is the elements of an array, with commas between them. ``words``: NaN and Infinity are read as
-    strings. ``split``: arrays and long strings are left out, of a text that is not short if it does not say.
+    ``row``: the text is a run of array elements separated by commas. ``words``: NaN and Infinity are read as
+    strings. ``split``: arrays and long strings are left out; by default only those of a text that is not short.
 
     Raises:
         Unreadable: it is not JSON, as far as it is parsed at once.

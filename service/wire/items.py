@@ -97,8 +97,10 @@ class Items:
         groups: list[Group] = []
         for kind in self._kinds.values():
             first = kind.first
-            alike = len(kind.places) > 1 and not first.faults
-            if alike and (stack := bind_alike(first.request, stacks(kind.taken))):
+            if len(kind.places) == 1:
+                self._bind(kind.places[0], first)
+                continue
+            if not first.faults and (stack := bind_alike(first.request, stacks(kind.taken))):
                 groups.append(Group(kind.places, stack, first.encoding))
                 continue
             for place, taken in zip(kind.places, kind.taken, strict=True):

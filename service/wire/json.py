@@ -13,7 +13,7 @@ from service.wire.inference.nonfinite import spelled
 from service.wire.text import TOO_DEEP, Span
 
 ARRAY, OBJECT = simdjson.Array, simdjson.Object
-"""What short arrays and objects are, until it is looked at what is in them."""
+"""Types of parsed arrays and objects whose contents are unread."""
 PARSED = {simdjson.Array, simdjson.Object}
 UNREAD = {*PARSED, Span}
 """Types of what is not a Python value yet."""

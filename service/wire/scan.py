@@ -21,9 +21,9 @@ DEEPEST = 1024
 MOST_ARRAYS = 100_000
 """Arrays that a text may have beside each other: each takes some microseconds."""
 MOST_STRINGS = 64
-"""Strings of a text up to which what lies between them is looked at."""
+"""Most strings of a text that `outline` looks between."""
 NEAR = 16
-"""Bytes behind a name within which its colon is."""
+"""Bytes after a name in which `outline` looks for its colon."""
 TRIES = 3
 """Stretches of an array to search for a comma: one may lack it because its comma is in the next block."""
 
@@ -32,9 +32,9 @@ NOWHERE: Places = np.zeros(0, np.int64)
 
 
 def outline(body: Body, start: int, end: int) -> list[Span]:
-    """Return the long arrays and strings of a text of moderate length; none where it has many strings.
+    """Return the long arrays and strings of a text of moderate length, none if it has many strings.
 
-    Most requests have a few members, whose arrays hold no strings: these are found without a look at each bracket.
+    Most requests have few members, and no strings in their arrays: those are found by the quotes alone.
 
     Raises:
         Unreadable: as `scan`.
@@ -56,7 +56,7 @@ def outline(body: Body, start: int, end: int) -> list[Span]:
 
 
 def _members(text: bytes, edges: Sequence[int]) -> list[tuple[int, int]] | None:
-    """Return where long members of objects are, by the quotes; None where something long is none, or in an array."""
+    """Locate long members by the quotes; return None if anything long is not a member, or is inside an array."""
     found: list[tuple[int, int]] = []
     bounds, around = [-1, *edges, len(text)], 0
     for place in range(0, len(bounds), 2):
@@ -77,9 +77,9 @@ def _members(text: bytes, edges: Sequence[int]) -> list[tuple[int, int]] | None:
 
 
 def _array(text: bytes, low: int, high: int, behind: int) -> tuple[int, int] | None:
-    """Return where an array without strings is that is a member, between two strings; None where that is not plain.
+    """Locate the array between two strings; return None unless it clearly is a member without strings.
 
-    It ends before the brace that closes its object, or the comma and the next name, ``behind`` which is a colon.
+    It ends before the brace that closes its object, or before a comma and the next name, whose colon is at ``behind``.
     """
     begin = text.find(b"[", low, high)
     brace = text.find(b"}", low, high)

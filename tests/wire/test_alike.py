@@ -30,6 +30,7 @@ PLAIN = {"loss": "cross_entropy", "inputs": {"logits": [[1.5, 2], [3, 4]], "targ
         ({"params": {"ignore_index": 1}}, {"params": {"ignore_index": 2}}, False),
         ({"gradients": True}, {"gradients": False}, False),
         ({"gradients": ["logits"]}, {"gradients": ["logits"]}, True),
+        ({"gradients": True}, {"gradients": 1}, False),
         ({"dtype": "float32"}, {"dtype": "float64"}, False),
     ],
 )
@@ -57,6 +58,11 @@ def test_a_kind_is_what_items_share_beside_their_numbers(one: Any, other: Any, a
 )
 def test_what_is_not_plain_is_left_to_the_reader(inputs: Any) -> None:
     document = Document(orjson.dumps({**PLAIN, "inputs": inputs}))
+    assert take(document, document.root, CATALOGUE, None) is None
+
+
+def test_an_input_that_is_there_twice_is_left_to_the_reader() -> None:
+    document = Document(b'{"loss": "cross_entropy", "inputs": {"targets": [0], "targets": [0]}}')
     assert take(document, document.root, CATALOGUE, None) is None
 
 

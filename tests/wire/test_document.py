@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from service.problems import MOST_FAULTS, Invalid, Unreadable
 from service.wire import json, tensors
-from service.wire.document import MOST_BESIDE, MOST_LISTED, Document
+from service.wire.document import MOST_BESIDE, MOST_LISTED, SHORT, Document
+from service.wire.scan import MOST_STRINGS, outline, scan
 from service.wire.text import BLOCK, Span
 
 texts = st.text(max_size=6) | st.sampled_from(['"', "\\", '[\\"', "],[", "a,b", "\\\\", "u005b", "y" * 2000])
@@ -190,3 +191,57 @@ def test_faults_do_not_grow_with_the_body() -> None:
     _, faults = document.members(document.root, ())
     assert len(faults) == MOST_FAULTS
     assert max(len(f.pointer) + len(f.detail) for f in faults) < 300
+
+
+LONG = b"1, " * 3000 + b"1"
+
+
+@pytest.mark.parametrize(
+    ("text", "left_out"),
+    [
+        (b'{"a": [%b], "b": [1], "c": {}}' % LONG, 1),
+        (b'{"a": {"b": [[%b]]}, "c": [%b]}' % (LONG, LONG), 2),
+        (b'{"a": "%b", "b": [1]}' % (b"x" * 9000), 1),
+        (b'{"a": [%b], "b": "\\"]"}' % LONG, 1),
+        (b'{"a": "\\"", "b": [%b, "], \\""]}' % LONG, 1),
+        (b'{"a": [%b, "x", [1]], "b": 1}' % LONG, 1),
+        (b'{"a": [[1], [%b], "x", [2]], "b": 1}' % LONG, 1),
+        (b'{"a": [[%b], {"b": 1}, []], "b": []}' % LONG, 1),
+        (b'{"a": [{}, %b], "b": 1}' % LONG, 1),
+        (b'{"a": [%b, {}], "b": 1}' % LONG, 1),
+        (b'{"a": [{"b": [%b]}, {"c": [2]}], "d": 1}' % LONG, 1),
+        (b'{"a": [1, {"b": "%b"}], "d": "]"}' % (b"x" * 9000), 1),
+        (b'{"a": ["%b"], "b": 1}' % (b"x" * 9000), 1),
+        (b'{"a": {"b": [%b]}, "c": [[1, 2]]}' % LONG, 1),
+        (b'{"a": %b, "b": 1}' % (b" " * 9000 + b"[%b]" % LONG + b" " * 9000), 1),
+        (b'{"a": [%b]%b, "b": 1}' % (LONG, b" " * 9000), 1),
+        (b'{"a": 1%b, "b": [2]}' % (b" " * 9000), 0),
+        (b'{"a": "\\"", "b": ["], \\"", %b]}' % LONG, 1),
+        (b'[[%b], "a"]' % LONG, 1),
+        (b"[%b]" % LONG, 1),
+        (b'"%b"' % (b"x" * 9000), 1),
+    ],
+)
+def test_long_members_are_left_out_of_a_text_of_moderate_length(text: bytes, left_out: int) -> None:
+    assert len(text) > SHORT
+    spans = [(span.start, span.end) for span in outline(text, 0, len(text))]
+    assert spans == [(span.start, span.end) for span in scan(text, 0, len(text))]
+    assert len(spans) == left_out
+    for place in (0, 3):
+        document = Document(b" " * place + text, place)
+        assert undone(document, document.root) == plain_json.loads(text)
+
+
+def test_a_text_of_many_strings_is_parsed_whole() -> None:
+    strings = [b'"%d": [1]' % place for place in range(MOST_STRINGS + 1)]
+    text = b'{"a": [%b], %b}' % (LONG, b", ".join(strings))
+    assert outline(text, 0, len(text)) == []
+    assert len(scan(text, 0, len(text))) == 1
+
+
+@pytest.mark.parametrize(
+    "text", [b'{"a": [%b', b'{"a": [%b}', b'{"a": [%b]]}', b'{"a": [[%b]}', b'{"a": [%b], "b}']
+)
+def test_a_text_of_moderate_length_that_is_no_json_is_unreadable(text: bytes) -> None:
+    with pytest.raises(Unreadable):
+        undone(document := Document(text % LONG), document.root)
