@@ -36,7 +36,7 @@ class Content:
 
 def answer(request: Request, content: Content, cache: str = "no-cache") -> Response:
     """Return the answer to a GET or HEAD; a 304 where the client has what it would get."""
-    compress = len(content.body) > SHORT and codings.for_answer(request.headers) == "gzip"
+    compress = len(content.body) > SHORT and codings.for_answer(dict(request.headers.raw)) == "gzip"
     headers = {
         "ETag": f'"{content.tag}{CODED if compress else ""}"',
         "Cache-Control": cache,
