@@ -2,6 +2,7 @@
 
 Problem
 ├── Unreadable         400  the body is not JSON
+├── ForeignOrigin      400  a page whose origin, method or headers may not call
 ├── Unauthorized       401  no key, or one that is not known
 ├── NotFound           404  no such loss, no such path
 ├── MethodNotAllowed   405
@@ -63,6 +64,15 @@ class Unreadable(Problem):
     """The body is not readable; the detail says where."""
 
     status, slug, title = 400, "unreadable", "The body could not be read"
+
+
+class ForeignOrigin(Problem):
+    """A browser asks for a page that may not call, or not so; LOSSD_CORS_ORIGINS names those that may."""
+
+    status, slug, title = 400, "foreign-origin", "The page may not call"
+
+    def __init__(self, *faults: Fault) -> None:
+        super().__init__("Expected a preflight of a page that may call; got another.", *faults[:MOST_FAULTS])
 
 
 class Unauthorized(Problem):

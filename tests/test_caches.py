@@ -17,7 +17,7 @@ from tests.client import Client
 
 DECLARED = {
     "service.catalogue.dims": ("split", "names", "_read"),
-    "service.catalogue.search": ("_weights",),
+    "service.catalogue.search": ("_weights", "_phrases"),
     "service.document.openapi": ("_evaluate_operation", "_request_schemas"),
     "service.document.problems": ("problems", "errors"),
     "service.document.served": ("router.<locals>.<lambda>",),

@@ -14,7 +14,7 @@ def read(scope: Scope, *known: str) -> dict[str, str]:
     Raises:
         Invalid: one is not known, or is there twice.
     """
-    if not (text := scope["query_string"]):
+    if not (text := scope.get("query_string")):
         return {}
     sent = parse_qsl(text.decode("latin-1"), keep_blank_values=True)
     times = Counter(name for name, _ in sent)

@@ -93,6 +93,7 @@ def loss(
     title: str,
     tasks: tuple[str, ...],
     aliases: tuple[str, ...] = (),
+    keywords: tuple[str, ...] = (),
     differentiable: bool = True,
     exact_gradient: bool = True,
     fuses: bool = True,
@@ -105,6 +106,7 @@ def loss(
 ) -> Callable[[Callable[P, R]], Loss[P, R]]:
     """Declare a function as a loss: positional arguments are its inputs, keyword-only ones its params.
 
+    ``keywords`` are the words by which it is looked for: what it is known for, the models and problems it is used in.
     ``exact_gradient=False`` says that the gradient is, by design, not the derivative of the value;
     ``fuses=False`` that the function cannot run under vmap, so that calls are evaluated one by one. ``work`` are
     the dims of what is made beyond the inputs' own elements: names of sizes, of inputs (``"2 logits"``), and of params
@@ -129,6 +131,7 @@ def loss(
             title=title,
             tasks=tasks,
             aliases=aliases,
+            keywords=keywords,
             differentiable=differentiable,
             exact_gradient=exact_gradient,
             fuses=fuses,

@@ -19,6 +19,7 @@ from service import VERSION
 from service.catalogue.dims import split
 from service.catalogue.registry import AnyLoss, Catalogue
 from service.catalogue.spec import Input
+from service.catalogue.tasks import TASKS
 from service.document import openapi_inference
 from service.document.parts import REQUEST_TIMEOUT, answers, open_to_all, operation, parameter
 from service.document.problems import responses
@@ -56,7 +57,10 @@ def document(catalogue: Catalogue, losses: Collection[AnyLoss] | None = None) ->
         },
         "servers": [{"url": "/"}],
         "tags": [{"name": name, "description": told} for name, told in TAGS.items()]
-        + [{"name": name, "description": f"Losses for {name.replace('_', ' ')}."} for name in tasks],
+        + [
+            {"name": task, "description": f"Losses for {task.replace('_', ' ')}: {TASKS[task]}."}
+            for task in tasks
+        ],
         "paths": paths,
         # none where the server has no keys
         "security": [{}, {"bearer": []}, {"key": []}],

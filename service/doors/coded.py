@@ -10,7 +10,7 @@ from functools import partial
 
 from starlette.types import Message, Receive, Scope
 
-from service.admission import body, codings
+from service.admission import body, codings, query
 from service.doors.front import JSON, Answer
 from service.doors.pipeline import Pipeline, Work
 from service.doors.waiting import deadline
@@ -37,12 +37,14 @@ async def begin(
     """Accept a JSON request; return it with its body, which whoever decodes takes out: the rest needs the room.
 
     Raises:
+        Invalid: it has a query.
         Unreadable: the body is not coded as it says, or the deadline is no number.
         UnsupportedMedia: it is not JSON, or in another coding.
         TooLarge: it is longer than the limit, or would be.
         Busy: there is no room for it now.
         ClientGone: the client left before all of it was here.
     """
+    query.read(scope)
     seconds, coding = deadline(scope, settings.deadline_s), codings.of_request(dict(scope["headers"]))
     held = [await body.read(scope, receive, settings)]
     work = pipeline.begin(scope, receive, len(held[0]), seconds)

@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
 
-from service.admission import codings
+from service.admission import codings, query
 from service.admission.account import Hold
 from service.admission.body import ClientGone
 from service.catalogue.registry import Catalogue
@@ -43,6 +43,7 @@ class Streams:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer line by line, until the upload ends or the client leaves."""
+        query.read(scope)
         asked = dict(scope["headers"])
         coding, accepts = codings.of_request(asked), codings.for_answer(asked)
         whole = self.pipeline.begin(scope, _silence, 0, self.settings.deadline_s)

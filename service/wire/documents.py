@@ -122,6 +122,7 @@ class LossEntry(LossBrief):
     """All that the catalogue has of a loss."""
 
     aliases: Names
+    keywords: Annotated[Names, Field(description="Words by which it is found.")]
     formula: Annotated[str, Field(description="LaTeX")]
     inputs: list[InputEntry]
     params: Annotated[Map, Field(description="The JSON Schema of the params.")]

@@ -16,6 +16,11 @@ from service.losses.digits import bounded, in_front
 @loss(
     title="Maximum mean discrepancy",
     tasks=("distribution",),
+    keywords=(
+        "domain adaptation",
+        "two-sample test",
+        "kernel",
+    ),
     requires=(
         Condition(
             "/params/unbiased",
@@ -175,6 +180,10 @@ class _Distances(torch.autograd.Function):
     title="CORAL",
     tasks=("distribution",),
     aliases=("deep_coral",),
+    keywords=(
+        "domain adaptation",
+        "domain shift",
+    ),
     requires=(SizeRange("N", least=2), SizeRange("M", least=2)),
     work=("D D N/512", "D D M/512"),
     range=(0, None),
