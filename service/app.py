@@ -38,6 +38,7 @@ from service.engine.lane import Lane
 from service.engine.memory import keep_freed_memory
 from service.engine.queue import Queue
 from service.losses import CATALOGUE
+from service.pages import reference
 from service.settings import Settings
 from service.telemetry import metrics, traces
 from service.telemetry.recorder import Recorder
@@ -143,6 +144,7 @@ def _framework(parts: Parts, lifespan: Lifespan[FastAPI]) -> FastAPI:
     app.include_router(models.router(parts.lifecycle, parts.catalogue, parts.statistics))
     app.include_router(metrics.router(parts.recorder.sample, parts.settings.workers))
     app.include_router(served.router(parts.catalogue))
+    app.include_router(reference.router(parts.catalogue))
     return app
 
 

@@ -22,6 +22,7 @@ DECLARED = {
     "service.document.problems": ("problems", "errors"),
     "service.document.served": ("router.<locals>.<lambda>",),
     "service.doors.losses": ("router.<locals>.entry",),
+    "service.pages.reference": ("router.<locals>.<lambda>", "_file"),
     "service.telemetry.metrics": ("_series", "_key_requests", "_alone"),
     "service.wire.describe": ("entry", "example", "example_inputs"),
     "service.wire.inference.metadata": ("model", "config", "outputs_of"),

@@ -5,7 +5,6 @@ from functools import cache
 
 import orjson
 from fastapi import APIRouter, Request, Response
-from fastapi.openapi.docs import get_swagger_ui_html
 
 from service.admission import query
 from service.admission.content import Content, answer
@@ -19,7 +18,7 @@ MOST_TOLD = 10
 
 
 def router(catalogue: Catalogue) -> APIRouter:
-    """Return the routes of the document, which is made once and served from memory, and of its page."""
+    """Return the route of the document, which is made once and served from memory."""
     routes = APIRouter(include_in_schema=False)
     whole = cache(lambda: Content(orjson.dumps(document(catalogue))))
 
@@ -30,10 +29,6 @@ def router(catalogue: Catalogue) -> APIRouter:
         if names is None:
             return answer(request, whole())
         return answer(request, Content(orjson.dumps(document(catalogue, _find(catalogue, names)))))
-
-    @routes.api_route("/docs", methods=["GET", "HEAD"])
-    async def show_page() -> Response:
-        return get_swagger_ui_html(openapi_url=PATH, title="lossd")
 
     return routes
 
