@@ -1,4 +1,4 @@
-"""Find losses the way a learner asks for them: by task, and by words such as "iou for rotated boxes"."""
+"""Search the losses as a learner would: by task, or with words such as "iou for rotated boxes"."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -15,26 +15,25 @@ STOP_WORDS = frozenset(
     )
 )
 IN_PASSING, NAME = 1, 8
-"""The least and the greatest weight of a word, by where it stands."""
+"""Smallest and largest weight of a word, by its place."""
 WHOLE, BEGUN = 4, 2
-"""What a weight is multiplied by, where a word is matched as a whole, or by its beginning."""
+"""Factors for words that match as a whole, or at the start or end."""
 SHORTEST_END = 3
-"""Letters of a word from which on it finds names that end with it; longer ones find words that begin with them."""
+"""Fewest letters that match the end of a name; longer words also match the start of others."""
 MOST_WORDS = 16
-"""Further words of a query are not looked at, so that none takes long."""
+"""Words of a query after these are ignored, so that no query takes long."""
 ENDING = re.compile(r"(?<=\w{3})(?:ies|es|(?<!s)s|ing|ed|ion|e|y)$")
-"""What is cut off a word, so that "noisy" finds "noise" and "boxes" finds "box"."""
+"""Endings to cut off, so that "noisy" finds "noise" and "boxes" finds "box"."""
 
 
 def search(catalogue: Catalogue, task: str | None = None, query: str | None = None) -> list[AnyLoss]:
-    """Return the losses for a task that match a query, the best first, or all in alphabetical order.
+    """Return the losses for a task that match a query, best match first; without a query in alphabetical order.
 
     Words match longer ones and other endings: "class" finds "classification", "noise" finds "noisy". Words such
-    as "for" and "loss" do not count. Losses that match fewer words than another are left out; where even the
-    best match less than half of them, nothing is found. A word counts by where it stands: in a name or alias
-    most, then in a keyword, in the title, in the task, in the summary, in what a loss is used for; in its pitfalls
-    only where it stands nowhere else. A loss whose name or alias is the query comes first, then those that have all
-    of it in one keyword.
+    as "for" and "loss" are ignored. Losses that match fewer words than another are left out; if even the best
+    matches less than half of them, nothing is found. A word counts most in a name or alias, then in a keyword, in the
+    title, in the words of the task, in the summary, in the use cases; in the pitfalls only if it is nowhere else.
+    A loss whose name or alias equals the query comes first, then those with all of it in one keyword.
     """
     wanted = as_task(task or "")
     losses = [loss for loss in catalogue.values() if not wanted or wanted in loss.tasks]
@@ -62,14 +61,14 @@ def as_task(written: str) -> str:
 
 
 def _scores(losses: Sequence[AnyLoss], word: str) -> list[int]:
-    """Return how well each loss matches a word; what is said of it in passing counts where there is no more."""
+    """Return how well each loss matches a word; mentions in passing count only if there are no others."""
     scores = [_score(loss, word) for loss in losses]
     least = WHOLE * IN_PASSING if max(scores, default=0) > WHOLE * IN_PASSING else 0
     return [score if score > least else 0 for score in scores]
 
 
 def _score(loss: AnyLoss, word: str) -> int:
-    """Return how well a loss matches a word: its weight there, less where it is only part of another."""
+    """Return how well a loss matches a word: the weight of the word there, less if it is only part of another."""
     weights = _weights(loss)
     if whole := weights.get(_stem(word), 0):
         return WHOLE * whole
@@ -85,7 +84,7 @@ def _score(loss: AnyLoss, word: str) -> int:
 
 @cache
 def _weights(loss: AnyLoss) -> Mapping[str, int]:
-    """Return the weight of each word that a loss is described with, as it is and without its ending."""
+    """Return the weight of each word in a loss's description, with and without its ending."""
     prose = loss.prose
     fields = {
         IN_PASSING: prose.pitfalls,
@@ -111,7 +110,7 @@ def _phrases(loss: AnyLoss) -> Sequence[frozenset[str]]:
 
 
 def _words(text: str) -> list[str]:
-    """Return the words of a text that tell something: "mover's" is one, "multi_label" are two."""
+    """Return the significant words of a text: "mover's" is one, "multi_label" are two."""
     words = WORD.findall(re.sub("['’]", "", text.lower()))
     return [word for word in words if word not in STOP_WORDS]
 

@@ -1,4 +1,4 @@
-"""What tasks are called by those who look for a loss: the words behind each task's name."""
+"""Words that people search for when they mean a task."""
 
 TASKS = {
     "classification": "image classification, text classification, categories, labels",
@@ -19,4 +19,4 @@ TASKS = {
     "self_supervised": "self-supervised pretraining, representation learning",
     "sequence": "sequences, time steps",
 }
-"""Words that lead to all losses of a task. What one loss is known for is among its own ``keywords``."""
+"""Words that find all losses of a task. Words that find a single loss are its ``keywords``."""

@@ -1,4 +1,4 @@
-"""The routes for operators: alive, ready, limits."""
+"""Routes for operators: liveness, readiness, limits."""
 
 from fastapi import APIRouter, Request
 
@@ -7,7 +7,7 @@ from service.admission.lifecycle import Lifecycle
 from service.settings import Settings
 
 READ = ["GET", "HEAD"]
-"""FastAPI, unlike others, takes GET for GET alone."""
+"""FastAPI does not add HEAD to GET, as Starlette does."""
 
 
 def router(lifecycle: Lifecycle, settings: Settings) -> APIRouter:
@@ -16,6 +16,7 @@ def router(lifecycle: Lifecycle, settings: Settings) -> APIRouter:
 
     @routes.api_route("/healthz", methods=READ)
     async def alive() -> dict[str, str]:
+        lifecycle.refuse_failed()
         return {"status": "alive"}
 
     @routes.api_route("/readyz", methods=READ)

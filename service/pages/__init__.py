@@ -1,1 +1,1 @@
-"""The pages for browsers: they work without the internet, from files that are served with them."""
+"""Pages for browsers; they load nothing from other hosts."""

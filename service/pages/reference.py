@@ -1,4 +1,4 @@
-"""GET /docs: the API reference. Swagger UI shows the losses that are chosen, a list has the others.
+"""GET /docs: the API reference, a list of all losses and Swagger UI for the selected ones.
 
 Swagger UI takes 9 s for the document of all losses on a busy core, and 4 s to open one of its operations; for the
 document of a few it takes 1.8 s, nearly all of it for its own code.
@@ -21,7 +21,7 @@ INTEGRITY = {
     "swagger-ui-bundle.js": "sha384-gjRm0bEPMeTmMh5jT2cHccIwCUZSTd8YC+j0d0sXw0MdGEfScduGpSyF3ZSSLkX9",
     "swagger-ui.css": "sha384-WlYgdmXYOOBWL5apwjDEZwN+U3HmXSSu5R6V5aGxEcf7z+KuRNwBhoxKVN1i3D5I",
 }
-"""The hashes of Swagger UI's files, which browsers compare too."""
+"""Hashes of Swagger UI's files, which browsers verify too."""
 MEDIA = {".js": "text/javascript", ".css": "text/css"}
 POLICY = "; ".join(
     (
@@ -36,18 +36,18 @@ POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-"""What the page may load: nothing from another host, whatever a file of it asks for."""
+"""The content security policy: nothing is loaded from another host."""
 
 
 FILES = {**{name: SWAGGER / name for name in INTEGRITY}, "reference.js": STATIC / "reference.js"}
 
 
 def router(catalogue: Catalogue) -> APIRouter:
-    """Return the routes of the page and of its files, which are read once."""
+    """Return the routes of the page and its files, which are read once."""
     routes = APIRouter(include_in_schema=False)
     page = cache(lambda: Content(_page(catalogue).encode(), "text/html"))
 
-    # no coroutines: the framework runs them in threads, where reading and compressing hold up nobody
+    # not coroutines, so they run in threads: reading and compression would block the event loop
     @routes.api_route("/docs", methods=["GET", "HEAD"])
     def show_page(request: Request) -> Response:
         found = answer(request, page())
@@ -65,7 +65,7 @@ def router(catalogue: Catalogue) -> APIRouter:
 
 @cache
 def _file(name: str) -> Content:
-    """Return one of the page's files, of which there are few."""
+    """Return one of the page's files."""
     path = FILES[name]
     return Content(path.read_bytes(), MEDIA[path.suffix])
 

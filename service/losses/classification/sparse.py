@@ -27,7 +27,7 @@ from service.losses.classification.slopes import zeros_with_slope
         "sparse attention",
     ),
     requires=(SizeRange("C", least=2),),
-    work="logits",
+    work="3 logits",
     range=(0, None),
 )
 def sparsemax(
