@@ -25,7 +25,7 @@ from service.admission.keys import KeyFile
 from service.admission.lifecycle import DEVICE_FAILURE, STARTUP_FAILURE, Lifecycle
 from service.admission.problems import answer_problems
 from service.catalogue.registry import Catalogue
-from service.document import openapi
+from service.document import served
 from service.doors import losses, models, operations
 from service.doors.batch import Batches
 from service.doors.evaluation import Evaluations
@@ -38,6 +38,7 @@ from service.engine.lane import Lane
 from service.engine.memory import keep_freed_memory
 from service.engine.queue import Queue
 from service.losses import CATALOGUE
+from service.pages import reference
 from service.settings import Settings
 from service.telemetry import metrics, traces
 from service.telemetry.recorder import Recorder
@@ -149,7 +150,8 @@ def _framework(parts: Parts, lifespan: Lifespan[FastAPI]) -> FastAPI:
     app.include_router(operations.router(parts.lifecycle, parts.settings))
     app.include_router(models.router(parts.lifecycle, parts.catalogue, parts.statistics))
     app.include_router(metrics.router(parts.recorder.sample, shared=parts.settings.workers != 1))
-    app.include_router(openapi.router(parts.catalogue))
+    app.include_router(served.router(parts.catalogue))
+    app.include_router(reference.router(parts.catalogue))
     return app
 
 

@@ -10,12 +10,14 @@ from types import FrameType
 
 from pydantic import ValidationError
 
+from service import VERSION
 from service.settings import Settings, variable
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="lossd", description="Loss values and gradients over HTTP.")
+    parser.add_argument("--version", action="version", version=f"lossd {VERSION}")
     commands = parser.add_subparsers(dest="command", required=True)
     serve = commands.add_parser("serve", help="serve over HTTP")
     for name in ("host", "port", "workers"):
@@ -23,10 +25,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         serve.add_argument(f"--{name}", help=f"{field.description} ({variable(name)}, {field.default})")
     commands.add_parser("health", help="ask the server on this host whether it is ready; exit 1 if not")
     key = commands.add_parser("key", help="manage the file LOSSD_API_KEYS_FILE")
-    new = key.add_subparsers(dest="action", required=True).add_parser(
+    actions = key.add_subparsers(dest="action", required=True)
+    new = actions.add_parser(
         "new", help="add a key and print it; it is shown only once, the file stores its digest"
     )
-    new.add_argument("--name", required=True, help="name of the key in logs and metrics")
+    actions.add_parser("list", help="print the names of the keys, and any individual limits")
+    revoke = actions.add_parser("revoke", help="remove a key; servers refuse it within a second")
+    for action in (new, revoke):
+        names = action.add_mutually_exclusive_group(required=True)
+        names.add_argument("name", nargs="?", help="name of the key in logs and metrics")
+        names.add_argument("--name", dest="named", help="the same")
     commands.add_parser("openapi", help="print the OpenAPI document")
     docs = commands.add_parser("docs", help="write the pages of the losses and the generated parts of texts")
     docs.add_argument("directory", type=Path, help="where the pages go, such as docs/losses")
@@ -37,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elif chosen.command == "health":
         _health()
     elif chosen.command == "key":
-        _print_new_key(chosen.name)
+        _manage_keys(chosen.action, getattr(chosen, "named", None) or getattr(chosen, "name", ""))
     elif chosen.command == "openapi":
         _print_openapi()
     else:
@@ -101,15 +109,21 @@ def _settings(**flags: str) -> Settings:
         sys.exit("\n".join(faults))
 
 
-def _print_new_key(name: str) -> None:
-    """Add a key to the file of keys and print it."""
+def _manage_keys(action: str, name: str) -> None:
+    """Add a key to the file of keys and print it, remove one, or list them."""
     from service.admission import keys
 
     path = _settings().api_keys_file
     if path is None:
         sys.exit("LOSSD_API_KEYS_FILE: Expected the path of the file of keys; it is not set.")
     try:
-        print(keys.new(path, name))
+        if action == "new":
+            print(keys.new(path, name))
+        elif action == "revoke":
+            keys.revoke(path, name)
+        else:
+            for key in keys.read(path):
+                print(key.model_dump_json(exclude={"sha256"}, exclude_none=True))
     except ValueError as error:
         sys.exit(str(error))
 

@@ -2,6 +2,7 @@
 
 Problem
 ├── Unreadable         400  the body is not JSON
+├── ForeignOrigin      400  a preflight for a page that may not call
 ├── Unauthorized       401  no key, or an unknown one
 ├── NotFound           404  no such loss, no such path
 ├── MethodNotAllowed   405
@@ -63,6 +64,18 @@ class Unreadable(Problem):
     """The body is not readable; the detail says where."""
 
     status, slug, title = 400, "unreadable", "The body could not be read"
+
+
+class ForeignOrigin(Problem):
+    """The preflight is for an origin, method or header that is not allowed; LOSSD_CORS_ORIGINS lists the origins."""
+
+    status, slug, title = 400, "foreign-origin", "The page may not call"
+
+    def __init__(self, *faults: Fault) -> None:
+        super().__init__(
+            "Expected a preflight for an allowed origin, method and headers; got another.",
+            *faults[:MOST_FAULTS],
+        )
 
 
 class Unauthorized(Problem):

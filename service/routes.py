@@ -44,6 +44,7 @@ ROUTES = (
     Route("GET", "/readyz", needs_key=False, probe=True),
     Route("GET", "/metrics", probe=True),
     Route("GET", "/docs", needs_key=False),
+    Route("GET", "/docs/{name}", needs_key=False),
     Route("GET", "/openapi.json", needs_key=False),
     Route("GET", "/v1/limits"),
     Route("GET", "/v1/losses"),

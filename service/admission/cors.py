@@ -1,15 +1,22 @@
 """CORS: let browser pages from other origins call, if the settings name any."""
 
 import re
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from service.admission import problems
+from service.problems import Fault, ForeignOrigin, pointer, quoted
+from service.settings import variable
 from service.wire.inference.inputs import HEADER
 
 SENT = (
     "Authorization",
+    "Content-Encoding",
     "Content-Type",
     HEADER,
     "Request-Timeout",
@@ -18,7 +25,7 @@ SENT = (
     "traceparent",
     "tracestate",
 )
-READ = (HEADER, "Retry-After", "Server-Timing", "X-Request-ID")
+READ = (HEADER, "ETag", "Retry-After", "Server-Timing", "X-Request-ID")
 
 
 SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
@@ -35,7 +42,7 @@ def allow_origins(app: ASGIApp, origins: str) -> ASGIApp:
     """
     if not (names := parse(origins)):
         return app
-    return CORSMiddleware(
+    return Origins(
         app,
         allow_origins=names,
         allow_methods=["GET", "HEAD", "POST"],
@@ -43,6 +50,37 @@ def allow_origins(app: ASGIApp, origins: str) -> ASGIApp:
         expose_headers=READ,
         max_age=3600,
     )
+
+
+class Origins(CORSMiddleware):
+    """CORS middleware that answers refused preflights with a problem."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """Answer a preflight."""
+        answer = super().preflight_response(request_headers)
+        if answer.status_code == 200:
+            return answer
+        headers = {
+            name: value
+            for name, value in answer.headers.items()
+            if name not in ("content-length", "content-type")
+        }
+        return problems.response(ForeignOrigin(*self._faults(request_headers)), "/", headers)
+
+    def _faults(self, sent: Headers) -> Iterator[Fault]:
+        """Yield a fault for each part of a preflight that is not allowed."""
+        origin, method = sent["origin"], sent["access-control-request-method"]
+        if not self.is_allowed_origin(origin):
+            detail = f"Expected an origin in {variable('cors_origins')}; got {quoted(origin)}."
+            yield Fault(pointer("headers", "Origin"), "origin", detail)
+        if method not in self.allow_methods:
+            detail = f"Expected {', '.join(self.allow_methods)}; got {quoted(method)}."
+            yield Fault(pointer("headers", "Access-Control-Request-Method"), "method", detail)
+        names = sent.get("access-control-request-headers", "").split(",")
+        for name in (name.strip() for name in names):
+            if name and name.lower() not in self.allow_headers:
+                detail = f"Expected one of {', '.join(SENT)}; got {quoted(name)}."
+                yield Fault(pointer("headers", "Access-Control-Request-Headers"), "header", detail)
 
 
 def parse(origins: str) -> list[str]:

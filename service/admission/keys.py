@@ -13,7 +13,7 @@ import secrets
 import stat
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from hashlib import sha256
 from hmac import compare_digest
@@ -133,18 +133,42 @@ def new(path: Path, name: str) -> str:
     """
     if not re.fullmatch(NAME, name):
         raise ValueError(f"Expected a name of 1 to 64 letters, digits, '.', '_' or '-'; got {name!r}.")
+    token = f"lossd_{secrets.token_urlsafe(32)}"
+
+    def added(keys: list[Key]) -> list[Key]:
+        if any(key.name == name for key in keys):
+            raise ValueError(f"Expected a name that is not yet in {path}; got {name!r}.")
+        return [*keys, Key(name=name, sha256=sha256(token.encode()).hexdigest())]
+
+    _change(path, added)
+    return token
+
+
+def revoke(path: Path, name: str) -> None:
+    """Remove a key from a file; servers refuse it once they have read the file again.
+
+    Raises:
+        ValueError: there is no key of that name, or the file is invalid or not writable.
+    """
+
+    def left(keys: list[Key]) -> list[Key]:
+        if all(key.name != name for key in keys):
+            names = ", ".join(key.name for key in keys) or "none"
+            raise ValueError(f"Expected the name of a key in {path} ({names}); got {name!r}.")
+        return [key for key in keys if key.name != name]
+
+    _change(path, left)
+
+
+def _change(path: Path, change: Callable[[list[Key]], list[Key]]) -> None:
+    """Replace the keys of a file under a lock."""
     # replace the target of a symbolic link, not the link
     path = path.resolve()
     try:
         with _locked(path.parent):
-            keys = read(path) if path.exists() else []
-            if any(key.name == name for key in keys):
-                raise ValueError(f"Expected a name that is not yet in {path}; got {name!r}.")
-            token = f"lossd_{secrets.token_urlsafe(32)}"
-            _replace(path, [*keys, Key(name=name, sha256=sha256(token.encode()).hexdigest())])
+            _replace(path, change(read(path) if path.exists() else []))
     except OSError as error:
         raise ValueError(f"LOSSD_API_KEYS_FILE: Expected a writable file; {error}.") from None
-    return token
 
 
 def _parse(line: str, where: str) -> Key:

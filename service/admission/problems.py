@@ -24,6 +24,7 @@ from service.problems import (
     pointer,
     quoted,
 )
+from service.routes import OTHER, match
 
 INFERENCE = "/v2"
 """Path prefix of the Open Inference Protocol."""
@@ -92,6 +93,8 @@ async def _of_http_exception(request: Request, error: Exception) -> Response:
     error = cast(HTTPException, error)
     kind, path = BY_STATUS.get(error.status_code, Internal), request.scope["path"]
     headers = dict(error.headers or {})
+    if kind is NotFound and path.endswith("/") and match(request.method, path[:-1]).route is not OTHER:
+        return _without_slash(request)
     if kind is NotFound:
         problem: Problem = NotFound(f"There is nothing at {quoted(path)}; GET /docs lists what there is.")
     elif kind is MethodNotAllowed:
@@ -101,6 +104,15 @@ async def _of_http_exception(request: Request, error: Exception) -> Response:
     else:
         problem = kind(str(error.detail))
     return response(problem, path, headers)
+
+
+def _without_slash(request: Request) -> Response:
+    """Redirect to the path without its last slash; relative, because a gateway may have another host and scheme."""
+    query = request.url.query
+    return Response(
+        status_code=308,
+        headers={"Location": quote(request.scope["path"][:-1]) + (f"?{query}" if query else "")},
+    )
 
 
 async def _of_validation(request: Request, error: Exception) -> Response:

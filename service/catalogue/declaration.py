@@ -39,6 +39,7 @@ class Declaration(Generic[P, R]):
     title: str
     tasks: tuple[str, ...]
     aliases: tuple[str, ...]
+    keywords: tuple[str, ...]
     requires: tuple[Condition | SizeRange, ...]
     work: tuple[str, ...]
     overhead: tuple[str, ...]

@@ -93,6 +93,7 @@ def loss(
     title: str,
     tasks: tuple[str, ...],
     aliases: tuple[str, ...] = (),
+    keywords: tuple[str, ...] = (),
     differentiable: bool = True,
     exact_gradient: bool = True,
     joins: str | None = None,
@@ -106,15 +107,16 @@ def loss(
 ) -> Callable[[Callable[P, R]], Loss[P, R]]:
     """Declare a function as a loss: positional arguments are its inputs, keyword-only ones its params.
 
-    ``exact_gradient=False`` says that the gradient is, by design, not the derivative of the value; ``joins="N"`` that the
-    function cannot run under vmap, but its samples, along N in the inputs and first in what it returns, do not depend on
-    each other.
+    ``keywords``: words people search for, the problems and models that the loss is known for.
+    ``exact_gradient=False``: the gradient differs from the derivative of the value, by design. ``joins="N"``: the
+    function cannot run under vmap, but its samples, along N in the inputs and first in what it returns, do not depend
+    on each other.
 
-    ``work`` are the dims of what is made beyond the inputs' own elements: names of sizes, of inputs (``"2 logits"``), and
-    of params that are counts or lists of numbers. A unit is at most 110 ns of a core and 22 bytes at the peak, in float32
-    with the gradients by all inputs: a number among the dims (``"512 iterations"``) is the factor of what costs more,
-    ``max_iter/16`` of what costs less. ``overhead`` is the part that stands for the calls of torch in a loop: several
-    calls that are evaluated as one make no more of them.
+    ``work``: dims of the tensors made beyond the inputs' own elements, from names of sizes, of inputs (``"2 logits"``),
+    and of params that are counts or lists of numbers. A unit is at most 110 ns of a core and 22 bytes at the peak, in
+    float32 with gradients for all inputs; a number among the dims (``"512 iterations"``) is a factor for work that costs
+    more, ``max_iter/16`` for work that costs less. ``overhead``: the part of it that torch's calls in a loop take,
+    once for all calls that are evaluated together.
 
     ``range``: bounds of the unreduced loss in every dtype, fixed or a function of the params. ``unit``: the reason why
     errors of this loss are relative to 1 rather than to its value, such as "one minus a ratio of areas". ``scales``: the
@@ -133,6 +135,7 @@ def loss(
             title=title,
             tasks=tasks,
             aliases=aliases,
+            keywords=keywords,
             differentiable=differentiable,
             exact_gradient=exact_gradient,
             joins=joins,

@@ -1,8 +1,23 @@
 """The problems of operations by status, with the summary of each kind."""
 
 from functools import cache
+from typing import Any
 
+from service.document.schemas import reference
 from service.problems import Invalid, Problem, Unreadable
+
+RETRY_AFTER = {
+    "description": "With a 429: seconds after which to retry.",
+    "schema": {"type": "integer", "format": "int64"},
+}
+
+
+def responses() -> dict[str, Any]:
+    """Return the shared error responses, of ``/v1`` and ``/v2``."""
+    return {
+        "Problem": _response(problems(), "application/problem+json", "Problem"),
+        "InferenceError": _response(errors(), "application/json", "InferenceError"),
+    }
 
 
 @cache
@@ -20,6 +35,16 @@ def errors() -> dict[int, str]:
     found = {status: meaning for status, meaning in problems().items() if status != Invalid.status}
     found[Unreadable.status] = f"{_summary(Unreadable)} {_summary(Invalid)}"
     return found
+
+
+def _response(told: dict[int, str], media: str, schema: str) -> dict[str, Any]:
+    """Describe an error response."""
+    lines = [f"- {status}: {meaning}" for status, meaning in told.items()]
+    return {
+        "description": "\n".join(["An error. By status:", "", *lines]),
+        "headers": {"Retry-After": RETRY_AFTER},
+        "content": {media: {"schema": reference(schema)}},
+    }
 
 
 def _summary(kind: type[Problem]) -> str:

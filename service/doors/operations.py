@@ -1,7 +1,8 @@
 """Routes for operators: liveness, readiness, limits."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
+from service.admission import query
 from service.admission.lifecycle import Lifecycle
 from service.settings import Settings
 
@@ -24,7 +25,8 @@ def router(lifecycle: Lifecycle, settings: Settings) -> APIRouter:
         return {"status": "ready"}
 
     @routes.api_route("/v1/limits", methods=READ)
-    async def limits() -> dict[str, int | float]:
+    async def limits(request: Request) -> dict[str, int | float]:
+        query.read(request.scope)
         return settings.limits()
 
     return routes

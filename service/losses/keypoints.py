@@ -31,7 +31,16 @@ COCO_SIGMAS = (
 """How far annotators differ on each of COCO's joints, in units of the object's size: nose to right ankle."""
 
 
-@loss(title="Wing loss", tasks=("keypoints",), range=(0, None), scales=Scales(1, along=("omega", "epsilon")))
+@loss(
+    title="Wing loss",
+    tasks=("keypoints",),
+    keywords=(
+        "facial landmarks",
+        "face alignment",
+    ),
+    range=(0, None),
+    scales=Scales(1, along=("omega", "epsilon")),
+)
 def wing(
     predictions: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...")],
@@ -114,6 +123,11 @@ def soft_wing(
     title="Adaptive wing loss",
     tasks=("keypoints",),
     aliases=("awing",),
+    keywords=(
+        "facial landmarks",
+        "face alignment",
+        "heatmaps",
+    ),
     work="2 predictions",
     range=(0, None),
 )
@@ -173,6 +187,10 @@ class KeypointSimilarity(NamedTuple):
     title="Object keypoint similarity (OKS)",
     tasks=("keypoints",),
     aliases=("object_keypoint_similarity", "keypoint_iou"),
+    keywords=(
+        "human pose estimation",
+        "COCO keypoints",
+    ),
     range=(0, 1),
 )
 def oks(
@@ -228,6 +246,11 @@ def oks(
     title="Mean per joint position error (MPJPE)",
     tasks=("keypoints",),
     aliases=("joint_position_error",),
+    keywords=(
+        "3D human pose estimation",
+        "hand pose",
+        "joints",
+    ),
     range=(0, None),
     scales=1,
     requires=(SizeRange("D", least=2, most=3),),
@@ -264,6 +287,10 @@ def mpjpe(
     title="Heatmap mean squared error",
     tasks=("keypoints",),
     aliases=("joints_mse", "keypoint_mse"),
+    keywords=(
+        "human pose estimation",
+        "keypoint heatmaps",
+    ),
     range=(0, None),
     scales=2,
 )

@@ -66,7 +66,7 @@ def read_defaults(document: Document, value: Any, catalogue: Catalogue) -> tuple
     if value is None:
         return NONE, []
     if not json.is_object(value):
-        return NONE, [Fault("/defaults", "type", f"Expected an object; got {json.show(value)}.")]
+        return NONE, [Fault("/defaults", "type", json.no_object(value))]
     found, faults = document.members(value, FIELDS, "defaults")
     envelope, wrong = read_envelope(found, "defaults")
     loss, params = found.get("loss"), found.get("params")
@@ -74,8 +74,7 @@ def read_defaults(document: Document, value: Any, catalogue: Catalogue) -> tuple
         detail = f"Expected the name of a loss; got {json.show(loss)}."
         wrong.append(Fault("/defaults/loss", "type", detail))
     if "params" in found and not json.is_object(params):
-        detail = f"Expected an object; got {json.show(params)}."
-        wrong.append(Fault("/defaults/params", "type", detail))
+        wrong.append(Fault("/defaults/params", "type", json.no_object(params)))
     known: dict[str, Any] = {}
     if json.is_object(params):
         names = {name for one in catalogue.values() for name in one.params}

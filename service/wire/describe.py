@@ -33,6 +33,7 @@ def entry(loss: AnyLoss) -> dict[str, Any]:
     return {
         **brief(loss),
         "aliases": list(loss.aliases),
+        "keywords": list(loss.keywords),
         "formula": loss.prose.formula,
         "inputs": [_input(name, spec, loss.prose.arguments[name]) for name, spec in loss.inputs.items()],
         "params": params_schema(loss),

@@ -19,6 +19,21 @@ Map = dict[str, Any]
 Names = list[str]
 
 
+class PackedTensor(TypedDict):
+    """A tensor as bytes, in requests and in answers with encoding base64."""
+
+    dtype: Literal[
+        "bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"
+    ]
+    shape: list[int]
+    data: Annotated[
+        str,
+        Field(
+            description="Standard base64 with padding, without line breaks, of the row-major, little-endian bytes."
+        ),
+    ]
+
+
 class FaultDocument(TypedDict):
     """One thing wrong."""
 
@@ -105,6 +120,7 @@ class LossEntry(LossBrief):
     """Everything in the catalogue about a loss."""
 
     aliases: Names
+    keywords: Annotated[Names, Field(description="Words that find it in a search.")]
     formula: Annotated[str, Field(description="LaTeX")]
     inputs: list[InputEntry]
     params: Annotated[Map, Field(description="The JSON Schema of the params.")]
@@ -154,11 +170,11 @@ class EvaluationDocument(TypedDict):
 REQUEST = ConfigDict(extra="forbid")
 """Requests allow no other members. Answers may gain some."""
 ReductionChoice = Annotated[
-    Reduction, Field(description="How the unreduced loss becomes the value.", default="mean")
+    Reduction, Field(description="How the unreduced loss becomes the value. The default is mean.")
 ]
-DtypeChoice = Annotated[Dtype, Field(description="The dtype of the arithmetic.", default="float32")]
+DtypeChoice = Annotated[Dtype, Field(description="The dtype of the arithmetic. The default is float32.")]
 EncodingChoice = Annotated[
-    Encoding, Field(description="The encoding of tensors in the answer.", default="json")
+    Encoding, Field(description="The encoding of tensors in the answer. The default is json.")
 ]
 Gradients = Annotated[
     Any,
@@ -198,6 +214,15 @@ class Options(TypedDict):
     grad_output: NotRequired[Upstream]
     dtype: NotRequired[DtypeChoice]
     encoding: NotRequired[EncodingChoice]
+
+
+class EvaluationRequest(Options):
+    """A request for the loss named in the path."""
+
+    __pydantic_config__ = REQUEST  # pyright: ignore[reportGeneralTypeIssues]
+
+    inputs: Annotated[Map, Field(description=f"The loss's tensors by name, each: {TENSOR}")]
+    params: NotRequired[Params]
 
 
 class BatchItem(Options):

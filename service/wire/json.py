@@ -125,6 +125,19 @@ def show(value: Any) -> str:
     return shown if len(shown) <= MOST_SHOWN else f"{shown[: MOST_SHOWN - 3]}..."
 
 
+def no_object(value: Any) -> str:
+    """Say that a value is not an object, with a hint for PHP, which encodes an empty one as an array.
+
+    >>> no_object(1)
+    'Expected an object; got 1.'
+    """
+    shown = show(value)
+    hint = (
+        " An empty object is {}: in PHP, encode (object)[] or leave the member out." if shown == "[]" else ""
+    )
+    return f"Expected an object; got {shown}.{hint}"
+
+
 def _parser() -> simdjson.Parser:
     """Return this thread's parser."""
     parser: simdjson.Parser | None = getattr(_local, "parser", None)

@@ -126,7 +126,7 @@ class _Reader:
             return None
         value = self.fields[name]
         if type(value) is not json.OBJECT:
-            self.faults.append(Fault(pointer(name), "type", f"Expected an object; got {json.show(value)}."))
+            self.faults.append(Fault(pointer(name), "type", json.no_object(value)))
             return None
         found, faults = self.document.members(value, known, name)
         self.faults += faults

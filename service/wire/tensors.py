@@ -82,6 +82,7 @@ def _read_packed(document: Document, value: Any, where: Path) -> Sent:
     size = prod(shape) * dtype.itemsize
     characters = 4 * ((size + 2) // 3)
     if (length := _length(data, characters)) != characters:
+        _refuse_line_breaks(data, (*where, "data"))
         expected = f"{characters} characters, the base64 of {size} bytes ({name} {shape})"
         raise invalid((*where, "data"), "length", expected, f"{length} characters")
     return Sent(from_bytes(_unpack(data, size, (*where, "data")), dtype, shape))
@@ -125,6 +126,21 @@ def _length(data: str | Span, expected: int) -> int:
     return expected if any(b"\\" in piece for piece in data.pieces(PIECE)) else length
 
 
+def _refuse_line_breaks(data: str | Span, where: Path) -> None:
+    """Refuse base64 with line breaks, as MIME and the ``base64`` command write it.
+
+    Raises:
+        Invalid: there is a line break.
+    """
+    if isinstance(data, str):
+        broken = "\n" in data or "\r" in data
+    else:
+        broken = any(b"\\n" in piece or b"\\r" in piece for piece in data.pieces(PIECE))
+    if broken:
+        expected, got = "base64 without line breaks", "some with a newline: join its lines (base64 -w 0)"
+        raise invalid(where, "base64", expected, got)
+
+
 def _unpack(data: str | Span, size: int, where: Path) -> bytearray | memoryview:
     """Decode base64."""
     try:
@@ -134,6 +150,7 @@ def _unpack(data: str | Span, size: int, where: Path) -> bytearray | memoryview:
             else _join(data, size)
         )
     except ValueError as error:
+        _refuse_line_breaks(data, where)
         expected, got = "base64 of the standard alphabet, with its padding", f"something else: {error}"
         raise invalid(where, "base64", expected, got) from None
     if len(raw) != size:

@@ -219,6 +219,7 @@ def test_pages_may_read_the_headers_that_mean_something() -> None:
     client = Client(create_app(Settings(device="cpu", cors_origins="*")))
     answer = client.get("/v2", headers={"origin": "https://a.example"})
     assert set(answer.headers["access-control-expose-headers"].split(", ")) == {
+        "ETag",
         "Inference-Header-Content-Length",
         "Retry-After",
         "Server-Timing",

@@ -20,7 +20,14 @@ RIDDLES = re.compile(
 TEXTS = {
     **{
         name: (ROOT / name).read_text(encoding="utf-8")
-        for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/operations.md")
+        for name in (
+            "README.md",
+            "CHANGELOG.md",
+            "CONTRIBUTING.md",
+            "SECURITY.md",
+            "docs/clients.md",
+            "docs/operations.md",
+        )
     },
     "settings": "\n".join(str(field.description) for field in Settings.model_fields.values()),
     "metrics": "\n".join(metric.meaning for metric in METRICS),

@@ -24,6 +24,17 @@ PLAIN = When("pos_weight is null or a number", lambda params: not _is_list(param
     title="Binary cross entropy with logits",
     tasks=("classification", "segmentation"),
     aliases=("bce_with_logits", "sigmoid_cross_entropy", "sigmoid_bce"),
+    keywords=(
+        "binary classification",
+        "logistic regression",
+        "log loss",
+        "multi-label classification",
+        "click-through rate",
+        "CTR",
+        "churn",
+        "conversion",
+        "link prediction",
+    ),
     range=(0, None),
 )
 def binary_cross_entropy_with_logits(

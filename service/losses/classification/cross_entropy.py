@@ -39,6 +39,13 @@ class RowLoss(NamedTuple):
         "sparse_categorical_cross_entropy",
         "log_softmax_nll",
     ),
+    keywords=(
+        "multiclass classification",
+        "softmax classifier",
+        "image classification",
+        "logistic regression",
+        "log loss",
+    ),
     requires=(SizeRange("C", least=2),),
     range=(0, None),
 )
@@ -110,6 +117,10 @@ def cross_entropy(
     title="Negative log-likelihood",
     tasks=("classification",),
     aliases=("negative_log_likelihood",),
+    keywords=(
+        "log probabilities",
+        "log-likelihood",
+    ),
     requires=(SizeRange("C", least=2),),
     range=lambda params: (-1e-6 * max(params["weight"] or (1.0,)), None),
 )
@@ -204,6 +215,12 @@ def linear_cross_entropy(
     title="Logit-adjusted cross entropy",
     tasks=("classification",),
     aliases=("balanced_softmax",),
+    keywords=(
+        "class imbalance",
+        "long tail",
+        "rare classes",
+        "imbalanced multiclass classification",
+    ),
     requires=(SizeRange("C", least=2),),
     range=(0, None),
 )

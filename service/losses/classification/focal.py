@@ -21,6 +21,15 @@ from service.losses.surprise import binary_surprise, softplus, surprise
     title="Sigmoid focal",
     tasks=("classification", "segmentation", "detection"),
     aliases=("focal", "binary_focal", "focal_with_logits", "retinanet_focal"),
+    keywords=(
+        "class imbalance",
+        "imbalanced binary classification",
+        "hard examples",
+        "object detection",
+        "RetinaNet",
+        "fraud",
+        "anomaly detection",
+    ),
     work="logits",
     range=(0, None),
 )
@@ -64,6 +73,12 @@ def sigmoid_focal(
     title="Softmax focal",
     tasks=("classification", "segmentation", "detection"),
     aliases=("categorical_focal", "multiclass_focal"),
+    keywords=(
+        "class imbalance",
+        "imbalanced multiclass classification",
+        "hard examples",
+        "long tail",
+    ),
     requires=(SizeRange("C", least=2),),
     range=(0, None),
 )
@@ -105,7 +120,17 @@ def softmax_focal(
     return CountedLoss(balance * _focus(remaining(cost), gamma) * cost, counted.to(cost))
 
 
-@loss(title="Asymmetric", tasks=("classification",), aliases=("asl",), work="3 logits", range=(0, None))
+@loss(
+    title="Asymmetric",
+    tasks=("classification",),
+    aliases=("asl",),
+    keywords=(
+        "multi-label classification",
+        "class imbalance",
+    ),
+    work="3 logits",
+    range=(0, None),
+)
 def asymmetric(
     logits: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...", OneOf((0.0, 1.0)))],

@@ -47,6 +47,11 @@ def exponential(
     title="Hinge",
     tasks=("classification",),
     aliases=("svm", "binary_hinge"),
+    keywords=(
+        "SVM",
+        "support vector machine",
+        "maximum margin",
+    ),
     range=(0, None),
     scales=Scales(1, ("logits",), along=("margin",)),
 )
@@ -82,6 +87,10 @@ def hinge(
 @loss(
     title="Squared hinge",
     tasks=("classification",),
+    keywords=(
+        "SVM",
+        "support vector machine",
+    ),
     range=(0, None),
     scales=Scales(2, ("logits",), along=("margin",)),
 )

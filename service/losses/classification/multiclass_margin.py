@@ -16,6 +16,7 @@ from service.losses.classification.class_axis import at_target, one_hot
 @loss(
     title="Multiclass margin",
     tasks=("classification",),
+    keywords=("multiclass SVM",),
     requires=(SizeRange("C", least=2),),
     work="logits",
     range=(0, None),
@@ -63,6 +64,10 @@ def multi_margin(
     title="Categorical hinge",
     tasks=("classification",),
     aliases=("multiclass_hinge", "crammer_singer"),
+    keywords=(
+        "SVM",
+        "multiclass SVM",
+    ),
     requires=(SizeRange("C", least=2),),
     work=("targets", "logits"),
     range=(0, None),

@@ -33,7 +33,13 @@ class PositiveClasses(Domain):
         return torch.where(torch.arange(shape[-1]) == end, -1, classes)
 
 
-@loss(title="Multilabel margin", tasks=("classification",), work="5 logits", range=(0, None))
+@loss(
+    title="Multilabel margin",
+    tasks=("classification",),
+    keywords=("multi-label classification",),
+    work="5 logits",
+    range=(0, None),
+)
 def multilabel_margin(
     logits: Annotated[Tensor, Prediction("... C")],
     targets: Annotated[Tensor, Target("... C", PositiveClasses())],
@@ -76,7 +82,15 @@ def multilabel_margin(
     return (known / logits.shape[-1]).to(logits)
 
 
-@loss(title="Multilabel soft margin", tasks=("classification",), range=(0, None))
+@loss(
+    title="Multilabel soft margin",
+    tasks=("classification",),
+    keywords=(
+        "multi-label classification",
+        "tagging",
+    ),
+    range=(0, None),
+)
 def multilabel_soft_margin(
     logits: Annotated[Tensor, Prediction("... C")],
     targets: Annotated[Tensor, Target("... C", Between())],

@@ -54,6 +54,10 @@ def poly1_cross_entropy(
     title="Generalized cross entropy",
     tasks=("classification",),
     aliases=("gce",),
+    keywords=(
+        "noisy labels",
+        "label noise",
+    ),
     requires=(SizeRange("C", least=2),),
     range=lambda params: (0, 1 / params["q"]),
 )
@@ -92,6 +96,10 @@ def generalized_cross_entropy(
     title="Symmetric cross entropy",
     tasks=("classification",),
     aliases=("sce",),
+    keywords=(
+        "noisy labels",
+        "label noise",
+    ),
     requires=(SizeRange("C", least=2),),
     range=(0, None),
 )

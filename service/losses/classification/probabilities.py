@@ -52,6 +52,11 @@ def categorical_cross_entropy(
     title="Binary cross entropy",
     tasks=("classification",),
     aliases=("bce", "log_loss", "binary_crossentropy"),
+    keywords=(
+        "binary classification",
+        "log loss",
+        "logistic regression",
+    ),
     range=(0, 100),
 )
 def binary_cross_entropy(
@@ -83,7 +88,18 @@ def binary_cross_entropy(
     return value + zeros_with_slope(probabilities, slope)
 
 
-@loss(title="Brier score", tasks=("classification",), aliases=("brier_score",), range=(0, None))
+@loss(
+    title="Brier score",
+    tasks=("classification",),
+    aliases=("brier_score",),
+    keywords=(
+        "calibration",
+        "probability forecasts",
+        "proper scoring rule",
+        "overconfidence",
+    ),
+    range=(0, None),
+)
 def brier(
     probabilities: Annotated[Tensor, Prediction("N C ...", Simplex(axis=1))],
     targets: Annotated[Tensor, Target("N ...", ClassIndex("C"))],

@@ -30,6 +30,10 @@ from service.losses.detection.tangents import with_slope
     title="Normalized Gaussian Wasserstein distance (NWD)",
     tasks=("detection",),
     aliases=("normalized_wasserstein", "normalized_gaussian_wasserstein"),
+    keywords=(
+        "small objects",
+        "tiny object detection",
+    ),
     work="boxes",
     range=(0, 1),
     scales=Scales(0, along=("constant",)),

@@ -33,6 +33,10 @@ class RepulsionLoss(NamedTuple):
     title="Repulsion loss",
     tasks=("detection",),
     aliases=("rep_gt_rep_box",),
+    keywords=(
+        "crowded scenes",
+        "pedestrian detection",
+    ),
     range=(0, None),
     scales=UNITLESS,
     work=("2N M", "4N N", "targets"),

@@ -69,6 +69,12 @@ def _hellinger_range(params: Params) -> tuple[float, float]:
     title="Kullback-Leibler divergence of rotated boxes (KLD)",
     tasks=("oriented_detection",),
     aliases=("kld_rotated",),
+    keywords=(
+        "oriented object detection",
+        "rotated boxes",
+        "aerial images",
+        "satellite images",
+    ),
     work="3 boxes",
     range=_mapped_range,
     scales=Scales(0, entries=4),
@@ -131,6 +137,12 @@ def rotated_kld(
     title="Gaussian Wasserstein distance of rotated boxes (GWD)",
     tasks=("oriented_detection",),
     aliases=("gwd", "gaussian_wasserstein"),
+    keywords=(
+        "oriented object detection",
+        "rotated boxes",
+        "aerial images",
+        "satellite images",
+    ),
     range=_mapped_range,
     scales=Scales(0, entries=4, params={"normalize": True}),
 )
@@ -184,6 +196,11 @@ def rotated_gwd(
 @loss(
     title="Probabilistic IoU (ProbIoU)",
     tasks=("oriented_detection",),
+    keywords=(
+        "oriented object detection",
+        "rotated boxes",
+        "aerial images",
+    ),
     work="boxes",
     range=_hellinger_range,
     scales=Scales(0, entries=4),
@@ -234,6 +251,11 @@ def probiou(
 @loss(
     title="Kalman filter IoU (KFIoU)",
     tasks=("oriented_detection",),
+    keywords=(
+        "oriented object detection",
+        "rotated boxes",
+        "aerial images",
+    ),
     range=_kalman_range,
     scales=Scales(0, entries=4, params={"eps": 0.0}),
 )

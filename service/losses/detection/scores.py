@@ -42,6 +42,10 @@ class BinPosition(Domain):
     title="Distribution focal loss (DFL)",
     tasks=("detection",),
     aliases=("dfl",),
+    keywords=(
+        "object detection",
+        "bounding box regression",
+    ),
     requires=(SizeRange("K", least=2),),
     work="logits",
     range=(0, None),
@@ -78,6 +82,7 @@ def distribution_focal(
     title="Quality focal loss (QFL)",
     tasks=("detection",),
     aliases=("qfl",),
+    keywords=("object detection",),
     work="logits",
     range=(0, None),
 )

@@ -33,6 +33,13 @@ class PositiveSimplex(Simplex):
     title="Kullback-Leibler divergence",
     tasks=("distribution", "nlp"),
     aliases=("kullback_leibler", "kl_divergence"),
+    keywords=(
+        "Kullback-Leibler",
+        "relative entropy",
+        "distillation",
+        "variational inference",
+        "mutual information",
+    ),
 )
 def kl_div(
     log_probabilities: Annotated[Tensor, Prediction("... C", LogProbabilities())],
@@ -193,7 +200,11 @@ def reverse_kl(
 
 
 @loss(
-    title="Jensen-Shannon divergence", tasks=("distribution",), aliases=("jensen_shannon",), range=(0, ln(2))
+    title="Jensen-Shannon divergence",
+    tasks=("distribution",),
+    aliases=("jensen_shannon",),
+    keywords=("Jensen-Shannon",),
+    range=(0, ln(2)),
 )
 def js_div(
     probabilities: Annotated[Tensor, Prediction("... C", Simplex())],

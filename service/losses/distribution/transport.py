@@ -29,6 +29,14 @@ class Histogram(Simplex):
     title="Wasserstein distance of histograms",
     tasks=("distribution",),
     aliases=("emd_1d", "earth_mover"),
+    keywords=(
+        "earth mover",
+        "optimal transport",
+        "ordinal classification",
+        "ordered classes",
+        "age",
+        "ratings",
+    ),
     work="probabilities",
     range=(0, None),
 )
@@ -74,6 +82,10 @@ def cdf_wasserstein(
     title="Wasserstein distance of samples",
     tasks=("distribution",),
     aliases=("wasserstein_distance",),
+    keywords=(
+        "optimal transport",
+        "earth mover",
+    ),
     work=("2 predictions", "2 targets"),
     range=(0, None),
 )

@@ -17,6 +17,11 @@ from service.losses.stacking import signed_once
 @loss(
     title="Maximum mean discrepancy",
     tasks=("distribution",),
+    keywords=(
+        "domain adaptation",
+        "two-sample test",
+        "kernel",
+    ),
     requires=(
         Condition(
             "/params/unbiased",
@@ -177,6 +182,10 @@ class _Distances(torch.autograd.Function):
     title="CORAL",
     tasks=("distribution",),
     aliases=("deep_coral",),
+    keywords=(
+        "domain adaptation",
+        "domain shift",
+    ),
     requires=(SizeRange("N", least=2), SizeRange("M", least=2)),
     work=("D D N/512", "D D M/512"),
     range=(0, None),

@@ -18,6 +18,11 @@ from service.losses.surprise import binary_surprise
     title="KL divergence to a standard normal",
     tasks=("generative",),
     aliases=("kl_standard_normal",),
+    keywords=(
+        "variational autoencoder",
+        "latent regularization",
+        "beta-VAE",
+    ),
     work="4 means",
     range=(0, None),
 )
@@ -66,6 +71,12 @@ class NegativeBound(NamedTuple):
     title="Negative evidence lower bound",
     tasks=("generative",),
     aliases=("negative_elbo", "vae", "beta_vae"),
+    keywords=(
+        "variational autoencoder",
+        "ELBO",
+        "evidence lower bound",
+        "anomaly detection",
+    ),
     work="4 means",
     range=_least_bound,
 )
@@ -128,6 +139,13 @@ def vae_elbo(
     title="Vector quantisation commitment",
     tasks=("generative",),
     aliases=("vq_vae",),
+    keywords=(
+        "VQ-VAE",
+        "vqvae",
+        "codebook",
+        "discrete latents",
+        "tokenizer",
+    ),
     exact_gradient=False,
     range=(0, None),
     scales=2,

@@ -22,6 +22,10 @@ def _edges(facts: Facts) -> Tensor:
     title="Graph autoencoder reconstruction",
     tasks=("graph",),
     aliases=("link_reconstruction", "gae"),
+    keywords=(
+        "link prediction",
+        "graph autoencoder",
+    ),
     work=("E D", "M D"),
     range=(0, None),
 )

@@ -107,6 +107,10 @@ def _error_of_size(predicted: Tensor, known: Tensor, gap: Tensor) -> Tensor:
     title="Sobel edges",
     tasks=("image",),
     aliases=("sobel",),
+    keywords=(
+        "edge detection",
+        "edges",
+    ),
     requires=NOT_EMPTY,
     work="2 predictions",
     range=(0, None),

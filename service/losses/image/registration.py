@@ -19,6 +19,11 @@ ROUNDING = torch.finfo(torch.float64).eps
     title="Local normalised cross-correlation",
     tasks=("image",),
     aliases=("lncc",),
+    keywords=(
+        "image registration",
+        "deformable registration",
+        "medical images",
+    ),
     requires=(odd("kernel_size"), *NOT_EMPTY),
     work=("N C H W kernel_size/64", "9 predictions"),
     range=lambda params: (None if params["smooth_nr"] else -1, 0),

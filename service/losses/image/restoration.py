@@ -19,6 +19,12 @@ from service.losses.image.sizes import DIFFERENCED, NOT_EMPTY
     title="Negative PSNR",
     tasks=("image",),
     aliases=("negative_psnr",),
+    keywords=(
+        "image quality",
+        "super-resolution",
+        "denoising",
+        "compression",
+    ),
     range=lambda params: (10 * log10(params["eps"]), None),
     scales=Scales(0, along=("data_range",)),
 )
@@ -70,6 +76,12 @@ def psnr(
     title="Total variation",
     tasks=("image",),
     aliases=("tv",),
+    keywords=(
+        "denoising",
+        "smoothness",
+        "style transfer",
+        "regularization",
+    ),
     requires=DIFFERENCED,
     work="predictions",
     range=(0, None),
@@ -123,6 +135,13 @@ def total_variation(
     title="Charbonnier",
     tasks=("image",),
     aliases=("charbonnier_l1",),
+    keywords=(
+        "super-resolution",
+        "denoising",
+        "deblurring",
+        "image restoration",
+        "optical flow",
+    ),
     range=lambda params: (params["eps"], None),
     scales=Scales(1, along=("eps",)),
 )
@@ -164,6 +183,11 @@ def charbonnier(
     title="Focal frequency",
     tasks=("image",),
     aliases=("ffl",),
+    keywords=(
+        "image generation",
+        "spectrum",
+        "Fourier",
+    ),
     exact_gradient=False,
     requires=NOT_EMPTY,
     work="predictions",

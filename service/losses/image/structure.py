@@ -21,6 +21,15 @@ from service.losses.image.sizes import odd, window_fits
     title="SSIM",
     tasks=("image",),
     aliases=("structural_similarity",),
+    keywords=(
+        "perceptual similarity",
+        "image quality",
+        "image restoration",
+        "super-resolution",
+        "denoising",
+        "compression",
+        "anomaly detection",
+    ),
     requires=(odd("window_size"), window_fits("H and W of at least window_size")),
     example=Example(sizes={"C": 2, "H": 3, "W": 4}, params={"window_size": 3}),
     work=("N C H W window_size/128", "3 predictions"),
@@ -79,6 +88,12 @@ def ssim(
     title="Multi-scale SSIM",
     tasks=("image",),
     aliases=("multiscale_ssim",),
+    keywords=(
+        "perceptual similarity",
+        "image quality",
+        "image restoration",
+        "compression",
+    ),
     requires=(
         odd("window_size"),
         Condition(

@@ -61,6 +61,12 @@ def normalized_softmax(
     title="ArcFace",
     tasks=("metric_learning",),
     aliases=("additive_angular_margin",),
+    keywords=(
+        "face recognition",
+        "face verification",
+        "speaker recognition",
+        "speaker verification",
+    ),
     work=("N C D/512", "3 embeddings", "2 prototypes"),
     range=(0, None),
     scales=0,
@@ -107,6 +113,10 @@ def arcface(
 @loss(
     title="Sub-center ArcFace",
     tasks=("metric_learning",),
+    keywords=(
+        "face recognition",
+        "noisy labels",
+    ),
     work=("N C K D/512", "3 embeddings", "2 prototypes"),
     range=(0, None),
     scales=0,
@@ -182,6 +192,11 @@ def _angle(embeddings: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
     title="CosFace",
     tasks=("metric_learning",),
     aliases=("am_softmax", "large_margin_cosine"),
+    keywords=(
+        "face recognition",
+        "face verification",
+        "speaker verification",
+    ),
     work=("N C D/512", "2 prototypes", "2 embeddings"),
     range=(0, None),
     scales=0,
@@ -226,6 +241,10 @@ def cosface(
     title="SphereFace",
     tasks=("metric_learning",),
     aliases=("a_softmax",),
+    keywords=(
+        "face recognition",
+        "face verification",
+    ),
     work=("N C D/512", "3 embeddings", "2 targets", "2 prototypes"),
     range=(0, None),
     scales=Scales(0, ("prototypes",)),

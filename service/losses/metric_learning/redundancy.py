@@ -17,6 +17,10 @@ PARTS = ("invariance", "variance", "covariance")
 @loss(
     title="VICReg",
     tasks=("metric_learning", "self_supervised"),
+    keywords=(
+        "self-supervised learning",
+        "representation learning",
+    ),
     requires=(SizeRange("N", least=2),),
     example=Example(sizes={"N": 5}),
     work="2D D N/512",
@@ -77,6 +81,10 @@ def _covariance(view: Tensor) -> Tensor:
 @loss(
     title="Barlow Twins",
     tasks=("metric_learning", "self_supervised"),
+    keywords=(
+        "self-supervised learning",
+        "representation learning",
+    ),
     requires=(SizeRange("N", least=2),),
     example=Example(sizes={"N": 5}),
     work="D D N/512",

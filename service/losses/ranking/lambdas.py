@@ -67,7 +67,19 @@ def lambda_loss(
     return _weighed_pairs(scores, targets, mask, weighing_scheme, k, sigma, mu) / math.log(2)
 
 
-@loss(title="LambdaRank", tasks=("ranking",), aliases=("lambda_rank",), work="N L L", range=(0, None))
+@loss(
+    title="LambdaRank",
+    tasks=("ranking",),
+    aliases=("lambda_rank",),
+    keywords=(
+        "learning to rank",
+        "search ranking",
+        "NDCG",
+        "recommendation",
+    ),
+    work="N L L",
+    range=(0, None),
+)
 def lambdarank(
     scores: Annotated[Tensor, Prediction("N L")],
     targets: Annotated[Tensor, Target("N L", AtLeast(0), where="mask")],

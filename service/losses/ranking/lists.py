@@ -25,7 +25,16 @@ class PairsLoss(NamedTuple):
 
 
 @loss(
-    title="RankNet, lists", tasks=("ranking",), aliases=("pairwise_logistic",), work="N L L", range=(0, None)
+    title="RankNet, lists",
+    tasks=("ranking",),
+    aliases=("pairwise_logistic",),
+    keywords=(
+        "learning to rank",
+        "pairwise preferences",
+        "reward model",
+    ),
+    work="N L L",
+    range=(0, None),
 )
 def ranknet(
     scores: Annotated[Tensor, Prediction("N L")],
@@ -100,7 +109,17 @@ def pairwise_hinge(
     return PairsLoss(*sum_over_pairs(scores, targets, mask, hinge(margin)))
 
 
-@loss(title="ListNet", tasks=("ranking",), aliases=("listwise_softmax",), work="scores", range=(0, None))
+@loss(
+    title="ListNet",
+    tasks=("ranking",),
+    aliases=("listwise_softmax",),
+    keywords=(
+        "learning to rank",
+        "search ranking",
+    ),
+    work="scores",
+    range=(0, None),
+)
 def listnet(
     scores: Annotated[Tensor, Prediction("N L")],
     targets: Annotated[Tensor, Target("N L", AtLeast(0), where="mask")],
@@ -136,7 +155,16 @@ def listnet(
 
 
 @loss(
-    title="Ranking softmax", tasks=("ranking",), aliases=("softmax_ranking",), work="scores", range=(0, None)
+    title="Ranking softmax",
+    tasks=("ranking",),
+    aliases=("softmax_ranking",),
+    keywords=(
+        "learning to rank",
+        "recommendation",
+        "click-through",
+    ),
+    work="scores",
+    range=(0, None),
 )
 def ranking_softmax(
     scores: Annotated[Tensor, Prediction("N L")],

@@ -29,6 +29,10 @@ class NdcgLoss(NamedTuple):
     title="Approximate NDCG",
     tasks=("ranking",),
     aliases=("approxndcg",),
+    keywords=(
+        "learning to rank",
+        "search ranking",
+    ),
     work="N L L",
     range=(0, 1),
     unit="one minus a ratio of gains",

@@ -15,6 +15,10 @@ from service.losses.regression.magnitudes import norm, wide_norm
     title="Pearson correlation",
     tasks=("regression",),
     aliases=("pcc",),
+    keywords=(
+        "correlation",
+        "r2",
+    ),
     requires=(SizeRange("T", least=2),),
     work="predictions",
     range=(0, 2),
@@ -67,6 +71,11 @@ def pearson_correlation(
     title="Concordance correlation",
     tasks=("regression",),
     aliases=("ccc",),
+    keywords=(
+        "agreement",
+        "emotion recognition",
+        "correlation",
+    ),
     requires=(SizeRange("T", least=2),),
     work="predictions",
     range=(0, 2),

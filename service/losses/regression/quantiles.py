@@ -12,7 +12,21 @@ from service.catalogue.domains import Inside
 from service.catalogue.spec import Prediction, Target, Unreduced, Values
 
 
-@loss(title="Quantile (pinball)", tasks=("regression",), aliases=("pinball",), range=(0, None), scales=1)
+@loss(
+    title="Quantile (pinball)",
+    tasks=("regression",),
+    aliases=("pinball",),
+    keywords=(
+        "pinball",
+        "quantile regression",
+        "prediction intervals",
+        "uncertainty",
+        "probabilistic forecast",
+        "time series",
+    ),
+    range=(0, None),
+    scales=1,
+)
 def quantile(
     predictions: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...")],
@@ -43,7 +57,21 @@ def quantile(
     return quantile * torch.relu(errors) + (1 - quantile) * torch.relu(-errors)
 
 
-@loss(title="Several quantiles", tasks=("regression",), aliases=("multi_pinball",), range=(0, None), scales=1)
+@loss(
+    title="Several quantiles",
+    tasks=("regression",),
+    aliases=("multi_pinball",),
+    keywords=(
+        "pinball",
+        "quantile regression",
+        "prediction intervals",
+        "uncertainty",
+        "probabilistic forecast",
+        "time series",
+    ),
+    range=(0, None),
+    scales=1,
+)
 def multi_quantile(
     predictions: Annotated[Tensor, Prediction("... Q")],
     targets: Annotated[Tensor, Target("...")],

@@ -27,6 +27,13 @@ from service.losses.segmentation.masks import (
     title="Soft centre-line Dice",
     tasks=("segmentation",),
     aliases=("cldice", "centerline_dice"),
+    keywords=(
+        "vessels",
+        "roads",
+        "tubular structures",
+        "topology",
+        "cracks",
+    ),
     requires=CLASSES,
     range=(0, 1),
     work=("4 logits iterations", "16 logits"),

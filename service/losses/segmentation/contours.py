@@ -30,6 +30,11 @@ from service.losses.segmentation.masks import (
     title="Boundary",
     tasks=("segmentation",),
     aliases=("surface",),
+    keywords=(
+        "boundaries",
+        "contours",
+        "medical image segmentation",
+    ),
     joins="N",
     requires=CLASSES,
     work=("384 N C", "384 N", "2 targets"),
@@ -75,6 +80,11 @@ def boundary(
     title="Hausdorff by distance transforms",
     tasks=("segmentation",),
     aliases=("hausdorff",),
+    keywords=(
+        "boundaries",
+        "contours",
+        "medical image segmentation",
+    ),
     joins="N",
     range=(0, None),
     requires=CLASSES,

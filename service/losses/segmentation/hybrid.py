@@ -29,6 +29,12 @@ from service.losses.surprise import binary_surprise
     title="Dice and cross entropy",
     tasks=("segmentation",),
     aliases=("dice_cross_entropy", "dice_bce"),
+    keywords=(
+        "medical image segmentation",
+        "nnU-Net",
+        "tumor",
+        "lesion",
+    ),
     requires=CLASSES,
     work="logits",
     range=(0, None),

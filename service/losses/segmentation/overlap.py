@@ -36,6 +36,14 @@ LEAST_LOSS = 1e-7
     title="Dice",
     tasks=("segmentation",),
     aliases=("soft_dice", "f1_mask"),
+    keywords=(
+        "medical image segmentation",
+        "tumor",
+        "lesion",
+        "class imbalance",
+        "F1",
+        "small objects",
+    ),
     requires=CLASSES,
     work="2 logits",
     range=overlap_range,
@@ -101,6 +109,11 @@ def dice(
     title="Jaccard",
     tasks=("segmentation",),
     aliases=("soft_iou", "mask_iou", "soft_jaccard"),
+    keywords=(
+        "IoU",
+        "semantic segmentation",
+        "mean IoU",
+    ),
     requires=CLASSES,
     work="2 logits",
     range=overlap_range,
@@ -157,7 +170,20 @@ def jaccard(
     return present(region, counts.truths, zero_absent)
 
 
-@loss(title="Tversky", tasks=("segmentation",), requires=CLASSES, work="2 logits", range=overlap_range)
+@loss(
+    title="Tversky",
+    tasks=("segmentation",),
+    keywords=(
+        "medical image segmentation",
+        "lesion",
+        "false negatives",
+        "recall",
+        "class imbalance",
+    ),
+    requires=CLASSES,
+    work="2 logits",
+    range=overlap_range,
+)
 def tversky(
     logits: MaskLogits,
     targets: IgnorableTargets,
@@ -217,6 +243,12 @@ def tversky(
 @loss(
     title="Focal Tversky",
     tasks=("segmentation",),
+    keywords=(
+        "medical image segmentation",
+        "lesion",
+        "small objects",
+        "class imbalance",
+    ),
     requires=CLASSES,
     work="logits",
     range=lambda params: (LEAST_LOSS ** (1 / params["gamma"]), 1),
@@ -329,6 +361,10 @@ def log_cosh_dice(
     title="Generalised Dice",
     tasks=("segmentation",),
     aliases=("gdl",),
+    keywords=(
+        "medical image segmentation",
+        "class imbalance",
+    ),
     requires=CLASSES,
     work="logits",
     range=(0, 1),
@@ -401,6 +437,10 @@ NOTHING = 1e-37
     title="Matthews correlation",
     tasks=("segmentation",),
     aliases=("matthews", "phi_coefficient"),
+    keywords=(
+        "Matthews correlation",
+        "class imbalance",
+    ),
     requires=CLASSES,
     work="3 logits",
     range=(0, 2),

@@ -63,6 +63,14 @@ class AlignmentLoss(NamedTuple):
     title="CTC",
     tasks=("nlp", "sequence"),
     aliases=("connectionist_temporal_classification",),
+    keywords=(
+        "speech recognition",
+        "ASR",
+        "OCR",
+        "handwriting recognition",
+        "text recognition",
+        "unaligned sequences",
+    ),
     exact_gradient=False,
     # torch has no batching rule for it
     joins="N",

@@ -25,6 +25,18 @@ class TokenLoss(NamedTuple):
     title="Token cross entropy",
     tasks=("nlp", "sequence"),
     aliases=("language_modeling", "maximum_likelihood", "mle", "seq2seq_cross_entropy"),
+    keywords=(
+        "language model",
+        "LLM",
+        "next token prediction",
+        "fine-tuning",
+        "perplexity",
+        "machine translation",
+        "summarization",
+        "text generation",
+        "transformer",
+        "GPT",
+    ),
     example=Example(sizes={"...": (2, 3), "V": 5}),
     range=(0, None),
 )

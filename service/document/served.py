@@ -1,0 +1,52 @@
+"""The OpenAPI document over HTTP, complete or for some losses."""
+
+from collections.abc import Collection
+from functools import cache
+
+import orjson
+from fastapi import APIRouter, Request, Response
+
+from service.admission import query
+from service.admission.content import Content, answer
+from service.catalogue.registry import AnyLoss, Catalogue
+from service.document.openapi import document
+from service.problems import Fault, Invalid, pointer, quoted
+
+PATH = "/openapi.json"
+MOST_TOLD = 10
+"""Unknown names that a problem lists."""
+
+
+def router(catalogue: Catalogue) -> APIRouter:
+    """Return the route of the document, which is built once and kept in memory."""
+    routes = APIRouter(include_in_schema=False)
+    whole = cache(lambda: Content(orjson.dumps(document(catalogue))))
+
+    # not a coroutine, so it runs in a thread: compression would block the event loop
+    @routes.api_route(PATH, methods=["GET", "HEAD"])
+    def show_document(request: Request) -> Response:
+        names = query.read(request.scope, "losses").get("losses")
+        if names is None:
+            return answer(request, whole())
+        return answer(request, Content(orjson.dumps(document(catalogue, _find(catalogue, names)))))
+
+    return routes
+
+
+def _find(catalogue: Catalogue, names: str) -> Collection[AnyLoss]:
+    """Return the losses with these comma-separated names, in the order of the catalogue.
+
+    Raises:
+        Invalid: a name is unknown.
+    """
+    asked = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
+    if unknown := [name for name in asked if name not in catalogue][:MOST_TOLD]:
+        raise Invalid(*(_unknown(catalogue, name) for name in unknown))
+    found = {catalogue[name].name for name in asked}
+    return [loss for name, loss in catalogue.items() if name in found]
+
+
+def _unknown(catalogue: Catalogue, name: str) -> Fault:
+    """Return the fault for an unknown name."""
+    expected = f"the name of a loss, such as {', '.join(catalogue.closest(name))}"
+    return Fault(pointer("query", "losses"), "unknown", f"Expected {expected}; got {quoted(name)}.")

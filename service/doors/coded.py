@@ -1,0 +1,119 @@
+"""Receive JSON bodies, decompressed if necessary, and compress answers.
+
+The decoded length is unknown beforehand. Decompression starts on the event loop, continues in the quick lane and ends in
+the slow one, so that bodies that grow a thousandfold cannot fill the lane of small calls.
+"""
+
+import sys
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from functools import partial
+
+from starlette.types import Message, Receive, Scope
+
+from service.admission import body, codings, query
+from service.doors.front import JSON, Answer
+from service.doors.pipeline import Pipeline, Work
+from service.doors.waiting import deadline
+from service.engine import cost
+from service.problems import TooLarge
+from service.settings import Settings
+from service.wire.text import Body
+
+STEPS = ((1 << 18, 0.0), (1 << 24, 2 * cost.INLINE_S), (sys.maxsize, cost.QUICK_S))
+"""Bytes to inflate in each step, and the estimated seconds that choose its lane: inline, quick, slow."""
+SHORT = 1400
+"""Bytes of an answer that fit into one packet anyway."""
+FREE = 1 << 25
+"""Decoded bytes of a stream that are allowed at any ratio: they cost a second or two at most."""
+MOST_RATIO = 100
+"""Largest ratio of decoded to encoded bytes beyond that; streams of different lines reach 50."""
+LEAST_SAVED = 0.3
+"""Share that compression of a long answer must save: digits save more than half, base64 a quarter."""
+
+
+async def begin(
+    pipeline: Pipeline, scope: Scope, receive: Receive, settings: Settings
+) -> tuple[Work, list[Body]]:
+    """Accept a JSON request; return its work, and its body in a list, from which decoding takes it to free the memory.
+
+    Raises:
+        Invalid: it has query parameters.
+        Unreadable: the body is not in its declared coding, or the deadline is not a number.
+        UnsupportedMedia: it is not JSON, or the coding is neither gzip nor deflate.
+        TooLarge: it is longer than the limit, or declares to be.
+        Busy: there is no room for it now.
+        ClientGone: the client left before the end.
+    """
+    query.read(scope)
+    seconds, coding = deadline(scope, settings.deadline_s), codings.of_request(dict(scope["headers"]))
+    held = [await body.read(scope, receive, settings)]
+    work = pipeline.begin(scope, receive, len(held[0]), seconds)
+    if coding:
+        buffer = bytearray()
+        await inflate(pipeline, work, held.pop(), coding, buffer, settings.max_body_bytes)
+        held.append(buffer)
+    return work, held
+
+
+async def inflate(
+    pipeline: Pipeline, work: Work, coded: Body, coding: str, buffer: bytearray, limit: int
+) -> None:
+    """Append a decoded body to a buffer and release the encoded one.
+
+    Raises:
+        Unreadable: the body is not in this coding.
+        TooLarge: the decoded body is over the limit.
+        Busy: there is no room for it now.
+    """
+    inflation = codings.Inflation(coded, coding, buffer, limit, work.hold.take)
+    for most, seconds in STEPS:
+        if not inflation.done:
+            step = partial(work.stages.measure, "decode", partial(inflation.run, most))
+            await pipeline.run(work, step, seconds)
+    work.hold.give(len(coded))
+    work.size = len(buffer)
+
+
+def inflating(receive: Receive, coding: str) -> Receive:
+    """Return a ``receive`` that decodes a stream, a piece at a time.
+
+    It raises `Unreadable` if the stream is not in this coding, and `TooLarge` if a long stream has an absurd ratio.
+    """
+
+    async def messages() -> AsyncGenerator[Message]:
+        inflater, sent, length, more = codings.inflater(coding), 0, 0, True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                yield message
+                return
+            block, more = message.get("body", b""), message.get("more_body", False)
+            sent += len(block)
+            for piece in codings.inflated(inflater, block, coding):
+                length += len(piece)
+                if length > max(FREE, MOST_RATIO * sent):
+                    raise TooLarge(
+                        f"Expected a stream that grows at most {MOST_RATIO} times by decompression beyond {FREE} bytes; "
+                        f"got {length} bytes from {sent}."
+                    )
+                yield {"type": "http.request", "body": piece, "more_body": True}
+        if not inflater.eof:
+            raise codings.cut_off(coding)
+        yield {"type": "http.request", "body": b"", "more_body": False}
+
+    return messages().__anext__
+
+
+def json_answer(parts: Sequence[bytes], headers: Mapping[bytes, bytes]) -> Answer:
+    """Return a JSON answer, compressed if the request's headers ask for it and it is worth it."""
+    told, size = [JSON], sum(map(len, parts))
+    accepts = codings.for_answer(headers) if size > SHORT else None
+    if accepts and (coded := codings.apply(parts, accepts, LEAST_SAVED)):
+        parts, size = coded, sum(map(len, coded))
+        told += coded_headers(accepts)
+    return Answer([*told, (b"content-length", b"%d" % size)], parts)
+
+
+def coded_headers(coding: str) -> list[tuple[bytes, bytes]]:
+    """Return the headers of a compressed answer."""
+    return [(b"content-encoding", coding.encode()), (b"vary", b"accept-encoding")]
