@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from torch import Tensor
+
 from service.catalogue.dims import Sizes, names
 from service.catalogue.domains import Domain, Facts, Kind, Real
 
@@ -159,13 +161,14 @@ def Diagnostic(dims: str | Sequence[Form]) -> Output:
 class Condition:
     """A requirement across inputs, sizes and params, beyond the domain of each.
 
-    ``expected`` and ``got`` complete the sentence "Expected …; got …."; ``pointer`` is where the fault is reported.
+    ``expected`` and ``got`` finish the sentence "Expected …; got …."; ``pointer`` is where it is told. ``holds`` runs
+    under vmap too: what it finds in the values of inputs it returns as a tensor.
     """
 
     pointer: str
     expected: str
     got: Callable[[Facts], object]
-    holds: Callable[[Facts], bool]
+    holds: Callable[[Facts], bool | Tensor]
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,23 +46,35 @@ class Format(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """The values taken from an item. ``kind`` is equal for items that differ only in ids and numbers."""
+    """What was taken of an item: its loss, the names of its members, and what is in them."""
 
-    kind: Hashable
+    loss: AnyLoss
+    names: Sequence[str]
+    options: Sequence[Hashable]
     echo: Mapping[str, Any]
     formats: Mapping[str, Format]
     buffers: Sequence[Any]
 
+    @property
+    def kind(self) -> Hashable:
+        """What is equal for items that differ in their ids and numbers alone."""
+        # a name that the item has twice stays so, and the reader tells of it
+        return self.loss, self.names, self.options, tuple(self.formats.items())
 
-def take(document: Document, item: Any, catalogue: Catalogue, default: str | None) -> Taken | None:
-    """Take an item of the loss that it or ``default`` names; return None if it needs the full reader.
+
+def take(
+    document: Document, item: Any, catalogue: Catalogue, default: str | None, like: Taken | None = None
+) -> Taken | None:
+    """Take an item of a loss, by default one of that name; None where it needs a closer look.
+
+    ``like`` was taken of an item that is nested as this one.
 
     Raises:
         Unreadable: a part of the item that is parsed only here is not JSON.
     """
     if type(item) is not OBJECT or len(item) > MOST_NAMES:
         return None
-    names: list[str] = [*item.keys()]
+    names: tuple[str, ...] = (*item.keys(),)
     echo: dict[str, Any] = {}
     options: list[Hashable] = []
     inputs: Any = None
@@ -84,18 +96,40 @@ def take(document: Document, item: Any, catalogue: Catalogue, default: str | Non
         else:
             options += (value.mini,) if type(value) in PARSED else (type(value), value)
     loss = catalogue.find(named)
-    if loss is None or not (taken := _take_inputs(document, inputs, loss)):
+    if loss is None or type(inputs) is not OBJECT or len(inputs) > len(loss.inputs):
         return None
-    # a name that the item has twice stays so, and the reader tells of it
-    return Taken((loss, tuple(names), tuple(options), tuple(taken[0].items())), echo, *taken)
+    nested = like is not None and (like.loss, like.names) == (loss, names)
+    taken = (like and nested and _take_nested(inputs, like.formats)) or _take_inputs(document, inputs, loss)
+    if taken is None:
+        return None
+    return Taken(loss, names, tuple(options), echo, *taken)
+
+
+def _take_nested(
+    inputs: Any, formats: Mapping[str, Format]
+) -> tuple[Mapping[str, Format], Sequence[Any]] | None:
+    """Take the tensors of an item that is nested as one of these formats: theirs, unless numbers are left out."""
+    if [*inputs.keys()] != [*formats]:
+        return None
+    buffers: list[Any] = []
+    for name, format in formats.items():
+        array = inputs[name]
+        if type(array) is not ARRAY:
+            return None
+        try:
+            buffers.append(array.as_buffer(of_type="i" if format.dtype is torch.int64 else "d"))
+        except (TypeError, ValueError):
+            return None
+        # an array of one number may be empty here
+        if memoryview(buffers[-1]).nbytes != format.size:
+            return None
+    return formats, buffers
 
 
 def _take_inputs(
     document: Document, inputs: Any, loss: AnyLoss
 ) -> tuple[Mapping[str, Format], Sequence[Any]] | None:
     """Take the tensors of an item."""
-    if type(inputs) is not OBJECT or len(inputs) > len(loss.inputs):
-        return None
     formats: dict[str, Format] = {}
     buffers: list[Any] = []
     names: list[str] = [*inputs.keys()]
@@ -142,7 +176,7 @@ def _shaped(format: Format, buffer: Any, shape: tuple[int, ...]) -> Tensor:
 
 
 def _take_tensor(document: Document, value: Any, whole: bool) -> tuple[Format, Any] | None:
-    """Take a tensor: its layout and its memory."""
+    """Take a tensor: how it lies in memory, and its memory."""
     if type(value) is ARRAY:
         return _take_array(value, whole)
     if type(value) is OBJECT:

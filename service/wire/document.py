@@ -7,6 +7,7 @@ no step blocks the interpreter for more than some hundredths of a second.
 import secrets
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import chain, islice
 from typing import Any
 
@@ -14,6 +15,7 @@ import orjson
 
 from service.problems import MOST_CHARACTERS, MOST_FAULTS, Fault, Invalid, pointer, quoted
 from service.wire import json
+from service.wire.nesting import nested_alike
 from service.wire.scan import outline, scan
 from service.wire.text import BLOCK, Body, Span, trim, unreadable
 
@@ -76,6 +78,12 @@ class Document:
                 place = _place(min(max(place - row, 0), len(text)), start, spans, marks)
             raise unreadable(body, broken.reason, place) from None
         self.root = self.resolve(root)
+        self._row_text = text if row and not spans else None
+
+    @cached_property
+    def alike(self) -> bool:
+        """Whether this is a row of elements that are nested alike, in which nothing was left out."""
+        return self._row_text is not None and nested_alike(self._row_text, len(self.root))
 
     def resolve(self, value: Any) -> Any:
         """Return a value, or the array or string that was left out in its place."""

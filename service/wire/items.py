@@ -62,6 +62,7 @@ class Items:
         self._encodings: dict[Hashable, Encoding] = {}
         self._problems: dict[int, Problem] = {}
         self._reported = 0
+        self._last: tuple[Document, Taken] | None = None
 
     def __len__(self) -> int:
         return len(self._echoes)
@@ -74,8 +75,10 @@ class Items:
         """
         place, echo = len(self), dict[str, Any]()
         try:
-            if taken := take(document, item, self._catalogue, self._defaults.loss):
+            like = self._last[1] if self._last and self._last[0] is document and document.alike else None
+            if taken := take(document, item, self._catalogue, self._defaults.loss, like):
                 echo |= taken.echo
+                self._last = document, taken
                 self._keep(place, taken, document, item)
             else:
                 self._bind(place, self._read(document, item, echo))
@@ -90,6 +93,7 @@ class Items:
 
     def arranged(self) -> Batch:
         """Return all items, like ones in groups."""
+        self._last = None
         groups: list[Group] = []
         for kind in self._kinds.values():
             first = kind.first
