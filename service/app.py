@@ -28,7 +28,7 @@ from service.catalogue.registry import Catalogue
 from service.document import openapi
 from service.doors import losses, models, operations
 from service.doors.batch import Batches
-from service.doors.evaluation import Evaluations
+from service.doors.evaluation import SingleCalls
 from service.doors.front import Front
 from service.doors.inference import Inferences
 from service.doors.pipeline import Pipeline
@@ -88,7 +88,7 @@ def create_app(
     settings, pipeline, state = parts.settings, parts.pipeline, dict[str, Any](account=parts.account)
     app = _framework(parts, _lifespan(parts, state, warmed))
     doors = {
-        "evaluate": Evaluations(catalogue, settings, pipeline).answer,
+        "evaluate": SingleCalls(catalogue, settings, pipeline).answer,
         "batch": Batches(catalogue, settings, pipeline).answer,
         "infer": Inferences(catalogue, settings, pipeline, parts.statistics).answer,
     }
@@ -138,11 +138,11 @@ def _framework(parts: Parts, lifespan: Lifespan[FastAPI]) -> FastAPI:
         redirect_slashes=False,
     )
     answer_problems(app)
-    app.include_router(losses.router(parts.catalogue))
-    app.include_router(operations.router(parts.lifecycle, parts.settings))
-    app.include_router(models.router(parts.lifecycle, parts.catalogue, parts.statistics))
-    app.include_router(metrics.router(parts.recorder.sample, parts.settings.workers))
-    app.include_router(openapi.router(parts.catalogue))
+    app.include_router(losses.catalogue_routes(parts.catalogue))
+    app.include_router(operations.operations_routes(parts.lifecycle, parts.settings))
+    app.include_router(models.model_routes(parts.lifecycle, parts.catalogue, parts.statistics))
+    app.include_router(metrics.metrics_routes(parts.recorder.sample, parts.settings.workers))
+    app.include_router(openapi.document_routes(parts.catalogue))
     return app
 
 

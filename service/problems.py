@@ -78,9 +78,13 @@ class NotFound(Problem):
 
 
 class MethodNotAllowed(Problem):
-    """The path does not take this method; the Allow header lists those it takes."""
+    """The path does not take this method; ``allowed``, which the Allow header lists, are those it takes."""
 
     status, slug, title = 405, "method-not-allowed", "The method is not allowed here"
+
+    def __init__(self, method: str, allowed: tuple[str, ...]) -> None:
+        self.allowed = ", ".join(allowed)
+        super().__init__(f"Expected {self.allowed}; got {method}.")
 
 
 class TooLarge(Problem):

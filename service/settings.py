@@ -190,7 +190,7 @@ def unknown(names: Iterable[str]) -> list[str]:
     ]
 
 
-def as_markdown() -> str:
+def settings_table() -> str:
     """Return the settings as the table that the README shows."""
     rows = [
         f"| `{variable(name)}` | {'–' if field.default in (None, '') else f'`{field.default}`'} | {field.description} |"

@@ -15,7 +15,7 @@ class ClientGone(Exception):
     """Nobody is left to answer."""
 
 
-async def read(scope: Scope, receive: Receive, settings: Settings) -> Body:
+async def receive_all(scope: Scope, receive: Receive, settings: Settings) -> Body:
     """Return a JSON request's body.
 
     Raises:

@@ -33,7 +33,7 @@ def allow_origins(app: ASGIApp, origins: str) -> ASGIApp:
     Raises:
         ValueError: one of them is no origin.
     """
-    if not (names := parse(origins)):
+    if not (names := parse_origin(origins)):
         return app
     return CORSMiddleware(
         app,
@@ -45,10 +45,10 @@ def allow_origins(app: ASGIApp, origins: str) -> ASGIApp:
     )
 
 
-def parse(origins: str) -> list[str]:
+def parse_origin(origins: str) -> list[str]:
     """Return origins as browsers write them: in lower case, without a slash at the end or a scheme's own port.
 
-    >>> parse("https://App.example/, http://localhost:3000, https://b.example:443")
+    >>> parse_origin("https://App.example/, http://localhost:3000, https://b.example:443")
     ['https://app.example', 'http://localhost:3000', 'https://b.example']
 
     Raises:

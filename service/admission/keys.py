@@ -47,7 +47,7 @@ class KeyFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._stamp = _stamp(path)
-        self._keys = _with_digests(read(path))
+        self._keys = _with_digests(load(path))
         self._next_look = time.monotonic() + CHECK_S
 
     @property
@@ -76,14 +76,14 @@ class KeyFile:
             return
         self._stamp = stamp
         try:
-            self._keys = _with_digests(read(self.path))
+            self._keys = _with_digests(load(self.path))
         except ValueError as error:
             logger.error("the keys stay as they were: %s", error)
         else:
             logger.info("%s now has %d keys", self.path, len(self._keys))
 
 
-def read(path: Path) -> list[Key]:
+def load(path: Path) -> list[Key]:
     """Read a file of keys.
 
     Raises:
@@ -137,7 +137,7 @@ def new(path: Path, name: str) -> str:
     path = path.resolve()
     try:
         with _locked(path.parent):
-            keys = read(path) if path.exists() else []
+            keys = load(path) if path.exists() else []
             if any(key.name == name for key in keys):
                 raise ValueError(f"Expected a name that no key of {path} has; got {name!r}.")
             token = f"lossd_{secrets.token_urlsafe(32)}"

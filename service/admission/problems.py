@@ -29,7 +29,7 @@ INFERENCE = "/v2"
 """Where the Open Inference Protocol begins."""
 MOST_TOLD = 5
 """Faults of which a problem's one text tells."""
-BY_STATUS = {404: NotFound, 405: MethodNotAllowed, 413: TooLarge, 415: UnsupportedMedia}
+BY_STATUS = {404: NotFound, 413: TooLarge, 415: UnsupportedMedia}
 
 
 def answer_problems(app: FastAPI) -> None:
@@ -41,7 +41,7 @@ def answer_problems(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _of_bug)
 
 
-async def answer(
+async def send_problem(
     problem: Problem, scope: Scope, receive: Receive, send: Send, headers: dict[str, str] | None = None
 ) -> None:
     """Answer a request with a problem, and note which limit it is over, if it is over one."""
@@ -54,6 +54,8 @@ def response(problem: Problem, path: str, headers: dict[str, str] | None = None)
     """Return the answer that tells a client of a problem, below `INFERENCE` as the clients there read one."""
     if isinstance(problem, Busy | Throttled):
         headers = {"Retry-After": str(problem.retry_after), **(headers or {})}
+    elif isinstance(problem, MethodNotAllowed):
+        headers = {"Allow": problem.allowed}
     document, media, status = problem.document(quote(path)), "application/problem+json", problem.status
     if path == INFERENCE or path.startswith(f"{INFERENCE}/"):
         status = Unreadable.status if isinstance(problem, Invalid) else status
@@ -88,19 +90,14 @@ async def _of_bug(request: Request, error: Exception) -> Response:
 
 
 async def _of_http_exception(request: Request, error: Exception) -> Response:
-    """Answer what the framework refuses: unknown paths, methods that a path does not take."""
+    """Answer what the framework refuses, such as unknown paths."""
     error = cast(HTTPException, error)
     kind, path = BY_STATUS.get(error.status_code, Internal), request.scope["path"]
-    headers = dict(error.headers or {})
     if kind is NotFound:
         problem: Problem = NotFound(f"There is nothing at {quoted(path)}; GET /docs shows what there is.")
-    elif kind is MethodNotAllowed:
-        # the framework lists them in no order
-        headers["Allow"] = allowed = ", ".join(sorted(headers["Allow"].split(", ")))
-        problem = MethodNotAllowed(f"Expected {allowed}; got {request.method}.")
     else:
         problem = kind(str(error.detail))
-    return response(problem, path, headers)
+    return response(problem, path, dict(error.headers or {}))
 
 
 async def _of_validation(request: Request, error: Exception) -> Response:

@@ -127,7 +127,7 @@ class Signature(NamedTuple):
     prose: docstring.Prose
 
 
-def read(function: Callable[..., Any]) -> Signature:
+def signature_of(function: Callable[..., Any]) -> Signature:
     """Read a function: positional arguments are its inputs, keyword-only ones its params.
 
     Raises:
@@ -136,7 +136,7 @@ def read(function: Callable[..., Any]) -> Signature:
     """
     hints = get_type_hints(function, include_extras=True)
     returns = hints.pop("return")
-    prose = docstring.read(function.__doc__ or "")
+    prose = docstring.prose_of(function.__doc__ or "")
     signature = inspect.signature(function).parameters
     if list(prose.arguments) != list(signature):
         raise ValueError(

@@ -103,10 +103,10 @@ def _read(part: str) -> tuple[int, str, int, int]:
     return int(factor or 1), name, int(less or 0), int(share or 1)
 
 
-def show(dims: str) -> str:
+def show_dims(dims: str) -> str:
     """Write a pattern as messages show it.
 
-    >>> show("N C ...")
+    >>> show_dims("N C ...")
     '[N, C, ...]'
     """
     return f"[{', '.join(split(dims))}]"

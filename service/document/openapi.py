@@ -25,7 +25,7 @@ PATH = "/openapi.json"
 Json = dict[str, Any]
 
 
-def router(catalogue: Catalogue) -> APIRouter:
+def document_routes(catalogue: Catalogue) -> APIRouter:
     """Return the routes of the document, which is made once and served from memory, and of its page."""
     routes = APIRouter(include_in_schema=False)
     encoded = cache(lambda: orjson.dumps(document(catalogue)))

@@ -20,7 +20,6 @@ from service.wire import batch
 from service.wire.batch import Batch, Outcome
 
 logger = logging.getLogger("lossd")
-PATH = "/v1/batch"
 
 
 class Batches:
@@ -35,11 +34,11 @@ class Batches:
         """Return the answer to one batch."""
         seconds = deadline(scope, self.settings.deadline_s)
         # whoever decodes takes it out: the rest needs the room
-        held = [await body.read(scope, receive, self.settings)]
+        held = [await body.receive_all(scope, receive, self.settings)]
         work = self.pipeline.begin(scope, receive, len(held[0]), seconds)
 
         def decode() -> Batch:
-            return batch.decode(self.catalogue, held.pop(), self.settings.max_batch_items)
+            return batch.decode_batch(self.catalogue, held.pop(), self.settings.max_batch_items)
 
         return await self.pipeline.batch(work, decode, parts_of, self._encode)
 
@@ -47,7 +46,7 @@ class Batches:
         """Write the answer."""
         outcomes = outcomes_of(asked, results)
         queue = self.pipeline.queue
-        return json_answer(*batch.parts(asked, outcomes, queue.device, queue.observer))
+        return json_answer(*batch.batch_parts(asked, outcomes, queue.device, queue.observer))
 
 
 def parts_of(asked: Batch) -> Sequence[Part]:

@@ -14,7 +14,7 @@ from service.settings import Settings
 from service.wire import native
 
 
-class Evaluations:
+class SingleCalls:
     """Answers evaluations of one loss."""
 
     def __init__(self, catalogue: Catalogue, settings: Settings, pipeline: Pipeline) -> None:
@@ -24,22 +24,23 @@ class Evaluations:
 
     async def answer(self, scope: Scope, receive: Receive) -> Answer:
         """Return the answer to one request."""
-        loss = find(self.catalogue, scope["state"]["match"].parameters["name"])
+        loss = find_loss(self.catalogue, scope["state"]["match"].parameters["name"])
         scope["state"]["stages"].loss = loss.name
         seconds = deadline(scope, self.settings.deadline_s)
         # whoever decodes takes it out: the rest needs the room
-        held = [await body.read(scope, receive, self.settings)]
+        held = [await body.receive_all(scope, receive, self.settings)]
         work = self.pipeline.begin(scope, receive, len(held[0]), seconds)
-        decode = lambda: native.decode(loss, held.pop())  # noqa: E731
-        return await self.pipeline.call(work, decode, self._encode, cost.reading(work.size))
+        return await self.pipeline.call(
+            work, lambda: native.decode(loss, held.pop()), self._encode, cost.reading(work.size)
+        )
 
     def _encode(self, decoded: native.Decoded, evaluation: Evaluation) -> Answer:
         """Write an answer."""
         queue = self.pipeline.queue
-        return json_answer(*native.parts(decoded, evaluation, queue.device, queue.observer))
+        return json_answer(*native.answer_parts(decoded, evaluation, queue.device, queue.observer))
 
 
-def find(catalogue: Catalogue, name: str) -> AnyLoss:
+def find_loss(catalogue: Catalogue, name: str) -> AnyLoss:
     """Look a loss up by name or alias.
 
     Raises:

@@ -9,7 +9,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.admission import problems
 from service.admission.account import Hold
 from service.admission.body import ClientGone
-from service.problems import Problem
+from service.problems import MethodNotAllowed, Problem
+from service.routes import Match
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,8 @@ def json_answer(*parts: bytes) -> Answer:
 class Front:
     """Middleware that lets each door answer what is asked of it, and leaves all else to the application.
 
-    ``streams`` answers on its own: once its first line is sent, there is no other answer.
+    ``streams`` answers on its own: once its first line is sent, there is no other answer. Methods that a path does
+    not take are refused here, by the table of routes: the application does not know which the doors take.
     """
 
     def __init__(self, app: ASGIApp, doors: Mapping[str, Door], streams: ASGIApp) -> None:
@@ -41,18 +43,23 @@ class Front:
         self.streams = streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        name = scope["state"]["match"].route.door if scope["type"] == "http" else ""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        asked: Match = scope["state"]["match"]
         try:
-            if door := self.doors.get(name):
+            if asked.allowed:
+                raise MethodNotAllowed(scope["method"], asked.allowed)
+            if door := self.doors.get(asked.route.door):
                 await _send(await door(scope, receive), scope["state"]["hold"], send)
-            elif name == "stream":
+            elif asked.route.door == "stream":
                 await self.streams(scope, receive, send)
             else:
                 await self.app(scope, receive, send)
         except ClientGone:
             return
         except Problem as problem:
-            await problems.answer(problem, scope, receive, send)
+            await problems.send_problem(problem, scope, receive, send)
 
 
 async def _send(answer: Answer, hold: Hold, send: Send) -> None:

@@ -7,12 +7,11 @@ from fastapi.responses import JSONResponse
 
 from service.catalogue.registry import Catalogue
 from service.catalogue.search import search
-from service.doors.batch import PATH as BATCH
-from service.doors.evaluation import find
+from service.doors.evaluation import find_loss
 from service.wire import describe
 
 
-def router(catalogue: Catalogue) -> APIRouter:
+def catalogue_routes(catalogue: Catalogue) -> APIRouter:
     """Return the routes."""
     routes = APIRouter()
 
@@ -21,14 +20,9 @@ def router(catalogue: Catalogue) -> APIRouter:
         return {"losses": [describe.brief(loss) for loss in search(catalogue, task, q)]}
 
     async def show_loss(request: Request) -> Response:
-        loss = find(catalogue, request.path_params["name"])
+        loss = find_loss(catalogue, request.path_params["name"])
         request.state.stages.loss = loss.name
         return JSONResponse(describe.entry(loss))
 
-    async def answered_before(request: Request) -> Response:
-        raise AssertionError("a POST to this path does not get here")
-
-    # a POST is answered before it gets here; the routes name it for the `Allow` header of a 405
-    routes.add_route("/v1/losses/{name}", show_loss, methods=["GET", "POST"])
-    routes.add_route(BATCH, answered_before, methods=["POST"])
+    routes.add_route("/v1/losses/{name}", show_loss)
     return routes

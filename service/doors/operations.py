@@ -9,7 +9,7 @@ READ = ["GET", "HEAD"]
 """FastAPI, unlike others, takes GET for GET alone."""
 
 
-def router(lifecycle: Lifecycle, settings: Settings) -> APIRouter:
+def operations_routes(lifecycle: Lifecycle, settings: Settings) -> APIRouter:
     """Return the routes."""
     routes = APIRouter()
 

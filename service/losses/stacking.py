@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 
-def stacked(size: int, in_dims: Sequence[int | None], inputs: Sequence[Tensor | None]) -> list[Any]:
+def calls_in_front(size: int, in_dims: Sequence[int | None], inputs: Sequence[Tensor | None]) -> list[Any]:
     """Return the inputs of several calls with the axis that runs over the calls in front; None stays None."""
     return [_in_front(size, dim, tensor) for dim, tensor in zip(in_dims, inputs, strict=False)]
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
-from service.losses.stacking import stacked
+from service.losses.stacking import calls_in_front
 
 _VECTOR_NORM: Callable[..., Tensor] = vars(torch.linalg)["vector_norm"]
 """Torch's own, which its type stubs do not know."""
@@ -80,7 +80,7 @@ class _OneMinusCosine(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[tuple[Tensor, ...], Any]:
-        found = cast(_MeasureAngle, _OneMinusCosine).apply(*stacked(info.batch_size, in_dims, args))
+        found = cast(_MeasureAngle, _OneMinusCosine).apply(*calls_in_front(info.batch_size, in_dims, args))
         return found, (0,) * len(found)
 
 
@@ -108,7 +108,7 @@ class _Length(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Tensor, int]:
-        return cast(_MeasureLength, _Length).apply(*stacked(info.batch_size, in_dims, args)), 0
+        return cast(_MeasureLength, _Length).apply(*calls_in_front(info.batch_size, in_dims, args)), 0
 
 
 def _norms(vectors: Tensor) -> Tensor:

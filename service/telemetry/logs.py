@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from service.telemetry.finished import Finished
-from service.telemetry.output import Output
+from service.telemetry.output import LineOutput
 
 MOST_PATH = 200
 """Characters of a path that a line repeats."""
@@ -33,7 +33,7 @@ class JsonLines(logging.Handler):
         OUTPUT.flush(FLUSH_S)
 
 
-def config(level: str) -> dict[str, Any]:
+def logging_config(level: str) -> dict[str, Any]:
     """Return what ``logging.config.dictConfig`` takes: all in JSON, libraries of others from warnings on."""
     level = level.upper()
     return {
@@ -45,7 +45,7 @@ def config(level: str) -> dict[str, Any]:
     }
 
 
-def record(over: Sequence[Finished]) -> None:
+def log_request(over: Sequence[Finished]) -> None:
     """Write a line for each request.
 
     They do not go through records: what those look up takes longer than all the rest.
@@ -109,5 +109,5 @@ def _dropped(count: int) -> bytes:
     return _encoded(_start(time.time(), logging.WARNING, message, "lossd"))
 
 
-OUTPUT = Output(STDOUT, _dropped)
+OUTPUT = LineOutput(STDOUT, _dropped)
 """What all lines of this process go to, as there is one standard output."""

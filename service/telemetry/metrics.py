@@ -125,7 +125,7 @@ for _reason in REASONS:
     REJECTED.labels(_reason)
 
 
-def as_markdown() -> str:
+def metrics_table() -> str:
     """Return the metrics as the table that the documentation shows."""
     rows = [
         f"| `{told.name}` | {told.kind} | {', '.join(f'`{label}`' for label in told.labels)} | {told.meaning} |"
@@ -145,7 +145,7 @@ def describe(device: torch.device, version: str) -> None:
     BUILD.labels(version, torch.__version__, str(device)).set(1)
 
 
-def router(update: Callable[[], None], workers: int) -> APIRouter:
+def metrics_routes(update: Callable[[], None], workers: int) -> APIRouter:
     """Return the route that Prometheus asks; ``update`` brings the metrics up to date."""
     routes = APIRouter(include_in_schema=False)
 
@@ -179,7 +179,7 @@ def sample(queue: Queue, inflight_bytes: int) -> None:
         DEVICE_MEMORY.labels(kind).set(size)
 
 
-def record(finished: Finished) -> None:
+def count_request(finished: Finished) -> None:
     """Count a request that is over."""
     status = finished.status
     series = _series(finished.route, finished.loss, status)

@@ -11,7 +11,7 @@ MOST_WAITING = 1 << 20
 """Bytes of lines that wait to be written, some thousand lines; more are dropped and counted."""
 
 
-class Output:
+class LineOutput:
     """Writes lines to a file descriptor; never waits for it, and never raises.
 
     ``notice`` makes the line that tells how many were dropped. It follows as soon as all that waited is written.

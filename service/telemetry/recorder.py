@@ -43,10 +43,10 @@ class Recorder:
         """Count, trace and log all that is over."""
         over, self._over = self._over, []
         for finished in over:
-            metrics.record(finished)
+            metrics.count_request(finished)
             if self.traces and not finished.route.probe:
                 self.traces.record(finished)
-        logs.record(over)
+        logs.log_request(over)
 
     def sample(self) -> None:
         """Bring the metrics up to date."""

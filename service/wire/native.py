@@ -46,7 +46,7 @@ def decode(loss: AnyLoss, body: Body) -> Decoded:
 
 
 @roomy
-def parts(
+def answer_parts(
     decoded: Decoded, evaluation: Evaluation, device: torch.device, observer: Observer = NOBODY
 ) -> list[bytes]:
     """Write a response body in parts, none of which keeps the interpreter for long.

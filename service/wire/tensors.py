@@ -40,7 +40,7 @@ ESCAPE = len("\\u0000")
 """Characters of the longest escape."""
 
 
-def read(
+def read_tensor(
     document: Document, value: Any, *where: str | int, whole: bool = False, nonfinite: bool = False
 ) -> Sent:
     """Read any of the wire forms of a tensor.

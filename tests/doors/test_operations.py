@@ -47,6 +47,6 @@ def test_readiness_fails_while_cold_and_once_the_device_has_failed(
     lifecycle = Lifecycle(broken=lambda: broken)
     lifecycle.warm = warm
     app = FastAPI()
-    app.include_router(operations.router(lifecycle, Settings()))
+    app.include_router(operations.operations_routes(lifecycle, Settings()))
     answer_problems(app)
     assert Client(app).get("/readyz").status_code == status

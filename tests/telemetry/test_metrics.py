@@ -33,7 +33,7 @@ from service.document.openapi import document
 from service.engine.lane import Lane
 from service.engine.queue import Queue
 from service.losses import CATALOGUE
-from service.routes import match
+from service.routes import match_route
 from service.settings import Settings
 from service.telemetry import metrics
 from service.telemetry.finished import Finished
@@ -101,14 +101,14 @@ def test_each_stage_is_counted_under_its_own_name(client: Client) -> None:
     finished = a_finished_request()
     finished.stages.seconds.update(decode=1.0, queue=2.0, compute=4.0, encode=8.0)
     with more(client) as grown:
-        metrics.record(finished)
+        metrics.count_request(finished)
         for stage, seconds in {"decode": 1, "queue": 2, "compute": 4, "encode": 8, "total": 16}.items():
             assert grown("lossd_request_duration_seconds_sum", route=ROUTE, stage=stage) == seconds
 
 
 def a_finished_request() -> Finished:
     """Return a request that took 16 seconds."""
-    route = match("POST", "/v1/losses/mse").route
+    route = match_route("POST", "/v1/losses/mse").route
     return Finished("POST", b"/v1/losses/mse", route, 200, time.time(), 16.0, 0, 0, Stages(), b"", b"")
 
 
@@ -212,14 +212,20 @@ def test_what_is_refused_before_its_loss_is_known_is_of_none_and_no_item(tmp_pat
     with more(client) as grown:
         assert client.post(path, json={}).status_code == 401
         assert (
-            grown("lossd_requests_total", route=match("GET", path).route.template, loss="", status="401") == 1
+            grown(
+                "lossd_requests_total", route=match_route("GET", path).route.template, loss="", status="401"
+            )
+            == 1
         )
         assert grown("lossd_requests_total", loss="unknown") == 0
         assert grown("lossd_items_total") == 0
     with more(free := Client()) as grown:
         assert free.request("DELETE", path).status_code == 405
         assert (
-            grown("lossd_requests_total", route=match("GET", path).route.template, loss="", status="405") == 1
+            grown(
+                "lossd_requests_total", route=match_route("GET", path).route.template, loss="", status="405"
+            )
+            == 1
         )
         assert grown("lossd_requests_total", loss="unknown") == 0
 
@@ -271,13 +277,13 @@ def test_no_client_decides_how_many_series_there_are(client: Client) -> None:
     ],
 )
 def test_a_path_is_of_a_route(path: str, route: str) -> None:
-    assert match("GET", path).route.template == route
+    assert match_route("GET", path).route.template == route
 
 
 def test_every_route_that_is_described_has_a_name_of_its_own() -> None:
     described = document(CATALOGUE)["paths"].keys()
     assert len(described) > 200
-    assert [path for path in described if match("GET", path).route.template == "other"] == []
+    assert [path for path in described if match_route("GET", path).route.template == "other"] == []
 
 
 def test_a_client_that_leaves_is_counted_and_holds_nothing_any_more(client: Client) -> None:

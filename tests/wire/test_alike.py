@@ -109,7 +109,7 @@ def items(draw: st.DrawFn) -> dict[str, Any]:
 def test_items_that_are_read_together_are_what_each_is_alone(some: list[dict[str, Any]], times: int) -> None:
     some = some * times
     sent = [{"id": f"[{place}", "loss": "cross_entropy", **item} for place, item in enumerate(some)]
-    together = batch.decode(CATALOGUE, json.dumps({"items": sent}).encode(), 100)
+    together = batch.decode_batch(CATALOGUE, json.dumps({"items": sent}).encode(), 100)
     assert [echo["id"] for echo in together.echoes] == [one["id"] for one in sent]
     calls = dict(
         pair for group in together.groups for pair in zip(group.places, calls_of(group), strict=True)

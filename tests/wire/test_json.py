@@ -18,7 +18,7 @@ def parse(body: bytes) -> Any:
 def read(body: bytes) -> None:
     """Read a body as a tensor."""
     document = Document(body)
-    tensors.read(document, document.root, "x")
+    tensors.read_tensor(document, document.root, "x")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ RESERVED = ("sequence_id", "sequence_start", "sequence_end", "priority", "header
 TRITON = "triton_"
 
 
-class Options:
+class InferenceOptions:
     """Reads parameters; wrong ones are told and take their defaults. ``dtype`` is None where none is asked for."""
 
     def __init__(self, loss: AnyLoss, document: Document, value: Any) -> None:
