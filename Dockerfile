@@ -47,6 +47,7 @@ RUN python -m venv --without-pip /opt/sbom && \
       -o /opt/sbom/sbom.cdx.json /opt/lossd/bin/python
 
 FROM ${PYTHON_IMAGE} AS run
+ARG TORCH=cpu
 # No program of the base image may raise its rights, even where no-new-privileges is forgotten.
 RUN find / -xdev -type f -perm /6000 -exec chmod a-s {} +
 COPY --from=build /opt/lossd /opt/lossd
@@ -57,13 +58,17 @@ ENV PATH=/opt/lossd/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HOME=/tmp \
     LOSSD_HOST=0.0.0.0 \
-    LOSSD_PORT=8000
+    LOSSD_PORT=8000 \
+    LOSSD_DEVICE=${TORCH} \
+    PYTORCH_ALLOC_CONF=expandable_segments:True
+# LOSSD_DEVICE: an image for CUDA must not fall back to the CPU in silence. PYTORCH_ALLOC_CONF: calls of many sizes
+# do not fragment the memory of a GPU.
 # A number, so that an orchestrator can tell that it is not root; any other serves as well.
 USER 65532:65532
 WORKDIR /tmp
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=3s --start-period=30s CMD ["lossd", "health"]
+HEALTHCHECK --interval=10s --timeout=3s --start-period=180s CMD ["lossd", "health"]
 ENTRYPOINT ["lossd"]
 CMD ["serve"]
 ARG PYTHON_IMAGE

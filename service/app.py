@@ -22,7 +22,7 @@ from service.admission.context import RequestContext
 from service.admission.cors import allow_origins
 from service.admission.gate import Gate
 from service.admission.keys import KeyFile
-from service.admission.lifecycle import Lifecycle
+from service.admission.lifecycle import DEVICE_FAILURE, STARTUP_FAILURE, Lifecycle
 from service.admission.problems import answer_problems
 from service.catalogue.registry import Catalogue
 from service.document import openapi
@@ -63,28 +63,34 @@ class Parts:
     statistics: dict[str, ModelStatistics]
 
 
-def serving(settings: Settings | None = None) -> ASGIApp:
+workers = devices.workers
+
+
+def serving(settings: Settings | None = None, worker: int = 0) -> ASGIApp:
     """Set the process up to serve, which tests and others that make an application do not want, and make one."""
     settings = settings or Settings()
     torch.set_num_threads(settings.threads)
     keep_freed_memory()
     sys.setswitchinterval(SWITCH_S)
-    return create_app(settings, warmed=_freeze)
+    return create_app(settings, worker=worker, warmed=_freeze, end=_exit)
 
 
 def create_app(
     settings: Settings | None = None,
     catalogue: Catalogue = CATALOGUE,
+    worker: int = 0,
     warmed: Callable[[], object] = lambda: None,
+    end: Callable[[int], object] = lambda status: None,
 ) -> ASGIApp:
     """Assemble an application: evaluations are answered in front of the framework, all else by it.
 
-    ``warmed`` is called once it is warm, before it is ready.
+    ``worker`` counts the processes that serve, from 0, and chooses the GPU where there are several. ``warmed`` is
+    called once it is warm, before it is ready, ``end`` with an exit status once it cannot serve any more.
 
     Raises:
         ValueError: what the settings name does not exist, be it a device, a file of keys or an exporter.
     """
-    parts = _parts(settings or Settings(), catalogue)
+    parts = _parts(settings or Settings(), worker, catalogue, Lifecycle(end))
     settings, pipeline, state = parts.settings, parts.pipeline, dict[str, Any](account=parts.account)
     app = _framework(parts, _lifespan(parts, state, warmed))
     doors = {
@@ -100,9 +106,9 @@ def create_app(
     return RequestContext(allow_origins(served, settings.cors_origins), parts.account, parts.recorder)
 
 
-def _parts(settings: Settings, catalogue: Catalogue) -> Parts:
+def _parts(settings: Settings, worker: int, catalogue: Catalogue, lifecycle: Lifecycle) -> Parts:
     """Make what an application is made of."""
-    device = devices.choose(settings.device)
+    device = devices.choose(settings.device, worker)
     cores = os.cpu_count() or 1
     quick, slow = Lane("quick", cores), Lane("slow", cores)
     queue = Queue(
@@ -112,6 +118,7 @@ def _parts(settings: Settings, catalogue: Catalogue) -> Parts:
         max_work=settings.max_work,
         fuse=settings.fuse,
         observer=metrics.observer(),
+        on_failure=partial(lifecycle.fail, status=DEVICE_FAILURE),
     )
     metrics.describe(device, VERSION)
     account = Account(settings.max_inflight_bytes)
@@ -120,7 +127,7 @@ def _parts(settings: Settings, catalogue: Catalogue) -> Parts:
         catalogue=catalogue,
         keys=KeyFile(settings.api_keys_file) if settings.api_keys_file else None,
         account=account,
-        lifecycle=Lifecycle(broken=lambda: queue.broken),
+        lifecycle=lifecycle,
         pipeline=Pipeline(queue, quick, slow),
         recorder=Recorder(queue, lambda: account.bytes, traces.from_environment()),
         statistics={name: ModelStatistics() for name in catalogue},
@@ -141,7 +148,7 @@ def _framework(parts: Parts, lifespan: Lifespan[FastAPI]) -> FastAPI:
     app.include_router(losses.catalogue_routes(parts.catalogue))
     app.include_router(operations.operations_routes(parts.lifecycle, parts.settings))
     app.include_router(models.model_routes(parts.lifecycle, parts.catalogue, parts.statistics))
-    app.include_router(metrics.metrics_routes(parts.recorder.sample, parts.settings.workers))
+    app.include_router(metrics.metrics_routes(parts.recorder.sample, shared=parts.settings.workers != 1))
     app.include_router(openapi.document_routes(parts.catalogue))
     return app
 
@@ -153,8 +160,7 @@ def _lifespan(parts: Parts, state: dict[str, Any], warmed: Callable[[], object])
     async def lifespan(app: FastAPI) -> AsyncGenerator[dict[str, Any]]:
         settings, lifecycle, pipeline = parts.settings, parts.lifecycle, parts.pipeline
         loop, device = asyncio.get_running_loop(), pipeline.queue.device
-        warming = pipeline.queue.lane.run(partial(_warm_up, device, parts.catalogue, warmed), [])
-        warming.add_done_callback(lambda done: setattr(lifecycle, "warm", done.exception() is None))
+        pipeline.queue.lane.run(partial(_warm_up, parts, warmed), [])
         sampling = loop.create_task(parts.recorder.keep_sampling())
         keys = f"keys: {parts.keys.count}" if parts.keys is not None else "no keys"
         logger.info("starting on %s, port %s, device %s, %s", settings.host, settings.port, device, keys)
@@ -168,12 +174,25 @@ def _lifespan(parts: Parts, state: dict[str, Any], warmed: Callable[[], object])
     return lifespan
 
 
-def _warm_up(device: torch.device, catalogue: Catalogue, warmed: Callable[[], object]) -> None:
-    """Do what first requests would wait for."""
-    devices.warm_up(device, list(catalogue.values()))
-    for loss in catalogue.values():
-        params_model(loss)
-    warmed()
+def _warm_up(parts: Parts, warmed: Callable[[], object]) -> None:
+    """Do what first requests would wait for; a server whose device cannot do it ends."""
+    device = parts.pipeline.queue.device
+    try:
+        devices.warm_up(device, list(parts.catalogue.values()))
+        for loss in parts.catalogue.values():
+            params_model(loss)
+        warmed()
+    except Exception as error:
+        logger.exception("the warm-up failed")
+        parts.lifecycle.fail(f"{device} cannot compute the catalogue: {error}", STARTUP_FAILURE)
+    else:
+        parts.lifecycle.warm = True
+
+
+def _exit(status: int) -> None:
+    """End the process at once: the end of a broken CUDA context may hang."""
+    logging.shutdown()
+    os._exit(status)
 
 
 def _freeze() -> None:

@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 LIMITS = (
@@ -39,13 +39,17 @@ class Settings(BaseSettings):
     host: Annotated[str, Field(pattern=r"^\S+$", description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on; 0 takes any free one.")] = 8000
     workers: Annotated[
-        int, Field(ge=1, le=1024, description="Processes that serve, each with a device of its own.")
+        Annotated[int, Field(ge=1, le=1024)] | None,
+        BeforeValidator(lambda value: None if value == "auto" else value),
+        Field(
+            description="Processes that serve; `auto` is one for each GPU, or one on a CPU. Those on `cuda` spread over all GPUs."
+        ),
     ] = 1
     device: Annotated[
         str,
         Field(
             pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$",
-            description="`auto` (CUDA where there is one, else the CPU), `cpu`, `cuda`, `cuda:N` or `mps`.",
+            description="`auto` (`cuda` where there is a usable GPU, else `cpu`), `cpu`, `cuda` (worker i takes GPU i modulo their count), `cuda:N` or `mps`.",
         ),
     ] = "auto"
     threads: Annotated[

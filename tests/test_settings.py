@@ -68,6 +68,14 @@ ABSURD = [
 ]
 
 
+@pytest.mark.parametrize(("value", "workers"), [("auto", None), ("3", 3)])
+def test_the_number_of_workers_may_follow_the_gpus(
+    monkeypatch: pytest.MonkeyPatch, value: str, workers: int | None
+) -> None:
+    monkeypatch.setenv("LOSSD_WORKERS", value)
+    assert Settings().workers == workers
+
+
 @pytest.mark.parametrize(("name", "value"), ABSURD)
 def test_absurd_values_are_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(variable(name), value)

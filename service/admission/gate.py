@@ -45,7 +45,7 @@ class Gate:
     @property
     def closed(self) -> bool:
         """Whether all work is refused now."""
-        return self.lifecycle.draining or self.queue.full
+        return self.lifecycle.closing or self.queue.full
 
     def refusal(self, route: Route) -> Problem | None:
         """Say why a request is refused, if it is one for work and would be: before there is one."""
@@ -70,8 +70,8 @@ class Gate:
 
         Raises:
             Busy: as many requests as the queue takes are accepted.
-            Unavailable: the server is draining.
+            Unavailable: the server is draining, or has failed.
         """
-        if self.lifecycle.draining:
+        if self.lifecycle.closing:
             self.lifecycle.refuse_unready()
         self.queue.refuse_if_full()

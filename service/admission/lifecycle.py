@@ -1,4 +1,4 @@
-"""Where the server is between its start and its end: what readiness tells, and how the last requests finish."""
+"""Where the server is between its start and its end: readiness, the last requests, and an end by failure."""
 
 import asyncio
 import logging
@@ -7,26 +7,41 @@ import signal
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from time import monotonic
+from time import monotonic, sleep
 from types import FrameType
 
 from service.admission.account import Hold
+from service.engine.device import FAILED
 from service.problems import Unavailable
 
 logger = logging.getLogger("lossd")
 GRACE_S = 4.0
 """Seconds that the server has for its end once what it has begun had its time."""
 LOOK_S = 0.02
+STARTUP_FAILURE = 3
+"""Exit status of a server that cannot start, which another start would not help; uvicorn's."""
+DEVICE_FAILURE = 70
+"""Exit status of a server whose device has failed; `EX_SOFTWARE` of sysexits.h."""
 
 
 class Lifecycle:
-    """``warm`` once the device is; ``draining`` once the server was told to end; ``active`` requests of work."""
+    """Whether the server is ``warm``, ``draining`` or has ``failed``, and how many requests for work are ``active``.
 
-    def __init__(self, broken: Callable[[], bool]) -> None:
+    ``end`` ends the process with a status once the server has failed.
+    """
+
+    def __init__(self, end: Callable[[int], object] = lambda status: None) -> None:
         self.warm = False
         self.draining = False
+        self.failed = False
         self.active = 0
-        self._broken = broken
+        self._end_process = end
+        self._failing = threading.Lock()
+
+    @property
+    def closing(self) -> bool:
+        """Whether nothing new is begun."""
+        return self.draining or self.failed
 
     def refuse_unready(self) -> None:
         """Say why traffic should go elsewhere.
@@ -34,20 +49,28 @@ class Lifecycle:
         Raises:
             Unavailable: the server is warming up or draining, or its device has failed.
         """
+        self.refuse_failed()
         if self.draining:
             raise Unavailable("The server is shutting down; it only finishes what it has begun.")
-        if self._broken():
-            raise Unavailable("The device has failed; the server must be restarted.")
         if not self.warm:
             raise Unavailable("The device is still warming up.")
+
+    def refuse_failed(self) -> None:
+        """Say that the server is of no use any more.
+
+        Raises:
+            Unavailable: its device has failed.
+        """
+        if self.failed:
+            raise Unavailable(FAILED)
 
     def begin(self, hold: Hold) -> None:
         """Count a request until it has ended: the server waits for it before it ends itself.
 
         Raises:
-            Unavailable: the server is draining.
+            Unavailable: the server is draining, or has failed.
         """
-        if self.draining:
+        if self.closing:
             self.refuse_unready()
         self.active += 1
         hold.at_end(self._end)
@@ -55,6 +78,22 @@ class Lifecycle:
     def _end(self) -> None:
         """Count a request no more."""
         self.active -= 1
+
+    def fail(self, reason: str, status: int) -> None:
+        """End the process, from any thread: what is active gets its answer first, within `GRACE_S`."""
+        with self._failing:
+            if self.failed:
+                return
+            self.failed = True
+        logger.critical("%s: the server ends with status %s", reason, status)
+        threading.Thread(target=self._end_failed, args=(status,), name="end", daemon=True).start()
+
+    def _end_failed(self, status: int) -> None:
+        """Wait for what is active, then end the process, whether or not the event loop still runs."""
+        until = monotonic() + GRACE_S
+        while self.active and monotonic() < until:
+            sleep(LOOK_S)
+        self._end_process(status)
 
     @contextmanager
     def drained_on_sigterm(self, most_s: float) -> Generator[None]:

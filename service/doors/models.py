@@ -32,6 +32,7 @@ def model_routes(
 
     @routes.api_route("/health/live", methods=READ)
     async def live() -> dict[str, bool]:
+        lifecycle.refuse_failed()
         return {"live": True}
 
     @routes.api_route("/health/ready", methods=READ)

@@ -15,6 +15,7 @@ def operations_routes(lifecycle: Lifecycle, settings: Settings) -> APIRouter:
 
     @routes.api_route("/healthz", methods=READ)
     async def alive() -> dict[str, str]:
+        lifecycle.refuse_failed()
         return {"status": "alive"}
 
     @routes.api_route("/readyz", methods=READ)

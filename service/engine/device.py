@@ -1,7 +1,8 @@
-"""The device that computes: which one, how it is set up, and a warm-up before it is called ready."""
+"""The device that computes: which one, whether it still works, and a warm-up before it is called ready."""
 
+import logging
+import warnings
 from collections.abc import Iterable
-from time import perf_counter
 
 import torch
 
@@ -11,41 +12,100 @@ from service.engine.bind import bind
 from service.engine.call import Request, Sent
 from service.engine.evaluate import evaluate
 from service.engine.fuse import evaluate_alike
+from service.engine.memory import is_exhausted
 
-WARM_UP_S = 0.5
-"""How long a warm-up goes through the catalogue: the first calls load kernels, the later ones little more."""
+logger = logging.getLogger("lossd")
+FAILED = "The device has failed; the server is about to restart."
+EXPECTED = "auto, cpu, cuda, cuda:N or mps as the device"
 
 
-def choose(name: str) -> torch.device:
-    """Return the device of that name; ``auto`` is CUDA where there is one, else the CPU.
+def choose(name: str, worker: int = 0) -> torch.device:
+    """Return the device of that name for a worker, counted from 0.
+
+    ``auto`` is ``cuda`` where there is a usable GPU, else the CPU. ``cuda`` spreads the workers over all GPUs.
 
     Raises:
-        ValueError: there is no such device here.
+        ValueError: the device does not exist, or torch cannot use it; says why.
     """
-    if name == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(name)
+        kind = torch.device("cpu" if name == "auto" else name).type
     except RuntimeError:
-        raise ValueError(f"Expected auto, cpu, cuda, cuda:N or mps as the device; got {name!r}.") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"Expected a CUDA device that exists ({torch.cuda.device_count()} do); got {name}.")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise ValueError("Expected a device that exists; got mps, which this machine has not.")
-    if device.type not in ("cpu", "cuda", "mps"):
-        raise ValueError(f"Expected auto, cpu, cuda, cuda:N or mps as the device; got {name!r}.")
-    return torch.device("cuda:0") if name == "cuda" else device
+        kind = "unknown"
+    if kind not in ("cpu", "cuda", "mps"):
+        raise ValueError(f"Expected {EXPECTED}; got {name!r}.")
+    if name == "auto":
+        return torch.device("cuda", worker % gpu_count()) if gpu_count() else torch.device("cpu")
+    if kind == "cuda":
+        return _gpu(name, worker)
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise ValueError(f"Expected {EXPECTED}; mps is not available here.")
+    return torch.device(name)
+
+
+def _gpu(name: str, worker: int) -> torch.device:
+    """Return the GPU of that name.
+
+    Raises:
+        ValueError: it does not exist, or torch cannot use it.
+    """
+    gpus = gpu_count()
+    if not gpus:
+        raise ValueError(f"Expected a device that torch can use; got {name}, and {_reason()}.")
+    if name == "cuda":
+        return torch.device("cuda", worker % gpus)
+    device = torch.device(name)
+    if device.index >= gpus:
+        raise ValueError(f"Expected a CUDA device that exists ({gpus} do); got {name}.")
+    return device
+
+
+def gpu_count() -> int:
+    """Return how many GPUs torch can use. Logs why there are none where a driver is installed that torch refuses."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        usable = torch.cuda.is_available()
+    for warning in caught:
+        logger.warning("no GPU is used: %s", warning.message)
+    return torch.cuda.device_count() if usable else 0
+
+
+def workers(name: str) -> int:
+    """Return how many workers make use of a device: one for each GPU, or one."""
+    return max(1, gpu_count()) if name in ("auto", "cuda") else 1
+
+
+def _reason() -> str:
+    """Say why torch has no GPU."""
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        return f"torch says: {str(error).rstrip('.')}"
+    return "there is none"
+
+
+def is_alive(device: torch.device) -> bool:
+    """Tell whether a device still computes, by a small kernel that is waited for.
+
+    After some faults a CUDA context only repeats its error, and the texts of faults do not tell which: an allocation
+    that failed leaves the context usable, a launch that failed does not.
+    """
+    try:
+        torch.ones(1, device=device).add(1).item()
+        if device.type == "cuda":
+            # faults of the other streams as well
+            torch.cuda.synchronize(device)
+    except RuntimeError as error:
+        return is_exhausted(error)
+    return True
 
 
 def warm_up(device: torch.device, losses: Iterable[AnyLoss]) -> None:
-    """Evaluate drawn calls of the losses until `WARM_UP_S` is over."""
-    start = perf_counter()
+    """Evaluate a call of each loss, alone and with another like it: the first one loads its kernels."""
     for loss in losses:
         params = draw_params(loss)
         inputs = {name: Sent(tensor) for name, tensor in draw_inputs(loss, params).items()}
         call = bind(Request(loss=loss, inputs=inputs, params=params))
-        # one alone, and two as like calls are computed together
         evaluate(call, device)
-        evaluate_alike([call, call], device)
-        if perf_counter() - start > WARM_UP_S:
-            return
+        for result in evaluate_alike([call, call], device):
+            if isinstance(result, Exception):
+                raise result

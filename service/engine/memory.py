@@ -11,8 +11,14 @@ import torch
 
 from service.problems import Fault, Invalid, TooLarge
 
-EXHAUSTED = ("can't allocate memory", "not enough memory", "out of memory", "size calculation overflowed")
-"""What torch's allocators say. They have no common exception."""
+EXHAUSTED = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "size calculation overflowed",
+    "ALLOC_FAILED",
+)
+"""What the allocators of torch and of CUDA's libraries say. They have no common exception."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Options of mallopt(3)."""
 LARGEST_KEPT = 32 << 20

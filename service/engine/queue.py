@@ -18,12 +18,13 @@ import torch
 from service.catalogue.rounds import go_on
 from service.engine.call import Call, Evaluation
 from service.engine.cost import BUDGET, FUSED, units
+from service.engine.device import FAILED, is_alive
 from service.engine.fuse import Results, evaluate_alike, likeness
 from service.engine.lane import Entry, Lane
 from service.engine.memory import is_refusal
 from service.engine.observer import NOBODY, Observer
 from service.engine.stack import Part, Stack
-from service.problems import Busy, Fault, TooLarge
+from service.problems import Busy, Fault, Problem, TooLarge, Unavailable
 
 
 class Job:
@@ -51,8 +52,9 @@ class Job:
 class Queue:
     """Computes calls on a device: small ones on the event loop if it is a CPU, else in ``lane``.
 
-    ``broken`` is set once the device has failed in a way that no later call of this process can survive. Without
-    ``fuse`` each call is computed alone, and gives the same bits whatever is computed beside it.
+    Once the device has ``failed``, no later call of this process can survive: ``on_failure`` is called
+    with the reason, in any thread, and all calls have a problem as their result. Without ``fuse`` each call is computed alone, and gives the same bits
+    whatever is computed beside it.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Queue:
         max_work: int,
         fuse: bool = True,
         observer: Observer = NOBODY,
+        on_failure: Callable[[str], object] = lambda reason: None,
     ) -> None:
         self.device = device
         self.on_cpu = device.type == "cpu"
@@ -72,7 +75,8 @@ class Queue:
         self.max_work = max_work
         self.fuse = fuse
         self.observer = observer
-        self.broken = False
+        self.failed = False
+        self._on_failure = on_failure
         self._budget = FUSED if self.on_cpu else BUDGET
         self._accepted = 0
         self._waiting: dict[Hashable, deque[Job]] = {}
@@ -143,19 +147,23 @@ class Queue:
 
     def compute(self, parts: Sequence[Part]) -> Results:
         """Compute calls that are alike, in any thread; what fails fails alone."""
-        self.observer.batch(sum(len(part) if isinstance(part, Stack) else 1 for part in parts))
+        count = sum(len(part) if isinstance(part, Stack) else 1 for part in parts)
+        if self.failed:
+            return [Unavailable(FAILED)] * count
+        self.observer.batch(count)
         results = evaluate_alike(parts, self.device)
-        if isinstance(results, list):
-            for result in results:
-                if isinstance(result, Exception):
-                    self._note(result)
-        return results
+        return [self._noted(result) for result in results] if isinstance(results, list) else results
 
-    def _note(self, error: Exception) -> None:
-        """Note what an error says of the device."""
-        self.broken |= _breaks_device(error)
-        if is_refusal(error):
+    def _noted(self, result: Evaluation | Exception) -> Evaluation | Exception:
+        """Note what a result says of the device, and return it; where the device has failed, a problem that says so."""
+        if is_refusal(result):
             self.observer.exhausted()
+        if not isinstance(result, Exception) or isinstance(result, Problem) or self.on_cpu:
+            return result
+        if not self.failed and not is_alive(self.device):
+            self.failed = True
+            self._on_failure(f"{self.device} has failed: {result}")
+        return Unavailable(FAILED) if self.failed else result
 
     def compute_all(self, part: Part) -> Sequence[Results]:
         """Compute calls that are alike and in no queue, in any thread, in pieces within the budget of work.
@@ -252,8 +260,3 @@ class Queue:
             if not job.future.done():
                 job.future.set_result(result)
             job.hold.leave()
-
-
-def _breaks_device(error: Exception) -> bool:
-    """Tell whether an error is one after which CUDA answers nothing but that error, as after an assertion."""
-    return isinstance(error, RuntimeError) and "CUDA error" in str(error)

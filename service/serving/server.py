@@ -4,12 +4,14 @@ import asyncio
 import logging
 import logging.config
 import os
+import sys
 from functools import partial
 from pathlib import Path
 from typing import cast
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.config import STARTUP_FAILURE
 
 from service.serving import resources
 from service.serving.workers import Workers, end_with_parent
@@ -24,17 +26,22 @@ LAST_WORDS_S = 1
 
 
 class Config(uvicorn.Config):
-    """What uvicorn is told, and the settings; workers get a copy. ``metrics`` is where they keep theirs, if anywhere."""
+    """Uvicorn's options, and the settings, for each of ``workers``, which gets a copy as the ``worker`` it is.
 
-    def __init__(self, settings: Settings, metrics: Path | None = None) -> None:
+    ``metrics`` is where several keep theirs, if anywhere.
+    """
+
+    def __init__(
+        self, settings: Settings, workers: int = 1, worker: int = 0, metrics: Path | None = None
+    ) -> None:
         self.settings = settings
         self.metrics = metrics
         super().__init__(
-            partial(_app, settings),
+            partial(_app, settings, worker),
             factory=True,
             host=settings.host,
             port=settings.port,
-            workers=settings.workers,
+            workers=workers,
             ws="none",
             proxy_headers=False,
             log_config=logs.logging_config(settings.log_level),
@@ -65,15 +72,32 @@ def serve(settings: Settings) -> None:
     for warning in unknown(os.environ):
         logger.warning(warning)
     settings, sockets = resources.listen(resources.with_open_files(settings))
-    if settings.workers == 1:
+    workers = _count(settings)
+    settings = settings.model_copy(update={"workers": workers})
+    if workers == 1:
         uvicorn.Server(Config(settings)).run(sockets)
         return
     with shared.directory() as metrics:
-        Workers(Config(settings, metrics), sockets).run()
+        processes = Workers(
+            [Config(settings, workers, worker, metrics) for worker in range(workers)], sockets
+        )
+        processes.run()
+    if processes.failed:
+        sys.exit(STARTUP_FAILURE)
 
 
-def _app(settings: Settings) -> ASGIApp:
+def _count(settings: Settings) -> int:
+    """Return how many processes serve: as many as there are GPUs where the settings leave it open."""
+    if settings.workers is not None:
+        return settings.workers
+    # it imports torch, which the process that only watches over workers does without
+    from service.app import workers
+
+    return workers(settings.device)
+
+
+def _app(settings: Settings, worker: int) -> ASGIApp:
     """Make the application, once the process that serves it is prepared for its imports."""
     from service.app import serving
 
-    return serving(settings)
+    return serving(settings, worker)

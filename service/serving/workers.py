@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,8 @@ class Life:
     replace_at: float | None = None
     soon: int = 0
     """Workers in a row that died soon."""
+    first: bool = True
+    """Whether no worker has been replaced."""
 
     def end(self) -> float:
         """Note that the worker has died; return the seconds after which it is replaced."""
@@ -50,20 +53,37 @@ class Life:
         now = monotonic()
         if self.replace_at is None or now < self.replace_at:
             return False
-        self.began, self.replace_at = now, None
+        self.began, self.replace_at, self.first = now, None, False
         return True
 
 
 class Workers(Multiprocess):
-    """Processes that serve: one that dies is replaced at once, one that hangs after `HANGS_S`; all are told to end.
+    """Processes that serve, each with a configuration of its own: they know which GPU they take.
 
-    Uvicorn's own watch waits for one worker's word at a time, and for long where that one has just died.
+    One that dies is replaced at once by another of its configuration, one that hangs after `HANGS_S`. Uvicorn's own
+    watch waits for one worker's word at a time, and for long where that one has just died.
     """
 
-    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
-        super().__init__(config, sockets)
+    def __init__(self, configs: Sequence[uvicorn.Config], sockets: list[socket.socket]) -> None:
+        super().__init__(configs[0], sockets)
+        self.failed = False
+        self._configs = configs
         self._asked: dict[Process, float] = {}
-        self._lives = [Life(monotonic()) for _ in range(config.workers)]
+        self._lives = [Life(monotonic()) for _ in configs]
+
+    def init_processes(self) -> None:
+        self.processes = [self._started(place) for place in range(len(self._configs))]
+
+    def _started(self, place: int) -> Process:
+        """Start a worker."""
+        worker = Process(self._configs[place], self.sockets)
+        worker.start()
+        return worker
+
+    def handle_hup(self) -> None:
+        """Do nothing: keys are read again by themselves, and other settings need another start."""
+
+    handle_ttin = handle_ttou = handle_hup
 
     def keep_subprocess_alive(self) -> None:
         for place, (worker, life) in enumerate(zip(self.processes, self._lives, strict=True)):
@@ -73,8 +93,10 @@ class Workers(Multiprocess):
                 self._asked.pop(worker, None)
                 worker.kill()
                 worker.join()
-                if worker.exitcode == STARTUP_FAILURE:
+                if worker.exitcode == STARTUP_FAILURE and life.first:
                     # another would not start either
+                    logger.critical("worker %s cannot start: all workers end", worker.pid)
+                    self.failed = True
                     self.should_exit.set()
                     return
                 wait = life.end()
@@ -82,8 +104,7 @@ class Workers(Multiprocess):
                     "worker %s died (%s) and is replaced in %g s", worker.pid, _cause(worker.exitcode), wait
                 )
             if life.may_begin():
-                self.processes[place] = Process(self.config, self.sockets)
-                self.processes[place].start()
+                self.processes[place] = self._started(place)
 
     def join_all(self) -> None:
         for worker in self.processes:

@@ -111,9 +111,12 @@ NONFINITE = _counter("lossd_nonfinite_total", "Answers with an element that is i
 DEVICE_MEMORY = _gauge(
     "lossd_device_memory_bytes",
     "Memory in use: resident on a CPU; allocated and reserved on a GPU.",
+    "device",
     "kind",
 )
-DEVICE_CAPACITY = _gauge("lossd_device_memory_capacity_bytes", "Memory that the device has.", of_largest=True)
+DEVICE_CAPACITY = _gauge(
+    "lossd_device_memory_capacity_bytes", "Memory that the device has.", "device", of_largest=True
+)
 OOM = _counter("lossd_oom_total", "Calls that the device's memory could not hold.")
 LOG_DROPPED = _counter(
     "lossd_log_lines_dropped_total", "Lines of the log that were dropped, as standard output was not read."
@@ -141,17 +144,17 @@ def observer() -> Observer:
 
 def describe(device: torch.device, version: str) -> None:
     """Note what runs, and on what."""
-    DEVICE_CAPACITY.set(memory.capacity(device))
+    DEVICE_CAPACITY.labels(str(device)).set(memory.capacity(device))
     BUILD.labels(version, torch.__version__, str(device)).set(1)
 
 
-def metrics_routes(update: Callable[[], None], workers: int) -> APIRouter:
-    """Return the route that Prometheus asks; ``update`` brings the metrics up to date."""
+def metrics_routes(update: Callable[[], None], shared: bool) -> APIRouter:
+    """Return the route that Prometheus asks; ``update`` brings the metrics up to date, which workers may share."""
     routes = APIRouter(include_in_schema=False)
 
     @routes.api_route(PATH, methods=["GET", "HEAD"])
     async def scrape() -> Response:
-        if workers > 1 and DIRECTORY not in os.environ:
+        if shared and DIRECTORY not in os.environ:
             raise Unavailable("The workers have no directory to share their metrics in; the log says why.")
         update()
         return Response(await run_in_threadpool(text), media_type=CONTENT_TYPE_PLAIN_0_0_4)
@@ -176,7 +179,7 @@ def sample(queue: Queue, inflight_bytes: int) -> None:
     QUEUE_DEPTH.set(queue.depth)
     LOG_DROPPED.inc(logs.OUTPUT.count_dropped())
     for kind, size in memory.used(queue.device).items():
-        DEVICE_MEMORY.labels(kind).set(size)
+        DEVICE_MEMORY.labels(str(queue.device), kind).set(size)
 
 
 def count_request(finished: Finished) -> None:

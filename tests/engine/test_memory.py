@@ -53,6 +53,7 @@ def test_what_fits_once_memory_was_given_back_is_computed() -> None:
             22011707392,
         ),
         ("CUDA error: out of memory", None),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", None),
     ],
 )
 def test_what_a_gpu_asked_for_is_told_in_bytes(told: str, size: int | None) -> None:
@@ -113,3 +114,18 @@ def test_params_beyond_what_arithmetic_has_are_the_clients_mistake() -> None:
     with pytest.raises(Invalid) as told:
         evaluate(call)
     assert told.value.faults[0].code == "range"
+
+
+@pytest.mark.parametrize(
+    "shape", [(10**15,), (1 << 40, 1 << 40)], ids=["no memory", "no such number of bytes"]
+)
+def test_torch_refuses_in_words_that_are_known(shape: tuple[int, ...]) -> None:
+    with pytest.raises(RuntimeError) as refused:
+        torch.empty(*shape)
+    assert [words for words in memory.EXHAUSTED if words in str(refused.value)] != []
+
+
+def test_what_torch_refuses_for_another_reason_is_not_a_lack_of_memory() -> None:
+    with pytest.raises(RuntimeError) as refused:
+        torch.add(torch.ones(2), torch.ones(3))
+    assert not memory.is_exhausted(refused.value)
