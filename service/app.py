@@ -39,7 +39,8 @@ from service.engine.memory import keep_freed_memory
 from service.engine.queue import Queue
 from service.losses import CATALOGUE
 from service.settings import Settings
-from service.telemetry import metrics, traces
+from service.telemetry import traces
+from service.telemetry.metrics import Metrics, metrics_routes
 from service.telemetry.recorder import Recorder
 from service.telemetry.statistics import ModelStatistics
 from service.wire.params import params_model
@@ -59,6 +60,7 @@ class Parts:
     account: Account
     lifecycle: Lifecycle
     pipeline: Pipeline
+    metrics: Metrics
     recorder: Recorder
     statistics: dict[str, ModelStatistics]
 
@@ -95,10 +97,10 @@ def create_app(
     app = _framework(parts, _lifespan(parts, state, warmed))
     doors = {
         "evaluate": SingleCalls(catalogue, settings, pipeline).answer,
-        "batch": Batches(catalogue, settings, pipeline).answer,
+        "batch": Batches(catalogue, settings, pipeline, parts.metrics).answer,
         "infer": Inferences(catalogue, settings, pipeline, parts.statistics).answer,
     }
-    front = Front(app, doors, Streams(catalogue, settings, pipeline))
+    front = Front(app, doors, Streams(catalogue, settings, pipeline, parts.metrics))
     served: ASGIApp = Gate(front, parts.lifecycle, pipeline.queue, parts.recorder)
     state["gate"] = served
     if parts.keys is not None:
@@ -108,7 +110,7 @@ def create_app(
 
 def _parts(settings: Settings, worker: int, catalogue: Catalogue, lifecycle: Lifecycle) -> Parts:
     """Make what an application is made of."""
-    device = devices.choose(settings.device, worker)
+    device, metrics = devices.choose(settings.device, worker), Metrics()
     cores = os.cpu_count() or 1
     quick, slow = Lane("quick", cores), Lane("slow", cores)
     queue = Queue(
@@ -129,7 +131,8 @@ def _parts(settings: Settings, worker: int, catalogue: Catalogue, lifecycle: Lif
         account=account,
         lifecycle=lifecycle,
         pipeline=Pipeline(queue, quick, slow),
-        recorder=Recorder(queue, lambda: account.bytes, traces.from_environment()),
+        metrics=metrics,
+        recorder=Recorder(queue, lambda: account.bytes, metrics, traces.from_environment()),
         statistics={name: ModelStatistics() for name in catalogue},
     )
 
@@ -148,7 +151,9 @@ def _framework(parts: Parts, lifespan: Lifespan[FastAPI]) -> FastAPI:
     app.include_router(losses.catalogue_routes(parts.catalogue))
     app.include_router(operations.operations_routes(parts.lifecycle, parts.settings))
     app.include_router(models.model_routes(parts.lifecycle, parts.catalogue, parts.statistics))
-    app.include_router(metrics.metrics_routes(parts.recorder.sample, shared=parts.settings.workers != 1))
+    app.include_router(
+        metrics_routes(parts.metrics, parts.recorder.sample, shared=parts.settings.workers != 1)
+    )
     app.include_router(openapi.document_routes(parts.catalogue))
     return app
 

@@ -15,7 +15,7 @@ from service.engine.fuse import Results
 from service.engine.stack import Evaluations, Part
 from service.problems import Internal, Problem
 from service.settings import Settings
-from service.telemetry import metrics
+from service.telemetry.metrics import Metrics
 from service.wire import batch
 from service.wire.batch import Batch, Outcome
 
@@ -25,10 +25,13 @@ logger = logging.getLogger("lossd")
 class Batches:
     """Answers batches."""
 
-    def __init__(self, catalogue: Catalogue, settings: Settings, pipeline: Pipeline) -> None:
+    def __init__(
+        self, catalogue: Catalogue, settings: Settings, pipeline: Pipeline, metrics: Metrics
+    ) -> None:
         self.catalogue = catalogue
         self.settings = settings
         self.pipeline = pipeline
+        self.metrics = metrics
 
     async def answer(self, scope: Scope, receive: Receive) -> Answer:
         """Return the answer to one batch."""
@@ -44,7 +47,8 @@ class Batches:
 
     def _encode(self, asked: Batch, results: Sequence[Sequence[Results]]) -> Answer:
         """Write the answer."""
-        outcomes = outcomes_of(asked, results)
+        outcomes = outcomes_of(results)
+        self.metrics.count_items(asked, outcomes)
         queue = self.pipeline.queue
         return json_answer(*batch.batch_parts(asked, outcomes, queue.device, queue.observer))
 
@@ -54,11 +58,9 @@ def parts_of(asked: Batch) -> Sequence[Part]:
     return [group.part for group in asked.groups]
 
 
-def outcomes_of(asked: Batch, results: Sequence[Sequence[Results]]) -> Sequence[Sequence[Outcome]]:
-    """Return what became of each group, in pieces, and count it."""
-    outcomes = [[_outcome(piece) for piece in pieces] for pieces in results]
-    metrics.count_items(asked, outcomes)
-    return outcomes
+def outcomes_of(results: Sequence[Sequence[Results]]) -> Sequence[Sequence[Outcome]]:
+    """Return what became of each group, in pieces."""
+    return [[_outcome(piece) for piece in pieces] for pieces in results]
 
 
 def _outcome(results: Results) -> Outcome:

@@ -22,7 +22,7 @@ class LineOutput:
         self._notice = notice
         self._blocks: deque[bytes] = deque()
         self._waiting = 0
-        self._dropped = self._counted = self._noticed = 0
+        self._dropped = self._noticed = 0
         self._changed = Condition()
         self._thread: Thread | None = None
 
@@ -44,11 +44,10 @@ class LineOutput:
         with self._changed:
             self._changed.wait_for(lambda: not self._waiting, seconds)
 
-    def count_dropped(self) -> int:
-        """Return how many lines have been dropped since the last call."""
-        with self._changed:
-            more, self._counted = self._dropped - self._counted, self._dropped
-        return more
+    @property
+    def dropped(self) -> int:
+        """Lines that have been dropped since the start."""
+        return self._dropped
 
     def _run(self) -> None:
         """Write for as long as the process lives."""
