@@ -11,7 +11,7 @@ LOCK := $(BIN)/uv pip compile --quiet pyproject.toml --extra otel -c constraints
 	--no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help serve install test test-clients test-fuzz fuzz test-image check format openapi docs lock bench attacks image clean
+.PHONY: help serve install test test-clients test-fuzz fuzz mutants test-image check format openapi docs lock bench attacks image clean
 
 help:  ## show what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -27,6 +27,9 @@ test-fuzz: $(VENV)/.installed-fuzz  ## attack every operation for some minutes, 
 
 fuzz: $(VENV)/.installed-fuzz  ## attack a real server for MINUTES (10), in a way that SEED repeats
 	$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
+
+mutants: $(VENV)/.installed-mutation  ## change MODULE in SAMPLE (25) ways that SEED repeats, print what no test notices
+	$(BIN)/python -m tests.mutation $(MODULE) --sample $(or $(SAMPLE),25) --seed $(or $(SEED),1)
 
 test-clients: $(VENV)/.installed-clients  ## run the tests that Triton's, KServe's and MLServer's clients make of /v2
 	$(BIN)/python -m pytest -rs tests/inference_protocol
@@ -98,6 +101,10 @@ $(VENV)/.installed-image: $(VENV)/.installed-dev
 
 $(VENV)/.installed-fuzz: $(VENV)/.installed-dev
 	$(PIP) -e '.[dev,fuzz]'
+	touch $@
+
+$(VENV)/.installed-mutation: $(VENV)/.installed-dev
+	$(PIP) -e '.[dev,mutation]'
 	touch $@
 
 # kserve and mlserver ask for versions that exclude each other's; they run with those in constraints.txt.
