@@ -1,4 +1,4 @@
-"""The OpenAPI document: made from the catalogue, and kept to what client generators survive.
+"""The OpenAPI document, made from the catalogue and restricted to what client generators handle well.
 
 So tensors are untyped, nothing is a union or recursive, a nullable param is its bare type and not required,
 numbers are doubles, and a schema serves requests and responses alike.
@@ -26,7 +26,7 @@ Json = dict[str, Any]
 
 
 def document_routes(catalogue: Catalogue) -> APIRouter:
-    """Return the routes of the document, which is made once and served from memory, and of its page."""
+    """Return the routes of the document, which is built once and kept in memory, and of its page."""
     routes = APIRouter(include_in_schema=False)
     encoded = cache(lambda: orjson.dumps(document(catalogue)))
 
@@ -69,7 +69,7 @@ def document(catalogue: Catalogue) -> Json:
         "tags": [{"name": name} for name in sorted({t for loss in catalogue.values() for t in loss.tasks})]
         + [{"name": name} for name in ("batch", "catalogue", openapi_inference.TAG, "operations")],
         "paths": paths,
-        # none where the server has no keys
+        # no key is needed if the server has none
         "security": [{}, {"bearer": []}, {"key": []}],
         "components": {
             "schemas": schemas,
@@ -82,7 +82,7 @@ def document(catalogue: Catalogue) -> Json:
 
 
 def stem(loss: AnyLoss) -> str:
-    """Return ``CrossEntropy`` for ``cross_entropy``: what the names of a loss's schemas begin with."""
+    """Return ``CrossEntropy`` for ``cross_entropy``: the prefix of a loss's schema names."""
     return loss.name.title().replace("_", "")
 
 
@@ -95,12 +95,12 @@ def _evaluate_operation(loss: AnyLoss) -> Json:
         "description": f"{loss.prose.summary}{_bounded(loss)}",
         "tags": list(loss.tasks),
         "requestBody": {"required": True, "content": {"application/json": content}},
-        "responses": _responses("The value, and what else was asked for.", "Evaluation", *problems()),
+        "responses": _responses("The value, and the other requested outputs.", "Evaluation", *problems()),
     }
 
 
 def _bounded(loss: AnyLoss) -> str:
-    """Say between which numbers the unreduced loss lies, where something is declared."""
+    """Describe the bounds of the unreduced loss, if declared."""
     words = describe.range_in_words(loss)
     return f" The unreduced loss is {words}." if words else ""
 
@@ -114,12 +114,12 @@ def _batch_operation() -> Json:
         ],
         "defaults": {"gradients": False},
     }
-    responses = _responses("What became of each item, in order.", "BatchResults", *problems())
+    responses = _responses("The result of each item, in order.", "BatchResults", *problems())
     responses["200"]["content"]["application/x-ndjson"] = {"schema": reference("BatchResult")}
     return {
         "operationId": "batch",
         "summary": "Evaluate many items",
-        "description": "Items of any losses; like ones are computed together, and a bad one fails alone.",
+        "description": "Items of any losses. Like items are computed together, and a bad one fails alone.",
         "tags": ["batch"],
         "requestBody": {
             "required": True,
@@ -134,13 +134,15 @@ def _batch_operation() -> Json:
 
 def _request_schemas(loss: AnyLoss) -> Json:
     """Return the schemas of one loss's request: the body, its inputs, its params."""
-    name, told, examples = stem(loss), loss.prose.arguments, describe.example_inputs(loss)
+    name, descriptions, examples = stem(loss), loss.prose.arguments, describe.example_inputs(loss)
     required = [key for key, spec in loss.inputs.items() if not spec.optional]
     params = describe.params_schema(loss)
     return {
         f"{name}Inputs": {
             "type": "object",
-            "properties": {key: _tensor(spec, told[key], examples[key]) for key, spec in loss.inputs.items()},
+            "properties": {
+                key: _tensor(spec, descriptions[key], examples[key]) for key, spec in loss.inputs.items()
+            },
             "required": required,
             "additionalProperties": False,
         },
@@ -160,7 +162,7 @@ def _request_schemas(loss: AnyLoss) -> Json:
 
 
 def _tensor(spec: Input, description: str, example: Any) -> Json:
-    """Describe an input tensor: untyped, with what the declaration says under ``x-`` keys."""
+    """Describe an input tensor: untyped, with the declaration under ``x-`` keys."""
     first = spec.forms[0]
     return {
         "description": f"{description} {TENSOR}",
@@ -174,24 +176,36 @@ def _tensor(spec: Input, description: str, example: Any) -> Json:
 
 def _list_operation() -> Json:
     """Describe the list of losses."""
-    operation = _get("list_losses", "List the losses, or find some", "LossList", "catalogue", 401)
+    operation = _get("list_losses", "List or search the losses", "LossList", "catalogue", 401)
     task, words = (
         "Only losses for this task.",
-        "Words to look for, such as class imbalance; the best match comes first.",
+        "Search words, such as class imbalance; the best match comes first.",
     )
     operation["parameters"] = [
-        {"name": name, "in": "query", "required": False, "description": told, "schema": {"type": "string"}}
-        for name, told in (("task", task), ("q", words))
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": description,
+            "schema": {"type": "string"},
+        }
+        for name, description in (("task", task), ("q", words))
     ]
     return operation
 
 
 def _show_operation() -> Json:
     """Describe the entry of one loss."""
-    operation = _get("get_loss", "Show all about one loss", "LossEntry", "catalogue", 401, 404)
-    told = "A loss's name or alias."
+    operation = _get("get_loss", "Get one loss", "LossEntry", "catalogue", 401, 404)
+    description = "A loss's name or alias."
     operation["parameters"] = [
-        {"name": "name", "in": "path", "required": True, "description": told, "schema": {"type": "string"}}
+        {
+            "name": "name",
+            "in": "path",
+            "required": True,
+            "description": description,
+            "schema": {"type": "string"},
+        }
     ]
     return operation
 
@@ -219,7 +233,7 @@ def _get(operation_id: str, summary: str, schema: str, tag: str, *statuses: int)
 
 
 def _responses(description: str, schema: str, *statuses: int) -> Json:
-    """Describe a 200 and the problems that there may be instead."""
+    """Describe a 200 and the problems that are possible instead."""
     found: Json = {
         "200": {"description": description, "content": {"application/json": {"schema": reference(schema)}}}
     }

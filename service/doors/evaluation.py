@@ -27,7 +27,7 @@ class SingleCalls:
         loss = find_loss(self.catalogue, scope["state"]["match"].parameters["name"])
         scope["state"]["stages"].loss = loss.name
         seconds = deadline(scope, self.settings.deadline_s)
-        # whoever decodes takes it out: the rest needs the room
+        # decoding takes the body out, so that its memory is free for the rest
         held = [await body.receive_all(scope, receive, self.settings)]
         work = self.pipeline.begin(scope, receive, len(held[0]), seconds)
         return await self.pipeline.call(
@@ -44,7 +44,7 @@ def find_loss(catalogue: Catalogue, name: str) -> AnyLoss:
     """Look a loss up by name or alias.
 
     Raises:
-        NotFound: there is none; names the closest.
+        NotFound: there is none; the problem names the closest.
     """
     try:
         return catalogue[name]

@@ -1,4 +1,4 @@
-"""The catalogue over HTTP: the list of losses, and the entry of one."""
+"""The catalogue over HTTP: the list of losses, and the entry of each."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol beside its inferences: the server, its models, what they take and have done."""
+"""The Open Inference Protocol besides inference: server and model metadata, configuration, statistics."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -70,12 +70,16 @@ def _add_repository(routes: APIRouter, catalogue: Catalogue) -> None:
     async def unload(name: str) -> None:
         loss = find_model(catalogue, name)
         raise Invalid(
-            Fault("", "fixed", f"Expected a model that can be unloaded; got {loss.name}: all stay.")
+            Fault(
+                "",
+                "fixed",
+                f"Expected a model that can be unloaded; got {loss.name}, which is always loaded.",
+            )
         )
 
 
 def _add_models(routes: APIRouter, catalogue: Catalogue, statistics: Mapping[str, ModelStatistics]) -> None:
-    """Add what there is of each model, by its name, and by name and version."""
+    """Add the routes of each model, by name, and by name and version."""
 
     async def tell_model(request: Request) -> JSONResponse:
         return JSONResponse(metadata.model(find_model(catalogue, **request.path_params)))

@@ -1,4 +1,4 @@
-"""The device that computes: which one, whether it still works, and a warm-up before it is called ready."""
+"""The device that computes: choose it, warm it up, check that it still works."""
 
 import logging
 import warnings
@@ -22,7 +22,7 @@ EXPECTED = "auto, cpu, cuda, cuda:N or mps as the device"
 def choose(name: str, worker: int = 0) -> torch.device:
     """Return the device of that name for a worker, counted from 0.
 
-    ``auto`` is ``cuda`` where there is a usable GPU, else the CPU. ``cuda`` spreads the workers over all GPUs.
+    ``auto`` is ``cuda`` if there is a usable GPU, else the CPU. ``cuda`` spreads the workers over all GPUs.
 
     Raises:
         ValueError: the device does not exist, or torch cannot use it; says why.
@@ -55,12 +55,12 @@ def _gpu(name: str, worker: int) -> torch.device:
         return torch.device("cuda", worker % gpus)
     device = torch.device(name)
     if device.index >= gpus:
-        raise ValueError(f"Expected a CUDA device that exists ({gpus} do); got {name}.")
+        raise ValueError(f"Expected an available CUDA device (there are {gpus}); got {name}.")
     return device
 
 
 def gpu_count() -> int:
-    """Return how many GPUs torch can use. Logs why there are none where a driver is installed that torch refuses."""
+    """Return the number of GPUs that torch can use; if it refuses an installed driver, log why."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         usable = torch.cuda.is_available()
@@ -70,12 +70,12 @@ def gpu_count() -> int:
 
 
 def workers(name: str) -> int:
-    """Return how many workers make use of a device: one for each GPU, or one."""
+    """Return the number of workers for a device: one for each GPU, or one."""
     return max(1, gpu_count()) if name in ("auto", "cuda") else 1
 
 
 def _reason() -> str:
-    """Say why torch has no GPU."""
+    """Return why torch cannot use a GPU."""
     try:
         torch.cuda.init()
     except (RuntimeError, AssertionError) as error:
@@ -84,15 +84,15 @@ def _reason() -> str:
 
 
 def is_alive(device: torch.device) -> bool:
-    """Tell whether a device still computes, by a small kernel that is waited for.
+    """Run a small kernel and return whether the device still computes.
 
-    After some faults a CUDA context only repeats its error, and the texts of faults do not tell which: an allocation
-    that failed leaves the context usable, a launch that failed does not.
+    After some errors a CUDA context only repeats them, and their messages do not say which: a failed allocation leaves
+    the context usable, a failed launch does not.
     """
     try:
         torch.ones(1, device=device).add(1).item()
         if device.type == "cuda":
-            # faults of the other streams as well
+            # includes errors of other streams
             torch.cuda.synchronize(device)
     except RuntimeError as error:
         return is_exhausted(error)
@@ -100,7 +100,7 @@ def is_alive(device: torch.device) -> bool:
 
 
 def warm_up(device: torch.device, losses: Iterable[AnyLoss]) -> None:
-    """Evaluate a call of each loss, alone and with another like it: the first one loads its kernels."""
+    """Evaluate a call of each loss, alone and together with a like one: first calls load kernels."""
     for loss in losses:
         params = draw_params(loss)
         inputs = {name: Sent(tensor) for name, tensor in draw_inputs(loss, params).items()}

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt
 from torch import Tensor
 
+from service.catalogue.constants import constant
 from service.catalogue.declare import loss
 from service.catalogue.domains import Above, AtLeast, Between
 from service.catalogue.spec import (
@@ -215,7 +216,7 @@ def oks(
     visible = torch.ones_like(keypoints[..., 0], dtype=torch.bool) if visibility is None else visibility > 0
     tolerance = sigmas or (COCO_SIGMAS if joints == len(COCO_SIGMAS) else (1 / joints,) * joints)
     squared = torch.where(visible[..., None], keypoints - targets, 0.0).square().sum(-1)
-    scale = 8 * keypoints.new_tensor(tolerance).square() * (areas + eps)[:, None]
+    scale = 8 * constant(tolerance, keypoints).square() * (areas + eps)[:, None]
     pointlike = scale == 0
     missed = -torch.expm1(-squared / torch.where(pointlike, 1, scale))
     missed = torch.where(pointlike, (squared != 0).to(missed), missed)
@@ -381,7 +382,7 @@ def gaussian_focal(
           https://arxiv.org/abs/1808.01244
     """
     centre = targets == 1
-    # the logit of what is right there
+    # the logit of the right answer there
     right = torch.where(centre, logits, -logits)
     # a power of 0 is 1 at minus infinity, too
     log_wrong = F.logsigmoid(-right).clamp(min=torch.finfo(logits.dtype).min)

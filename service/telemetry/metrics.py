@@ -1,7 +1,8 @@
-"""Prometheus metrics at /metrics, right over several workers, with labels that no client can multiply.
+"""Prometheus metrics at /metrics, correct with several workers, with labels of bounded cardinality.
 
-With ``PROMETHEUS_MULTIPROC_DIR`` set, which several workers do for themselves, each worker keeps its numbers in files there, and whichever is asked adds them up. Gauges are of the workers that live; what they show of queue
-and device is taken once a second, and when asked.
+With several workers, ``PROMETHEUS_MULTIPROC_DIR`` is set; each worker keeps its values in files there, and whichever is
+scraped adds them up. Gauges cover live workers only. The queue's and the device's are sampled once a second and at each
+scrape.
 """
 
 import os
@@ -43,8 +44,8 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
 STAGES = ("decode", "queue", "compute", "encode")
 
 
-class Told(NamedTuple):
-    """A metric as the documentation tells it."""
+class Metric(NamedTuple):
+    """A metric as the documentation lists it."""
 
     name: str
     kind: str
@@ -53,52 +54,57 @@ class Told(NamedTuple):
 
 
 METRICS = (
-    Told(
+    Metric(
         "lossd_requests_total",
         "counter",
         ("route", "loss", "status"),
-        "Requests answered; status 499 where the client left first.",
+        "Requests answered; status 499 means that the client left first.",
     ),
-    Told(
+    Metric(
         "lossd_request_duration_seconds",
         "histogram",
         ("route", "stage"),
-        "Time by stage (decode, queue, compute, encode) and in total, uploads included.",
+        "Time by stage (decode, queue, compute, encode) and in total, including uploads.",
     ),
-    Told(
+    Metric(
         "lossd_items_total",
         "counter",
         ("loss", "status"),
-        "Items evaluated, alone, in a batch or in a stream; status as of a request.",
+        "Items evaluated, alone, in a batch or in a stream, with the status that a request would have.",
     ),
-    Told("lossd_batch_size", "histogram", (), "Calls that were computed together as one."),
-    Told("lossd_queue_depth", "gauge", (), "Calls that wait for the device."),
-    Told(
+    Metric("lossd_batch_size", "histogram", (), "Calls computed together as one."),
+    Metric("lossd_queue_depth", "gauge", (), "Calls waiting for the device."),
+    Metric(
         "lossd_inflight_bytes",
         "gauge",
         (),
-        "Bytes that requests hold, answers that have not left among them.",
+        "Bytes held by requests, including answers that are not sent yet.",
     ),
-    Told("lossd_rejected_total", "counter", ("reason",), f"Requests refused: {', '.join(REASONS)}."),
-    Told("lossd_key_requests_total", "counter", ("key", "status"), "Requests by the name of their key."),
-    Told("lossd_nonfinite_total", "counter", ("loss",), "Answers with an element that is infinite or NaN."),
-    Told(
+    Metric("lossd_rejected_total", "counter", ("reason",), f"Requests refused: {', '.join(REASONS)}."),
+    Metric("lossd_key_requests_total", "counter", ("key", "status"), "Requests by the name of their key."),
+    Metric("lossd_nonfinite_total", "counter", ("loss",), "Answers with an infinite or NaN element."),
+    Metric(
         "lossd_device_memory_bytes",
         "gauge",
         ("device", "kind"),
-        "Memory in use: resident on a CPU; allocated and reserved on a GPU.",
+        "Memory in use: resident on a CPU, allocated and reserved on a GPU.",
     ),
-    Told("lossd_device_memory_capacity_bytes", "gauge", ("device",), "Memory that the device has."),
-    Told("lossd_oom_total", "counter", (), "Calls that the device's memory could not hold."),
-    Told(
+    Metric("lossd_device_memory_capacity_bytes", "gauge", ("device",), "Total memory of the device."),
+    Metric("lossd_oom_total", "counter", (), "Calls that did not fit into the device's memory."),
+    Metric(
         "lossd_log_lines_dropped_total",
         "counter",
         (),
-        "Lines of the log that were dropped, as standard output was not read.",
+        "Log lines dropped because standard output was not read.",
     ),
-    Told("lossd_build_info", "gauge", ("version", "torch", "device"), "Always 1; the labels tell what runs."),
+    Metric(
+        "lossd_build_info",
+        "gauge",
+        ("version", "torch", "device"),
+        "Always 1; the labels give the versions and the device.",
+    ),
 )
-_BY_NAME = {told.name: told for told in METRICS}
+_BY_NAME = {metric.name: metric for metric in METRICS}
 # for all registries of the process, as prometheus_client has it
 disable_created_metrics()
 
@@ -106,14 +112,14 @@ disable_created_metrics()
 def metrics_table() -> str:
     """Return the metrics as the table that the documentation shows."""
     rows = [
-        f"| `{told.name}` | {told.kind} | {', '.join(f'`{label}`' for label in told.labels)} | {told.meaning} |"
-        for told in METRICS
+        f"| `{metric.name}` | {metric.kind} | {', '.join(f'`{label}`' for label in metric.labels)} | {metric.meaning} |"
+        for metric in METRICS
     ]
     return "\n".join(["| metric | type | labels | meaning |", "| --- | --- | --- | --- |", *rows])
 
 
 class Series(NamedTuple):
-    """What a request of one route, loss and status is counted in, looked up once."""
+    """The counters of one route, loss and status, looked up once."""
 
     counts: tuple[Callable[[], None], ...]
     durations: tuple[Callable[[float], None], ...]
@@ -239,7 +245,7 @@ def metrics_routes(metrics: Metrics, update: Callable[[], None], shared: bool) -
     @routes.api_route(PATH, methods=["GET", "HEAD"])
     async def scrape() -> Response:
         if shared and DIRECTORY not in os.environ:
-            raise Unavailable("The workers have no directory to share their metrics in; the log says why.")
+            raise Unavailable("The workers have no shared directory for their metrics; see the log.")
         update()
         return Response(await run_in_threadpool(metrics.text), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
@@ -252,7 +258,7 @@ def _status(result: Evaluation | Problem) -> int:
 
 
 def _forget_dead(directory: Path) -> None:
-    """Drop the gauges of workers that have ended; what they counted stays."""
+    """Remove the gauges of workers that have ended; their counters stay."""
     for file in directory.glob("gauge_live*.db"):
         pid = int(file.stem.rpartition("_")[2])
         try:

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Generator, Tensor
 
+from service.catalogue.constants import constant
 from service.catalogue.declare import loss
 from service.catalogue.dims import Shape
 from service.catalogue.domains import AtLeast, Between, Domain, Facts, Kind
@@ -105,7 +106,7 @@ def multilabel_soft_margin(
     """
     yes, no = targets, 1 - targets
     if weight is not None:
-        weights = logits.new_tensor(weight)
+        weights = constant(weight, logits)
         yes, no = yes * weights, no * weights
     return binary_surprise(logits, yes, no).mean(-1)
 

@@ -22,7 +22,7 @@ from service.losses.classification.slopes import zeros_with_slope
     tasks=("classification",),
     aliases=("multiclass_sparsemax",),
     requires=(SizeRange("C", least=2),),
-    work="logits",
+    work="3 logits",
     range=(0, None),
 )
 def sparsemax(

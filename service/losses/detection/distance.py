@@ -6,6 +6,7 @@ import torch
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
+from service.catalogue.constants import constant
 from service.catalogue.declare import loss
 from service.catalogue.spec import Diagnostic, Unreduced
 from service.losses.detection.boxes import (
@@ -98,8 +99,8 @@ def ciou(
         boxes: Predicted boxes, in `box_format`.
         targets: The true box of each predicted one.
         box_format: `xyxy` for two corners, `xywh` for top-left corner and size, `cxcywh` for centre and size.
-        eps: Added to what divides: an area to areas, a length to the heights of aspect ratios, in the unit of
-            the boxes, and a number to what divides in a. Boxes without area need none.
+        eps: Added to divisors: an area to areas, a length to the heights of aspect ratios, in the unit of the
+            boxes, and a number to the divisor of a. Boxes without area need none.
 
     Use when:
         A detector regresses boxes of many aspect ratios, as the YOLO family does.
@@ -145,8 +146,8 @@ def xiou(
         boxes: Predicted boxes, in `box_format`.
         targets: The true box of each predicted one.
         box_format: `xyxy` for two corners, `xywh` for top-left corner and size, `cxcywh` for centre and size.
-        eps: Added to what divides: an area to areas, a length to the heights of aspect ratios, in the unit of
-            the boxes, and a number to what divides in a. Boxes without area need none.
+        eps: Added to divisors: an area to areas, a length to the heights of aspect ratios, in the unit of the
+            boxes, and a number to the divisor of a. Boxes without area need none.
 
     Use when:
         Results of a YOLO fork that trains with it are to be reproduced.
@@ -382,7 +383,7 @@ def wiou(
     diagonal = squared_length(enclosing_sides(pair)).detach()
     attention = torch.exp(quotient(squared_length(centre_offset(pair)), diagonal, eps))
     cost = missed.detach()
-    observed = cost.mean() if cost.numel() else cost.new_tensor(running_mean)
+    observed = cost.mean() if cost.numel() else constant(running_mean, cost)
     mean = (1 - momentum) * running_mean + momentum * observed
     outlier = cost / running_mean
     match version:

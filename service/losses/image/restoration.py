@@ -7,6 +7,7 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor
 
+from service.catalogue.constants import constant
 from service.catalogue.declare import loss
 from service.catalogue.spec import Prediction, Scales, Target, Unreduced
 from service.losses.digits import sloped
@@ -95,7 +96,7 @@ def total_variation(
         eps: Added under the root of `l2`, which has no slope at 0 without it, in squared units of the pixels.
 
     Use when:
-        An image should be smooth except at a few sharp edges; beside a loss that ties it to the data.
+        An image should be smooth except at a few sharp edges; add it to a loss that ties the image to the data.
 
     Pitfalls:
         The sum grows with the size of the image, and so does its weight against other losses: `mean` does
@@ -156,7 +157,7 @@ def charbonnier(
     """
     error = predictions - targets
     # hypot keeps an eps whose square would vanish beside 1, or in float32 altogether
-    return torch.hypot(error, error.new_tensor(eps))
+    return torch.hypot(error, constant(eps, error))
 
 
 @loss(

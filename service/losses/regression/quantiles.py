@@ -6,6 +6,7 @@ import torch
 from annotated_types import Gt, Lt
 from torch import Tensor
 
+from service.catalogue.constants import constant
 from service.catalogue.declare import loss
 from service.catalogue.domains import Inside
 from service.catalogue.spec import Prediction, Target, Unreduced, Values
@@ -69,7 +70,7 @@ def multi_quantile(
     Sources:
         - Koenker & Bassett (1978), Regression Quantiles, https://doi.org/10.2307/1913643
     """
-    levels = predictions.new_tensor(quantiles)
+    levels = constant(quantiles, predictions)
     errors = targets[..., None] - predictions
     return levels * torch.relu(errors) + (1 - levels) * torch.relu(-errors)
 
