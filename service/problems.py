@@ -78,7 +78,7 @@ class NotFound(Problem):
 
 
 class MethodNotAllowed(Problem):
-    """The path does not take this method; ``allowed``, which the Allow header lists, are those it takes."""
+    """The path does not support this method; the Allow header lists those it does."""
 
     status, slug, title = 405, "method-not-allowed", "The method is not allowed"
 
