@@ -13,7 +13,7 @@ LOCK := $(BIN)/uv pip compile --quiet pyproject.toml --extra otel -c constraints
 GPU_HAS := numpy|scipy|setuptools|sympy|mpmath|networkx|jinja2|markupsafe|fsspec|filelock|torch
 
 .DEFAULT_GOAL := help
-.PHONY: help serve install test test-clients test-fuzz fuzz test-image check format openapi docs lock bench attacks gpu-wheels gpu-check image clean
+.PHONY: help serve install test test-clients test-fuzz fuzz mutants test-image check format openapi docs lock bench attacks gpu-wheels gpu-check image clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -29,6 +29,9 @@ test-fuzz: $(VENV)/.installed-fuzz  ## attack every operation for some minutes, 
 
 fuzz: $(VENV)/.installed-fuzz  ## attack a real server for MINUTES (10); SEED repeats a run
 	$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
+
+mutants: $(VENV)/.installed-mutation  ## change MODULE in SAMPLE (25) ways that SEED repeats, print what no test notices
+	$(BIN)/python -m tests.mutation $(MODULE) --sample $(or $(SAMPLE),25) --seed $(or $(SEED),1)
 
 test-clients: $(VENV)/.installed-clients  ## test /v2 with the clients of Triton, KServe and MLServer
 	$(BIN)/python -m pytest -rs tests/inference_protocol
@@ -113,6 +116,10 @@ $(VENV)/.installed-image: $(VENV)/.installed-dev
 
 $(VENV)/.installed-fuzz: $(VENV)/.installed-dev
 	$(PIP) -e '.[dev,fuzz]'
+	touch $@
+
+$(VENV)/.installed-mutation: $(VENV)/.installed-dev
+	$(PIP) -e '.[dev,mutation]'
 	touch $@
 
 # kserve and mlserver require versions that exclude each other; they work with those in constraints.txt.

@@ -72,11 +72,11 @@ def cost(loss: AnyLoss) -> Cost:
     body = body_of(loss)
 
     def whole() -> None:
-        asked = batch.decode(CATALOGUE, body, ITEMS)
-        outcomes = outcomes_of(asked, [queue.compute_all(part) for part in parts_of(asked)])
-        batch.parts(asked, outcomes, CPU)
+        asked = batch.decode_batch(CATALOGUE, body, ITEMS)
+        outcomes = outcomes_of([queue.compute_all(part) for part in parts_of(asked)])
+        batch.batch_parts(asked, outcomes, CPU)
 
-    [stack] = parts_of(batch.decode(CATALOGUE, body, ITEMS))
+    [stack] = parts_of(batch.decode_batch(CATALOGUE, body, ITEMS))
     assert isinstance(stack, Stack), f"the items of {loss.name} are not alike"
 
     def arithmetic() -> None:

@@ -28,7 +28,7 @@ from service.catalogue.registry import Catalogue
 from service.document import served
 from service.doors import losses, models, operations
 from service.doors.batch import Batches
-from service.doors.evaluation import Evaluations
+from service.doors.evaluation import SingleCalls
 from service.doors.front import Front
 from service.doors.inference import Inferences
 from service.doors.pipeline import Pipeline
@@ -40,7 +40,8 @@ from service.engine.queue import Queue
 from service.losses import CATALOGUE
 from service.pages import reference
 from service.settings import Settings
-from service.telemetry import metrics, traces
+from service.telemetry import traces
+from service.telemetry.metrics import Metrics, metrics_routes
 from service.telemetry.recorder import Recorder
 from service.telemetry.statistics import ModelStatistics
 from service.wire.params import params_model
@@ -60,6 +61,7 @@ class Parts:
     account: Account
     lifecycle: Lifecycle
     pipeline: Pipeline
+    metrics: Metrics
     recorder: Recorder
     statistics: dict[str, ModelStatistics]
 
@@ -95,11 +97,11 @@ def create_app(
     settings, pipeline, state = parts.settings, parts.pipeline, dict[str, Any](account=parts.account)
     app = _framework(parts, _lifespan(parts, state, warmed))
     doors = {
-        "evaluate": Evaluations(catalogue, settings, pipeline).answer,
-        "batch": Batches(catalogue, settings, pipeline).answer,
+        "evaluate": SingleCalls(catalogue, settings, pipeline).answer,
+        "batch": Batches(catalogue, settings, pipeline, parts.metrics).answer,
         "infer": Inferences(catalogue, settings, pipeline, parts.statistics).answer,
     }
-    front = Front(app, doors, Streams(catalogue, settings, pipeline))
+    front = Front(app, doors, Streams(catalogue, settings, pipeline, parts.metrics))
     served: ASGIApp = Gate(front, parts.lifecycle, pipeline.queue, parts.recorder)
     state["gate"] = served
     if parts.keys is not None:
@@ -109,7 +111,7 @@ def create_app(
 
 def _parts(settings: Settings, worker: int, catalogue: Catalogue, lifecycle: Lifecycle) -> Parts:
     """Create the parts of an application."""
-    device = devices.choose(settings.device, worker)
+    device, metrics = devices.choose(settings.device, worker), Metrics()
     cores = os.cpu_count() or 1
     quick, slow = Lane("quick", cores), Lane("slow", cores)
     queue = Queue(
@@ -130,7 +132,8 @@ def _parts(settings: Settings, worker: int, catalogue: Catalogue, lifecycle: Lif
         account=account,
         lifecycle=lifecycle,
         pipeline=Pipeline(queue, quick, slow),
-        recorder=Recorder(queue, lambda: account.bytes, traces.from_environment()),
+        metrics=metrics,
+        recorder=Recorder(queue, lambda: account.bytes, metrics, traces.from_environment()),
         statistics={name: ModelStatistics() for name in catalogue},
     )
 
@@ -146,12 +149,14 @@ def _framework(parts: Parts, lifespan: Lifespan[FastAPI]) -> FastAPI:
         redirect_slashes=False,
     )
     answer_problems(app)
-    app.include_router(losses.router(parts.catalogue))
-    app.include_router(operations.router(parts.lifecycle, parts.settings))
-    app.include_router(models.router(parts.lifecycle, parts.catalogue, parts.statistics))
-    app.include_router(metrics.router(parts.recorder.sample, shared=parts.settings.workers != 1))
-    app.include_router(served.router(parts.catalogue))
-    app.include_router(reference.router(parts.catalogue))
+    app.include_router(losses.catalogue_routes(parts.catalogue))
+    app.include_router(operations.operations_routes(parts.lifecycle, parts.settings))
+    app.include_router(models.model_routes(parts.lifecycle, parts.catalogue, parts.statistics))
+    app.include_router(
+        metrics_routes(parts.metrics, parts.recorder.sample, shared=parts.settings.workers != 1)
+    )
+    app.include_router(served.document_routes(parts.catalogue))
+    app.include_router(reference.reference_routes(parts.catalogue))
     return app
 
 

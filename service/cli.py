@@ -70,9 +70,9 @@ def _refuse_what_is_not_there(settings: Settings) -> None:
     from service.telemetry import traces
 
     try:
-        cors.parse(settings.cors_origins)
+        cors.parse_origin(settings.cors_origins)
         if settings.api_keys_file is not None:
-            keys.read(settings.api_keys_file)
+            keys.load(settings.api_keys_file)
         traces.refuse_missing()
         if settings.device not in ("auto", "cpu"):
             # "auto" and "cpu" always exist, and importing torch takes time
@@ -122,7 +122,7 @@ def _manage_keys(action: str, name: str) -> None:
         elif action == "revoke":
             keys.revoke(path, name)
         else:
-            for key in keys.read(path):
+            for key in keys.load(path):
                 print(key.model_dump_json(exclude={"sha256"}, exclude_none=True))
     except ValueError as error:
         sys.exit(str(error))
@@ -141,10 +141,10 @@ def _print_openapi() -> None:
 
 def _write_docs(directory: Path, texts: Sequence[Path]) -> None:
     """Write the pages of the losses, and the generated parts of other texts."""
-    from service.document.pages import write
+    from service.document.pages import write_pages
     from service.document.readme import fill
     from service.losses import CATALOGUE
 
-    write(CATALOGUE, directory)
+    write_pages(CATALOGUE, directory)
     for text in texts:
         fill(CATALOGUE, text)

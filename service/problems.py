@@ -95,6 +95,10 @@ class MethodNotAllowed(Problem):
 
     status, slug, title = 405, "method-not-allowed", "The method is not allowed"
 
+    def __init__(self, method: str, allowed: tuple[str, ...]) -> None:
+        self.allowed = ", ".join(allowed)
+        super().__init__(f"Expected {self.allowed}; got {method}.")
+
 
 class TooLarge(Problem):
     """The body or the call is over a limit; the detail states limit, size and setting."""

@@ -80,21 +80,24 @@ STREAM = next(route for route in ROUTES if route.stream)
 class Match:
     """The route of a request, and the parameters in its path.
 
-    The route has no door if the template does not support the method.
+    Where the path does not take the method, ``allowed`` lists those that it takes, and the route has no door.
     """
 
     route: Route
     parameters: Mapping[str, str]
+    allowed: tuple[str, ...] = ()
 
 
-def match(method: str, path: str, media: bytes = b"") -> Match:
+def match_route(method: str, path: str, media: bytes = b"") -> Match:
     """Match a request's method, decoded path and ``Content-Type`` header.
 
-    >>> found = match("POST", "/v2/models/mse/infer")
+    >>> found = match_route("POST", "/v2/models/mse/infer")
     >>> found.route.template, found.parameters
     ('/v2/models/{model}/infer', {'model': 'mse'})
-    >>> match("GET", "/wp-login.php").route.label
+    >>> match_route("GET", "/wp-login.php").route.label
     'other'
+    >>> match_route("DELETE", "/v1/limits").allowed
+    ('GET', 'HEAD')
     """
     method = "GET" if method == "HEAD" else method
     streams = media.partition(b";")[0].strip().lower() == NDJSON
@@ -102,8 +105,11 @@ def match(method: str, path: str, media: bytes = b"") -> Match:
     for route in routes:
         if route.method == method and (streams or not route.stream):
             return Match(route, parameters)
-    # whether a path needs a key does not depend on the method
-    return Match(replace(routes[0], method=method, door="", stream=False) if routes else OTHER, {})
+    if not routes:
+        return Match(OTHER, {})
+    allowed = {route.method for route in routes} | {"HEAD" for route in routes if route.method == "GET"}
+    # whether a path is open does not depend on the method
+    return Match(replace(routes[0], method="", door="", stream=False), {}, tuple(sorted(allowed)))
 
 
 def _of_path(path: str) -> tuple[Sequence[Route], Mapping[str, str]]:

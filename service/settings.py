@@ -191,7 +191,7 @@ def unknown(names: Iterable[str]) -> list[str]:
     ]
 
 
-def as_markdown() -> str:
+def settings_table() -> str:
     """Return the settings as a table for the README."""
     rows = [
         f"| `{variable(name)}` | {'–' if field.default in (None, '') else f'`{field.default}`'} | {field.description} |"

@@ -1,10 +1,17 @@
-"""Imports point one way: catalogue <- engine <- wire <- doors <- app <- serving, and only app knows the losses."""
+"""Imports point one way: catalogue <- engine <- wire <- doors <- app <- serving, and only app knows the losses.
+
+And what a reader may count on: functions that fit on a screen, and names that mean one thing.
+"""
 
 import ast
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from typing_extensions import TypeIs
 
+MOST_LINES = 40
+"""Of the body of a function, but for the arithmetic of a loss."""
 SERVICE = Path(__file__).parents[1] / "service"
 MODULES = sorted(SERVICE.rglob("*.py"))
 MAY_IMPORT = {
@@ -17,7 +24,7 @@ MAY_IMPORT = {
     "routes": set[str](),
     "telemetry": {"problems", "catalogue", "engine", "wire", "settings", "routes"},
     "admission": {"problems", "engine", "wire", "settings", "routes", "telemetry"},
-    "doors": {"problems", "catalogue", "engine", "wire", "settings", "telemetry", "admission"},
+    "doors": {"problems", "catalogue", "engine", "wire", "settings", "routes", "telemetry", "admission"},
     "document": {"problems", "catalogue", "engine", "wire", "settings", "telemetry", "admission"},
     "pages": {"problems", "catalogue", "admission"},
     "serving": {"problems", "settings", "routes", "telemetry", "admission", "app"},
@@ -68,6 +75,38 @@ def test_every_module_says_why_it_exists(path: Path) -> None:
     docstring = ast.get_docstring(ast.parse(path.read_text()))
     assert docstring
     assert docstring.splitlines()[0].endswith((".", ":"))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in MODULES if layer(path) != "losses"],
+    ids=lambda path: str(path.relative_to(SERVICE)),
+)
+def test_no_function_is_longer_than_a_screen(path: Path) -> None:
+    lengths = {
+        node.name: _lines(node) for node in ast.walk(ast.parse(path.read_text())) if _is_function(node)
+    }
+    assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES} == {}
+
+
+def test_no_public_name_is_given_twice() -> None:
+    homes: dict[str, list[str]] = defaultdict(list)
+    for path in MODULES:
+        for node in ast.parse(path.read_text()).body:
+            if (_is_function(node) or isinstance(node, ast.ClassDef)) and not node.name.startswith("_"):
+                homes[node.name].append(str(path.relative_to(SERVICE)))
+    assert len(homes) > 500
+    assert {name: modules for name, modules in homes.items() if len(modules) > 1} == {}
+
+
+def _is_function(node: ast.AST) -> TypeIs[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+
+
+def _lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return how many lines the body of a function has, beside its docstring."""
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
 
 
 def _imports(path: Path) -> list[str]:

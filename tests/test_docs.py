@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 
 from service.catalogue.registry import AnyLoss
-from service.document.pages import MARK, pages, write
+from service.document.pages import MARK, pages, write_pages
 from service.losses import CATALOGUE
 from service.wire import describe
 from tests.conformance.cases import every_loss
@@ -17,7 +17,7 @@ PAGES = pages(CATALOGUE)
 
 
 def test_the_committed_pages_are_those_generated(tmp_path: Path) -> None:
-    write(CATALOGUE, tmp_path)
+    write_pages(CATALOGUE, tmp_path)
     committed = {path.name: path.read_text(encoding="utf-8") for path in COMMITTED.iterdir()}
     assert committed == {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}, (
         "run `make docs`"
@@ -27,7 +27,7 @@ def test_the_committed_pages_are_those_generated(tmp_path: Path) -> None:
 def test_pages_of_families_that_are_gone_are_removed(tmp_path: Path) -> None:
     (tmp_path / "gone.md").write_text(f"{MARK}\n# Gone\n")
     (tmp_path / "notes.md").write_text("# Not ours\n")
-    write(CATALOGUE, tmp_path)
+    write_pages(CATALOGUE, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"notes.md", *PAGES}
 
 

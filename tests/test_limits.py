@@ -198,8 +198,8 @@ def test_only_streams_may_take_any_time(limited: str) -> None:
 def test_trailers_are_bounded(limited: str) -> None:
     head = MSE + b"transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
     told = answer(limited, head + b"a: b\r\n" * 2000 + b"\r\n")
-    assert told.startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 422 "))
-    assert b"connection: close" in told or told == b""
+    assert told.startswith(b"HTTP/1.1 431 ")
+    assert b"connection: close" in told
 
 
 def test_an_answer_that_nobody_reads_is_dropped(limited: str) -> None:
@@ -208,11 +208,12 @@ def test_an_answer_that_nobody_reads_is_dropped(limited: str) -> None:
     with connect(limited, receive_buffer=1 << 16) as connection:
         connection.sendall(head + b"content-length: %d\r\n\r\n" % len(body) + body)
         time.sleep(4)
-        received = 0
+        received = bytearray()
         with suppress(ConnectionError):
             while piece := connection.recv(1 << 16):
-                received += len(piece)
-    assert received < 8_000_000, "what the kernel had is all that there was"
+                received += piece
+    assert received.startswith(b"HTTP/1.1 200 ")
+    assert len(received) < 8_000_000, "what the kernel had is all that there was"
 
 
 def test_answers_that_are_not_read_are_on_the_account(limited: str) -> None:

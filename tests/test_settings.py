@@ -11,13 +11,13 @@ from pydantic import ValidationError
 
 from service.document.readme import filled
 from service.losses import CATALOGUE
-from service.settings import Settings, as_markdown, unknown, variable
+from service.settings import Settings, settings_table, unknown, variable
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
 def test_the_readme_shows_the_settings_as_they_are() -> None:
-    assert as_markdown() in README, "run `make docs`"
+    assert settings_table() in README, "run `make docs`"
 
 
 def test_the_readmes_generated_parts_are_up_to_date() -> None:

@@ -43,9 +43,9 @@ class Access:
             hold.at_end(self._quotas[key.name].admit(rate, concurrency))
         except Unauthorized as problem:
             stages.rejected = "key"
-            await problems.answer(problem, scope, receive, send, CHALLENGE)
+            await problems.send_problem(problem, scope, receive, send, CHALLENGE)
         except Throttled as problem:
-            await problems.answer(problem, scope, receive, send)
+            await problems.send_problem(problem, scope, receive, send)
         else:
             await self.app(scope, receive, send)
 

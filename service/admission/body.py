@@ -15,7 +15,7 @@ class ClientGone(Exception):
     """The client has left, so there is nobody to answer."""
 
 
-async def read(scope: Scope, receive: Receive, settings: Settings) -> Body:
+async def receive_all(scope: Scope, receive: Receive, settings: Settings) -> Body:
     """Return the body of a JSON request, still in its content coding.
 
     Raises:

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.admission import problems
 from service.admission.account import Account, Hold
 from service.problems import Unavailable
-from service.routes import Match, Route, match
+from service.routes import Match, Route, match_route
 from service.telemetry.finished import CLIENT_GONE, Finished
 from service.telemetry.recorder import Recorder
 from service.telemetry.stages import Stages
@@ -48,7 +48,7 @@ class RequestContext:
         headers = dict[bytes, bytes](scope["headers"])
         _identify(stages, headers)
         # matched already, unless the application runs on another server
-        asked: Match = scope["state"].get("match") or match(
+        asked: Match = scope["state"].get("match") or match_route(
             scope["method"], scope["path"], headers.get(b"content-type", b"")
         )
         scope["state"]["match"] = asked

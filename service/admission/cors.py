@@ -40,7 +40,7 @@ def allow_origins(app: ASGIApp, origins: str) -> ASGIApp:
     Raises:
         ValueError: an entry is not an origin.
     """
-    if not (names := parse(origins)):
+    if not (names := parse_origin(origins)):
         return app
     return Origins(
         app,
@@ -83,10 +83,10 @@ class Origins(CORSMiddleware):
                 yield Fault(pointer("headers", "Access-Control-Request-Headers"), "header", detail)
 
 
-def parse(origins: str) -> list[str]:
+def parse_origin(origins: str) -> list[str]:
     """Return origins as browsers write them: lower case, no trailing slash, no default port.
 
-    >>> parse("https://App.example/, http://localhost:3000, https://b.example:443")
+    >>> parse_origin("https://App.example/, http://localhost:3000, https://b.example:443")
     ['https://app.example', 'http://localhost:3000', 'https://b.example']
 
     Raises:

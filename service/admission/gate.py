@@ -36,9 +36,9 @@ class Gate:
             self.lifecycle.begin(scope["state"]["hold"])
         except Unavailable as problem:
             # the client's next request may then reach another server
-            await problems.answer(problem, scope, receive, send, CLOSE)
+            await problems.send_problem(problem, scope, receive, send, CLOSE)
         except Busy as problem:
-            await problems.answer(problem, scope, receive, send)
+            await problems.send_problem(problem, scope, receive, send)
         else:
             await self.app(scope, receive, send)
 

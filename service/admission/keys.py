@@ -47,7 +47,7 @@ class KeyFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._stamp = _stamp(path)
-        self._keys = _with_digests(read(path))
+        self._keys = _with_digests(load(path))
         self._next_look = time.monotonic() + CHECK_S
 
     @property
@@ -76,14 +76,14 @@ class KeyFile:
             return
         self._stamp = stamp
         try:
-            self._keys = _with_digests(read(self.path))
+            self._keys = _with_digests(load(self.path))
         except ValueError as error:
             logger.error("the old keys stay in use: %s", error)
         else:
             logger.info("%s now has %d keys", self.path, len(self._keys))
 
 
-def read(path: Path) -> list[Key]:
+def load(path: Path) -> list[Key]:
     """Read a file of keys.
 
     Raises:
@@ -166,7 +166,7 @@ def _change(path: Path, change: Callable[[list[Key]], list[Key]]) -> None:
     path = path.resolve()
     try:
         with _locked(path.parent):
-            _replace(path, change(read(path) if path.exists() else []))
+            _replace(path, change(load(path) if path.exists() else []))
     except OSError as error:
         raise ValueError(f"LOSSD_API_KEYS_FILE: Expected a writable file; {error}.") from None
 

@@ -24,13 +24,13 @@ from service.problems import (
     pointer,
     quoted,
 )
-from service.routes import OTHER, match
+from service.routes import OTHER, match_route
 
 INFERENCE = "/v2"
 """Path prefix of the Open Inference Protocol."""
 MOST_LISTED = 5
 """Most faults that the single text of a problem lists."""
-BY_STATUS = {404: NotFound, 405: MethodNotAllowed, 413: TooLarge, 415: UnsupportedMedia}
+BY_STATUS = {404: NotFound, 413: TooLarge, 415: UnsupportedMedia}
 
 
 def answer_problems(app: FastAPI) -> None:
@@ -42,7 +42,7 @@ def answer_problems(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _of_bug)
 
 
-async def answer(
+async def send_problem(
     problem: Problem, scope: Scope, receive: Receive, send: Send, headers: dict[str, str] | None = None
 ) -> None:
     """Answer a request with a problem, and note the exceeded limit, if any."""
@@ -55,6 +55,8 @@ def response(problem: Problem, path: str, headers: dict[str, str] | None = None)
     """Return the answer for a problem; below `INFERENCE` in the format that its clients read."""
     if isinstance(problem, Busy | Throttled):
         headers = {"Retry-After": str(problem.retry_after), **(headers or {})}
+    elif isinstance(problem, MethodNotAllowed):
+        headers = {"Allow": problem.allowed}
     document, media, status = problem.document(quote(path)), "application/problem+json", problem.status
     if path == INFERENCE or path.startswith(f"{INFERENCE}/"):
         status = Unreadable.status if isinstance(problem, Invalid) else status
@@ -89,21 +91,16 @@ async def _of_bug(request: Request, error: Exception) -> Response:
 
 
 async def _of_http_exception(request: Request, error: Exception) -> Response:
-    """Answer the framework's refusals: unknown paths and unsupported methods."""
+    """Answer the framework's refusals, such as unknown paths."""
     error = cast(HTTPException, error)
     kind, path = BY_STATUS.get(error.status_code, Internal), request.scope["path"]
-    headers = dict(error.headers or {})
-    if kind is NotFound and path.endswith("/") and match(request.method, path[:-1]).route is not OTHER:
+    if kind is NotFound and path.endswith("/") and match_route(request.method, path[:-1]).route is not OTHER:
         return _without_slash(request)
     if kind is NotFound:
         problem: Problem = NotFound(f"There is nothing at {quoted(path)}; GET /docs lists what there is.")
-    elif kind is MethodNotAllowed:
-        # the framework lists them in random order
-        headers["Allow"] = allowed = ", ".join(sorted(headers["Allow"].split(", ")))
-        problem = MethodNotAllowed(f"Expected {allowed}; got {request.method}.")
     else:
         problem = kind(str(error.detail))
-    return response(problem, path, headers)
+    return response(problem, path, dict(error.headers or {}))
 
 
 def _without_slash(request: Request) -> Response:

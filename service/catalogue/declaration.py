@@ -132,7 +132,7 @@ class Signature(NamedTuple):
     prose: docstring.Prose
 
 
-def read(function: Callable[..., Any]) -> Signature:
+def signature_of(function: Callable[..., Any]) -> Signature:
     """Read a function: its positional arguments are inputs, its keyword-only ones params.
 
     Raises:
@@ -141,7 +141,7 @@ def read(function: Callable[..., Any]) -> Signature:
     """
     hints = get_type_hints(function, include_extras=True)
     returns = hints.pop("return")
-    prose = docstring.read(function.__doc__ or "")
+    prose = docstring.prose_of(function.__doc__ or "")
     signature = inspect.signature(function).parameters
     if list(prose.arguments) != list(signature):
         raise ValueError(

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from torch import Tensor
 
-from service.catalogue.declaration import REQUIRED, Declaration, Param, read
+from service.catalogue.declaration import REQUIRED, Declaration, Param, signature_of
 from service.catalogue.spec import (
     ALWAYS,
     Bounds,
@@ -129,7 +129,7 @@ def loss(
     """
 
     def declare(function: Callable[P, R]) -> Loss[P, R]:
-        signature = read(function)
+        signature = signature_of(function)
         declared = Loss(
             name=function.__name__,
             title=title,

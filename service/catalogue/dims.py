@@ -102,10 +102,10 @@ def _read(part: str) -> tuple[int, str, int, int]:
     return int(factor or 1), name, int(less or 0), int(share or 1)
 
 
-def show(dims: str) -> str:
+def show_dims(dims: str) -> str:
     """Format a pattern for messages.
 
-    >>> show("N C ...")
+    >>> show_dims("N C ...")
     '[N, C, ...]'
     """
     return f"[{', '.join(split(dims))}]"

@@ -22,7 +22,7 @@ class Prose:
     sources: tuple[str, ...]
 
 
-def read(docstring: str) -> Prose:
+def prose_of(docstring: str) -> Prose:
     """Split a docstring into its sections.
 
     Raises:

@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 
 from service.catalogue.declare import REQUIRED, Param
-from service.catalogue.dims import show as show_dims
+from service.catalogue.dims import show_dims
 from service.catalogue.registry import AnyLoss, Catalogue
 from service.catalogue.spec import Form
 from service.wire import describe
@@ -89,7 +89,7 @@ IN_PROSE = re.compile(
 """Markup in prose: code blocks, which stay as they are, code that may name a loss, and formulas."""
 
 
-def write(catalogue: Catalogue, directory: Path) -> None:
+def write_pages(catalogue: Catalogue, directory: Path) -> None:
     """Write all pages into a directory, and remove those of families that are gone."""
     directory.mkdir(parents=True, exist_ok=True)
     for path in directory.glob("*.md"):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from service.catalogue.registry import Catalogue
 from service.document.pages import family_of
-from service.settings import as_markdown
+from service.settings import settings_table
 from service.telemetry import metrics
 
 
@@ -18,8 +18,8 @@ def filled(catalogue: Catalogue, text: str) -> str:
     """Return a text with its generated parts as they should be."""
     for name, part in (
         ("losses", _losses(catalogue)),
-        ("settings", as_markdown()),
-        ("metrics", metrics.as_markdown()),
+        ("settings", settings_table()),
+        ("metrics", metrics.metrics_table()),
     ):
         between = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         text = between.sub(lambda marks, part=part: f"{marks[1]}{part}\n{marks[2]}", text)

@@ -17,7 +17,7 @@ MOST_TOLD = 10
 """Unknown names that a problem lists."""
 
 
-def router(catalogue: Catalogue) -> APIRouter:
+def document_routes(catalogue: Catalogue) -> APIRouter:
     """Return the route of the document, which is built once and kept in memory."""
     routes = APIRouter(include_in_schema=False)
     whole = cache(lambda: Content(orjson.dumps(document(catalogue))))

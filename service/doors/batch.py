@@ -14,21 +14,23 @@ from service.engine.fuse import Results
 from service.engine.stack import Evaluations, Part
 from service.problems import Internal, Problem
 from service.settings import Settings
-from service.telemetry import metrics
+from service.telemetry.metrics import Metrics
 from service.wire import batch
 from service.wire.batch import Batch, Outcome
 
 logger = logging.getLogger("lossd")
-PATH = "/v1/batch"
 
 
 class Batches:
     """Answers batches."""
 
-    def __init__(self, catalogue: Catalogue, settings: Settings, pipeline: Pipeline) -> None:
+    def __init__(
+        self, catalogue: Catalogue, settings: Settings, pipeline: Pipeline, metrics: Metrics
+    ) -> None:
         self.catalogue = catalogue
         self.settings = settings
         self.pipeline = pipeline
+        self.metrics = metrics
 
     async def answer(self, scope: Scope, receive: Receive) -> Answer:
         """Return the answer to one batch."""
@@ -36,11 +38,12 @@ class Batches:
         queue, headers = self.pipeline.queue, dict(scope["headers"])
 
         def decode() -> Batch:
-            return batch.decode(self.catalogue, held.pop(), self.settings.max_batch_items)
+            return batch.decode_batch(self.catalogue, held.pop(), self.settings.max_batch_items)
 
         def encode(asked: Batch, results: Sequence[Sequence[Results]]) -> Answer:
-            outcomes = outcomes_of(asked, results)
-            return json_answer(batch.parts(asked, outcomes, queue.device, queue.observer), headers)
+            outcomes = outcomes_of(results)
+            self.metrics.count_items(asked, outcomes)
+            return json_answer(batch.batch_parts(asked, outcomes, queue.device, queue.observer), headers)
 
         return await self.pipeline.batch(work, decode, parts_of, encode)
 
@@ -50,11 +53,9 @@ def parts_of(asked: Batch) -> Sequence[Part]:
     return [group.part for group in asked.groups]
 
 
-def outcomes_of(asked: Batch, results: Sequence[Sequence[Results]]) -> Sequence[Sequence[Outcome]]:
-    """Return the outcome of each group, in pieces, and count it."""
-    outcomes = [[_outcome(piece) for piece in pieces] for pieces in results]
-    metrics.count_items(asked, outcomes)
-    return outcomes
+def outcomes_of(results: Sequence[Sequence[Results]]) -> Sequence[Sequence[Outcome]]:
+    """Return the outcome of each group, in pieces."""
+    return [[_outcome(piece) for piece in pieces] for pieces in results]
 
 
 def _outcome(results: Results) -> Outcome:

@@ -46,7 +46,7 @@ async def begin(
     """
     query.read(scope)
     seconds, coding = deadline(scope, settings.deadline_s), codings.of_request(dict(scope["headers"]))
-    held = [await body.read(scope, receive, settings)]
+    held = [await body.receive_all(scope, receive, settings)]
     work = pipeline.begin(scope, receive, len(held[0]), seconds)
     if coding:
         buffer = bytearray()

@@ -13,7 +13,7 @@ from service.settings import Settings
 from service.wire import native
 
 
-class Evaluations:
+class SingleCalls:
     """Answers evaluations of one loss."""
 
     def __init__(self, catalogue: Catalogue, settings: Settings, pipeline: Pipeline) -> None:
@@ -23,7 +23,7 @@ class Evaluations:
 
     async def answer(self, scope: Scope, receive: Receive) -> Answer:
         """Return the answer to one request."""
-        loss = find(self.catalogue, scope["state"]["match"].parameters["name"])
+        loss = find_loss(self.catalogue, scope["state"]["match"].parameters["name"])
         scope["state"]["stages"].loss = loss.name
         work, held = await begin(self.pipeline, scope, receive, self.settings)
         queue, headers = self.pipeline.queue, dict(scope["headers"])
@@ -32,12 +32,14 @@ class Evaluations:
             return native.decode(loss, held.pop())
 
         def encode(decoded: native.Decoded, evaluation: Evaluation) -> Answer:
-            return json_answer(native.parts(decoded, evaluation, queue.device, queue.observer), headers)
+            return json_answer(
+                native.answer_parts(decoded, evaluation, queue.device, queue.observer), headers
+            )
 
         return await self.pipeline.call(work, decode, encode, cost.reading(work.size))
 
 
-def find(catalogue: Catalogue, name: str) -> AnyLoss:
+def find_loss(catalogue: Catalogue, name: str) -> AnyLoss:
     """Look a loss up by name or alias.
 
     Raises:

@@ -10,7 +10,7 @@ from service.engine import cost
 from service.engine.call import Evaluation
 from service.problems import Unreadable, quoted
 from service.wire.inference.inputs import HEADER
-from service.wire.inference.read import Decoded, Reader, end_of_json
+from service.wire.inference.read import DecodedInference, Reader, end_of_json
 from service.wire.inference.write import encode
 
 ALIGNMENT = 16
@@ -61,7 +61,7 @@ class Exchange:
             raise _bad_length(f"at most {there}, the length of the body", str(self._length))
         return self._reader(there if self._length is None else self._length)
 
-    def decode(self, reader: Reader) -> Decoded:
+    def decode(self, reader: Reader) -> DecodedInference:
         """Read the tensors.
 
         Raises:
@@ -71,7 +71,7 @@ class Exchange:
         start = self._padding + (self._length or 0) if split else len(self.buffer)
         return reader.decode(self.buffer, start, split=split)
 
-    def encode(self, decoded: Decoded, evaluation: Evaluation) -> Answer:
+    def encode(self, decoded: DecodedInference, evaluation: Evaluation) -> Answer:
         """Write the answer."""
         encoded = encode(decoded, evaluation)
         parts: Sequence[bytes | memoryview] = [*encoded.heads, *filter(len, encoded.tensors)]

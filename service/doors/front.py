@@ -9,7 +9,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.admission import problems
 from service.admission.account import Hold
 from service.admission.body import ClientGone
-from service.problems import Problem
+from service.problems import MethodNotAllowed, Problem
+from service.routes import Match
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,8 @@ JSON = (b"content-type", b"application/json")
 class Front:
     """Middleware that hands requests to their doors, and everything else to the application.
 
-    ``streams`` sends its answers itself, because they start before all of the request has arrived.
+    ``streams`` sends its answers itself, because they start before all of the request has arrived. Methods that a
+    path does not take are refused here, by the table of routes: the application does not know those of the doors.
     """
 
     def __init__(self, app: ASGIApp, doors: Mapping[str, Door], streams: ASGIApp) -> None:
@@ -36,18 +38,23 @@ class Front:
         self.streams = streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        name = scope["state"]["match"].route.door if scope["type"] == "http" else ""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        asked: Match = scope["state"]["match"]
         try:
-            if door := self.doors.get(name):
+            if asked.allowed:
+                raise MethodNotAllowed(scope["method"], asked.allowed)
+            if door := self.doors.get(asked.route.door):
                 await _send(await door(scope, receive), scope["state"]["hold"], send)
-            elif name == "stream":
+            elif asked.route.door == "stream":
                 await self.streams(scope, receive, send)
             else:
                 await self.app(scope, receive, send)
         except ClientGone:
             return
         except Problem as problem:
-            await problems.answer(problem, scope, receive, send)
+            await problems.send_problem(problem, scope, receive, send)
 
 
 async def _send(answer: Answer, hold: Hold, send: Send) -> None:

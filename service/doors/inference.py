@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope
 from service.admission import body
 from service.catalogue.registry import AnyLoss, Catalogue
 from service.doors.coded import inflate
-from service.doors.evaluation import find
+from service.doors.evaluation import find_loss
 from service.doors.exchange import Exchange
 from service.doors.front import Answer
 from service.doors.pipeline import Pipeline, Work
@@ -41,7 +41,7 @@ class Inferences:
 
     async def answer(self, scope: Scope, receive: Receive) -> Answer:
         """Answer one request and count it."""
-        loss = model(self.catalogue, **scope["state"]["match"].parameters)
+        loss = find_model(self.catalogue, **scope["state"]["match"].parameters)
         start, counts, stages = perf_counter(), self.statistics[loss.name], scope["state"]["stages"]
         stages.loss = loss.name
         try:
@@ -74,13 +74,13 @@ class Inferences:
         return work, answer
 
 
-def model(catalogue: Catalogue, model: str, version: str | None = None) -> AnyLoss:
+def find_model(catalogue: Catalogue, model: str, version: str | None = None) -> AnyLoss:
     """Look a model up.
 
     Raises:
         NotFound: there is no such model, or no such version of it.
     """
-    loss = find(catalogue, model)
+    loss = find_loss(catalogue, model)
     if version not in (None, VERSION):
         raise NotFound(f"{loss.name} has no version {quoted(version)}; it has {VERSION}.")
     return loss

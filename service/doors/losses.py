@@ -9,13 +9,12 @@ from service.admission import query
 from service.admission.content import Content, answer
 from service.catalogue.registry import AnyLoss, Catalogue
 from service.catalogue.search import as_task, search
-from service.doors.batch import PATH as BATCH
-from service.doors.evaluation import find
+from service.doors.evaluation import find_loss
 from service.problems import Fault, Invalid, pointer, quoted
 from service.wire import describe
 
 
-def router(catalogue: Catalogue) -> APIRouter:
+def catalogue_routes(catalogue: Catalogue) -> APIRouter:
     """Return the routes."""
     routes = APIRouter()
 
@@ -32,16 +31,11 @@ def router(catalogue: Catalogue) -> APIRouter:
 
     async def show_loss(request: Request) -> Response:
         query.read(request.scope)
-        loss = find(catalogue, request.path_params["name"])
+        loss = find_loss(catalogue, request.path_params["name"])
         request.state.stages.loss = loss.name
         return answer(request, entry(loss))
 
-    async def answered_before(request: Request) -> Response:
-        raise AssertionError("a POST to this path does not get here")
-
-    # a POST is answered by its door; the routes list it for the `Allow` header of a 405
-    routes.add_route("/v1/losses/{name}", show_loss, methods=["GET", "POST"])
-    routes.add_route(BATCH, answered_before, methods=["POST"])
+    routes.add_route("/v1/losses/{name}", show_loss)
     return routes
 
 

@@ -10,7 +10,7 @@ from service import VERSION
 from service.admission.lifecycle import Lifecycle
 from service.admission.problems import INFERENCE
 from service.catalogue.registry import Catalogue
-from service.doors.inference import model
+from service.doors.inference import find_model
 from service.doors.operations import READ
 from service.problems import Fault, Invalid
 from service.telemetry.statistics import ModelStatistics
@@ -20,7 +20,7 @@ EXTENSIONS = ("binary_tensor_data", "model_repository", "model_configuration", "
 MODEL = f"{INFERENCE}/models/{{model}}", f"{INFERENCE}/models/{{model}}/versions/{{version}}"
 
 
-def router(
+def model_routes(
     lifecycle: Lifecycle, catalogue: Catalogue, statistics: Mapping[str, ModelStatistics]
 ) -> APIRouter:
     """Return the routes."""
@@ -48,6 +48,14 @@ def router(
     async def tell_all_statistics() -> dict[str, Any]:
         return _statistics(statistics, *catalogue)
 
+    _add_repository(routes, catalogue)
+    _add_models(routes, catalogue, statistics)
+    return routes
+
+
+def _add_repository(routes: APIRouter, catalogue: Catalogue) -> None:
+    """Add what clients ask of a repository of models that change, of which this one is fixed."""
+
     @routes.post("/repository/index")
     async def index() -> list[dict[str, str]]:
         state = {"version": metadata.VERSION, "state": "READY", "reason": ""}
@@ -55,12 +63,12 @@ def router(
 
     @routes.post("/repository/models/{name}/load")
     async def load(name: str) -> dict[str, Any]:
-        model(catalogue, name)
+        find_model(catalogue, name)
         return {}
 
     @routes.post("/repository/models/{name}/unload")
     async def unload(name: str) -> None:
-        loss = model(catalogue, name)
+        loss = find_model(catalogue, name)
         raise Invalid(
             Fault(
                 "",
@@ -69,35 +77,27 @@ def router(
             )
         )
 
-    _add_models(routes, catalogue, statistics)
-    return routes
-
 
 def _add_models(routes: APIRouter, catalogue: Catalogue, statistics: Mapping[str, ModelStatistics]) -> None:
     """Add the routes of each model, by name, and by name and version."""
 
     async def tell_model(request: Request) -> JSONResponse:
-        return JSONResponse(metadata.model(model(catalogue, **request.path_params)))
+        return JSONResponse(metadata.model(find_model(catalogue, **request.path_params)))
 
     async def tell_ready(request: Request) -> JSONResponse:
-        return JSONResponse({"name": model(catalogue, **request.path_params).name, "ready": True})
+        return JSONResponse({"name": find_model(catalogue, **request.path_params).name, "ready": True})
 
     async def tell_config(request: Request) -> JSONResponse:
-        return JSONResponse(metadata.config(model(catalogue, **request.path_params)))
+        return JSONResponse(metadata.config(find_model(catalogue, **request.path_params)))
 
     async def tell_statistics(request: Request) -> JSONResponse:
-        return JSONResponse(_statistics(statistics, model(catalogue, **request.path_params).name))
-
-    async def answered_before(request: Request) -> JSONResponse:
-        raise AssertionError("a POST to this path does not get here")
+        return JSONResponse(_statistics(statistics, find_model(catalogue, **request.path_params).name))
 
     for path in MODEL:
         routes.add_route(path, tell_model)
         routes.add_route(f"{path}/ready", tell_ready)
         routes.add_route(f"{path}/config", tell_config)
         routes.add_route(f"{path}/stats", tell_statistics)
-        # listed for the `Allow` header of a 405
-        routes.add_route(f"{path}/infer", answered_before, methods=["POST"])
 
 
 def _statistics(statistics: Mapping[str, ModelStatistics], *names: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ READ = ["GET", "HEAD"]
 """FastAPI does not add HEAD to GET, as Starlette does."""
 
 
-def router(lifecycle: Lifecycle, settings: Settings) -> APIRouter:
+def operations_routes(lifecycle: Lifecycle, settings: Settings) -> APIRouter:
     """Return the routes."""
     routes = APIRouter()
 

@@ -22,6 +22,7 @@ from service.doors.waiting import Due
 from service.engine.fuse import Results
 from service.problems import Busy, Problem, TooLarge
 from service.settings import Settings
+from service.telemetry.metrics import Metrics
 from service.wire import batch
 from service.wire.batch import Batch
 
@@ -36,10 +37,13 @@ Line = tuple[int, bytes | Problem]
 class Streams:
     """Answers streams of items, a window of lines at a time."""
 
-    def __init__(self, catalogue: Catalogue, settings: Settings, pipeline: Pipeline) -> None:
+    def __init__(
+        self, catalogue: Catalogue, settings: Settings, pipeline: Pipeline, metrics: Metrics
+    ) -> None:
         self.catalogue = catalogue
         self.settings = settings
         self.pipeline = pipeline
+        self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer line by line, until the upload ends or the client leaves."""
@@ -69,7 +73,8 @@ class Streams:
             return batch.decode_lines(self.catalogue, lines)
 
         def encode(asked: Batch, results: Sequence[Sequence[Results]]) -> bytes:
-            outcomes = outcomes_of(asked, results)
+            outcomes = outcomes_of(results)
+            self.metrics.count_items(asked, outcomes)
             return batch.encode_lines(asked, outcomes, numbers, queue.device, queue.observer)
 
         work.hold.add(size)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from service.catalogue.dims import Shape, Sizes, match, names, show, show_sizes
+from service.catalogue.dims import Shape, Sizes, match, names, show_dims, show_sizes
 from service.catalogue.domains import Facts, Kind, show_number
 from service.catalogue.registry import AnyLoss
 from service.catalogue.spec import Form, Input
@@ -172,7 +172,7 @@ def lists(loss: AnyLoss, params: Mapping[str, Any], sizes: Sizes) -> list[Fault]
         if shape is None or match(dims, shape, sizes) is None:
             got = "ragged rows" if shape is None else f"{list(shape)}"
             known = show_sizes({dim: size for dim, size in sizes.items() if dim in names(dims)})
-            expected = f"Expected a list of dimensions {show(dims)}{known}; got {got}."
+            expected = f"Expected a list of dimensions {show_dims(dims)}{known}; got {got}."
             faults.append(Fault(pointer("params", name), "shape", expected))
             continue
         if prod(shape) > UNFITTED and not {*names(dims)} <= sizes.keys():

@@ -34,7 +34,7 @@ def choose(name: str, worker: int = 0) -> torch.device:
     if kind not in ("cpu", "cuda", "mps"):
         raise ValueError(f"Expected {EXPECTED}; got {name!r}.")
     if name == "auto":
-        return torch.device("cuda", worker % count()) if count() else torch.device("cpu")
+        return torch.device("cuda", worker % gpu_count()) if gpu_count() else torch.device("cpu")
     if kind == "cuda":
         return _gpu(name, worker)
     if kind == "mps" and not torch.backends.mps.is_available():
@@ -48,7 +48,7 @@ def _gpu(name: str, worker: int) -> torch.device:
     Raises:
         ValueError: it does not exist, or torch cannot use it.
     """
-    gpus = count()
+    gpus = gpu_count()
     if not gpus:
         raise ValueError(f"Expected a device that torch can use; got {name}, and {_reason()}.")
     if name == "cuda":
@@ -59,7 +59,7 @@ def _gpu(name: str, worker: int) -> torch.device:
     return device
 
 
-def count() -> int:
+def gpu_count() -> int:
     """Return the number of GPUs that torch can use; if it refuses an installed driver, log why."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -71,7 +71,7 @@ def count() -> int:
 
 def workers(name: str) -> int:
     """Return the number of workers for a device: one for each GPU, or one."""
-    return max(1, count()) if name in ("auto", "cuda") else 1
+    return max(1, gpu_count()) if name in ("auto", "cuda") else 1
 
 
 def _reason() -> str:

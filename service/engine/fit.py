@@ -9,7 +9,7 @@ from functools import lru_cache
 from math import prod
 from typing import Any
 
-from service.catalogue.dims import Shape, Sizes, expand, match, match_empty, names, show, show_sizes
+from service.catalogue.dims import Shape, Sizes, expand, match, match_empty, names, show_dims, show_sizes
 from service.catalogue.registry import AnyLoss
 from service.catalogue.spec import Form, SizeRange
 from service.engine.call import Sent
@@ -85,7 +85,7 @@ def _fit_row(loss: AnyLoss, shapes: Shapes, row: int) -> Fit:
         matched = match_empty(dims, sizes, least) if shape is None else match(dims, shape, sizes)
         if matched is None:
             got = [0] if shape is None else list(shape)
-            expected = f"Expected dimensions {show(dims)}{show_sizes(sizes)}; got {got}."
+            expected = f"Expected dimensions {show_dims(dims)}{show_sizes(sizes)}; got {got}."
             faults.append(Fault(pointer("inputs", name), "shape", expected))
         else:
             sizes, found[name] = matched, expand(dims, matched)
@@ -96,7 +96,7 @@ def _all_forms(loss: AnyLoss, rows: list[int], fault: Fault) -> Fault:
     """List every form that an input could have had."""
     name = fault.pointer.rpartition("/")[2]
     dims = dict.fromkeys(loss.inputs[name].form(row).dims for row in rows)
-    first, *others = [show(d) for d in dims]
+    first, *others = [show_dims(d) for d in dims]
     detail = fault.detail.replace(first, " or ".join([first, *others]), 1)
     return Fault(fault.pointer, fault.code, detail)
 
@@ -114,7 +114,7 @@ def _with_result(fit: Fit, params: Mapping[str, Any]) -> Fit:
         if size < bounds.least or (bounds.most is not None and size > bounds.most):
             word = f"at least {bounds.least}" if size < bounds.least else f"at most {bounds.most}"
             name = next(name for name in fit.shapes if dim in names(fit.form(name).dims))
-            detail = f"Expected {dim} to be {word} in {show(fit.form(name).dims)}; got {size}."
+            detail = f"Expected {dim} to be {word} in {show_dims(fit.form(name).dims)}; got {size}."
             faults.append(Fault(pointer("inputs", name), "size", detail))
     return replace(
         fit,

@@ -16,7 +16,7 @@ def signed_once(function: F) -> F:
     return function
 
 
-def stacked(size: int, in_dims: Sequence[int | None], inputs: Sequence[Tensor | None]) -> list[Any]:
+def calls_in_front(size: int, in_dims: Sequence[int | None], inputs: Sequence[Tensor | None]) -> list[Any]:
     """Return the inputs of several calls with the axis that runs over the calls in front; None stays None."""
     return [_in_front(size, dim, tensor) for dim, tensor in zip(in_dims, inputs, strict=False)]
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from service.losses.stacking import signed_once, stacked
+from service.losses.stacking import calls_in_front, signed_once
 
 
 def softplus(x: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ class _BinarySurprise(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Tensor, int]:
-        return cast(_Binary, _BinarySurprise).apply(*stacked(info.batch_size, in_dims, args)), 0
+        return cast(_Binary, _BinarySurprise).apply(*calls_in_front(info.batch_size, in_dims, args)), 0
 
 
 @signed_once
@@ -137,7 +137,7 @@ class _Surprise(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Any, tuple[int, int, int]]:
         *tensors, axis = args
-        logits, targets, counted = stacked(info.batch_size, in_dims, tensors)
+        logits, targets, counted = calls_in_front(info.batch_size, in_dims, tensors)
         return cast(_Indexed, _Surprise).apply(logits, targets, counted, axis + 1), (0, 0, 0)
 
 
@@ -175,5 +175,5 @@ class _SoftSurprise(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Any, tuple[int, int, int]]:
         *tensors, axis = args
-        logits, shares = stacked(info.batch_size, in_dims, tensors)
+        logits, shares = calls_in_front(info.batch_size, in_dims, tensors)
         return cast(_Shared, _SoftSurprise).apply(logits, shares, axis + 1), (0, 0, 0)

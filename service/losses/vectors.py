@@ -6,7 +6,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
-from service.losses.stacking import signed_once, stacked
+from service.losses.stacking import calls_in_front, signed_once
 
 _VECTOR_NORM: Callable[..., Tensor] = vars(torch.linalg)["vector_norm"]
 """Torch's own, which its type stubs do not know."""
@@ -81,7 +81,7 @@ class _OneMinusCosine(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[tuple[Tensor, ...], Any]:
-        found = cast(_MeasureAngle, _OneMinusCosine).apply(*stacked(info.batch_size, in_dims, args))
+        found = cast(_MeasureAngle, _OneMinusCosine).apply(*calls_in_front(info.batch_size, in_dims, args))
         return found, (0,) * len(found)
 
 
@@ -110,7 +110,7 @@ class _Length(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Tensor, int]:
-        return cast(_MeasureLength, _Length).apply(*stacked(info.batch_size, in_dims, args)), 0
+        return cast(_MeasureLength, _Length).apply(*calls_in_front(info.batch_size, in_dims, args)), 0
 
 
 def _norms(vectors: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ POLICY = "; ".join(
 FILES = {**{name: SWAGGER / name for name in INTEGRITY}, "reference.js": STATIC / "reference.js"}
 
 
-def router(catalogue: Catalogue) -> APIRouter:
+def reference_routes(catalogue: Catalogue) -> APIRouter:
     """Return the routes of the page and its files, which are read once."""
     routes = APIRouter(include_in_schema=False)
     page = cache(lambda: Content(_page(catalogue).encode(), "text/html"))

@@ -10,7 +10,7 @@ from uvicorn.server import ServerState
 
 from service.admission.account import Account
 from service.problems import Busy, Problem, Unreadable
-from service.routes import OTHER, Match, match
+from service.routes import OTHER, Match, match_route
 from service.serving.cycle import HIGH_WATER, Cycle, scope_of
 from service.serving.outflow import Outflow
 from service.serving.parser import Head, Malformed, Oversized, RequestParser
@@ -131,7 +131,7 @@ class Connection(asyncio.Protocol):
         self._open, self._ignored = True, 0
         self._last = self._last or not head.keep_alive
         fields = dict(head.headers)
-        self._asked = match(head.method, scope["path"], fields.get(b"content-type", b""))
+        self._asked = match_route(head.method, scope["path"], fields.get(b"content-type", b""))
         expects = head.version == "1.1" and fields.get(b"expect", b"").lower() == b"100-continue"
         if problem := self._refusals.of(self._asked.route):
             self._refuse(problem, expects=expects)

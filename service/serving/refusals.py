@@ -13,7 +13,7 @@ from service.admission.account import Account
 from service.admission.context import REQUEST_ID, TRACEPARENT
 from service.admission.gate import Gate
 from service.problems import HeadersTooLarge, Problem, Stalled, Unavailable
-from service.routes import Route, match
+from service.routes import Route, match_route
 from service.serving.cycle import STATUS_LINES
 from service.serving.parser import MOST_HEADERS, Head
 from service.settings import Settings, variable
@@ -51,7 +51,7 @@ class Refusals:
         fields = dict(head.headers)
         identity = _identity(fields)
         if self._gate:
-            route = match(head.method, path, fields.get(b"content-type", b"")).route
+            route = match_route(head.method, path, fields.get(b"content-type", b"")).route
             if close:
                 self._gate.note(head.method, path, route, problem, reason, identity.decode())
             else:

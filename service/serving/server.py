@@ -44,7 +44,7 @@ class Config(uvicorn.Config):
             workers=workers,
             ws="none",
             proxy_headers=False,
-            log_config=logs.config(settings.log_level),
+            log_config=logs.logging_config(settings.log_level),
             log_level=settings.log_level,
             access_log=False,
             server_header=False,
@@ -68,7 +68,7 @@ class Config(uvicorn.Config):
 def serve(settings: Settings) -> None:
     """Serve until stopped by a signal."""
     resources.open_standard_files()
-    logging.config.dictConfig(logs.config(settings.log_level))
+    logging.config.dictConfig(logs.logging_config(settings.log_level))
     for warning in unknown(os.environ):
         logger.warning(warning)
     settings, sockets = resources.listen(resources.with_open_files(settings))

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from service.telemetry.finished import Finished
-from service.telemetry.output import Output
+from service.telemetry.output import LineOutput
 
 MOST_PATH = 200
 """Most characters of a path in a line."""
@@ -33,7 +33,7 @@ class JsonLines(logging.Handler):
         OUTPUT.flush(FLUSH_S)
 
 
-def config(level: str) -> dict[str, Any]:
+def logging_config(level: str) -> dict[str, Any]:
     """Return the argument of ``logging.config.dictConfig``: JSON for all, other libraries from warnings on."""
     level = level.upper()
     return {
@@ -45,7 +45,7 @@ def config(level: str) -> dict[str, Any]:
     }
 
 
-def record(over: Sequence[Finished]) -> None:
+def log_request(over: Sequence[Finished]) -> None:
     """Write a line for each request.
 
     They bypass `logging.LogRecord`, which takes longer than everything else here.
@@ -109,5 +109,5 @@ def _dropped(count: int) -> bytes:
     return _encoded(_start(time.time(), logging.WARNING, message, "lossd"))
 
 
-OUTPUT = Output(STDOUT, _dropped)
+OUTPUT = LineOutput(STDOUT, _dropped)
 """Receives all lines of this process, which has one standard output."""

@@ -11,7 +11,7 @@ MOST_WAITING = 1 << 20
 """Bytes of waiting lines, some thousands of them; more are dropped and counted."""
 
 
-class Output:
+class LineOutput:
     """Writes lines to a file descriptor; never blocks and never raises.
 
     ``notice`` makes the line that reports how many were dropped. It is written once the waiting lines are.
@@ -22,7 +22,7 @@ class Output:
         self._notice = notice
         self._blocks: deque[bytes] = deque()
         self._waiting = 0
-        self._dropped = self._counted = self._noticed = 0
+        self._dropped = self._noticed = 0
         self._changed = Condition()
         self._thread: Thread | None = None
 
@@ -44,11 +44,10 @@ class Output:
         with self._changed:
             self._changed.wait_for(lambda: not self._waiting, seconds)
 
-    def count_dropped(self) -> int:
-        """Return the number of lines dropped since the last call."""
-        with self._changed:
-            more, self._counted = self._dropped - self._counted, self._dropped
-        return more
+    @property
+    def dropped(self) -> int:
+        """Lines that have been dropped since the start."""
+        return self._dropped
 
     def _run(self) -> None:
         """Write lines for as long as the process lives."""

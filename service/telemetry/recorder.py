@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Callable
 
 from service.engine.queue import Queue
-from service.telemetry import logs, metrics
+from service.telemetry import logs
 from service.telemetry.finished import Finished
+from service.telemetry.metrics import Metrics
 from service.telemetry.traces import Traces
 
 logger = logging.getLogger("lossd")
@@ -20,8 +21,11 @@ SAMPLE_S = 1.0
 class Recorder:
     """Buffers finished requests, then reports them; ``inflight_bytes`` returns the bytes that requests hold."""
 
-    def __init__(self, queue: Queue, inflight_bytes: Callable[[], int], traces: Traces | None) -> None:
+    def __init__(
+        self, queue: Queue, inflight_bytes: Callable[[], int], metrics: Metrics, traces: Traces | None
+    ) -> None:
         self.queue = queue
+        self.metrics = metrics
         self.traces = traces
         self.inflight_bytes = inflight_bytes
         self._over: list[Finished] = []
@@ -43,19 +47,19 @@ class Recorder:
         """Report the buffered requests."""
         over, self._over = self._over, []
         for finished in over:
-            metrics.record(finished)
+            self.metrics.count_request(finished)
             if self.traces and not finished.route.probe:
                 self.traces.record(finished)
-        logs.record(over)
+        logs.log_request(over)
 
     def sample(self) -> None:
         """Bring the metrics up to date."""
         self.flush()
         shed, self._shed = self._shed, Counter()
         for (route, reason), count in shed.items():
-            metrics.record_shed(route, reason, count)
+            self.metrics.record_shed(route, reason, count)
             logger.warning("refused %s requests to %s: %s", count, route, reason)
-        metrics.sample(self.queue, self.inflight_bytes())
+        self.metrics.sample(self.queue, self.inflight_bytes())
 
     async def keep_sampling(self) -> None:
         """Sample until cancelled, so that scrapes of other workers find fresh values of this one."""

@@ -29,7 +29,7 @@ Outcome = Sequence[Evaluation | Problem]
 
 
 @roomy
-def decode(catalogue: Catalogue, body: Body, most: int) -> Batch:
+def decode_batch(catalogue: Catalogue, body: Body, most: int) -> Batch:
     """Read a batch.
 
     Raises:
@@ -75,7 +75,7 @@ def decode_lines(catalogue: Catalogue, lines: Sequence[bytes | Problem]) -> Batc
 
 
 @roomy
-def parts(
+def batch_parts(
     batch: Batch, outcomes: Sequence[Sequence[Outcome]], device: torch.device, observer: Observer = NOBODY
 ) -> list[bytes]:
     """Write the results of a batch in parts, each of which blocks the interpreter only briefly.

@@ -46,7 +46,7 @@ def decode(loss: AnyLoss, body: Body) -> Decoded:
 
 
 @roomy
-def parts(
+def answer_parts(
     decoded: Decoded, evaluation: Evaluation, device: torch.device, observer: Observer = NOBODY
 ) -> list[bytes]:
     """Write an answer in parts, each of which blocks the interpreter only briefly.

@@ -70,7 +70,7 @@ class How(NamedTuple):
         return (*self.path, index[0] + first, *index[1:])
 
 
-def read(array: Any, how: How) -> Sent:
+def read_numbers(array: Any, how: How) -> Sent:
     """Read nested arrays as a tensor.
 
     Raises:

@@ -137,7 +137,7 @@ class _Reader:
         if value is None:
             return None
         try:
-            return tensors.read(self.document, value, *where, whole=whole)
+            return tensors.read_tensor(self.document, value, *where, whole=whole)
         except Invalid as invalid:
             self.faults += invalid.faults
             return None

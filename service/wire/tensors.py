@@ -41,7 +41,7 @@ ESCAPE = len("\\u0000")
 """Length of the longest escape."""
 
 
-def read(
+def read_tensor(
     document: Document, value: Any, *where: str | int, whole: bool = False, nonfinite: bool = False
 ) -> Sent:
     """Read any of the wire forms of a tensor.
@@ -53,7 +53,7 @@ def read(
         Unreadable: a part of it that is parsed only here is not JSON.
     """
     if type(value) is ARRAY:
-        return numbers.read(value, How(where, whole, nonfinite))
+        return numbers.read_numbers(value, How(where, whole, nonfinite))
     if is_object(value):
         return _read_packed(document, value, where)
     if is_array(value):

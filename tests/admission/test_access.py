@@ -73,7 +73,7 @@ def test_nothing_near_a_key_lets_in(guarded: Client, path: Path, key: str) -> No
     for near in (key[:-1], key + "a", key.upper(), f"{key},{key}", f"Bearer {key}"):
         refused(post(guarded, [(b"x-api-key", near.encode())]))
     refused(guarded.post(f"/v1/losses/mse?key={key}", json=BODY))
-    for kept in keys.read(path):
+    for kept in keys.load(path):
         refused(post(guarded, [(b"x-api-key", kept.sha256.encode())]))
 
 

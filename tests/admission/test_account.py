@@ -42,3 +42,22 @@ def test_all_is_given_back_when_the_last_user_leaves() -> None:
         hold.leave()
         assert (account.holds, account.bytes, ended) == (1, SMALL, [])
     assert (account.holds, account.bytes, ended) == (0, 0, ["permit", "quota"])
+
+
+def test_new_work_is_refused_from_the_limit_on() -> None:
+    account = Account(LIMIT)
+    hold = account.open()
+    hold.take(LIMIT - 1)
+    assert account.refusal() is None
+    hold.add(1)
+    assert isinstance(account.refusal(), Busy)
+
+
+def test_what_fills_the_limit_exactly_is_admitted_and_a_byte_more_is_not() -> None:
+    account = Account(LIMIT)
+    account.open().take(LIMIT - SMALL - 2)
+    other = account.open()
+    other.take(SMALL + 2)
+    assert account.bytes == LIMIT
+    with pytest.raises(Busy):
+        other.take(1)

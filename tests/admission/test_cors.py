@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.admission.cors import parse
+from service.admission.cors import parse_origin
 from service.app import create_app
 from service.settings import Settings
 from tests.client import Client
@@ -50,8 +50,8 @@ def test_what_no_page_sends_is_refused(written: str) -> None:
 
 
 def test_none_and_any_are_origins_too() -> None:
-    assert parse(" , ") == []
-    assert parse("*, null") == ["*", "null"]
+    assert parse_origin(" , ") == []
+    assert parse_origin("*, null") == ["*", "null"]
 
 
 def test_a_refused_preflight_is_a_problem_that_says_why() -> None:

@@ -177,7 +177,7 @@ def special(path: Path, kind: str) -> Path:
 @pytest.mark.parametrize("kind", ["directory", "pipe", "device", "huge"])
 def test_what_is_no_file_of_keys_is_refused_and_not_waited_for(path: Path, kind: str) -> None:
     with pytest.raises(ValueError, match="LOSSD_API_KEYS_FILE: Expected a file of keys"):
-        keys.read(special(path, kind))
+        keys.load(special(path, kind))
 
 
 def test_a_file_that_becomes_a_pipe_leaves_the_keys_as_they_were(

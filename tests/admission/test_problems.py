@@ -8,6 +8,7 @@ from service.admission.account import Account
 from service.admission.context import RequestContext
 from service.engine.lane import Lane
 from service.engine.queue import Queue
+from service.telemetry.metrics import Metrics
 from service.telemetry.recorder import Recorder
 from tests.client import Client
 
@@ -18,7 +19,9 @@ def test_memory_that_is_not_there_is_no_bug(error: type[Exception], status: int)
         raise error
 
     account = Account(1)
-    recorder = Recorder(Queue(torch.device("cpu"), Lane("test", 1), capacity=1, max_work=1), lambda: 0, None)
+    recorder = Recorder(
+        Queue(torch.device("cpu"), Lane("test", 1), capacity=1, max_work=1), lambda: 0, Metrics(), None
+    )
     answer = Client(RequestContext(broken, account, recorder)).post("/v1/losses/mse", json={})
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"

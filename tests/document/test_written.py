@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 import pytest
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, ValidationError
 
 from service.catalogue.registry import AnyLoss
 from service.document.openapi import document
@@ -32,7 +32,7 @@ def is_written_as(name: str, answer: Any) -> None:
 
 
 def test_a_member_that_no_schema_has_is_noticed() -> None:
-    with pytest.raises(Exception, match="surplus"):
+    with pytest.raises(ValidationError, match="surplus"):
         is_written_as("Status", {"status": "alive", "surplus": 1})
 
 
@@ -96,11 +96,15 @@ def test_a_batch_and_a_stream_are_written_as_the_document_says(client: Client) -
     lines = b"\n".join([*map(orjson.dumps, items), b"{"])
     headers = {"content-type": "application/x-ndjson"}
     answer = client.post("/v1/batch", content=lines, headers=headers)
-    for line in answer.text.splitlines():
+    written = answer.text.splitlines()
+    assert len(written) == len(items) + 1
+    for line in written:
         is_written_as("BatchResult", orjson.loads(line))
 
 
 def test_an_inference_is_written_as_the_document_says(client: Client) -> None:
     is_written_as("InferenceResponse", client.post("/v2/models/mse/infer", json=INFER).json())
-    for entry in client.post("/v2/repository/index").json():
+    index = client.post("/v2/repository/index").json()
+    assert len(index) == len(CATALOGUE)
+    for entry in index:
         is_written_as("InferenceIndexEntry", entry)

@@ -48,7 +48,7 @@ def test_readiness_fails_while_cold_and_all_health_once_the_device_has_failed(
     lifecycle = Lifecycle()
     lifecycle.warm, lifecycle.failed = warm, failed
     app = FastAPI()
-    app.include_router(operations.router(lifecycle, Settings()))
+    app.include_router(operations.operations_routes(lifecycle, Settings()))
     answer_problems(app)
     client = Client(app)
     assert (client.get("/readyz").status_code, client.get("/healthz").status_code) == (ready, alive)

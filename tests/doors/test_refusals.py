@@ -16,6 +16,7 @@ from service.engine.lane import Lane
 from service.engine.queue import Queue
 from service.losses import CATALOGUE
 from service.settings import Settings
+from service.telemetry.metrics import Metrics
 from service.telemetry.recorder import Recorder
 from tests.client import Client
 from tests.waiting import within_cpu_s
@@ -418,7 +419,9 @@ def test_a_bug_is_a_500_without_a_stack() -> None:
         raise RuntimeError("secret")
 
     app.add_route("/broken", broken)
-    recorder = Recorder(Queue(torch.device("cpu"), Lane("test", 1), capacity=1, max_work=1), lambda: 0, None)
+    recorder = Recorder(
+        Queue(torch.device("cpu"), Lane("test", 1), capacity=1, max_work=1), lambda: 0, Metrics(), None
+    )
     answer = Client(RequestContext(app, Account(1), recorder)).get("/broken")
     assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
     assert "secret" not in answer.text

@@ -85,7 +85,9 @@ def test_results_leave_while_the_upload_runs(server: str) -> None:
             connection.sendall(chunk(ITEM % (number, 2) + b"\n"))
             received = b""
             while b'"id":%d,' % number not in received:
-                received += connection.recv(65536)
+                piece = connection.recv(65536)
+                assert piece, "the answer ends before the upload does"
+                received += piece
 
 
 @pytest.mark.server

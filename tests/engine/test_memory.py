@@ -114,3 +114,16 @@ def test_params_beyond_what_arithmetic_has_are_the_clients_mistake() -> None:
     with pytest.raises(Invalid) as raised:
         evaluate(call)
     assert raised.value.faults[0].code == "range"
+
+
+@pytest.mark.parametrize("shape", [(10**15,), (1 << 40, 1 << 40)], ids=["no memory", "no such size"])
+def test_torch_refuses_in_words_that_are_known(shape: tuple[int, ...]) -> None:
+    with pytest.raises(RuntimeError) as refused:
+        torch.empty(*shape)
+    assert [words for words in memory.EXHAUSTED if words in str(refused.value)] != []
+
+
+def test_another_error_of_torch_is_not_a_lack_of_memory() -> None:
+    with pytest.raises(RuntimeError) as refused:
+        torch.add(torch.ones(2), torch.ones(3))
+    assert not memory.is_exhausted(refused.value)

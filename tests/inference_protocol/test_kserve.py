@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
@@ -72,7 +73,7 @@ def test_health(server: str) -> None:
 
 def test_errors_are_readable(server: str) -> None:
     async def body(rest: Any) -> None:
-        with pytest.raises(Exception, match="reductoin"):
+        with pytest.raises(httpx.HTTPStatusError, match="reductoin"):
             await rest.infer(server, request(binary=True, reductoin="sum"), "cross_entropy")
 
     run(body)

@@ -11,6 +11,7 @@ from tests.inference_protocol.calls import GRADIENT, LOGITS, TARGETS, VALUE, cli
 
 pytestmark = [pytest.mark.server, pytest.mark.filterwarnings("ignore")]
 aio: Any = client("tritonclient.http.aio")
+utils: Any = client("tritonclient.utils")
 
 
 def run(server: str, body: Callable[[Any], Awaitable[None]]) -> None:
@@ -79,7 +80,9 @@ def test_what_there_is(server: str) -> None:
 
 def test_errors_are_readable(server: str) -> None:
     async def body(triton: Any) -> None:
-        with pytest.raises(Exception, match=r"/inputs targets: Expected a tensor; got nothing"):
+        with pytest.raises(
+            utils.InferenceServerException, match=r"/inputs targets: Expected a tensor; got nothing"
+        ):
             await triton.infer("cross_entropy", the_call()[:1])
 
     run(server, body)

@@ -141,7 +141,19 @@ def mpjpe(keypoints: Array, targets: Array) -> Array:
     return np.apply_along_axis(lambda offset: sqrt(offset @ offset), -1, keypoints - targets)
 
 
-@oracles.of("heatmap_mse", draws=[({"N": 3, "K": 2, "H": 3, "W": 5}, {})])
+@oracles.of(
+    "heatmap_mse",
+    draws=[({"N": 3, "K": 2, "H": 3, "W": 5}, {})],
+    edges=[
+        # one pixel is its own mean, and a heatmap that is right costs nothing
+        Edge(
+            {"predictions": [[[[3.0]], [[0.5]]]], "targets": [[[[1.0]], [[0.5]]]]},
+            gradients={"predictions": [[[[4.0]], [[0.0]]]]},
+        ),
+        # squares that float32 could not hold
+        Edge({"predictions": [[[[1e150, 0.0]]]], "targets": [[[[-1e150, 0.0]]]]}),
+    ],
+)
 def heatmap_mse(predictions: Array, targets: Array) -> Array:
     n, k, height, width = predictions.shape
     total = np.zeros((n, k))

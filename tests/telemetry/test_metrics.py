@@ -33,10 +33,10 @@ from service.document.openapi import document
 from service.engine.lane import Lane
 from service.engine.queue import Queue
 from service.losses import CATALOGUE
-from service.routes import match
+from service.routes import match_route
 from service.settings import Settings
-from service.telemetry import metrics
 from service.telemetry.finished import Finished
+from service.telemetry.metrics import Metrics
 from service.telemetry.recorder import Recorder
 from service.telemetry.stages import Stages
 from tests.client import Client
@@ -97,18 +97,18 @@ def test_answers_that_are_not_finite_are_counted(client: Client) -> None:
         assert grown("lossd_nonfinite_total", loss="mse") == 1
 
 
-def test_each_stage_is_counted_under_its_own_name(client: Client) -> None:
-    finished = a_finished_request()
+def test_each_stage_is_counted_under_its_own_name() -> None:
+    finished, metrics = a_finished_request(), Metrics()
     finished.stages.seconds.update(decode=1.0, queue=2.0, compute=4.0, encode=8.0)
-    with more(client) as grown:
-        metrics.record(finished)
-        for stage, seconds in {"decode": 1, "queue": 2, "compute": 4, "encode": 8, "total": 16}.items():
-            assert grown("lossd_request_duration_seconds_sum", route=ROUTE, stage=stage) == seconds
+    metrics.count_request(finished)
+    samples = parse(metrics.text().decode())
+    for stage, seconds in {"decode": 1, "queue": 2, "compute": 4, "encode": 8, "total": 16}.items():
+        assert value(samples, "lossd_request_duration_seconds_sum", route=ROUTE, stage=stage) == seconds
 
 
 def a_finished_request() -> Finished:
     """Return a request that took 16 seconds."""
-    route = match("POST", "/v1/losses/mse").route
+    route = match_route("POST", "/v1/losses/mse").route
     return Finished("POST", b"/v1/losses/mse", route, 200, time.time(), 16.0, 0, 0, Stages(), b"", b"")
 
 
@@ -212,14 +212,20 @@ def test_what_is_refused_before_its_loss_is_known_is_of_none_and_no_item(tmp_pat
     with more(client) as grown:
         assert client.post(path, json={}).status_code == 401
         assert (
-            grown("lossd_requests_total", route=match("GET", path).route.template, loss="", status="401") == 1
+            grown(
+                "lossd_requests_total", route=match_route("GET", path).route.template, loss="", status="401"
+            )
+            == 1
         )
         assert grown("lossd_requests_total", loss="unknown") == 0
         assert grown("lossd_items_total") == 0
     with more(free := Client()) as grown:
         assert free.request("DELETE", path).status_code == 405
         assert (
-            grown("lossd_requests_total", route=match("GET", path).route.template, loss="", status="405") == 1
+            grown(
+                "lossd_requests_total", route=match_route("GET", path).route.template, loss="", status="405"
+            )
+            == 1
         )
         assert grown("lossd_requests_total", loss="unknown") == 0
 
@@ -246,8 +252,10 @@ def test_no_client_decides_how_many_series_there_are(client: Client) -> None:
     # the first scrape counts as a request too
     told(client)
     before = told(client).keys()
-    for round_ in range(1, 6):
-        ask(round_)
+    with more(client) as grown:
+        for round_ in range(1, 6):
+            ask(round_)
+        assert grown("lossd_requests_total") >= 5 * (4 * len(methods) + 3)
     assert told(client).keys() - before == set()
 
 
@@ -269,13 +277,13 @@ def test_no_client_decides_how_many_series_there_are(client: Client) -> None:
     ],
 )
 def test_a_path_is_of_a_route(path: str, route: str) -> None:
-    assert match("GET", path).route.template == route
+    assert match_route("GET", path).route.template == route
 
 
 def test_every_route_that_is_described_has_a_name_of_its_own() -> None:
     described = document(CATALOGUE)["paths"].keys()
     assert len(described) > 200
-    assert [path for path in described if match("GET", path).route.template == "other"] == []
+    assert [path for path in described if match_route("GET", path).route.template == "other"] == []
 
 
 def test_a_client_that_leaves_is_counted_and_holds_nothing_any_more(client: Client) -> None:
@@ -320,12 +328,32 @@ def test_a_server_that_breaks_is_counted_also_in_the_middle_of_an_answer() -> No
             await send({"type": "http.response.start", "status": 200, "headers": []})
         raise RuntimeError
 
-    recorder = Recorder(Queue(torch.device("cpu"), Lane("test", 1), capacity=1, max_work=1), lambda: 0, None)
+    metrics, queue = Metrics(), Queue(torch.device("cpu"), Lane("test", 1), capacity=1, max_work=1)
+    recorder = Recorder(queue, lambda: 0, metrics, None)
     client = Client(RequestContext(broken, Account(1), recorder))
-    before = counted()
     client.get("/early")
     client.get("/late")
-    assert counted() == before + 2
+    assert counted() == 2
+
+
+def test_two_applications_in_one_process_do_not_disturb_each_other(tmp_path: Path) -> None:
+    keys.new(tmp_path / "keys", "ci")
+    guarded = Settings(device="cpu", api_keys_file=tmp_path / "keys", metrics_open=True, max_body_bytes=1000)
+    one, other = Client(create_app(guarded)), Client(create_app(Settings(device="cpu", max_batch_items=1)))
+    batch = {"items": [{"loss": "mse", "inputs": MSE}] * 2}
+    with more(one) as of_one, more(other) as of_other:
+        assert one.evaluate("mse", inputs=MSE).status_code == 401
+        assert other.evaluate("mse", inputs=MSE).status_code == 200
+        assert other.post("/v1/batch", json=batch).status_code == 413
+        assert other.get("/v1/limits").json()["max_body_bytes"] > 1000
+        assert of_one("lossd_requests_total", status="401") == 1
+        assert of_one("lossd_requests_total", route=ROUTE) == 1
+        assert of_one("lossd_items_total") == of_one("lossd_batch_size_count") == 0
+        assert of_other("lossd_requests_total", status="401") == 0
+        assert of_other("lossd_requests_total", route=ROUTE) == 1
+        assert (of_other("lossd_items_total"), of_other("lossd_batch_size_count")) == (1, 1)
+        assert of_other("lossd_rejected_total", reason="size") == 1
+        assert of_one("lossd_rejected_total", reason="size") == 0
 
 
 def test_promtool_finds_nothing_to_say(client: Client) -> None:
@@ -338,11 +366,15 @@ def test_promtool_finds_nothing_to_say(client: Client) -> None:
 
 
 def test_what_a_dead_worker_counted_stays_and_its_gauges_go(tmp_path: Path) -> None:
-    count = "metrics.OOM.inc(3); metrics.QUEUE_DEPTH.set(5); metrics.DEVICE_CAPACITY.labels('cpu').set(7)"
-    tell = "metrics.QUEUE_DEPTH.set(2); print(metrics.text().decode())"
+    count = "metrics.oom.inc(3); metrics.queue_depth.set(5); metrics.device_capacity.labels('cpu').set(7)"
+    tell = "metrics.queue_depth.set(2); print(metrics.text().decode())"
     for code in (count, tell):
         ended = subprocess.run(
-            [sys.executable, "-c", f"from service.telemetry import metrics; {code}"],
+            [
+                sys.executable,
+                "-c",
+                f"from service.telemetry.metrics import Metrics; metrics = Metrics(); {code}",
+            ],
             env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)},
             capture_output=True,
             text=True,

@@ -87,17 +87,18 @@ def test_all_series_there_can_be_fit_into_what_a_worker_takes(tmp_path: Path) ->
     code = (
         "from pathlib import Path; from service.telemetry import shared; "
         f"shared.join(Path({str(tmp_path)!r})); "
-        "from service.losses import CATALOGUE; from service.routes import ROUTES, OTHER; from service.telemetry import metrics\n"
+        "from service.losses import CATALOGUE; from service.routes import ROUTES, OTHER; from service.telemetry.metrics import Metrics\n"
+        "metrics = Metrics()\n"
         "statuses = (200, 400, 401, 404, 405, 408, 413, 415, 422, 429, 431, 499, 500, 503, 504)\n"
         "for route in (*ROUTES, OTHER):\n"
         "    for loss in ('', 'unknown', *CATALOGUE) if route.evaluates else ('',):\n"
-        "        for status in statuses: metrics.REQUESTS.labels(route.label, loss, status)\n"
-        "    for stage in ('total', 'decode', 'queue', 'compute', 'encode'): metrics.DURATIONS.labels(route.label, stage)\n"
+        "        for status in statuses: metrics.requests.labels(route.label, loss, status)\n"
+        "    for stage in ('total', 'decode', 'queue', 'compute', 'encode'): metrics.durations.labels(route.label, stage)\n"
         "for loss in ('unknown', *CATALOGUE):\n"
-        "    for status in statuses: metrics.ITEMS.labels(loss, status)\n"
-        "for loss in CATALOGUE: metrics.NONFINITE.labels(loss)\n"
+        "    for status in statuses: metrics.items.labels(loss, status)\n"
+        "for loss in CATALOGUE: metrics.nonfinite.labels(loss)\n"
         "for number in range(100):\n"
-        "    for status in statuses: metrics.KEY_REQUESTS.labels('k' * 64 + str(number), str(status))\n"
+        "    for status in statuses: metrics.key_requests.labels('k' * 64 + str(number), str(status))\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     sizes = {path.name.rpartition("_")[0]: path.stat().st_size for path in tmp_path.iterdir()}

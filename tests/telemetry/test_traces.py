@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from benchmarks import servers
-from service.routes import match
+from service.routes import match_route
 from service.telemetry import traces
 from service.telemetry.finished import Finished
 from service.telemetry.stages import Stages
@@ -121,7 +121,7 @@ def test_probes_make_no_spans(spans: list[Any]) -> None:
 
 def finished(**headers: bytes) -> Finished:
     stages = Stages()
-    route = match("POST", "/v1/losses/mse").route
+    route = match_route("POST", "/v1/losses/mse").route
     return Finished(
         "POST",
         b"/",

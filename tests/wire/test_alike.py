@@ -115,7 +115,7 @@ def items(draw: st.DrawFn) -> dict[str, Any]:
 def test_items_that_are_read_together_are_what_each_is_alone(some: list[dict[str, Any]], times: int) -> None:
     some = some * times
     sent = [{"id": f"[{place}", "loss": "cross_entropy", **item} for place, item in enumerate(some)]
-    together = batch.decode(CATALOGUE, json.dumps({"items": sent}).encode(), 100)
+    together = batch.decode_batch(CATALOGUE, json.dumps({"items": sent}).encode(), 100)
     assert [echo["id"] for echo in together.echoes] == [one["id"] for one in sent]
     calls = dict(
         pair for group in together.groups for pair in zip(group.places, calls_of(group), strict=True)
@@ -172,7 +172,7 @@ def test_items_of_a_long_batch_are_what_each_is_alone(odd: list[int], place: int
             "targets": LONG[1] if last else ODD[which],
         }
     sent = [{"id": f"],[{place}", "loss": "mse", **item} for place, item in enumerate(some)]
-    together = batch.decode(CATALOGUE, orjson.dumps({"items": sent}), 100)
+    together = batch.decode_batch(CATALOGUE, orjson.dumps({"items": sent}), 100)
     calls = dict(
         pair for group in together.groups for pair in zip(group.places, calls_of(group), strict=True)
     )

@@ -101,7 +101,7 @@ def test_a_long_array_is_read_as_a_short_one_is(
 def read(text: bytes, *, whole: bool = False) -> torch.Tensor:
     """Read a text as a tensor."""
     document = Document(text)
-    return tensors.read(document, document.root, "x", whole=whole).tensor
+    return tensors.read_tensor(document, document.root, "x", whole=whole).tensor
 
 
 @pytest.mark.parametrize(

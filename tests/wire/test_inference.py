@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from service.wire.inference.datatypes import from_bytes, widened
+from service.wire.inference.datatypes import from_buffer, widened
 from service.wire.inference.nonfinite import MOST_QUOTES, spelled
 
 
@@ -36,8 +36,8 @@ def test_unsigned_integers_become_signed_ones_with_the_same_digits() -> None:
 
 def test_aligned_bytes_are_viewed_and_others_copied() -> None:
     buffer = bytearray(24)
-    aligned = from_bytes(buffer, 8, torch.float32, [2, 2])
-    odd = from_bytes(buffer, 7, torch.float32, [2, 2])
+    aligned = from_buffer(buffer, 8, torch.float32, [2, 2])
+    odd = from_buffer(buffer, 7, torch.float32, [2, 2])
     buffer[8:] = bytes([0, 0, 128, 63] * 4)
     assert aligned.tolist() == [[1, 1], [1, 1]]
     assert odd.tolist() == [[0, 0], [0, 0]]

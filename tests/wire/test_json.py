@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import simdjson
 
 from service.problems import Problem, Unreadable
 from service.wire import json, tensors
@@ -18,7 +19,7 @@ def parse(body: bytes) -> Any:
 def read(body: bytes) -> None:
     """Read a body as a tensor."""
     document = Document(body)
-    tensors.read(document, document.root, "x")
+    tensors.read_tensor(document, document.root, "x")
 
 
 @pytest.mark.parametrize(
@@ -47,6 +48,21 @@ def test_integers_beyond_64_bits_are_floats(number: int) -> None:
 def test_integers_beyond_64_bits_are_floats_while_another_document_is_there() -> None:
     held = parse(b"[1]")
     assert list(parse(b"[%d]" % (10**30))) == [1e30]
+    assert list(held) == [1]
+
+
+@pytest.mark.parametrize(("number", "words"), [(10**30, "BIGINT_ERROR"), (2**64, "NUMBER_ERROR")])
+def test_simdjson_refuses_integers_beyond_64_bits_in_words_that_are_known(number: int, words: str) -> None:
+    with pytest.raises((ValueError, RuntimeError), match=f"^{words}"):
+        simdjson.Parser().parse(b"[%d]" % number)
+    assert words in json.BEYOND
+
+
+def test_simdjson_refuses_a_parser_that_is_in_use_in_words_that_are_known() -> None:
+    parser = simdjson.Parser()
+    held: Any = parser.parse(b"[1]")
+    with pytest.raises(RuntimeError, match=f"^{json.IN_USE}"):
+        parser.parse(b"[2]")
     assert list(held) == [1]
 
 

@@ -108,7 +108,7 @@ def test_batches_are_read_in_short_steps(length: int, last: bytes) -> None:
     item = b'{"loss": "mse", "inputs": {"predictions": [%b%b], "targets": [1]}}' % (b"0.5," * length, last)
     count = min(10_000, SIZE // len(item))
     body = b'{"items": [%b]}' % b",".join([item] * count)
-    pause = assert_short(partial(batch.decode, CATALOGUE, body, 10_000))
+    pause = assert_short(partial(batch.decode_batch, CATALOGUE, body, 10_000))
     assert isinstance(pause, batch.Batch)
     assert len(pause.echoes) == count
 
@@ -117,7 +117,7 @@ def test_batches_are_read_in_short_steps(length: int, last: bytes) -> None:
     "unit", [b"{},", b"1,", b"[],", b'{"loss": "mse"},', b'{"id": "[\\"", "loss": "x"},']
 )
 def test_items_beyond_the_limit_are_refused_in_short_steps(unit: bytes) -> None:
-    assert_short(partial(batch.decode, CATALOGUE, b'{"items": ' + array(unit, b"1") + b"}", 10_000))
+    assert_short(partial(batch.decode_batch, CATALOGUE, b'{"items": ' + array(unit, b"1") + b"}", 10_000))
 
 
 @pytest.mark.parametrize("encoding", ["json", "base64"])
@@ -126,7 +126,7 @@ def test_answers_are_written_in_short_steps(encoding: native.Encoding, shape: tu
     gradient = torch.rand(shape)
     call = Call(loss=MSE, inputs={}, params={}, work=0)
     evaluation = Evaluation(torch.tensor(1.0), {"predictions": gradient}, {})
-    written = assert_short(lambda: native.parts(native.Decoded(call, encoding), evaluation, CPU))
+    written = assert_short(lambda: native.answer_parts(native.Decoded(call, encoding), evaluation, CPU))
     assert isinstance(written, list)
     returned = orjson.loads(b"".join(written))["gradients"]["predictions"]
     raw = (

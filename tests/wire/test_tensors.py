@@ -18,7 +18,7 @@ DTYPES = sorted(tensors.DTYPES)
 def read(body: str | bytes, *, whole: bool = False) -> Sent:
     """Read a tensor as a request's body holds it."""
     document = Document(body.encode() if isinstance(body, str) else body)
-    return tensors.read(document, document.root, "x", whole=whole)
+    return tensors.read_tensor(document, document.root, "x", whole=whole)
 
 
 def text(tensor: torch.Tensor, encoding: str) -> bytes:

@@ -10,7 +10,7 @@ from service.catalogue.declare import loss
 from service.catalogue.domains import AtLeast, Mask
 from service.catalogue.spec import Divisor, Prediction, Scales, Target, Unreduced
 from service.losses.ranking.items import descending, valid_items
-from service.losses.ranking.preferences import hinge, logistic, sum_over_pairs
+from service.losses.ranking.preferences import hinge_cost, logistic, sum_over_pairs
 from service.losses.surprise import softplus
 
 LARGEST = torch.finfo(torch.float64).max
@@ -106,7 +106,7 @@ def pairwise_hinge(
         - Herbrich et al. (1999), Support Vector Learning for Ordinal Regression, https://doi.org/10.1049/cp:19991091
         - Joachims (2002), Optimizing Search Engines using Clickthrough Data, https://doi.org/10.1145/775047.775067
     """
-    return PairsLoss(*sum_over_pairs(scores, targets, mask, hinge(margin)))
+    return PairsLoss(*sum_over_pairs(scores, targets, mask, hinge_cost(margin)))
 
 
 @loss(

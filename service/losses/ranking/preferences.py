@@ -57,7 +57,7 @@ def logistic(sigma: float) -> Cost:
     return lambda d: (-F.logsigmoid(sigma * d), -sigma * torch.sigmoid(-sigma * d))
 
 
-def hinge(margin: float) -> Cost:
+def hinge_cost(margin: float) -> Cost:
     """Return relu(margin - d), whose slope at the kink is 0."""
     return lambda d: (F.relu(margin - d), -(d < margin).to(d))
 

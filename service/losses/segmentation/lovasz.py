@@ -9,8 +9,9 @@ from torch import Tensor
 from service.catalogue.declare import loss
 from service.catalogue.domains import ClassIndex
 from service.catalogue.spec import Form, Prediction, SizeRange, Target, Unreduced, given
+from service.losses.classification.class_axis import one_hot
 from service.losses.segmentation.domains import HardMask
-from service.losses.segmentation.masks import counted, one_hot, ratio, softmax
+from service.losses.segmentation.masks import counted, ratio, softmax
 
 PER_IMAGE = [Form("N", when=given(per_image=True)), Form("", when=given(per_image=False))]
 """A number for each image, or one for the whole batch."""
@@ -112,7 +113,7 @@ def lovasz_softmax(
         - Berman et al. (2018), The Lovász-Softmax loss, https://arxiv.org/abs/1705.08790
     """
     logits, targets, valid = counted(logits, targets, "multiclass", ignore_index)
-    probabilities, truths = softmax(logits), one_hot(targets, logits)
+    probabilities, truths = softmax(logits), one_hot(targets, logits.shape[1])
     errors = torch.where(truths, 1 - probabilities, probabilities)
     if valid is not None:
         errors, truths = torch.where(valid, errors, 0), valid & truths

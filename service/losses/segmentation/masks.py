@@ -8,6 +8,7 @@ from torch import Tensor
 
 from service.catalogue.domains import Between, ClassIndex, Facts
 from service.catalogue.spec import Condition, Form, Prediction, Target, given
+from service.losses.classification.class_axis import one_hot
 from service.losses.stacking import signed_once
 
 Mode = Literal["multiclass", "multilabel", "binary"]
@@ -131,7 +132,7 @@ def soft_masks(
     """Return the masks of every class; a binary mask has one."""
     logits, targets, valid = counted(logits, targets, mode, ignore_index)
     if mode == "multiclass":
-        truths = one_hot(targets, logits)
+        truths = one_hot(targets, logits.shape[1])
         truths = (truths if valid is None else truths & valid).to(logits.dtype)
         probabilities = softmax(logits)
         probabilities = probabilities if valid is None else torch.where(valid, probabilities, 0)
@@ -211,12 +212,6 @@ class _Softmax(torch.autograd.Function):
     def vmap(info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Tensor, int]:
         logits, axis = args
         return cast(_Differentiable, _Softmax).apply(logits.movedim(in_dims[0], 0), axis + 1), 0
-
-
-def one_hot(targets: Tensor, logits: Tensor) -> Tensor:
-    """Return true at each target's class and false elsewhere, in the shape of the logits."""
-    classes = torch.arange(logits.shape[1], device=targets.device)
-    return targets.unsqueeze(1) == classes.reshape(-1, *[1] * (targets.dim() - 1))
 
 
 def total(maps: Tensor) -> Tensor:

@@ -12,8 +12,9 @@ from service.catalogue.declare import loss
 from service.catalogue.dims import Shape
 from service.catalogue.domains import ClassIndex, Domain, Facts
 from service.catalogue.spec import Prediction, SizeRange, Target, Unreduced, Values
+from service.losses.classification.class_axis import one_hot
 from service.losses.segmentation.counts import overlap_loss
-from service.losses.segmentation.masks import one_hot, softmax, total
+from service.losses.segmentation.masks import softmax, total
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ def generalized_wasserstein_dice(
         weights = (targets != 0).to(errors).unsqueeze(1)
         misses = total(errors)
     else:
-        sizes = total(one_hot(targets, logits)).to(errors.dtype)
+        sizes = total(one_hot(targets, logits.shape[1])).to(errors.dtype)
         weights = _at(1 / (sizes + 1), targets)
         misses = total(weights * errors)
     return overlap_loss(2 * total(weights * (1 - errors)), misses, smooth).squeeze(-1)

@@ -33,7 +33,7 @@ WIDE_UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
 """Dtypes that torch stores but mostly cannot compute with."""
 
 
-def from_bytes(buffer: bytearray, offset: int, dtype: torch.dtype, shape: Sequence[int]) -> Tensor:
+def from_buffer(buffer: bytearray, offset: int, dtype: torch.dtype, shape: Sequence[int]) -> Tensor:
     """Return row-major, little-endian bytes in a buffer as a tensor, without a copy if possible.
 
     Misaligned elements are copied. A bool is true if its byte is not 0.
@@ -56,7 +56,9 @@ def from_json(
         Invalid: they are ragged, not as many as the shape says, or not of the datatype.
     """
     floating = dtype.is_floating_point
-    flat = tensors.read(document, value, *where, whole=not floating, nonfinite=floating).tensor.reshape(-1)
+    flat = tensors.read_tensor(
+        document, value, *where, whole=not floating, nonfinite=floating
+    ).tensor.reshape(-1)
     if flat.numel() != prod(shape):
         detail = f"Expected {prod(shape)} elements for shape {list(shape)}; got {flat.numel()}."
         raise Invalid(Fault(pointer(*where), "length", detail))

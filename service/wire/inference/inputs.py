@@ -10,7 +10,7 @@ from service.engine.call import Sent
 from service.problems import MOST_FAULTS, Fault, Invalid, pointer, quoted
 from service.wire import json, tensors
 from service.wire.document import Document
-from service.wire.inference.datatypes import DATATYPES, NAMES, from_bytes, from_json
+from service.wire.inference.datatypes import DATATYPES, NAMES, from_buffer, from_json
 
 FIELDS = ("name", "shape", "datatype", "parameters", "data")
 HEADER = "Inference-Header-Content-Length"
@@ -127,7 +127,7 @@ class Inputs:
             self._lost = True
             left = max(0, len(self._buffer) - begin)
             raise _invalid(where, "length", f"{size} bytes after the JSON and the inputs before", f"{left}")
-        return Sent(from_bytes(self._buffer, begin, dtype, shape))
+        return Sent(from_buffer(self._buffer, begin, dtype, shape))
 
 
 def _datatype(value: Any, where: tuple[str, ...]) -> torch.dtype:

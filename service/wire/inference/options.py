@@ -17,7 +17,7 @@ RESERVED = ("sequence_id", "sequence_start", "sequence_end", "priority", "header
 TRITON = "triton_"
 
 
-class Options:
+class InferenceOptions:
     """Reads parameters; invalid ones are reported and replaced by defaults. ``dtype`` is None by default."""
 
     def __init__(self, loss: AnyLoss, document: Document, value: Any) -> None:

@@ -18,7 +18,7 @@ from service.wire import json
 from service.wire.document import Document
 from service.wire.inference.inputs import Inputs
 from service.wire.inference.metadata import GRADIENT, outputs_of
-from service.wire.inference.options import Options
+from service.wire.inference.options import InferenceOptions
 from service.wire.room import roomy
 from service.wire.text import Body
 
@@ -31,7 +31,7 @@ LONGEST_HEAD = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
+class DecodedInference:
     """A valid call, and the format of its answer.
 
     ``outputs`` maps the requested outputs to whether they are binary; if none are requested, all computed ones are
@@ -62,14 +62,14 @@ class Reader:
         if not json.is_object(root):
             raise Invalid(Fault("", "type", f"Expected a JSON object; got {json.show(root)}."))
         self._fields = self._members(self._document, root, FIELDS)
-        self.options = Options(loss, self._document, self._fields.get("parameters"))
+        self.options = InferenceOptions(loss, self._document, self._fields.get("parameters"))
         self.faults += self.options.faults
         self._identity = self._read_identity()
         self._places: dict[str, int] = {}
         self._outputs = self._read_outputs()
 
     @roomy
-    def decode(self, buffer: bytearray, start: int, *, split: bool) -> Decoded:
+    def decode(self, buffer: bytearray, start: int, *, split: bool) -> DecodedInference:
         """Read the tensors, with the binary ones from ``start`` on, and return the valid call.
 
         ``split``: the request gives the length of its JSON.
@@ -86,7 +86,7 @@ class Reader:
             call = bind(self._request(inputs), faults)
         except Invalid as invalid:
             raise Invalid(*(self._placed(fault, inputs) for fault in invalid.faults)) from None
-        return Decoded(call, self._identity, self._outputs, self.options.binary)
+        return DecodedInference(call, self._identity, self._outputs, self.options.binary)
 
     def _request(self, inputs: Inputs) -> Request:
         """Return the request for the engine."""

@@ -10,7 +10,7 @@ from service.engine.call import Evaluation
 from service.wire import written
 from service.wire.inference.datatypes import NAMES
 from service.wire.inference.metadata import GRADIENT, VERSION
-from service.wire.inference.read import Decoded
+from service.wire.inference.read import DecodedInference
 from service.wire.room import roomy
 
 
@@ -28,7 +28,7 @@ class Encoded:
 
 
 @roomy
-def encode(decoded: Decoded, evaluation: Evaluation) -> Encoded:
+def encode(decoded: DecodedInference, evaluation: Evaluation) -> Encoded:
     """Write an answer."""
     outputs: list[dict[str, Any]] = []
     behind: list[memoryview] = []
@@ -49,7 +49,7 @@ def encode(decoded: Decoded, evaluation: Evaluation) -> Encoded:
     return Encoded([*written.joined(written.parts(head))], behind)
 
 
-def _computed(decoded: Decoded, evaluation: Evaluation) -> dict[str, Tensor]:
+def _computed(decoded: DecodedInference, evaluation: Evaluation) -> dict[str, Tensor]:
     """Return the requested outputs in their order, else all. A reduced value has the shape [1]."""
     value = evaluation.value
     found = {

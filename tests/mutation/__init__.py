@@ -1,0 +1,1 @@
+"""Mutants: how many changes of a module its tests notice."""

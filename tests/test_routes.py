@@ -1,0 +1,31 @@
+"""The table of routes and the application agree: what it has is answered, and no method that it lacks is."""
+
+import pytest
+
+from service.routes import ROUTES
+from tests.client import Client
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW")
+TEMPLATES = sorted({route.template for route in ROUTES})
+
+
+def taken(template: str) -> set[str]:
+    """Return the methods that the table has for a path."""
+    methods = {route.method for route in ROUTES if route.template == template}
+    return methods | ({"HEAD"} if "GET" in methods else set())
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_a_path_takes_the_methods_of_the_table_and_lists_them_to_others(
+    client: Client, template: str
+) -> None:
+    path = template.replace("{name}", "mse").replace("{model}", "mse").replace("{version}", "1")
+    for method in METHODS:
+        answer = client.request(method, path)
+        if method in taken(template):
+            assert answer.status_code not in (404, 405, 500), (method, answer.text)
+        else:
+            assert answer.status_code == 405
+            assert answer.headers["allow"] == ", ".join(sorted(taken(template)))
+            detail = f"Expected {answer.headers['allow']}; got {method}."
+            assert answer.text == "" if method == "HEAD" else answer.json()["detail"] == detail
