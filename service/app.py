@@ -25,7 +25,7 @@ from service.admission.keys import KeyFile
 from service.admission.lifecycle import Lifecycle
 from service.admission.problems import answer_problems
 from service.catalogue.registry import Catalogue
-from service.document import openapi
+from service.document import served
 from service.doors import losses, models, operations
 from service.doors.batch import Batches
 from service.doors.evaluation import Evaluations
@@ -142,7 +142,7 @@ def _framework(parts: Parts, lifespan: Lifespan[FastAPI]) -> FastAPI:
     app.include_router(operations.router(parts.lifecycle, parts.settings))
     app.include_router(models.router(parts.lifecycle, parts.catalogue, parts.statistics))
     app.include_router(metrics.router(parts.recorder.sample, parts.settings.workers))
-    app.include_router(openapi.router(parts.catalogue))
+    app.include_router(served.router(parts.catalogue))
     return app
 
 

@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "telemetry": {"problems", "catalogue", "engine", "wire", "settings", "routes"},
     "admission": {"problems", "engine", "wire", "settings", "routes", "telemetry"},
     "doors": {"problems", "catalogue", "engine", "wire", "settings", "telemetry", "admission"},
-    "document": {"problems", "catalogue", "engine", "wire", "settings", "telemetry"},
+    "document": {"problems", "catalogue", "engine", "wire", "settings", "telemetry", "admission"},
     "serving": {"problems", "settings", "routes", "telemetry", "admission", "app"},
     "app": {
         *("problems", "catalogue", "engine", "wire", "settings", "telemetry"),

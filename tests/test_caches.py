@@ -18,8 +18,10 @@ from tests.client import Client
 DECLARED = {
     "service.catalogue.dims": ("split", "names", "_read"),
     "service.catalogue.search": ("_weights",),
-    "service.document.openapi": ("router.<locals>.<lambda>",),
+    "service.document.openapi": ("_evaluate_operation", "_request_schemas"),
     "service.document.problems": ("problems", "errors"),
+    "service.document.served": ("router.<locals>.<lambda>",),
+    "service.doors.losses": ("router.<locals>.entry",),
     "service.telemetry.metrics": ("_series", "_key_requests", "_alone"),
     "service.wire.describe": ("entry", "example", "example_inputs"),
     "service.wire.inference.metadata": ("model", "config", "outputs_of"),

@@ -1,4 +1,4 @@
-"""Read request bodies: their format, their coding, their size."""
+"""Read request bodies: their format, their size."""
 
 from collections.abc import Mapping
 
@@ -16,10 +16,10 @@ class ClientGone(Exception):
 
 
 async def read(scope: Scope, receive: Receive, settings: Settings) -> Body:
-    """Return a JSON request's body.
+    """Return a JSON request's body, as it is coded.
 
     Raises:
-        UnsupportedMedia: it is declared to be something else than JSON, or compressed.
+        UnsupportedMedia: it is declared to be something else than JSON.
         TooLarge: it is longer than the limit, or says that it will be.
         Busy: there is no room for it now.
         ClientGone: the client left before all of it was here.
@@ -100,9 +100,9 @@ def media(scope: Scope) -> str:
 
 
 def _refuse_other_media(headers: Mapping[bytes, bytes]) -> None:
-    """Refuse a content type that is not JSON, and any content coding. A missing type is taken for JSON."""
+    """Refuse a content type that is not JSON. A missing one is taken for it."""
     declared = headers.get(b"content-type", b"application/json")
-    if declared == b"application/json" and b"content-encoding" not in headers:
+    if declared == b"application/json":
         return
     written = declared.decode("latin-1")
     media, *parameters = (part.strip().lower() for part in written.split(";"))
@@ -110,9 +110,6 @@ def _refuse_other_media(headers: Mapping[bytes, bytes]) -> None:
     is_json = media == "application/json" or (media.startswith("application/") and media.endswith("+json"))
     if not is_json or charset not in ("utf-8", "utf8", "us-ascii"):
         raise UnsupportedMedia(f"Expected Content-Type: application/json in UTF-8; got {quoted(written)}.")
-    coding = headers.get(b"content-encoding", b"identity").decode("latin-1").strip().lower()
-    if coding not in ("", "identity"):
-        raise UnsupportedMedia(f"Expected a body without Content-Encoding; got {quoted(coding)}.")
 
 
 def too_large(size: str, limit: int) -> TooLarge:

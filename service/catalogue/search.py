@@ -28,7 +28,7 @@ def search(catalogue: Catalogue, task: str | None = None, query: str | None = No
     most, then in the title, in the summary and tasks, in what it is used for, in its pitfalls least. A loss
     whose name or alias is the query comes first.
     """
-    wanted = (task or "").strip().lower().replace("-", "_").replace(" ", "_")
+    wanted = as_task(task or "")
     losses = [loss for loss in catalogue.values() if not wanted or wanted in loss.tasks]
     words = list(dict.fromkeys(_words(query or "")))[:MOST_WORDS]
     if not words:
@@ -39,6 +39,15 @@ def search(catalogue: Catalogue, task: str | None = None, query: str | None = No
     most = max([(len(words) + 1) // 2, *matched.values()])
     found = [loss for loss in losses if loss in named or matched[loss] == most]
     return sorted(found, key=lambda loss: (loss not in named, -sum(scores[loss])))
+
+
+def as_task(written: str) -> str:
+    """Return a task as losses declare it.
+
+    >>> as_task(" Metric-learning")
+    'metric_learning'
+    """
+    return written.strip().lower().replace("-", "_").replace(" ", "_")
 
 
 def _score(loss: AnyLoss, word: str) -> int:

@@ -1,78 +1,69 @@
 """The OpenAPI document: made from the catalogue, and kept to what client generators survive.
 
-So tensors are untyped, nothing is a union or recursive, a nullable param is its bare type and not required,
-numbers are doubles, and a schema serves requests and responses alike.
+Tensors are untyped, nothing is a union or recursive, a nullable param is its bare type and not required, numbers are
+doubles, and a schema serves requests and responses alike. ``docs/clients.md`` says which generators this was compared on.
+
+- An operation has one tag: generators make a class of each, and openapi-generator's Go and TypeScript declare an
+  operation with two tags twice. Its tasks are in ``x-tasks``.
+- No schema has a ``default``: openapi-generator's Go, Java and Python send it with every item of a batch, where it
+  overrides the batch's own defaults, and openapi-typescript demands the member. Descriptions name the defaults.
+- Beside the 200 there is one ``default`` response. With a response for each status the document is a third larger, and
+  openapi-generator's Rust reads every problem as the first of them.
 """
 
+from collections.abc import Collection
 from functools import cache
 from typing import Any
-
-import orjson
-from fastapi import APIRouter, Response
-from fastapi.openapi.docs import get_swagger_ui_html
 
 from service import VERSION
 from service.catalogue.dims import split
 from service.catalogue.registry import AnyLoss, Catalogue
 from service.catalogue.spec import Input
 from service.document import openapi_inference
-from service.document.problems import problems
+from service.document.parts import REQUEST_TIMEOUT, answers, open_to_all, operation, parameter
+from service.document.problems import responses
 from service.document.schemas import properties, reference, shared_schemas
 from service.wire import describe
 from service.wire.documents import TENSOR, Options
+from service.wire.json import show
 
-PATH = "/openapi.json"
 Json = dict[str, Any]
+TAGS = {
+    "losses": "Evaluate any loss by its name.",
+    "batch": "Evaluate many items in one request.",
+    "catalogue": "What losses there are.",
+    openapi_inference.TAG: "The Open Inference Protocol, for clients of Triton, KServe and MLServer.",
+    "operations": "Health, limits and metrics.",
+}
 
 
-def router(catalogue: Catalogue) -> APIRouter:
-    """Return the routes of the document, which is made once and served from memory, and of its page."""
-    routes = APIRouter(include_in_schema=False)
-    encoded = cache(lambda: orjson.dumps(document(catalogue)))
-
-    @routes.api_route(PATH, methods=["GET", "HEAD"])
-    async def show_document() -> Response:
-        return Response(encoded(), media_type="application/json")
-
-    @routes.api_route("/docs", methods=["GET", "HEAD"])
-    async def show_page() -> Response:
-        return get_swagger_ui_html(openapi_url=PATH, title="lossd")
-
-    return routes
-
-
-def document(catalogue: Catalogue) -> Json:
-    """Return the whole OpenAPI document."""
-    paths: Json = {
-        "/v1/losses": {"get": _list_operation()},
-        "/v1/losses/{name}": {"get": _show_operation()},
-        "/v1/batch": {"post": _batch_operation()},
-        "/v1/limits": {"get": _get("get_limits", "Limits of this server", "Limits", "operations", 401)},
-        "/healthz": {"get": _open(_get("healthz", "Whether the process is alive", "Status", "operations"))},
-        "/readyz": {"get": _open(_get("readyz", "Whether the device is warm", "Status", "operations", 503))},
-        "/metrics": {"get": _metrics_operation()},
-    }
-    paths |= openapi_inference.paths()
-    schemas = shared_schemas()
-    for loss in catalogue.values():
+def document(catalogue: Catalogue, losses: Collection[AnyLoss] | None = None) -> Json:
+    """Return the document with an operation for each of some losses; of all where none are given."""
+    chosen = catalogue.values() if losses is None else losses
+    paths, schemas = _shared_paths(), shared_schemas()
+    for loss in chosen:
         paths[f"/v1/losses/{loss.name}"] = {"post": _evaluate_operation(loss)}
         schemas |= _request_schemas(loss)
+    tasks = sorted({loss.tasks[0] for loss in chosen})
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "lossd",
             "version": VERSION,
-            "description": "Loss values, per-element losses and exact gradients over HTTP.",
+            "description": "Loss values, per-element losses and exact gradients over HTTP. With "
+            "`?losses=giou,cross_entropy` this document has these losses alone, for small generated clients.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/"}],
-        "tags": [{"name": name} for name in sorted({t for loss in catalogue.values() for t in loss.tasks})]
-        + [{"name": name} for name in ("batch", "catalogue", openapi_inference.TAG, "operations")],
+        "tags": [{"name": name, "description": told} for name, told in TAGS.items()]
+        + [{"name": name, "description": f"Losses for {name.replace('_', ' ')}."} for name in tasks],
         "paths": paths,
         # none where the server has no keys
         "security": [{}, {"bearer": []}, {"key": []}],
         "components": {
             "schemas": schemas,
+            "responses": responses(),
+            "parameters": {REQUEST_TIMEOUT: _request_timeout()},
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -83,20 +74,58 @@ def document(catalogue: Catalogue) -> Json:
 
 def stem(loss: AnyLoss) -> str:
     """Return ``CrossEntropy`` for ``cross_entropy``: what the names of a loss's schemas begin with."""
-    return loss.name.title().replace("_", "")
+    return "".join(map(str.capitalize, loss.name.split("_")))
 
 
+def _shared_paths() -> Json:
+    """Return the paths that no single loss owns."""
+    return {
+        "/v1/losses": {"get": _list_operation()},
+        "/v1/losses/{name}": {"get": _show_operation(), "post": _generic_operation()},
+        "/v1/batch": {"post": _batch_operation()},
+        "/v1/limits": {"get": operation("get_limits", "Limits of this server", "operations", "Limits")},
+        "/healthz": {
+            "get": open_to_all(operation("healthz", "Whether the process is alive", "operations", "Status"))
+        },
+        "/readyz": {
+            "get": open_to_all(operation("readyz", "Whether the device is warm", "operations", "Status"))
+        },
+        "/metrics": {"get": _metrics_operation()},
+        **openapi_inference.paths(),
+    }
+
+
+def _evaluation(operation_id: str, summary: str, tag: str, content: Json) -> Json:
+    """Describe an evaluation of one loss."""
+    return {
+        **operation(operation_id, summary, tag, "Evaluation", "The value, and what else was asked for."),
+        "parameters": [parameter(REQUEST_TIMEOUT)],
+        "requestBody": {"required": True, "content": {"application/json": content}},
+    }
+
+
+@cache
 def _evaluate_operation(loss: AnyLoss) -> Json:
     """Describe the evaluation of one loss."""
     content = {"schema": reference(f"{stem(loss)}Request"), "example": describe.example(loss)}
     return {
-        "operationId": loss.name,
-        "summary": loss.title,
+        **_evaluation(loss.name, loss.title, loss.tasks[0], content),
         "description": f"{loss.prose.summary}{_bounded(loss)}",
-        "tags": list(loss.tasks),
-        "requestBody": {"required": True, "content": {"application/json": content}},
-        "responses": _responses("The value, and what else was asked for.", "Evaluation", *problems()),
+        "x-tasks": list(loss.tasks),
     }
+
+
+def _generic_operation() -> Json:
+    """Describe the evaluation of a loss that the path names."""
+    example = {"inputs": {"logits": [[2.0, 1.0, 0.1]], "targets": [0]}, "params": {"label_smoothing": 0.1}}
+    content = {"schema": reference("EvaluationRequest"), "example": example}
+    found = _evaluation("evaluate", "Evaluate a loss by its name", "losses", content)
+    found["parameters"] = [_name_parameter(), *found["parameters"]]
+    found["description"] = (
+        "One operation for all losses, where their names are not known beforehand. "
+        "`GET /v1/losses/{name}` says what inputs and params a loss takes."
+    )
+    return found
 
 
 def _bounded(loss: AnyLoss) -> str:
@@ -114,13 +143,17 @@ def _batch_operation() -> Json:
         ],
         "defaults": {"gradients": False},
     }
-    responses = _responses("What became of each item, in order.", "BatchResults", *problems())
-    responses["200"]["content"]["application/x-ndjson"] = {"schema": reference("BatchResult")}
+    found = operation(
+        "batch", "Evaluate many items", "batch", "BatchResults", "What became of each item, in order."
+    )
+    # a line of the stream is an item, or the result of one
+    found["responses"]["200"]["content"]["application/x-ndjson"] = {"schema": reference("BatchResult")}
     return {
-        "operationId": "batch",
-        "summary": "Evaluate many items",
-        "description": "Items of any losses; like ones are computed together, and a bad one fails alone.",
-        "tags": ["batch"],
+        **found,
+        "description": "Items of any losses; like ones are computed together, and a bad one fails alone. As "
+        "application/x-ndjson each line is an item, and each line of the answer the result of one, in order; "
+        "the result of a bad line has its number as `line`.",
+        "parameters": [parameter(REQUEST_TIMEOUT)],
         "requestBody": {
             "required": True,
             "content": {
@@ -128,15 +161,15 @@ def _batch_operation() -> Json:
                 "application/x-ndjson": {"schema": reference("BatchItem")},
             },
         },
-        "responses": responses,
     }
 
 
+@cache
 def _request_schemas(loss: AnyLoss) -> Json:
     """Return the schemas of one loss's request: the body, its inputs, its params."""
     name, told, examples = stem(loss), loss.prose.arguments, describe.example_inputs(loss)
     required = [key for key, spec in loss.inputs.items() if not spec.optional]
-    params = describe.params_schema(loss)
+    params = _params(loss)
     return {
         f"{name}Inputs": {
             "type": "object",
@@ -159,6 +192,15 @@ def _request_schemas(loss: AnyLoss) -> Json:
     }
 
 
+def _params(loss: AnyLoss) -> Json:
+    """Return the schema of a loss's params, whose defaults stand in words."""
+    schema = describe.params_schema(loss)
+    for param in schema["properties"].values():
+        if "default" in param:
+            param["description"] += f" The default is {show(param.pop('default'))}."
+    return schema
+
+
 def _tensor(spec: Input, description: str, example: Any) -> Json:
     """Describe an input tensor: untyped, with what the declaration says under ``x-`` keys."""
     first = spec.forms[0]
@@ -174,56 +216,45 @@ def _tensor(spec: Input, description: str, example: Any) -> Json:
 
 def _list_operation() -> Json:
     """Describe the list of losses."""
-    operation = _get("list_losses", "List the losses, or find some", "LossList", "catalogue", 401)
+    found = operation("list_losses", "List the losses, or find some", "catalogue", "LossList")
     task, words = (
         "Only losses for this task.",
         "Words to look for, such as class imbalance; the best match comes first.",
     )
-    operation["parameters"] = [
+    found["parameters"] = [
         {"name": name, "in": "query", "required": False, "description": told, "schema": {"type": "string"}}
         for name, told in (("task", task), ("q", words))
     ]
-    return operation
+    return found
 
 
 def _show_operation() -> Json:
     """Describe the entry of one loss."""
-    operation = _get("get_loss", "Show all about one loss", "LossEntry", "catalogue", 401, 404)
+    found = operation("get_loss", "Show all about one loss", "catalogue", "LossEntry")
+    return {**found, "parameters": [_name_parameter()]}
+
+
+def _name_parameter() -> Json:
+    """Describe the name of a loss in a path."""
     told = "A loss's name or alias."
-    operation["parameters"] = [
-        {"name": "name", "in": "path", "required": True, "description": told, "schema": {"type": "string"}}
-    ]
-    return operation
+    return {"name": "name", "in": "path", "required": True, "description": told, "schema": {"type": "string"}}
+
+
+def _request_timeout() -> Json:
+    """Describe the header that sets a deadline."""
+    return {
+        "name": "Request-Timeout",
+        "in": "header",
+        "required": False,
+        "description": "Seconds within which the answer is wanted; later it is a 504. The server's own deadline holds besides.",
+        "schema": {"type": "number", "format": "double", "exclusiveMinimum": 0},
+    }
 
 
 def _metrics_operation() -> Json:
     """Describe the metrics."""
-    operation = _get("metrics", "Metrics for Prometheus", "Status", "operations", 401)
-    operation["responses"]["200"]["content"] = {"text/plain": {"schema": {"type": "string"}}}
-    return operation
-
-
-def _open(operation: Json) -> Json:
-    """Describe an operation that needs no key."""
-    return {**operation, "security": []}
-
-
-def _get(operation_id: str, summary: str, schema: str, tag: str, *statuses: int) -> Json:
-    """Describe a GET without parameters."""
-    return {
-        "operationId": operation_id,
-        "summary": summary,
-        "tags": [tag],
-        "responses": _responses(summary, schema, *statuses, 500),
-    }
-
-
-def _responses(description: str, schema: str, *statuses: int) -> Json:
-    """Describe a 200 and the problems that there may be instead."""
-    found: Json = {
-        "200": {"description": description, "content": {"application/json": {"schema": reference(schema)}}}
-    }
-    for status in statuses:
-        content = {"application/problem+json": {"schema": reference("Problem")}}
-        found[str(status)] = {"description": problems()[status], "content": content}
+    found = operation("metrics", "Metrics for Prometheus", "operations", "Status")
+    found["responses"] = answers(
+        "Metrics in Prometheus's text format.", {"text/plain": {"schema": {"type": "string"}}}
+    )
     return found

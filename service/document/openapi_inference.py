@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from service.document.problems import errors
+from service.document.parts import REQUEST_TIMEOUT, answers, open_to_all, parameter
 from service.document.schemas import reference
 
 Json = dict[str, Any]
@@ -25,7 +25,7 @@ def paths() -> Json:
             "get": _health("inference_live", "Whether the process is alive", "InferenceLive")
         },
         "/v2/health/ready": {
-            "get": _health("inference_ready", "Whether the device is warm", "InferenceReady", 503)
+            "get": _health("inference_ready", "Whether the device is warm", "InferenceReady")
         },
         "/v2/models": {"get": _operation("list_models", "The names of the models", "InferenceModels")},
         "/v2/models/stats": {
@@ -45,15 +45,16 @@ def paths() -> Json:
             "post": _of_model("load_model", "Load a model, which is there", "InferenceNothing")
         },
         "/v2/repository/models/{model}/unload": {
-            "post": _of_model("unload_model", "Unload a model, which is refused", "InferenceNothing", 400)
+            "post": _of_model("unload_model", "Unload a model, which is refused", "InferenceNothing")
         },
     }
 
 
 def _infer() -> Json:
     """Describe an inference."""
-    operation = _of_model("infer", "Evaluate a loss", "InferenceResponse", *errors())
+    operation = _of_model("infer", "Evaluate a loss", "InferenceResponse")
     operation["description"] = f"The Open Inference Protocol, for its clients. {BINARY}"
+    operation["parameters"].append(parameter(REQUEST_TIMEOUT))
     example = {
         "inputs": [
             {"name": "logits", "datatype": "FP32", "shape": [1, 3], "data": [2.0, 1.0, 0.1]},
@@ -74,32 +75,24 @@ def _index() -> Json:
     return operation
 
 
-def _of_model(operation_id: str, summary: str, schema: str, *statuses: int) -> Json:
+def _of_model(operation_id: str, summary: str, schema: str) -> Json:
     """Describe an operation on one model."""
-    operation = _operation(
-        operation_id, summary, schema, *(statuses if 404 in statuses else (*statuses, 404))
-    )
     told = "A loss's name or alias."
-    operation["parameters"] = [
-        {"name": "model", "in": "path", "required": True, "description": told, "schema": TEXT}
-    ]
-    return operation
+    name = {"name": "model", "in": "path", "required": True, "description": told, "schema": TEXT}
+    return {**_operation(operation_id, summary, schema), "parameters": [name]}
 
 
-def _health(operation_id: str, summary: str, schema: str, *statuses: int) -> Json:
+def _health(operation_id: str, summary: str, schema: str) -> Json:
     """Describe an operation that needs no key."""
-    operation = _operation(operation_id, summary, schema, *statuses)
-    del operation["responses"]["401"]
-    return {**operation, "security": []}
+    return open_to_all(_operation(operation_id, summary, schema))
 
 
-def _operation(operation_id: str, summary: str, schema: str, *statuses: int) -> Json:
+def _operation(operation_id: str, summary: str, schema: str) -> Json:
     """Describe an operation without parameters."""
-    responses: Json = {"200": _answer(summary, schema)}
-    for status in sorted({*statuses, 401, 500}):
-        responses[str(status)] = _answer(errors()[status], "InferenceError")
-    return {"operationId": operation_id, "summary": summary, "tags": [TAG], "responses": responses}
-
-
-def _answer(description: str, schema: str) -> Json:
-    return {"description": description, "content": {"application/json": {"schema": reference(schema)}}}
+    content = {"application/json": {"schema": reference(schema)}}
+    return {
+        "operationId": operation_id,
+        "summary": summary,
+        "tags": [TAG],
+        "responses": answers(summary, content, "InferenceError"),
+    }

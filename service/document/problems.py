@@ -1,8 +1,23 @@
 """The problems that operations may answer, by status: what each kind says of itself."""
 
 from functools import cache
+from typing import Any
 
+from service.document.schemas import reference
 from service.problems import Invalid, Problem, Unreadable
+
+RETRY_AFTER = {
+    "description": "With a 429: the seconds after which to come back.",
+    "schema": {"type": "integer", "format": "int64"},
+}
+
+
+def responses() -> dict[str, Any]:
+    """Return the responses of which each operation has one: problems of ``/v1``, errors of ``/v2``."""
+    return {
+        "Problem": _response(problems(), "application/problem+json", "Problem"),
+        "InferenceError": _response(errors(), "application/json", "InferenceError"),
+    }
 
 
 @cache
@@ -20,6 +35,16 @@ def errors() -> dict[int, str]:
     found = {status: told for status, told in problems().items() if status != Invalid.status}
     found[Unreadable.status] = f"{_summary(Unreadable)} {_summary(Invalid)}"
     return found
+
+
+def _response(told: dict[int, str], media: str, schema: str) -> dict[str, Any]:
+    """Describe all that is no 200."""
+    lines = [f"- {status}: {meaning}" for status, meaning in told.items()]
+    return {
+        "description": "\n".join(["What is wrong. By status:", "", *lines]),
+        "headers": {"Retry-After": RETRY_AFTER},
+        "content": {media: {"schema": reference(schema)}},
+    }
 
 
 def _summary(kind: type[Problem]) -> str:

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 
 from starlette.types import Receive, Scope
 
-from service.admission import body
 from service.catalogue.registry import Catalogue
-from service.doors.front import Answer, json_answer
+from service.doors.coded import begin, json_answer
+from service.doors.front import Answer
 from service.doors.pipeline import Pipeline
-from service.doors.waiting import deadline
 from service.engine.call import Evaluation
 from service.engine.fuse import Results
 from service.engine.stack import Evaluations, Part
@@ -33,21 +32,17 @@ class Batches:
 
     async def answer(self, scope: Scope, receive: Receive) -> Answer:
         """Return the answer to one batch."""
-        seconds = deadline(scope, self.settings.deadline_s)
-        # whoever decodes takes it out: the rest needs the room
-        held = [await body.read(scope, receive, self.settings)]
-        work = self.pipeline.begin(scope, receive, len(held[0]), seconds)
+        work, held = await begin(self.pipeline, scope, receive, self.settings)
+        queue, headers = self.pipeline.queue, dict(scope["headers"])
 
         def decode() -> Batch:
             return batch.decode(self.catalogue, held.pop(), self.settings.max_batch_items)
 
-        return await self.pipeline.batch(work, decode, parts_of, self._encode)
+        def encode(asked: Batch, results: Sequence[Sequence[Results]]) -> Answer:
+            outcomes = outcomes_of(asked, results)
+            return json_answer(batch.parts(asked, outcomes, queue.device, queue.observer), headers)
 
-    def _encode(self, asked: Batch, results: Sequence[Sequence[Results]]) -> Answer:
-        """Write the answer."""
-        outcomes = outcomes_of(asked, results)
-        queue = self.pipeline.queue
-        return json_answer(*batch.parts(asked, outcomes, queue.device, queue.observer))
+        return await self.pipeline.batch(work, decode, parts_of, encode)
 
 
 def parts_of(asked: Batch) -> Sequence[Part]:

@@ -2,11 +2,10 @@
 
 from starlette.types import Receive, Scope
 
-from service.admission import body
 from service.catalogue.registry import AnyLoss, Catalogue, UnknownLoss
-from service.doors.front import Answer, json_answer
+from service.doors.coded import begin, json_answer
+from service.doors.front import Answer
 from service.doors.pipeline import Pipeline
-from service.doors.waiting import deadline
 from service.engine import cost
 from service.engine.call import Evaluation
 from service.problems import NotFound
@@ -26,17 +25,16 @@ class Evaluations:
         """Return the answer to one request."""
         loss = find(self.catalogue, scope["state"]["match"].parameters["name"])
         scope["state"]["stages"].loss = loss.name
-        seconds = deadline(scope, self.settings.deadline_s)
-        # whoever decodes takes it out: the rest needs the room
-        held = [await body.read(scope, receive, self.settings)]
-        work = self.pipeline.begin(scope, receive, len(held[0]), seconds)
-        decode = lambda: native.decode(loss, held.pop())  # noqa: E731
-        return await self.pipeline.call(work, decode, self._encode, cost.reading(work.size))
+        work, held = await begin(self.pipeline, scope, receive, self.settings)
+        queue, headers = self.pipeline.queue, dict(scope["headers"])
 
-    def _encode(self, decoded: native.Decoded, evaluation: Evaluation) -> Answer:
-        """Write an answer."""
-        queue = self.pipeline.queue
-        return json_answer(*native.parts(decoded, evaluation, queue.device, queue.observer))
+        def decode() -> native.Decoded:
+            return native.decode(loss, held.pop())
+
+        def encode(decoded: native.Decoded, evaluation: Evaluation) -> Answer:
+            return json_answer(native.parts(decoded, evaluation, queue.device, queue.observer), headers)
+
+        return await self.pipeline.call(work, decode, encode, cost.reading(work.size))
 
 
 def find(catalogue: Catalogue, name: str) -> AnyLoss:

@@ -1,11 +1,10 @@
 """One request of the Open Inference Protocol on its way to its answer: the steps, wherever they are run."""
 
-from collections.abc import Callable, Sequence
-
-from starlette.datastructures import Headers
+from collections.abc import Mapping, Sequence
 
 from service.admission import codings
 from service.catalogue.registry import AnyLoss
+from service.doors.coded import coded_headers
 from service.doors.front import Answer
 from service.engine import cost
 from service.engine.call import Evaluation
@@ -14,56 +13,49 @@ from service.wire.inference.inputs import HEADER
 from service.wire.inference.read import Decoded, Reader, end_of_json
 from service.wire.inference.write import encode
 
-INFLATES = 4
-"""Times that a coded body is taken to be longer than it is sent."""
 ALIGNMENT = 16
 """What the place in memory of the first binary tensor is a multiple of, so that it can stay there."""
 MOST_DIGITS = 18
 
 
 class Exchange:
-    """One request, whose body ``buffer`` takes."""
+    """One request, whose body ``buffer`` takes, in its ``coding``."""
 
-    def __init__(self, loss: AnyLoss, headers: Headers, limit: int, take: Callable[[int], None]) -> None:
-        """Read the headers; ``take`` is told of the bytes that a body becomes longer by.
+    def __init__(self, loss: AnyLoss, headers: Mapping[bytes, bytes]) -> None:
+        """Read the headers.
 
         Raises:
             Unreadable: the length of the JSON is no number.
             UnsupportedMedia: the body is coded otherwise than with gzip or deflate.
         """
         self.loss = loss
-        self._limit = limit
-        self._take = take
         self._length = _length_of_json(headers)
-        self._coding, self._accepts = codings.of_request(headers), codings.for_answer(headers)
+        self.coding, self._accepts = codings.of_request(headers), codings.for_answer(headers)
         self._padding = -(self._length or 0) % ALIGNMENT
         self.buffer = bytearray(self._padding)
 
     @property
     def seconds_to_read(self) -> float:
-        """What it takes to read the JSON, inflated first where it is coded: that is not for the event loop."""
-        if self._coding is None:
-            return cost.reading(self._length or len(self.buffer))
-        return cost.INLINE_S + INFLATES * cost.reading(len(self.buffer))
+        """What it takes to read the JSON."""
+        return cost.reading(self._length or len(self.buffer))
 
     @property
     def seconds_to_decode(self) -> float:
         """What it takes to make tensors of what was read, and to write as many."""
         return cost.copying(len(self.buffer))
 
+    def swap(self) -> memoryview:
+        """Return the body as it has come, and have room for what it inflates to."""
+        coded, self.buffer = self.buffer, bytearray(self._padding)
+        return memoryview(coded)[self._padding :]
+
     def read(self) -> Reader:
         """Read the JSON.
 
         Raises:
-            Unreadable: it is none, or the body is not coded as it says, or shorter than the JSON.
+            Unreadable: it is none, or the body is shorter than the JSON.
             Invalid: it is no object.
-            TooLarge: the body holds more than the limit.
         """
-        if self._coding is not None:
-            coded, self.buffer = self.buffer, bytearray(self._padding)
-            codings.undo(
-                memoryview(coded)[self._padding :], self._coding, self.buffer, self._limit, self._take
-            )
         there = len(self.buffer) - self._padding
         if self._length is not None and self._length > there:
             raise _bad_length(f"at most {there}, the length of the body", str(self._length))
@@ -89,7 +81,7 @@ class Exchange:
             headers.append((HEADER.lower().encode(), b"%d" % sum(map(len, encoded.heads))))
         if self._accepts and (coded := codings.apply(parts, self._accepts)):
             parts = coded
-            headers += [(b"content-encoding", self._accepts.encode()), (b"vary", b"accept-encoding")]
+            headers += coded_headers(self._accepts)
         headers.append((b"content-length", b"%d" % sum(map(len, parts))))
         return Answer(headers, parts)
 
@@ -105,10 +97,11 @@ class Exchange:
         return Reader(self.loss, head[:end])
 
 
-def _length_of_json(headers: Headers) -> int | None:
+def _length_of_json(headers: Mapping[bytes, bytes]) -> int | None:
     """Return how many bytes of the body are JSON; None where the request does not tell."""
-    if (sent := headers.get(HEADER)) is None:
+    if (header := headers.get(HEADER.lower().encode())) is None:
         return None
+    sent = header.decode("latin-1")
     if not (sent.isascii() and sent.isdecimal()) or len(sent) > MOST_DIGITS:
         raise _bad_length("the number of bytes of the JSON", quoted(sent))
     return int(sent)

@@ -24,11 +24,6 @@ Door = Callable[[Scope, Receive], Awaitable[Answer]]
 JSON = (b"content-type", b"application/json")
 
 
-def json_answer(*parts: bytes) -> Answer:
-    """Return a document as an answer."""
-    return Answer([JSON, (b"content-length", b"%d" % sum(map(len, parts)))], parts)
-
-
 class Front:
     """Middleware that lets each door answer what is asked of it, and leaves all else to the application.
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from functools import partial
 from time import perf_counter
 
-from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
 from service.admission import body
 from service.catalogue.registry import AnyLoss, Catalogue
+from service.doors.coded import inflate
 from service.doors.evaluation import find
 from service.doors.exchange import Exchange
 from service.doors.front import Answer
@@ -54,12 +54,15 @@ class Inferences:
 
     async def _answer(self, loss: AnyLoss, scope: Scope, receive: Receive) -> tuple[Work, Answer]:
         """Return the answer to one request, and how it was worked on."""
-        take = scope["state"]["hold"].take
-        exchange = Exchange(loss, Headers(scope=scope), self.settings.max_body_bytes, take)
+        exchange = Exchange(loss, dict(scope["headers"]))
         seconds = deadline(scope, self.settings.deadline_s)
         await body.read_into(exchange.buffer, scope, receive, self.settings)
         work = self.pipeline.begin(scope, receive, len(exchange.buffer), seconds)
         try:
+            if exchange.coding:
+                coded, limit = exchange.swap(), self.settings.max_body_bytes
+                await inflate(self.pipeline, work, coded, exchange.coding, exchange.buffer, limit)
+                del coded
             with work.stages.measure("decode"):
                 reader = await self.pipeline.run(work, exchange.read, exchange.seconds_to_read)
             work.due = work.due.sooner(reader.options.timeout_s)

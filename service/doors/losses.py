@@ -1,14 +1,17 @@
 """The catalogue over HTTP: the list of losses, and the entry of one."""
 
-from typing import Any
+from functools import cache
 
+import orjson
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 
-from service.catalogue.registry import Catalogue
-from service.catalogue.search import search
+from service.admission import query
+from service.admission.content import Content, answer
+from service.catalogue.registry import AnyLoss, Catalogue
+from service.catalogue.search import as_task, search
 from service.doors.batch import PATH as BATCH
 from service.doors.evaluation import find
+from service.problems import Fault, Invalid, pointer, quoted
 from service.wire import describe
 
 
@@ -16,14 +19,22 @@ def router(catalogue: Catalogue) -> APIRouter:
     """Return the routes."""
     routes = APIRouter()
 
+    # no coroutine: the framework runs it in a thread, where searching and compressing hold up nobody
     @routes.api_route("/v1/losses", methods=["GET", "HEAD"])
-    async def list_losses(task: str | None = None, q: str | None = None) -> dict[str, Any]:
-        return {"losses": [describe.brief(loss) for loss in search(catalogue, task, q)]}
+    def list_losses(request: Request) -> Response:
+        asked = query.read(request.scope, "task", "q")
+        found = search(catalogue, _task(catalogue, asked.get("task")), asked.get("q"))
+        return answer(request, Content(orjson.dumps({"losses": [describe.brief(loss) for loss in found]})))
+
+    @cache
+    def entry(loss: AnyLoss) -> Content:
+        return Content(orjson.dumps(describe.entry(loss)))
 
     async def show_loss(request: Request) -> Response:
+        query.read(request.scope)
         loss = find(catalogue, request.path_params["name"])
         request.state.stages.loss = loss.name
-        return JSONResponse(describe.entry(loss))
+        return answer(request, entry(loss))
 
     async def answered_before(request: Request) -> Response:
         raise AssertionError("a POST to this path does not get here")
@@ -32,3 +43,18 @@ def router(catalogue: Catalogue) -> APIRouter:
     routes.add_route("/v1/losses/{name}", show_loss, methods=["GET", "POST"])
     routes.add_route(BATCH, answered_before, methods=["POST"])
     return routes
+
+
+def _task(catalogue: Catalogue, sent: str | None) -> str | None:
+    """Return a task as losses declare it.
+
+    Raises:
+        Invalid: no loss has it; lists those there are.
+    """
+    if not sent:
+        return None
+    tasks = sorted({task for loss in catalogue.values() for task in loss.tasks})
+    if (task := as_task(sent)) in tasks:
+        return task
+    detail = f"Expected one of {', '.join(tasks)}; got {quoted(sent)}."
+    raise Invalid(Fault(pointer("query", "task"), "unknown", detail))

@@ -11,10 +11,12 @@ from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
 
+from service.admission import codings
 from service.admission.account import Hold
 from service.admission.body import ClientGone
 from service.catalogue.registry import Catalogue
 from service.doors.batch import outcomes_of, parts_of
+from service.doors.coded import coded_headers, inflating
 from service.doors.pipeline import Pipeline, Work
 from service.doors.waiting import Due
 from service.engine.fuse import Results
@@ -41,13 +43,19 @@ class Streams:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer line by line, until the upload ends or the client leaves."""
+        asked = dict(scope["headers"])
+        coding, accepts = codings.of_request(asked), codings.for_answer(asked)
         whole = self.pipeline.begin(scope, _silence, 0, self.settings.deadline_s)
-        headers = [(b"content-type", MEDIA.encode())]
+        if coding:
+            receive = inflating(receive, coding)
+        headers = [(b"content-type", MEDIA.encode()), *(coded_headers(accepts) if accepts else [])]
+        deflater = codings.deflater(accepts) if accepts else None
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         async for window in _windows(receive, self.settings.max_line_bytes, whole.hold):
             answer = await self._answer(window, whole)
+            answer = codings.at_once(deflater, answer) if deflater else answer
             await send({"type": "http.response.body", "body": answer, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
+        await send({"type": "http.response.body", "body": deflater.flush() if deflater else b""})
 
     async def _answer(self, window: Sequence[Line], whole: Work) -> bytes:
         """Return the results of a window's lines, which have their own deadline."""
@@ -75,14 +83,19 @@ class Streams:
 async def _windows(receive: Receive, most: int, hold: Hold) -> AsyncGenerator[list[Line]]:
     """Yield the lines that have arrived, as they arrive; blank ones only count.
 
-    What has arrived of a line that is not whole is held.
+    What has arrived of a line that is not whole is held. What cannot be inflated is the last line.
 
     Raises:
         ClientGone: the client left before the end.
     """
     part, lost, number, more = bytearray(), None, 0, True
     while more:
-        message = await receive()
+        try:
+            message = await receive()
+        except Problem as problem:
+            hold.give(len(part))
+            yield [(number + 1, problem)]
+            return
         if message["type"] == "http.disconnect":
             raise ClientGone
         first, *others = message.get("body", b"").split(b"\n")
@@ -98,12 +111,17 @@ async def _windows(receive: Receive, most: int, hold: Hold) -> AsyncGenerator[li
             continue
         hold.give(len(part))
         *others, rest = others if more else [*others, b""]
-        whole = [lost or bytes(part), *(_whole(line, most) for line in others)]
+        first = lost or bytes(part)
+        window: list[Line] = [(number + 1, first)] if lost or part.strip() else []
+        # of blank lines there may be hundreds of thousands
+        window += [
+            (n, _whole(line, most))
+            for n, line in enumerate(others, number + 2)
+            if line and (len(line) > most or line.strip())
+        ]
+        number += 1 + len(others)
         lost = _lose(len(rest), len(rest), most, hold)
         part = bytearray() if lost else bytearray(rest)
-        numbered = enumerate(whole, number + 1)
-        number += len(whole)
-        window = [(n, line) for n, line in numbered if isinstance(line, Problem) or line.strip()]
         for start in range(0, len(window), WINDOW):
             yield window[start : start + WINDOW]
 

@@ -19,6 +19,21 @@ Map = dict[str, Any]
 Names = list[str]
 
 
+class PackedTensor(TypedDict):
+    """A tensor as bytes: of inputs, and of all tensors in the answer where the encoding is base64."""
+
+    dtype: Literal[
+        "bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"
+    ]
+    shape: list[int]
+    data: Annotated[
+        str,
+        Field(
+            description="Standard base64 with padding, without line breaks, of the row-major, little-endian bytes."
+        ),
+    ]
+
+
 class FaultDocument(TypedDict):
     """One thing wrong."""
 
@@ -156,10 +171,10 @@ class EvaluationDocument(TypedDict):
 REQUEST = ConfigDict(extra="forbid")
 """Of what clients send: no other members. Answers may gain some."""
 ReductionChoice = Annotated[
-    Reduction, Field(description="How the unreduced loss becomes the value.", default="mean")
+    Reduction, Field(description="How the unreduced loss becomes the value. The default is mean.")
 ]
-DtypeChoice = Annotated[Dtype, Field(description="What the arithmetic runs in.", default="float32")]
-EncodingChoice = Annotated[Encoding, Field(description="How tensors come back.", default="json")]
+DtypeChoice = Annotated[Dtype, Field(description="What the arithmetic runs in. The default is float32.")]
+EncodingChoice = Annotated[Encoding, Field(description="How tensors come back. The default is json.")]
 Gradients = Annotated[
     Any,
     Field(
@@ -198,6 +213,15 @@ class Options(TypedDict):
     grad_output: NotRequired[Upstream]
     dtype: NotRequired[DtypeChoice]
     encoding: NotRequired[EncodingChoice]
+
+
+class EvaluationRequest(Options):
+    """A request for a loss that the path names."""
+
+    __pydantic_config__ = REQUEST  # pyright: ignore[reportGeneralTypeIssues]
+
+    inputs: Annotated[Map, Field(description=f"The loss's tensors by name, each: {TENSOR}")]
+    params: NotRequired[Params]
 
 
 class BatchItem(Options):

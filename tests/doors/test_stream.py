@@ -63,13 +63,13 @@ def test_an_empty_stream_has_no_results(client: Client) -> None:
 
 
 @contextmanager
-def streaming(server: str) -> Generator[socket.socket]:
+def streaming(server: str, headers: bytes = b"") -> Generator[socket.socket]:
     """Open a stream of chunks to a server."""
     host, port = server.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=30) as connection:
         connection.sendall(
             b"POST /v1/batch HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-ndjson\r\n"
-            b"transfer-encoding: chunked\r\n\r\n"
+            b"transfer-encoding: chunked\r\n" + headers + b"\r\n"
         )
         yield connection
 

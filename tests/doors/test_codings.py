@@ -1,0 +1,220 @@
+"""Bodies in gzip and deflate on /v1, both ways: within the same limits as those without."""
+
+import asyncio
+import gzip
+import json
+import random
+import threading
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from service.app import create_app
+from service.settings import Settings
+from tests.client import Client
+from tests.doors.test_stream import ITEM, chunk, streaming
+from tests.waiting import within_cpu_s
+
+CODERS: dict[str, Any] = {"gzip": gzip.compress, "deflate": zlib.compress}
+NDJSON = {"content-type": "application/x-ndjson"}
+JSON = {"content-type": "application/json"}
+INPUTS = {"predictions": [n / 7 for n in range(2000)], "targets": [0] * 2000}
+each_coding = pytest.mark.parametrize("coding", CODERS)
+PLAIN = {"accept-encoding": "identity"}
+
+
+@each_coding
+def test_one_call_comes_and_goes_in_a_coding(client: Client, coding: str) -> None:
+    body = orjson.dumps({"inputs": INPUTS})
+    plain = client.post("/v1/losses/mse", content=body, headers={**JSON, **PLAIN})
+    assert "content-encoding" not in plain.headers
+    headers = {**JSON, "content-encoding": coding, "accept-encoding": f"br, {coding}"}
+    answer = client.post("/v1/losses/mse", content=CODERS[coding](body), headers=headers)
+    assert (answer.headers["content-encoding"], answer.headers["vary"]) == (coding, "accept-encoding")
+    assert answer.num_bytes_downloaded == int(answer.headers["content-length"]) < len(plain.content) / 2
+    assert answer.content == plain.content
+
+
+@each_coding
+def test_a_batch_comes_and_goes_in_a_coding(client: Client, coding: str) -> None:
+    body = orjson.dumps({"items": [orjson.loads(ITEM % (n, n)) for n in range(200)]})
+    plain = client.post("/v1/batch", content=body, headers={**JSON, **PLAIN})
+    headers = {**JSON, "content-encoding": coding.upper(), "accept-encoding": coding}
+    answer = client.post("/v1/batch", content=CODERS[coding](body), headers=headers)
+    assert answer.headers["content-encoding"] == coding
+    assert answer.num_bytes_downloaded < len(plain.content) / 4
+    assert answer.content == plain.content
+
+
+@each_coding
+def test_a_stream_comes_and_goes_in_a_coding(client: Client, coding: str) -> None:
+    body = b"\n".join([*(ITEM % (n, n) for n in range(5000)), b"{", ITEM % (7, 2)])
+    plain = client.post("/v1/batch", content=body, headers={**NDJSON, **PLAIN})
+    coded, headers = (
+        CODERS[coding](body),
+        {**NDJSON, "content-encoding": coding, "accept-encoding": coding},
+    )
+
+    async def pieces() -> Any:
+        for start in range(0, len(coded), 1000):
+            yield coded[start : start + 1000]
+
+    answer = client.post("/v1/batch", content=pieces(), headers=headers)
+    assert (answer.headers["content-encoding"], answer.headers["vary"]) == (coding, "accept-encoding")
+    assert answer.num_bytes_downloaded < len(plain.content) / 4
+    assert [json.loads(line) for line in answer.text.splitlines()] == [
+        json.loads(line) for line in plain.text.splitlines()
+    ]
+
+
+@pytest.mark.server
+def test_coded_results_leave_while_a_coded_upload_runs(server: str) -> None:
+    head = b"content-encoding: gzip\r\naccept-encoding: gzip\r\n"
+    coder, reader = zlib.compressobj(wbits=31), zlib.decompressobj(31)
+    with streaming(server, head) as connection:
+        received = b""
+        for number in range(3):
+            line = coder.compress(ITEM % (number, 2) + b"\n") + coder.flush(zlib.Z_SYNC_FLUSH)
+            connection.sendall(chunk(line))
+            found = b""
+            while b'"id":%d,' % number not in found:
+                received += connection.recv(65536)
+                while (parted := _next_chunk(received)) is not None:
+                    content, received = parted
+                    found += reader.decompress(content)
+
+
+def _next_chunk(received: bytes) -> tuple[bytes, bytes] | None:
+    """Take a chunk, or the head, from what was received."""
+    if received.startswith(b"HTTP/1.1"):
+        head, end, rest = received.partition(b"\r\n\r\n")
+        assert b"content-encoding: gzip" in head.lower()
+        return (b"", rest) if end else None
+    size, end, rest = received.partition(b"\r\n")
+    if not end or len(rest) < int(size, 16) + 2:
+        return None
+    return rest[: int(size, 16)], rest[int(size, 16) + 2 :]
+
+
+@pytest.mark.parametrize("path", ["/v1/losses/mse", "/v1/batch"])
+@pytest.mark.parametrize("kind", [JSON, NDJSON], ids=["json", "ndjson"])
+@pytest.mark.parametrize("coding", ["br", "gzip, deflate", "zstd"])
+def test_other_codings_are_415(client: Client, path: str, kind: dict[str, str], coding: str) -> None:
+    answer = client.post(path, content=b"{}", headers={**kind, "content-encoding": coding})
+    assert answer.status_code == 415
+    assert coding in answer.json()["detail"] or kind is NDJSON
+
+
+@each_coding
+@pytest.mark.parametrize("spoil", [lambda b: b[:-5], lambda b: b + b"x", lambda b: b"x" + b, lambda b: b""])
+def test_broken_codings_are_400(client: Client, coding: str, spoil: Any) -> None:
+    body = orjson.dumps({"inputs": INPUTS})
+    for path in ("/v1/losses/mse", "/v1/batch"):
+        answer = client.post(
+            path, content=spoil(CODERS[coding](body)), headers={**JSON, "content-encoding": coding}
+        )
+        assert answer.status_code == 400
+        assert coding in answer.json()["detail"]
+
+
+@each_coding
+@pytest.mark.parametrize("spoil", [lambda b: b[:-5], lambda b: b + b"x", lambda b: b[:300] + b"x" * 300])
+def test_a_broken_stream_ends_with_its_problem(client: Client, coding: str, spoil: Any) -> None:
+    whole = CODERS[coding](b"\n".join(ITEM % (n, n) for n in range(300)) + b"\n")
+    headers = {**NDJSON, "content-encoding": coding}
+    answer = client.post("/v1/batch", content=spoil(whole), headers=headers)
+    *results, last = [json.loads(line) for line in answer.text.splitlines()]
+    assert (last["status"], last["error"]["status"], last["line"]) == ("error", 400, len(results) + 1)
+    assert coding in last["error"]["detail"]
+
+
+@each_coding
+@pytest.mark.parametrize("path", ["/v1/losses/mse", "/v1/batch"])
+def test_bombs_end_at_the_limit(coding: str, path: str) -> None:
+    client = Client(create_app(Settings(device="cpu", max_body_bytes=1_000_000)))
+    body = CODERS[coding](bytes(200_000_000))
+    with within_cpu_s(0.5):
+        answer = client.post(path, content=body, headers={**JSON, "content-encoding": coding})
+    assert answer.status_code == 413
+    assert "LOSSD_MAX_BODY_BYTES" in answer.json()["detail"]
+
+
+@each_coding
+def test_a_stream_that_is_a_bomb_ends_soon(client: Client, coding: str) -> None:
+    bomb = CODERS[coding](b"\n" * 400_000_000)
+    with within_cpu_s(10):
+        answer = client.post("/v1/batch", content=bomb, headers={**NDJSON, "content-encoding": coding})
+    [last] = [json.loads(line) for line in answer.text.splitlines()]
+    assert last["error"]["status"] == 413
+    assert "at most 100 times as long" in last["error"]["detail"]
+
+
+def test_a_gzip_bomb_that_announces_itself_is_refused_unread(client: Client) -> None:
+    """No byte of it is inflated: of 600 MB, that the limit of 256 MiB is reached would take longer."""
+    bomb = gzip.compress(bytes(600_000_000), 1)
+    with within_cpu_s(0.1):
+        answer = client.post("/v1/losses/mse", content=bomb, headers={**JSON, "content-encoding": "gzip"})
+    assert answer.status_code == 413
+    assert "600000000 bytes" in answer.json()["detail"]
+
+
+def test_short_answers_and_those_that_hardly_shrink_are_sent_as_they_are(client: Client) -> None:
+    short = client.evaluate("mse", inputs={"predictions": [1], "targets": [0]})
+    noise = [random.Random(n).random() for n in range(50_000)]
+    inputs = {"predictions": noise, "targets": noise[::-1]}
+    packed = client.evaluate("mse", inputs=inputs, encoding="base64")
+    assert "gzip" in packed.request.headers["accept-encoding"]
+    assert "content-encoding" not in short.headers
+    assert "content-encoding" not in packed.headers
+    assert client.evaluate("mse", inputs=inputs).headers["content-encoding"] == "gzip"
+
+
+@pytest.mark.parametrize("path", ["/v1/losses", "/v1/losses/cross_entropy"])
+def test_the_catalogue_comes_in_gzip_and_not_again_to_who_has_it(client: Client, path: str) -> None:
+    plain, coded = client.get(path, headers=PLAIN), client.get(path, headers={"accept-encoding": "gzip"})
+    assert coded.headers["content-encoding"] == "gzip"
+    assert coded.json() == plain.json()
+    tag = {"if-none-match": coded.headers["etag"]}
+    assert client.get(path, headers=tag).status_code == 304
+
+
+@pytest.mark.server
+def test_small_calls_are_answered_while_bombs_are_inflated(server: str) -> None:
+    bomb = zlib.compress(bytes(250_000_000))
+    headers, stop = {**JSON, "content-encoding": "deflate"}, threading.Event()
+
+    def attack() -> None:
+        while not stop.is_set():
+            httpx.post(f"{server}/v1/losses/mse", content=bomb, headers=headers, timeout=60)
+
+    attackers = [threading.Thread(target=attack) for _ in range(3)]
+    for attacker in attackers:
+        attacker.start()
+    try:
+        body = {"inputs": {"predictions": [1], "targets": [0]}}
+        for _ in range(20):
+            assert httpx.post(f"{server}/v1/losses/mse", json=body, timeout=5).json()["value"] == 1
+    finally:
+        stop.set()
+        for attacker in attackers:
+            attacker.join()
+
+
+@each_coding
+def test_what_was_inflated_is_given_back(coding: str) -> None:
+    app = create_app(Settings(device="cpu", max_inflight_bytes=1_000_000, max_body_bytes=900_000))
+    client = Client(app)
+    body = CODERS[coding](orjson.dumps({"inputs": INPUTS}).ljust(800_000))
+
+    async def calls() -> Iterator[int]:
+        headers = {**JSON, "content-encoding": coding}
+        answers = [
+            await client.ask("POST", "/v1/losses/mse", content=body, headers=headers) for _ in range(9)
+        ]
+        return iter([answer.status_code for answer in answers])
+
+    assert set(asyncio.run(calls())) == {200}
