@@ -7,7 +7,7 @@ export declare class Lines {
     body(): ReadableStream<Uint8Array>;
     /** Keep no more of what is sent: the server has it. */
     accept(): void;
-    /** Return the next lines, fewer at the end. */
+    /** Return the next lines, fewer where they are long or at the end. */
     take(most: number): Promise<string[]>;
     /** Throw what the caller's own iterator has thrown. */
     rethrow(): void;

@@ -1,6 +1,8 @@
 /** Newline-delimited JSON, both ways. */
 /** Bytes that are sent before others have their turn. */
 const TURN = 65_536;
+/** Letters after which a window is sent, however few its lines. */
+const LONG = 4_194_304;
 /** Items as lines. What was sent is kept until the server accepts the stream, for another try. */
 export class Lines {
     #items;
@@ -33,12 +35,16 @@ export class Lines {
     accept() {
         this.#accepted = true;
     }
-    /** Return the next lines, fewer at the end. */
+    /** Return the next lines, fewer where they are long or at the end. */
     async take(most) {
         const lines = [];
+        let line;
+        let length = 0;
         this.accept();
-        for (let line; lines.length < most && (line = await this.#next()) !== undefined;)
+        while (lines.length < most && length < LONG && (line = await this.#next()) !== undefined) {
             lines.push(line);
+            length += line.length;
+        }
         return lines;
     }
     /** Throw what the caller's own iterator has thrown. */

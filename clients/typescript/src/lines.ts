@@ -3,6 +3,9 @@
 /** Bytes that are sent before others have their turn. */
 const TURN = 65_536;
 
+/** Letters after which a window is sent, however few its lines. */
+const LONG = 4_194_304;
+
 /** Items as lines. What was sent is kept until the server accepts the stream, for another try. */
 export class Lines {
   readonly #items: Iterator<unknown> | AsyncIterator<unknown>;
@@ -37,11 +40,16 @@ export class Lines {
     this.#accepted = true;
   }
 
-  /** Return the next lines, fewer at the end. */
+  /** Return the next lines, fewer where they are long or at the end. */
   async take(most: number): Promise<string[]> {
     const lines: string[] = [];
+    let line: string | undefined;
+    let length = 0;
     this.accept();
-    for (let line; lines.length < most && (line = await this.#next()) !== undefined; ) lines.push(line);
+    while (lines.length < most && length < LONG && (line = await this.#next()) !== undefined) {
+      lines.push(line);
+      length += line.length;
+    }
     return lines;
   }
 
