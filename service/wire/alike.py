@@ -75,7 +75,9 @@ def take(document: Document, item: Any, loss: AnyLoss | None) -> Taken | None:
         if name == "inputs":
             inputs = value
         elif name == "id":
-            if not is_exact(value := document.resolve(value)):
+            if (value := document.resolve(value)) is None:
+                continue
+            if not is_exact(value):
                 return None
             echo["id"] = value
         else:
