@@ -4,6 +4,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -36,6 +37,15 @@ def npm_module(path: str) -> str:
 def generator() -> str:
     """Return the jar of openapi-generator."""
     return _found("openapi-generator.jar", _in_package("openapi_generator_cli", "openapi-generator.jar"))
+
+
+def python() -> str:
+    return sys.executable
+
+
+def python_script(name: str) -> str:
+    """Return a program that a Python package installs beside the interpreter."""
+    return _found(name, Path(sys.executable).parent / name)
 
 
 def run(
