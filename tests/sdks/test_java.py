@@ -29,7 +29,7 @@ def test_the_client_meets_its_table_of_cases_and_a_busy_server(
     toolchains.run(toolchains.java("javac"), "-Xlint:all", "-cp", classes, "-d", tmp_path, *tests)
     path = f"{classes}:{tmp_path}"
     said = toolchains.run(
-        toolchains.java("java"), "-cp", path, "lossd.LossdTest", CLIENTS / "cases.json", env=keyed.env
+        toolchains.java("java"), "-cp", path, "lossd.LossdCheck", CLIENTS / "cases.json", env=keyed.env
     )
     assert said.endswith(" passed, 0 failed\n")
 

@@ -32,8 +32,8 @@ import lossd.Evaluation.Batch;
 import lossd.Evaluation.Result;
 import lossd.Request.Item;
 
-/** {@code java lossd.LossdTest clients/cases.json}, with LOSSD_URL naming a server and LOSSD_KEY a key of it. */
-final class LossdTest {
+/** {@code java lossd.LossdCheck clients/cases.json}, with LOSSD_URL naming a server and LOSSD_KEY a key of it. */
+final class LossdCheck {
   private interface Check {
     void run() throws Exception;
   }
@@ -45,12 +45,12 @@ final class LossdTest {
   private final Lossd lossd = new Lossd(URL + "/").withKey(KEY);
   private final List<Map<String, Object>> cases;
 
-  LossdTest(Path table) throws IOException {
+  LossdCheck(Path table) throws IOException {
     cases = Json.list(Json.parse(Files.readString(table))).stream().map(Json::map).toList();
   }
 
   public static void main(String[] words) throws Exception {
-    new LossdTest(Path.of(words[0])).declare();
+    new LossdCheck(Path.of(words[0])).declare();
     int failed = 0;
     for (Map.Entry<String, Check> check : CHECKS.entrySet()) {
       try {
@@ -248,7 +248,7 @@ final class LossdTest {
   /** Serve what a handler writes, while a check runs. */
   private static void serving(Handler handler, ServerCheck check) throws Exception {
     HttpServer server = HttpServer.create(new InetSocketAddress("127.0.0.1", 0), 0);
-    server.setExecutor(Executors.newCachedThreadPool(LossdTest::daemon));
+    server.setExecutor(Executors.newCachedThreadPool(LossdCheck::daemon));
     server.createContext(
         "/",
         exchange -> {
