@@ -1,4 +1,4 @@
-"""Put the parts together: catalogue, settings, device, routes. Nothing else knows them all."""
+"""Assemble the application from catalogue, settings, device and routes. Nothing else imports them all."""
 
 import asyncio
 import gc
@@ -22,7 +22,7 @@ from service.admission.context import RequestContext
 from service.admission.cors import allow_origins
 from service.admission.gate import Gate
 from service.admission.keys import KeyFile
-from service.admission.lifecycle import Lifecycle
+from service.admission.lifecycle import DEVICE_FAILURE, STARTUP_FAILURE, Lifecycle
 from service.admission.problems import answer_problems
 from service.catalogue.registry import Catalogue
 from service.document import served
@@ -38,6 +38,7 @@ from service.engine.lane import Lane
 from service.engine.memory import keep_freed_memory
 from service.engine.queue import Queue
 from service.losses import CATALOGUE
+from service.pages import reference
 from service.settings import Settings
 from service.telemetry import metrics, traces
 from service.telemetry.recorder import Recorder
@@ -46,12 +47,12 @@ from service.wire.params import params_model
 
 logger = logging.getLogger("lossd")
 SWITCH_S = 0.0005
-"""Seconds after which a thread that waits for the interpreter asks for it, instead of 5 ms."""
+"""Seconds after which a waiting thread requests the interpreter; Python's default is 5 ms."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What an application is made of, beside its routes."""
+    """The parts of an application, except its routes."""
 
     settings: Settings
     catalogue: Catalogue
@@ -63,28 +64,34 @@ class Parts:
     statistics: dict[str, ModelStatistics]
 
 
-def serving(settings: Settings | None = None) -> ASGIApp:
-    """Set the process up to serve, which tests and others that make an application do not want, and make one."""
+workers = devices.workers
+
+
+def serving(settings: Settings | None = None, worker: int = 0) -> ASGIApp:
+    """Create an application, and configure the whole process for serving, which tests do not want."""
     settings = settings or Settings()
     torch.set_num_threads(settings.threads)
     keep_freed_memory()
     sys.setswitchinterval(SWITCH_S)
-    return create_app(settings, warmed=_freeze)
+    return create_app(settings, worker=worker, warmed=_freeze, end=_exit)
 
 
 def create_app(
     settings: Settings | None = None,
     catalogue: Catalogue = CATALOGUE,
+    worker: int = 0,
     warmed: Callable[[], object] = lambda: None,
+    end: Callable[[int], object] = lambda status: None,
 ) -> ASGIApp:
-    """Assemble an application: evaluations are answered in front of the framework, all else by it.
+    """Create an application: evaluations are answered in front of the framework, everything else by it.
 
-    ``warmed`` is called once it is warm, before it is ready.
+    ``worker`` is the number of the process, from 0, which selects its GPU. ``warmed`` is called after the warm-up, before
+    the application reports that it is ready; ``end`` is called with an exit status when it can no longer serve.
 
     Raises:
-        ValueError: what the settings name does not exist, be it a device, a file of keys or an exporter.
+        ValueError: a setting names a device, a file of keys or an exporter that does not exist.
     """
-    parts = _parts(settings or Settings(), catalogue)
+    parts = _parts(settings or Settings(), worker, catalogue, Lifecycle(end))
     settings, pipeline, state = parts.settings, parts.pipeline, dict[str, Any](account=parts.account)
     app = _framework(parts, _lifespan(parts, state, warmed))
     doors = {
@@ -100,9 +107,9 @@ def create_app(
     return RequestContext(allow_origins(served, settings.cors_origins), parts.account, parts.recorder)
 
 
-def _parts(settings: Settings, catalogue: Catalogue) -> Parts:
-    """Make what an application is made of."""
-    device = devices.choose(settings.device)
+def _parts(settings: Settings, worker: int, catalogue: Catalogue, lifecycle: Lifecycle) -> Parts:
+    """Create the parts of an application."""
+    device = devices.choose(settings.device, worker)
     cores = os.cpu_count() or 1
     quick, slow = Lane("quick", cores), Lane("slow", cores)
     queue = Queue(
@@ -112,6 +119,7 @@ def _parts(settings: Settings, catalogue: Catalogue) -> Parts:
         max_work=settings.max_work,
         fuse=settings.fuse,
         observer=metrics.observer(),
+        on_failure=partial(lifecycle.fail, status=DEVICE_FAILURE),
     )
     metrics.describe(device, VERSION)
     account = Account(settings.max_inflight_bytes)
@@ -120,7 +128,7 @@ def _parts(settings: Settings, catalogue: Catalogue) -> Parts:
         catalogue=catalogue,
         keys=KeyFile(settings.api_keys_file) if settings.api_keys_file else None,
         account=account,
-        lifecycle=Lifecycle(broken=lambda: queue.broken),
+        lifecycle=lifecycle,
         pipeline=Pipeline(queue, quick, slow),
         recorder=Recorder(queue, lambda: account.bytes, traces.from_environment()),
         statistics={name: ModelStatistics() for name in catalogue},
@@ -128,7 +136,7 @@ def _parts(settings: Settings, catalogue: Catalogue) -> Parts:
 
 
 def _framework(parts: Parts, lifespan: Lifespan[FastAPI]) -> FastAPI:
-    """Return the routes that the framework answers."""
+    """Return the FastAPI application for the routes that it answers."""
     app = FastAPI(
         title="lossd",
         description="Loss values, per-element losses and exact gradients over HTTP.",
@@ -141,20 +149,20 @@ def _framework(parts: Parts, lifespan: Lifespan[FastAPI]) -> FastAPI:
     app.include_router(losses.router(parts.catalogue))
     app.include_router(operations.router(parts.lifecycle, parts.settings))
     app.include_router(models.router(parts.lifecycle, parts.catalogue, parts.statistics))
-    app.include_router(metrics.router(parts.recorder.sample, parts.settings.workers))
+    app.include_router(metrics.router(parts.recorder.sample, shared=parts.settings.workers != 1))
     app.include_router(served.router(parts.catalogue))
+    app.include_router(reference.router(parts.catalogue))
     return app
 
 
 def _lifespan(parts: Parts, state: dict[str, Any], warmed: Callable[[], object]) -> Lifespan[FastAPI]:
-    """Return how an application starts and ends; the server has ``state`` before there is a request."""
+    """Return the start and end of an application; the server receives ``state`` before the first request."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[dict[str, Any]]:
         settings, lifecycle, pipeline = parts.settings, parts.lifecycle, parts.pipeline
         loop, device = asyncio.get_running_loop(), pipeline.queue.device
-        warming = pipeline.queue.lane.run(partial(_warm_up, device, parts.catalogue, warmed), [])
-        warming.add_done_callback(lambda done: setattr(lifecycle, "warm", done.exception() is None))
+        pipeline.queue.lane.run(partial(_warm_up, parts, warmed), [])
         sampling = loop.create_task(parts.recorder.keep_sampling())
         keys = f"keys: {parts.keys.count}" if parts.keys is not None else "no keys"
         logger.info("starting on %s, port %s, device %s, %s", settings.host, settings.port, device, keys)
@@ -168,15 +176,28 @@ def _lifespan(parts: Parts, state: dict[str, Any], warmed: Callable[[], object])
     return lifespan
 
 
-def _warm_up(device: torch.device, catalogue: Catalogue, warmed: Callable[[], object]) -> None:
-    """Do what first requests would wait for."""
-    devices.warm_up(device, list(catalogue.values()))
-    for loss in catalogue.values():
-        params_model(loss)
-    warmed()
+def _warm_up(parts: Parts, warmed: Callable[[], object]) -> None:
+    """Do once what first requests would otherwise wait for; end the server if its device fails."""
+    device = parts.pipeline.queue.device
+    try:
+        devices.warm_up(device, list(parts.catalogue.values()))
+        for loss in parts.catalogue.values():
+            params_model(loss)
+        warmed()
+    except Exception as error:
+        logger.exception("the warm-up failed")
+        parts.lifecycle.fail(f"{device} cannot compute the catalogue: {error}", STARTUP_FAILURE)
+    else:
+        parts.lifecycle.warm = True
+
+
+def _exit(status: int) -> None:
+    """End the process at once: cleaning up a broken CUDA context may hang."""
+    logging.shutdown()
+    os._exit(status)
 
 
 def _freeze() -> None:
-    """Take what stays for good out of the garbage collector's way."""
+    """Exempt permanent objects from garbage collection."""
     gc.collect()
     gc.freeze()

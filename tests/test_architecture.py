@@ -19,10 +19,11 @@ MAY_IMPORT = {
     "admission": {"problems", "engine", "wire", "settings", "routes", "telemetry"},
     "doors": {"problems", "catalogue", "engine", "wire", "settings", "telemetry", "admission"},
     "document": {"problems", "catalogue", "engine", "wire", "settings", "telemetry", "admission"},
+    "pages": {"problems", "catalogue", "admission"},
     "serving": {"problems", "settings", "routes", "telemetry", "admission", "app"},
     "app": {
         *("problems", "catalogue", "engine", "wire", "settings", "telemetry"),
-        *("admission", "doors", "document", "losses"),
+        *("admission", "doors", "document", "pages", "losses"),
     },
     "cli": {"settings", "engine", "admission", "telemetry", "document", "losses", "app", "serving"},
     "__main__": {"cli"},

@@ -1,4 +1,4 @@
-"""No cache grows with what clients send: each has a cap, or is keyed by what we declare alone."""
+"""No cache grows with what clients send: each has a cap, or only keys that we declare."""
 
 import asyncio
 import functools
@@ -17,11 +17,12 @@ from tests.client import Client
 
 DECLARED = {
     "service.catalogue.dims": ("split", "names", "_read"),
-    "service.catalogue.search": ("_weights",),
+    "service.catalogue.search": ("_weights", "_phrases"),
     "service.document.openapi": ("_evaluate_operation", "_request_schemas"),
     "service.document.problems": ("problems", "errors"),
     "service.document.served": ("router.<locals>.<lambda>",),
     "service.doors.losses": ("router.<locals>.entry",),
+    "service.pages.reference": ("router.<locals>.<lambda>", "_file"),
     "service.telemetry.metrics": ("_series", "_key_requests", "_alone"),
     "service.wire.describe": ("entry", "example", "example_inputs"),
     "service.wire.inference.metadata": ("model", "config", "outputs_of"),
@@ -38,7 +39,7 @@ def caches() -> dict[str, Any]:
     for module in pkgutil.walk_packages(service.__path__, "service."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    # a server's start puts what there is out of the collector's sight
+    # starting a server exempts existing objects from garbage collection
     gc.unfreeze()
     found: list[Any] = [thing for thing in gc.get_objects() if type(thing) is kind]
     return {
@@ -97,7 +98,7 @@ def test_what_clients_make_up_makes_nothing_grow_for_good(client: Client) -> Non
 
 
 async def post(client: Client, path: str, body: bytes) -> None:
-    """Send a request as a server does, which takes a fraction of what a client takes."""
+    """Send a request as a server does, in a fraction of a client's time."""
     messages: list[Message] = [{"type": "http.request", "body": body}]
 
     async def receive() -> Message:

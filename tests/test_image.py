@@ -1,4 +1,4 @@
-"""What can be told of the container image without building it."""
+"""Checks of the container image that need no build."""
 
 import json
 import re
@@ -8,6 +8,7 @@ from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -27,7 +28,7 @@ COPIED = [
 
 
 def last(instruction: str) -> str:
-    """Return what the final stage's last such instruction says."""
+    """Return the last such instruction of the final stage."""
     return next(
         line.removeprefix(instruction).strip()
         for line in reversed(FINAL_STAGE)
@@ -63,7 +64,7 @@ def test_the_build_context_has_no_more(path: str) -> None:
 
 def test_it_runs_without_root() -> None:
     user = last("USER").partition(":")[0]
-    # a number, so that an orchestrator can tell that it is not root
+    # a number, so that an orchestrator can verify that it is not root
     assert user.isdecimal() and int(user) > 0
 
 
@@ -100,13 +101,40 @@ def test_what_serving_needs_is_pinned_by_hash_to_the_version_that_is_tested(torc
     assert other == {}, "run `make lock`"
 
 
-def test_kubernetes_waits_for_what_was_accepted() -> None:
-    manifest = (ROOT / "deploy/kubernetes/lossd.yaml").read_text()
+def test_the_image_computes_on_what_its_torch_is_for() -> None:
+    """One for CUDA that finds no GPU ends, instead of computing on the CPU."""
+    assert "ARG TORCH=cpu" in FINAL_STAGE
+    assert "LOSSD_DEVICE=${TORCH} " in last("ENV")
+
+
+@pytest.mark.parametrize("name", ["lossd", "lossd-gpu"])
+def test_kubernetes_waits_for_what_was_accepted(name: str) -> None:
+    manifest = (ROOT / f"deploy/kubernetes/{name}.yaml").read_text()
     grace, sleep = (
         int(number)
         for number in re.findall(r"(?:terminationGracePeriodSeconds: |sleep: \{ seconds: )(\d+)", manifest)
     )
     assert grace > Settings.model_fields["drain_s"].default + sleep
+
+
+def test_the_manifest_for_gpus_differs_in_what_a_gpu_needs() -> None:
+    plain, gpu = (
+        list(yaml.safe_load_all((ROOT / f"deploy/kubernetes/{name}.yaml").read_text()))
+        for name in ("lossd", "lossd-gpu")
+    )
+    # a surge would wait for a GPU that nobody gives up
+    assert gpu[0]["spec"].pop("strategy") == {"rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}}
+    del plain[0]["spec"]["strategy"]
+    [[container], [other]] = (
+        manifest[0]["spec"]["template"]["spec"]["containers"] for manifest in (gpu, plain)
+    )
+    assert container.pop("resources")["limits"] == {"memory": "8Gi", "nvidia.com/gpu": 1}
+    probe = container.pop("startupProbe")
+    assert probe["periodSeconds"] * probe["failureThreshold"] >= 180
+    assert container.pop("image") == "lossd:cuda"
+    for name in ("resources", "startupProbe", "image"):
+        del other[name]
+    assert gpu == plain
 
 
 def pinned(torch: str) -> dict[str, tuple[str, list[str]]]:
@@ -121,7 +149,7 @@ def pinned(torch: str) -> dict[str, tuple[str, list[str]]]:
 
 
 def needed(name: str) -> set[str]:
-    """Return what a package needs here, with what that needs; of torch nothing, which differs between its builds."""
+    """Return a package's requirements here, recursively; none for torch, whose builds differ."""
     found: set[str] = set()
     names = [name]
     while names:

@@ -1,7 +1,7 @@
-"""Content codings: gzip and deflate, undone within a limit, applied where they are asked for.
+"""Content codings, gzip and deflate: decode bodies within a limit, encode answers on request.
 
-What clients send is inflated by zlib, which has seen everything; answers are deflated by ISA-L, which takes a quarter
-of zlib's time for the same size: 1 ms for 390 kB of JSON, where zlib's fastest takes 4.4 ms.
+Bodies, which may be hostile, are decoded by zlib. Answers are encoded by ISA-L in a quarter of zlib's time: 390 kB of JSON
+take 1 ms, zlib's fastest level 4.4 ms, for the same size.
 """
 
 import zlib
@@ -15,27 +15,27 @@ from service.problems import Unreadable, UnsupportedMedia, quoted
 from service.wire.text import Body
 
 WINDOW = {"gzip": 31, "deflate": 15}
-"""What zlib calls them: deflate is wrapped as zlib wraps it."""
+"""Window sizes as zlib takes them: 31 is gzip, 15 a zlib stream, which HTTP calls deflate."""
 DEFLATE: Any = isal_zlib
-"""ISA-L, whose types are known in part."""
+"""ISA-L, whose type hints are incomplete."""
 BLOCK = 1 << 16
 PIECE = 1 << 18
-"""Bytes that are inflated at once."""
+"""Bytes to inflate at once."""
 LEVEL = 1
-"""The digits of floats hardly shrink any further, however hard one tries."""
+"""Digits of floats hardly compress better at higher levels."""
 LEAST_SAVED = 0.1
-"""Of a long answer's first bytes, the share that a coding must save: it would only take time else."""
+"""Share of an answer's first bytes that a coding must save to be worth its time."""
 MOST_RATIO = 1032
-"""How many times longer than what is sent deflate's output can be."""
+"""Largest ratio of deflate: decoded to encoded length."""
 ANNOUNCED = 4
-"""Bytes at the end of gzip data that say how long the content is, modulo 2^32."""
+"""Bytes at the end of gzip data that hold the decoded length modulo 2^32."""
 
 
 def of_request(headers: Mapping[bytes, bytes]) -> str | None:
-    """Return how a request's body is coded.
+    """Return the content coding of a request, or None.
 
     Raises:
-        UnsupportedMedia: it is coded otherwise than with gzip or deflate.
+        UnsupportedMedia: it is neither gzip nor deflate.
     """
     if b"content-encoding" not in headers:
         return None
@@ -49,7 +49,7 @@ def of_request(headers: Mapping[bytes, bytes]) -> str | None:
 
 
 def for_answer(headers: Mapping[bytes, bytes]) -> str | None:
-    """Return the coding that a client asks its answer to have; None where it asks for none that there is."""
+    """Return the coding to use for an answer, None if the client accepts none that is available."""
     if b"accept-encoding" not in headers:
         return None
     asked: dict[str, float] = {}
@@ -64,12 +64,12 @@ def for_answer(headers: Mapping[bytes, bytes]) -> str | None:
 
 
 class Inflation:
-    """A coded body on its way into a buffer, a part at a time; ``done`` once all that it holds is there.
+    """Decodes a body into a buffer, a part at a time; ``done`` when complete.
 
-    ``take`` is told of each piece before there is more.
+    ``take`` is called with the size of each piece before the next is inflated.
 
     Raises:
-        TooLarge: it announces more than the limit.
+        TooLarge: the body declares a decoded length over the limit.
     """
 
     def __init__(
@@ -77,17 +77,17 @@ class Inflation:
     ) -> None:
         self.done = False
         announced = int.from_bytes(coded[-ANNOUNCED:], "little") if coding == "gzip" else 0
-        # the end of a body that was cut off announces anything
+        # the last bytes of a truncated body are arbitrary
         if limit < announced <= MOST_RATIO * len(coded):
-            raise too_large(f"one that {coding} makes {announced} bytes long", limit)
+            raise too_large(f"{announced} after decompression", limit)
         self._steps = self._inflate(memoryview(coded), coding, buffer, limit, take)
 
     def run(self, most: int) -> None:
-        """Inflate until all is there, or about so many bytes more are.
+        """Inflate to the end, or until about ``most`` more bytes are decoded.
 
         Raises:
-            Unreadable: the body is not coded so.
-            TooLarge: it holds more than the limit.
+            Unreadable: the body is not in this coding.
+            TooLarge: the decoded body is over the limit.
             Busy: there is no room for more now.
         """
         for length in self._steps:
@@ -99,34 +99,34 @@ class Inflation:
     def _inflate(
         self, coded: memoryview, coding: str, buffer: bytearray, limit: int, take: Callable[[int], None]
     ) -> Generator[int]:
-        """Append to the buffer, and yield the length of each piece."""
+        """Append to the buffer and yield the length of each piece."""
         undo, before = inflater(coding), len(buffer)
         for start in range(0, len(coded), BLOCK):
             for piece in inflated(undo, coded[start : start + BLOCK], coding):
                 take(len(piece))
                 buffer += piece
                 if len(buffer) - before > limit:
-                    raise too_large(f"one that {coding} makes longer", limit)
+                    raise too_large("more after decompression", limit)
                 yield len(piece)
         if not undo.eof:
             raise cut_off(coding)
 
 
 def inflater(coding: str) -> Any:
-    """Return what `inflated` reads blocks with."""
+    """Return a decoder for `inflated`."""
     return zlib.decompressobj(WINDOW[coding])
 
 
 def inflated(inflater: Any, block: bytes | memoryview, coding: str) -> Iterator[bytes]:
-    """Yield what a block holds, in pieces.
+    """Yield the decoded bytes of a block, in pieces.
 
     Raises:
-        Unreadable: it is not coded so, or there is more behind the end.
+        Unreadable: it is not in this coding, or continues after the end.
     """
     rest = block
     while True:
         if inflater.eof and len(rest):
-            raise Unreadable(f"Expected nothing behind the end of the {coding} data; got more.")
+            raise Unreadable(f"Expected nothing after the end of the {coding} data; got more.")
         try:
             piece = inflater.decompress(rest, PIECE)
         except zlib.error as error:
@@ -139,14 +139,14 @@ def inflated(inflater: Any, block: bytes | memoryview, coding: str) -> Iterator[
 
 
 def cut_off(coding: str) -> Unreadable:
-    """Return the problem of a body that ends too soon."""
-    return Unreadable(f"Expected a whole body in {coding}; got one that ends before its end.")
+    """Return the problem for a truncated body."""
+    return Unreadable(f"Expected a complete {coding} body; got one that is cut off.")
 
 
 def apply(
     parts: Sequence[bytes | memoryview], coding: str, least_saved: float = LEAST_SAVED
 ) -> Sequence[bytes] | None:
-    """Return an answer in a coding; None where that would hardly shorten it."""
+    """Return an encoded answer, None if that would hardly be shorter."""
     longest = max(parts, key=len)
     sample = longest[:BLOCK]
     if len(longest) > BLOCK and len(DEFLATE.compress(sample, LEVEL)) > (1 - least_saved) * BLOCK:
@@ -156,10 +156,10 @@ def apply(
 
 
 def deflater(coding: str) -> Any:
-    """Return what codes an answer: its ``compress`` a part, its ``flush`` the end."""
+    """Return an encoder with zlib's interface."""
     return DEFLATE.compressobj(LEVEL, wbits=WINDOW[coding])
 
 
 def at_once(deflater: Any, part: bytes) -> bytes:
-    """Code a part of a stream so that it can be read at once."""
+    """Encode a part of a stream so that the client can decode it at once."""
     return deflater.compress(part) + deflater.flush(DEFLATE.Z_SYNC_FLUSH)

@@ -1,4 +1,4 @@
-"""What is read and not computed: in gzip where a client asks for it, and not again where it has it already."""
+"""Answers that are read, not computed: compressed on request, and a 304 for clients that have them."""
 
 import gzip
 from dataclasses import dataclass
@@ -11,21 +11,21 @@ from starlette.responses import Response
 from service.admission import codings
 
 SHORT = 1400
-"""Bytes that travel in one packet, compressed or not."""
+"""Bytes of an answer that fit into one packet anyway."""
 CODED = "-gzip"
-"""The end of the tags of what is compressed."""
+"""Suffix of the tags of compressed answers."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """A body with its media type. What it is compressed to is kept with it."""
+    """A body and its media type, with its tag and compressed form."""
 
     body: bytes
     media: str = "application/json"
 
     @cached_property
     def tag(self) -> str:
-        """What differs between contents."""
+        """A hash of the body."""
         return blake2b(self.body, digest_size=16).hexdigest()
 
     @cached_property
@@ -35,7 +35,7 @@ class Content:
 
 
 def answer(request: Request, content: Content, cache: str = "no-cache") -> Response:
-    """Return the answer to a GET or HEAD; a 304 where the client has what it would get."""
+    """Return the answer to a GET or HEAD, a 304 if the client has it."""
     compress = len(content.body) > SHORT and codings.for_answer(dict(request.headers.raw)) == "gzip"
     headers = {
         "ETag": f'"{content.tag}{CODED if compress else ""}"',
@@ -51,6 +51,6 @@ def answer(request: Request, content: Content, cache: str = "no-cache") -> Respo
 
 
 def _has(tags: str, tag: str) -> bool:
-    """Tell whether a client's ``If-None-Match`` has a content's tag, compressed or not."""
+    """Tell whether a client's ``If-None-Match`` contains a tag, with or without the suffix."""
     sent = (one.strip().removeprefix("W/").strip('"') for one in tags.split(","))
     return any(one == "*" or one.removesuffix(CODED) == tag for one in sent)

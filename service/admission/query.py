@@ -1,4 +1,4 @@
-"""The query of a request: a parameter that would be ignored is refused, so that nobody takes it for heard."""
+"""Query parameters: unknown ones are refused, because ignoring them would mislead."""
 
 from collections import Counter
 from urllib.parse import parse_qsl
@@ -12,9 +12,9 @@ def read(scope: Scope, *known: str) -> dict[str, str]:
     """Return the query parameters of a request.
 
     Raises:
-        Invalid: one is not known, or is there twice.
+        Invalid: one is unknown or repeated.
     """
-    if not (text := scope["query_string"]):
+    if not (text := scope.get("query_string")):
         return {}
     sent = parse_qsl(text.decode("latin-1"), keep_blank_values=True)
     times = Counter(name for name, _ in sent)

@@ -1,10 +1,11 @@
-"""Find losses the way a learner asks for them: by task, and by words such as "iou for rotated boxes"."""
+"""Search the losses as a learner would: by task, or with words such as "iou for rotated boxes"."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 from service.catalogue.registry import AnyLoss, Catalogue, key
+from service.catalogue.tasks import TASKS
 
 WORD = re.compile(r"[^\W_]+")
 STOP_WORDS = frozenset(
@@ -13,20 +14,26 @@ STOP_WORDS = frozenset(
         "loss losses my need not of on or should that the to use used using want what when where which with"
     )
 )
+IN_PASSING, NAME = 1, 8
+"""Smallest and largest weight of a word, by its place."""
+WHOLE, BEGUN = 4, 2
+"""Factors for words that match as a whole, or at the start or end."""
+SHORTEST_END = 3
+"""Fewest letters that match the end of a name; longer words also match the start of others."""
 MOST_WORDS = 16
-"""Further words of a query are not looked at, so that none takes long."""
+"""Words of a query after these are ignored, so that no query takes long."""
 ENDING = re.compile(r"(?<=\w{3})(?:ies|es|(?<!s)s|ing|ed|ion|e|y)$")
-"""What is cut off a word, so that "noisy" finds "noise" and "boxes" finds "box"."""
+"""Endings to cut off, so that "noisy" finds "noise" and "boxes" finds "box"."""
 
 
 def search(catalogue: Catalogue, task: str | None = None, query: str | None = None) -> list[AnyLoss]:
-    """Return the losses for a task that match a query, the best first, or all in alphabetical order.
+    """Return the losses for a task that match a query, best match first; without a query in alphabetical order.
 
     Words match longer ones and other endings: "class" finds "classification", "noise" finds "noisy". Words such
-    as "for" and "loss" do not count. Losses that match fewer words than another are left out; where even the
-    best match less than half of them, nothing is found. A word counts by where it stands: in a name or alias
-    most, then in the title, in the summary and tasks, in what it is used for, in its pitfalls least. A loss
-    whose name or alias is the query comes first.
+    as "for" and "loss" are ignored. Losses that match fewer words than another are left out; if even the best
+    matches less than half of them, nothing is found. A word counts most in a name or alias, then in a keyword, in the
+    title, in the words of the task, in the summary, in the use cases; in the pitfalls only if it is nowhere else.
+    A loss whose name or alias equals the query comes first, then those with all of it in one keyword.
     """
     wanted = as_task(task or "")
     losses = [loss for loss in catalogue.values() if not wanted or wanted in loss.tasks]
@@ -34,11 +41,14 @@ def search(catalogue: Catalogue, task: str | None = None, query: str | None = No
     if not words:
         return losses
     named = {loss for loss in losses if key(query or "") in map(key, (loss.name, *loss.aliases))}
-    scores = {loss: [_score(loss, word) for word in words] for loss in losses}
+    columns = [_scores(losses, word) for word in words]
+    scores = {loss: [column[place] for column in columns] for place, loss in enumerate(losses)}
     matched = {loss: len(words) - found.count(0) for loss, found in scores.items()}
     most = max([(len(words) + 1) // 2, *matched.values()])
     found = [loss for loss in losses if loss in named or matched[loss] == most]
-    return sorted(found, key=lambda loss: (loss not in named, -sum(scores[loss])))
+    stems = {*map(_stem, words)}
+    known = {loss for loss in found if any(stems <= phrase for phrase in _phrases(loss))}
+    return sorted(found, key=lambda loss: (loss not in named, loss not in known, -sum(scores[loss])))
 
 
 def as_task(written: str) -> str:
@@ -50,34 +60,57 @@ def as_task(written: str) -> str:
     return written.strip().lower().replace("-", "_").replace(" ", "_")
 
 
+def _scores(losses: Sequence[AnyLoss], word: str) -> list[int]:
+    """Return how well each loss matches a word; mentions in passing count only if there are no others."""
+    scores = [_score(loss, word) for loss in losses]
+    least = WHOLE * IN_PASSING if max(scores, default=0) > WHOLE * IN_PASSING else 0
+    return [score if score > least else 0 for score in scores]
+
+
 def _score(loss: AnyLoss, word: str) -> int:
-    """Return how well a loss matches a word: its weight there, less where it is only part of another."""
+    """Return how well a loss matches a word: the weight of the word there, less if it is only part of another."""
     weights = _weights(loss)
     if whole := weights.get(_stem(word), 0):
-        return 4 * whole
+        return WHOLE * whole
+    if len(word) < SHORTEST_END:
+        return 0
     begun = max((weight for longer, weight in weights.items() if longer.startswith(word)), default=0)
-    # "iou" is in "giou"
-    part = 2 * begun or any(word in key(name) for name in (loss.name, *loss.aliases))
-    return part if len(word) > 2 else 0
+    if len(word) > SHORTEST_END and begun:
+        return BEGUN * begun
+    # "iou" ends "giou"
+    names = WORD.findall(" ".join((loss.name, *loss.aliases)).lower())
+    return BEGUN * NAME if any(name.endswith(word) for name in names) else 0
 
 
 @cache
 def _weights(loss: AnyLoss) -> Mapping[str, int]:
-    """Return the weight of each word that a loss is described with, as it is and without its ending."""
+    """Return the weight of each word in a loss's description, with and without its ending."""
     prose = loss.prose
     fields = {
-        1: prose.pitfalls,
+        IN_PASSING: prose.pitfalls,
         3: prose.use_when,
-        4: " ".join((prose.summary, *loss.tasks)),
+        4: prose.summary,
+        5: " ".join((*loss.tasks, *(TASKS.get(task, "") for task in loss.tasks))),
         6: loss.title,
-        8: " ".join((loss.name, *loss.aliases)),
+        7: " ".join(loss.keywords),
+        NAME: " ".join((loss.name, *loss.aliases)),
     }
     words = [(word, weight) for weight, text in fields.items() for word in _words(text)]
-    return dict(words) | {_stem(word): weight for word, weight in words}
+    # the greatest weight of a word, and of all words with one stem
+    found: dict[str, int] = {}
+    for word, weight in words:
+        found[word] = found[_stem(word)] = weight
+    return found
+
+
+@cache
+def _phrases(loss: AnyLoss) -> Sequence[frozenset[str]]:
+    """Return the stems of each of a loss's keywords."""
+    return [frozenset(map(_stem, _words(phrase))) for phrase in loss.keywords]
 
 
 def _words(text: str) -> list[str]:
-    """Return the words of a text that tell something: "mover's" is one, "multi_label" are two."""
+    """Return the significant words of a text: "mover's" is one, "multi_label" are two."""
     words = WORD.findall(re.sub("['’]", "", text.lower()))
     return [word for word in words if word not in STOP_WORDS]
 

@@ -1,10 +1,10 @@
-"""The OpenAPI document: made from the catalogue, and kept to what client generators survive.
+"""The OpenAPI document, made from the catalogue and restricted to what client generators handle well.
 
 Tensors are untyped, nothing is a union or recursive, a nullable param is its bare type and not required, numbers are
 doubles, and a schema serves requests and responses alike. ``docs/clients.md`` says which generators this was compared on.
 
 - An operation has one tag: generators make a class of each, and openapi-generator's Go and TypeScript declare an
-  operation with two tags twice. Its tasks are in ``x-tasks``.
+  operation with two tags twice. The tasks are in ``x-tasks``.
 - No schema has a ``default``: openapi-generator's Go, Java and Python send it with every item of a batch, where it
   overrides the batch's own defaults, and openapi-typescript demands the member. Descriptions name the defaults.
 - Beside the 200 there is one ``default`` response. With a response for each status the document is a third larger, and
@@ -19,6 +19,7 @@ from service import VERSION
 from service.catalogue.dims import split
 from service.catalogue.registry import AnyLoss, Catalogue
 from service.catalogue.spec import Input
+from service.catalogue.tasks import TASKS
 from service.document import openapi_inference
 from service.document.parts import REQUEST_TIMEOUT, answers, open_to_all, operation, parameter
 from service.document.problems import responses
@@ -31,14 +32,14 @@ Json = dict[str, Any]
 TAGS = {
     "losses": "Evaluate any loss by its name.",
     "batch": "Evaluate many items in one request.",
-    "catalogue": "What losses there are.",
+    "catalogue": "The losses, their inputs and params.",
     openapi_inference.TAG: "The Open Inference Protocol, for clients of Triton, KServe and MLServer.",
     "operations": "Health, limits and metrics.",
 }
 
 
 def document(catalogue: Catalogue, losses: Collection[AnyLoss] | None = None) -> Json:
-    """Return the document with an operation for each of some losses; of all where none are given."""
+    """Return the document with an operation for each of these losses, by default for all."""
     chosen = catalogue.values() if losses is None else losses
     paths, schemas = _shared_paths(), shared_schemas()
     for loss in chosen:
@@ -56,9 +57,12 @@ def document(catalogue: Catalogue, losses: Collection[AnyLoss] | None = None) ->
         },
         "servers": [{"url": "/"}],
         "tags": [{"name": name, "description": told} for name, told in TAGS.items()]
-        + [{"name": name, "description": f"Losses for {name.replace('_', ' ')}."} for name in tasks],
+        + [
+            {"name": task, "description": f"Losses for {task.replace('_', ' ')}: {TASKS[task]}."}
+            for task in tasks
+        ],
         "paths": paths,
-        # none where the server has no keys
+        # no key is needed if the server has none
         "security": [{}, {"bearer": []}, {"key": []}],
         "components": {
             "schemas": schemas,
@@ -73,12 +77,12 @@ def document(catalogue: Catalogue, losses: Collection[AnyLoss] | None = None) ->
 
 
 def stem(loss: AnyLoss) -> str:
-    """Return ``CrossEntropy`` for ``cross_entropy``: what the names of a loss's schemas begin with."""
+    """Return ``CrossEntropy`` for ``cross_entropy``: the prefix of a loss's schema names."""
     return "".join(map(str.capitalize, loss.name.split("_")))
 
 
 def _shared_paths() -> Json:
-    """Return the paths that no single loss owns."""
+    """Return the paths that are not specific to a loss."""
     return {
         "/v1/losses": {"get": _list_operation()},
         "/v1/losses/{name}": {"get": _show_operation(), "post": _generic_operation()},
@@ -98,7 +102,7 @@ def _shared_paths() -> Json:
 def _evaluation(operation_id: str, summary: str, tag: str, content: Json) -> Json:
     """Describe an evaluation of one loss."""
     return {
-        **operation(operation_id, summary, tag, "Evaluation", "The value, and what else was asked for."),
+        **operation(operation_id, summary, tag, "Evaluation", "The value, and the other requested outputs."),
         "parameters": [parameter(REQUEST_TIMEOUT)],
         "requestBody": {"required": True, "content": {"application/json": content}},
     }
@@ -116,20 +120,20 @@ def _evaluate_operation(loss: AnyLoss) -> Json:
 
 
 def _generic_operation() -> Json:
-    """Describe the evaluation of a loss that the path names."""
+    """Describe the evaluation of the loss named in the path."""
     example = {"inputs": {"logits": [[2.0, 1.0, 0.1]], "targets": [0]}, "params": {"label_smoothing": 0.1}}
     content = {"schema": reference("EvaluationRequest"), "example": example}
     found = _evaluation("evaluate", "Evaluate a loss by its name", "losses", content)
     found["parameters"] = [_name_parameter(), *found["parameters"]]
     found["description"] = (
-        "One operation for all losses, where their names are not known beforehand. "
-        "`GET /v1/losses/{name}` says what inputs and params a loss takes."
+        "One operation for all losses, for clients that choose one at run time. "
+        "`GET /v1/losses/{name}` describes the inputs and params of a loss."
     )
     return found
 
 
 def _bounded(loss: AnyLoss) -> str:
-    """Say between which numbers the unreduced loss lies, where something is declared."""
+    """Describe the bounds of the unreduced loss, if declared."""
     words = describe.range_in_words(loss)
     return f" The unreduced loss is {words}." if words else ""
 
@@ -144,15 +148,15 @@ def _batch_operation() -> Json:
         "defaults": {"gradients": False},
     }
     found = operation(
-        "batch", "Evaluate many items", "batch", "BatchResults", "What became of each item, in order."
+        "batch", "Evaluate many items", "batch", "BatchResults", "The result of each item, in order."
     )
-    # a line of the stream is an item, or the result of one
+    # one line of the stream
     found["responses"]["200"]["content"]["application/x-ndjson"] = {"schema": reference("BatchResult")}
     return {
         **found,
-        "description": "Items of any losses; like ones are computed together, and a bad one fails alone. As "
-        "application/x-ndjson each line is an item, and each line of the answer the result of one, in order; "
-        "the result of a bad line has its number as `line`.",
+        "description": "Items of any losses. Like items are computed together, and a bad one fails alone. With "
+        "application/x-ndjson each line is an item and each line of the answer a result, in order; "
+        "the result of a bad line has its number in `line`.",
         "parameters": [parameter(REQUEST_TIMEOUT)],
         "requestBody": {
             "required": True,
@@ -167,13 +171,15 @@ def _batch_operation() -> Json:
 @cache
 def _request_schemas(loss: AnyLoss) -> Json:
     """Return the schemas of one loss's request: the body, its inputs, its params."""
-    name, told, examples = stem(loss), loss.prose.arguments, describe.example_inputs(loss)
+    name, descriptions, examples = stem(loss), loss.prose.arguments, describe.example_inputs(loss)
     required = [key for key, spec in loss.inputs.items() if not spec.optional]
     params = _params(loss)
     return {
         f"{name}Inputs": {
             "type": "object",
-            "properties": {key: _tensor(spec, told[key], examples[key]) for key, spec in loss.inputs.items()},
+            "properties": {
+                key: _tensor(spec, descriptions[key], examples[key]) for key, spec in loss.inputs.items()
+            },
             "required": required,
             "additionalProperties": False,
         },
@@ -193,7 +199,7 @@ def _request_schemas(loss: AnyLoss) -> Json:
 
 
 def _params(loss: AnyLoss) -> Json:
-    """Return the schema of a loss's params, whose defaults stand in words."""
+    """Return the schema of a loss's params, with defaults in the descriptions."""
     schema = describe.params_schema(loss)
     for param in schema["properties"].values():
         if "default" in param:
@@ -202,7 +208,7 @@ def _params(loss: AnyLoss) -> Json:
 
 
 def _tensor(spec: Input, description: str, example: Any) -> Json:
-    """Describe an input tensor: untyped, with what the declaration says under ``x-`` keys."""
+    """Describe an input tensor: untyped, with the declaration under ``x-`` keys."""
     first = spec.forms[0]
     return {
         "description": f"{description} {TENSOR}",
@@ -216,10 +222,10 @@ def _tensor(spec: Input, description: str, example: Any) -> Json:
 
 def _list_operation() -> Json:
     """Describe the list of losses."""
-    found = operation("list_losses", "List the losses, or find some", "catalogue", "LossList")
+    found = operation("list_losses", "List or search the losses", "catalogue", "LossList")
     task, words = (
         "Only losses for this task.",
-        "Words to look for, such as class imbalance; the best match comes first.",
+        "Search words, such as class imbalance; the best match comes first.",
     )
     found["parameters"] = [
         {"name": name, "in": "query", "required": False, "description": told, "schema": {"type": "string"}}
@@ -230,7 +236,7 @@ def _list_operation() -> Json:
 
 def _show_operation() -> Json:
     """Describe the entry of one loss."""
-    found = operation("get_loss", "Show all about one loss", "catalogue", "LossEntry")
+    found = operation("get_loss", "Get one loss", "catalogue", "LossEntry")
     return {**found, "parameters": [_name_parameter()]}
 
 
@@ -246,7 +252,7 @@ def _request_timeout() -> Json:
         "name": "Request-Timeout",
         "in": "header",
         "required": False,
-        "description": "Seconds within which the answer is wanted; later it is a 504. The server's own deadline holds besides.",
+        "description": "Deadline in seconds, after which the answer is a 504. The server's own deadline still applies.",
         "schema": {"type": "number", "format": "double", "exclusiveMinimum": 0},
     }
 

@@ -1,4 +1,4 @@
-"""What operations of the OpenAPI document have in common: their answers, and references to shared parts."""
+"""Common parts of the operations in the OpenAPI document."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ PROBLEM = "Problem"
 
 
 def operation(operation_id: str, summary: str, tag: str, schema: str, answer: str = "") -> Json:
-    """Describe an operation without parameters, which answers JSON; ``answer`` says what, else the summary does."""
+    """Describe an operation without parameters; ``answer`` describes its JSON answer, by default as the summary does."""
     content = {"application/json": {"schema": reference(schema)}}
     return {
         "operationId": operation_id,
@@ -21,7 +21,7 @@ def operation(operation_id: str, summary: str, tag: str, schema: str, answer: st
 
 
 def answers(description: str, content: Json, error: str = PROBLEM) -> Json:
-    """Describe the 200, and by the name of a shared response all else."""
+    """Describe the 200 and, by the name of a shared response, all errors."""
     return {
         "200": {"description": description, "content": content},
         "default": {"$ref": f"#/components/responses/{error}"},

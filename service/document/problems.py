@@ -1,4 +1,4 @@
-"""The problems that operations may answer, by status: what each kind says of itself."""
+"""The problems of operations by status, with the summary of each kind."""
 
 from functools import cache
 from typing import Any
@@ -7,13 +7,13 @@ from service.document.schemas import reference
 from service.problems import Invalid, Problem, Unreadable
 
 RETRY_AFTER = {
-    "description": "With a 429: the seconds after which to come back.",
+    "description": "With a 429: seconds after which to retry.",
     "schema": {"type": "integer", "format": "int64"},
 }
 
 
 def responses() -> dict[str, Any]:
-    """Return the responses of which each operation has one: problems of ``/v1``, errors of ``/v2``."""
+    """Return the shared error responses, of ``/v1`` and ``/v2``."""
     return {
         "Problem": _response(problems(), "application/problem+json", "Problem"),
         "InferenceError": _response(errors(), "application/json", "InferenceError"),
@@ -22,7 +22,7 @@ def responses() -> dict[str, Any]:
 
 @cache
 def problems() -> dict[int, str]:
-    """Return what each status means."""
+    """Return the meaning of each status."""
     found: dict[int, list[str]] = {}
     for kind in Problem.__subclasses__():
         found.setdefault(kind.status, []).append(_summary(kind))
@@ -31,17 +31,17 @@ def problems() -> dict[int, str]:
 
 @cache
 def errors() -> dict[int, str]:
-    """Return what each status means below ``/v2``, where what is not valid is a 400 too."""
-    found = {status: told for status, told in problems().items() if status != Invalid.status}
+    """Return the meaning of each status below ``/v2``, where an invalid request is a 400 too."""
+    found = {status: meaning for status, meaning in problems().items() if status != Invalid.status}
     found[Unreadable.status] = f"{_summary(Unreadable)} {_summary(Invalid)}"
     return found
 
 
 def _response(told: dict[int, str], media: str, schema: str) -> dict[str, Any]:
-    """Describe all that is no 200."""
+    """Describe an error response."""
     lines = [f"- {status}: {meaning}" for status, meaning in told.items()]
     return {
-        "description": "\n".join(["What is wrong. By status:", "", *lines]),
+        "description": "\n".join(["An error. By status:", "", *lines]),
         "headers": {"Retry-After": RETRY_AFTER},
         "content": {media: {"schema": reference(schema)}},
     }

@@ -1,11 +1,10 @@
-"""The OpenAPI document over HTTP: whole, or with the operations of some losses alone."""
+"""The OpenAPI document over HTTP, complete or for some losses."""
 
 from collections.abc import Collection
 from functools import cache
 
 import orjson
 from fastapi import APIRouter, Request, Response
-from fastapi.openapi.docs import get_swagger_ui_html
 
 from service.admission import query
 from service.admission.content import Content, answer
@@ -15,15 +14,15 @@ from service.problems import Fault, Invalid, pointer, quoted
 
 PATH = "/openapi.json"
 MOST_TOLD = 10
-"""Unknown names of which a problem tells."""
+"""Unknown names that a problem lists."""
 
 
 def router(catalogue: Catalogue) -> APIRouter:
-    """Return the routes of the document, which is made once and served from memory, and of its page."""
+    """Return the route of the document, which is built once and kept in memory."""
     routes = APIRouter(include_in_schema=False)
     whole = cache(lambda: Content(orjson.dumps(document(catalogue))))
 
-    # no coroutine: the framework runs it in a thread, where compressing holds up nobody
+    # not a coroutine, so it runs in a thread: compression would block the event loop
     @routes.api_route(PATH, methods=["GET", "HEAD"])
     def show_document(request: Request) -> Response:
         names = query.read(request.scope, "losses").get("losses")
@@ -31,18 +30,14 @@ def router(catalogue: Catalogue) -> APIRouter:
             return answer(request, whole())
         return answer(request, Content(orjson.dumps(document(catalogue, _find(catalogue, names)))))
 
-    @routes.api_route("/docs", methods=["GET", "HEAD"])
-    async def show_page() -> Response:
-        return get_swagger_ui_html(openapi_url=PATH, title="lossd")
-
     return routes
 
 
 def _find(catalogue: Catalogue, names: str) -> Collection[AnyLoss]:
-    """Return the losses of some names, which have commas between them, in the order of the catalogue.
+    """Return the losses with these comma-separated names, in the order of the catalogue.
 
     Raises:
-        Invalid: there is no loss of one of the names.
+        Invalid: a name is unknown.
     """
     asked = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
     if unknown := [name for name in asked if name not in catalogue][:MOST_TOLD]:
@@ -52,6 +47,6 @@ def _find(catalogue: Catalogue, names: str) -> Collection[AnyLoss]:
 
 
 def _unknown(catalogue: Catalogue, name: str) -> Fault:
-    """Return the fault of a name that no loss has."""
+    """Return the fault for an unknown name."""
     expected = f"the name of a loss, such as {', '.join(catalogue.closest(name))}"
     return Fault(pointer("query", "losses"), "unknown", f"Expected {expected}; got {quoted(name)}.")

@@ -1,7 +1,7 @@
-"""Bodies in gzip or deflate: inflated where that holds up nobody, and answers that come back so.
+"""Receive JSON bodies, decompressed if necessary, and compress answers.
 
-What a body inflates to is not known before, so it is begun on the event loop, and goes on in the quick lane and then
-in the slow one: a body that inflates to a thousand times its length cannot fill the lane of small calls.
+The decoded length is unknown beforehand. Decompression starts on the event loop, continues in the quick lane and ends in
+the slow one, so that bodies that grow a thousandfold cannot fill the lane of small calls.
 """
 
 import sys
@@ -10,7 +10,7 @@ from functools import partial
 
 from starlette.types import Message, Receive, Scope
 
-from service.admission import body, codings
+from service.admission import body, codings, query
 from service.doors.front import JSON, Answer
 from service.doors.pipeline import Pipeline, Work
 from service.doors.waiting import deadline
@@ -20,29 +20,31 @@ from service.settings import Settings
 from service.wire.text import Body
 
 STEPS = ((1 << 18, 0.0), (1 << 24, 2 * cost.INLINE_S), (sys.maxsize, cost.QUICK_S))
-"""Bytes that are inflated at once, and the seconds that say where: 0.5 ms, 40 ms, and whatever is left."""
+"""Bytes to inflate in each step, and the estimated seconds that choose its lane: inline, quick, slow."""
 SHORT = 1400
-"""Bytes of an answer that fit one packet, coded or not."""
+"""Bytes of an answer that fit into one packet anyway."""
 FREE = 1 << 25
-"""Bytes that a coded stream may become, however little is sent for them: a bomb of as many costs a second or two."""
+"""Decoded bytes of a stream that are allowed at any ratio: they cost a second or two at most."""
 MOST_RATIO = 100
-"""How many times longer than what is sent a stream may become beyond that: lines that differ reach 50."""
+"""Largest ratio of decoded to encoded bytes beyond that; streams of different lines reach 50."""
 LEAST_SAVED = 0.3
-"""The share that coding a long answer must save: digits lose half, base64 a quarter."""
+"""Share that compression of a long answer must save: digits save more than half, base64 a quarter."""
 
 
 async def begin(
     pipeline: Pipeline, scope: Scope, receive: Receive, settings: Settings
 ) -> tuple[Work, list[Body]]:
-    """Accept a JSON request; return it with its body, which whoever decodes takes out: the rest needs the room.
+    """Accept a JSON request; return its work, and its body in a list, from which decoding takes it to free the memory.
 
     Raises:
-        Unreadable: the body is not coded as it says, or the deadline is no number.
-        UnsupportedMedia: it is not JSON, or in another coding.
-        TooLarge: it is longer than the limit, or would be.
+        Invalid: it has query parameters.
+        Unreadable: the body is not in its declared coding, or the deadline is not a number.
+        UnsupportedMedia: it is not JSON, or the coding is neither gzip nor deflate.
+        TooLarge: it is longer than the limit, or declares to be.
         Busy: there is no room for it now.
-        ClientGone: the client left before all of it was here.
+        ClientGone: the client left before the end.
     """
+    query.read(scope)
     seconds, coding = deadline(scope, settings.deadline_s), codings.of_request(dict(scope["headers"]))
     held = [await body.read(scope, receive, settings)]
     work = pipeline.begin(scope, receive, len(held[0]), seconds)
@@ -56,11 +58,11 @@ async def begin(
 async def inflate(
     pipeline: Pipeline, work: Work, coded: Body, coding: str, buffer: bytearray, limit: int
 ) -> None:
-    """Append to a buffer what a request's body holds, which is let go of.
+    """Append a decoded body to a buffer and release the encoded one.
 
     Raises:
-        Unreadable: it is not coded so.
-        TooLarge: it holds more than the limit.
+        Unreadable: the body is not in this coding.
+        TooLarge: the decoded body is over the limit.
         Busy: there is no room for it now.
     """
     inflation = codings.Inflation(coded, coding, buffer, limit, work.hold.take)
@@ -73,10 +75,9 @@ async def inflate(
 
 
 def inflating(receive: Receive, coding: str) -> Receive:
-    """Return what receives the content of a coded stream, a piece at a time.
+    """Return a ``receive`` that decodes a stream, a piece at a time.
 
-    It raises `Unreadable` where the stream is not coded so, and `TooLarge` where it is long and hardly anything was
-    sent for it.
+    It raises `Unreadable` if the stream is not in this coding, and `TooLarge` if a long stream has an absurd ratio.
     """
 
     async def messages() -> AsyncGenerator[Message]:
@@ -92,8 +93,8 @@ def inflating(receive: Receive, coding: str) -> Receive:
                 length += len(piece)
                 if length > max(FREE, MOST_RATIO * sent):
                     raise TooLarge(
-                        f"Expected a stream that {coding} makes at most {MOST_RATIO} times as long beyond "
-                        f"{FREE} bytes; got {length} bytes for {sent}."
+                        f"Expected a stream that grows at most {MOST_RATIO} times by decompression beyond {FREE} bytes; "
+                        f"got {length} bytes from {sent}."
                     )
                 yield {"type": "http.request", "body": piece, "more_body": True}
         if not inflater.eof:
@@ -104,7 +105,7 @@ def inflating(receive: Receive, coding: str) -> Receive:
 
 
 def json_answer(parts: Sequence[bytes], headers: Mapping[bytes, bytes]) -> Answer:
-    """Return a JSON document as an answer to a request with those headers, coded where that is asked for and worth it."""
+    """Return a JSON answer, compressed if the request's headers ask for it and it is worth it."""
     told, size = [JSON], sum(map(len, parts))
     accepts = codings.for_answer(headers) if size > SHORT else None
     if accepts and (coded := codings.apply(parts, accepts, LEAST_SAVED)):
@@ -114,5 +115,5 @@ def json_answer(parts: Sequence[bytes], headers: Mapping[bytes, bytes]) -> Answe
 
 
 def coded_headers(coding: str) -> list[tuple[bytes, bytes]]:
-    """Return the headers of an answer in a coding."""
+    """Return the headers of a compressed answer."""
     return [(b"content-encoding", coding.encode()), (b"vary", b"accept-encoding")]

@@ -41,7 +41,7 @@ def find(catalogue: Catalogue, name: str) -> AnyLoss:
     """Look a loss up by name or alias.
 
     Raises:
-        NotFound: there is none; names the closest.
+        NotFound: there is none; the problem names the closest.
     """
     try:
         return catalogue[name]

@@ -1,4 +1,4 @@
-"""One request of the Open Inference Protocol on its way to its answer: the steps, wherever they are run."""
+"""The steps of one Open Inference Protocol request, from its body to its answer, for any thread to run."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +14,7 @@ from service.wire.inference.read import Decoded, Reader, end_of_json
 from service.wire.inference.write import encode
 
 ALIGNMENT = 16
-"""What the place in memory of the first binary tensor is a multiple of, so that it can stay there."""
+"""Alignment in memory of the first binary tensor, which is then used in place."""
 MOST_DIGITS = 18
 
 
@@ -25,8 +25,8 @@ class Exchange:
         """Read the headers.
 
         Raises:
-            Unreadable: the length of the JSON is no number.
-            UnsupportedMedia: the body is coded otherwise than with gzip or deflate.
+            Unreadable: the length of the JSON is not a number.
+            UnsupportedMedia: the content coding is neither gzip nor deflate.
         """
         self.loss = loss
         self._length = _length_of_json(headers)
@@ -41,7 +41,7 @@ class Exchange:
 
     @property
     def seconds_to_decode(self) -> float:
-        """What it takes to make tensors of what was read, and to write as many."""
+        """Estimate the time to make the tensors, and to write as many."""
         return cost.copying(len(self.buffer))
 
     def swap(self) -> memoryview:
@@ -86,12 +86,12 @@ class Exchange:
         return Answer(headers, parts)
 
     def _reader(self, length: int) -> Reader:
-        """Return the reader of the JSON, whose end is looked for where the request did not tell."""
+        """Return the reader of the JSON; its end is searched for if the request does not give its length."""
         head = memoryview(self.buffer)[self._padding : self._padding + length]
         try:
             return Reader(self.loss, head)
         except Unreadable:
-            # what lies behind it is then told to lack the header
+            # any bytes after the JSON then fail for lack of the header
             if self._length is not None or not (end := end_of_json(head)):
                 raise
         return Reader(self.loss, head[:end])

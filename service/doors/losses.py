@@ -1,4 +1,4 @@
-"""The catalogue over HTTP: the list of losses, and the entry of one."""
+"""The catalogue over HTTP: the list of losses, and the entry of each."""
 
 from functools import cache
 
@@ -19,7 +19,7 @@ def router(catalogue: Catalogue) -> APIRouter:
     """Return the routes."""
     routes = APIRouter()
 
-    # no coroutine: the framework runs it in a thread, where searching and compressing hold up nobody
+    # not a coroutine, so it runs in a thread: search and compression would block the event loop
     @routes.api_route("/v1/losses", methods=["GET", "HEAD"])
     def list_losses(request: Request) -> Response:
         asked = query.read(request.scope, "task", "q")
@@ -39,7 +39,7 @@ def router(catalogue: Catalogue) -> APIRouter:
     async def answered_before(request: Request) -> Response:
         raise AssertionError("a POST to this path does not get here")
 
-    # a POST is answered before it gets here; the routes name it for the `Allow` header of a 405
+    # a POST is answered by its door; the routes list it for the `Allow` header of a 405
     routes.add_route("/v1/losses/{name}", show_loss, methods=["GET", "POST"])
     routes.add_route(BATCH, answered_before, methods=["POST"])
     return routes
@@ -49,7 +49,7 @@ def _task(catalogue: Catalogue, sent: str | None) -> str | None:
     """Return a task as losses declare it.
 
     Raises:
-        Invalid: no loss has it; lists those there are.
+        Invalid: no loss has it; lists the known ones.
     """
     if not sent:
         return None

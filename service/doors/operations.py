@@ -1,12 +1,13 @@
-"""The routes for operators: alive, ready, limits."""
+"""Routes for operators: liveness, readiness, limits."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
+from service.admission import query
 from service.admission.lifecycle import Lifecycle
 from service.settings import Settings
 
 READ = ["GET", "HEAD"]
-"""FastAPI, unlike others, takes GET for GET alone."""
+"""FastAPI does not add HEAD to GET, as Starlette does."""
 
 
 def router(lifecycle: Lifecycle, settings: Settings) -> APIRouter:
@@ -15,6 +16,7 @@ def router(lifecycle: Lifecycle, settings: Settings) -> APIRouter:
 
     @routes.api_route("/healthz", methods=READ)
     async def alive() -> dict[str, str]:
+        lifecycle.refuse_failed()
         return {"status": "alive"}
 
     @routes.api_route("/readyz", methods=READ)
@@ -23,7 +25,8 @@ def router(lifecycle: Lifecycle, settings: Settings) -> APIRouter:
         return {"status": "ready"}
 
     @routes.api_route("/v1/limits", methods=READ)
-    async def limits() -> dict[str, int | float]:
+    async def limits(request: Request) -> dict[str, int | float]:
+        query.read(request.scope)
         return settings.limits()
 
     return routes

@@ -1,7 +1,8 @@
-"""The device that computes: which one, how it is set up, and a warm-up before it is called ready."""
+"""The device that computes: choose it, warm it up, check that it still works."""
 
+import logging
+import warnings
 from collections.abc import Iterable
-from time import perf_counter
 
 import torch
 
@@ -11,41 +12,100 @@ from service.engine.bind import bind
 from service.engine.call import Request, Sent
 from service.engine.evaluate import evaluate
 from service.engine.fuse import evaluate_alike
+from service.engine.memory import is_exhausted
 
-WARM_UP_S = 0.5
-"""How long a warm-up goes through the catalogue: the first calls load kernels, the later ones little more."""
+logger = logging.getLogger("lossd")
+FAILED = "The device has failed; the server is about to restart."
+EXPECTED = "auto, cpu, cuda, cuda:N or mps as the device"
 
 
-def choose(name: str) -> torch.device:
-    """Return the device of that name; ``auto`` is CUDA where there is one, else the CPU.
+def choose(name: str, worker: int = 0) -> torch.device:
+    """Return the device of that name for a worker, counted from 0.
+
+    ``auto`` is ``cuda`` if there is a usable GPU, else the CPU. ``cuda`` spreads the workers over all GPUs.
 
     Raises:
-        ValueError: there is no such device here.
+        ValueError: the device does not exist, or torch cannot use it; says why.
     """
-    if name == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(name)
+        kind = torch.device("cpu" if name == "auto" else name).type
     except RuntimeError:
-        raise ValueError(f"Expected auto, cpu, cuda, cuda:N or mps as the device; got {name!r}.") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"Expected a CUDA device that exists ({torch.cuda.device_count()} do); got {name}.")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise ValueError("Expected a device that exists; got mps, which this machine has not.")
-    if device.type not in ("cpu", "cuda", "mps"):
-        raise ValueError(f"Expected auto, cpu, cuda, cuda:N or mps as the device; got {name!r}.")
-    return torch.device("cuda:0") if name == "cuda" else device
+        kind = "unknown"
+    if kind not in ("cpu", "cuda", "mps"):
+        raise ValueError(f"Expected {EXPECTED}; got {name!r}.")
+    if name == "auto":
+        return torch.device("cuda", worker % count()) if count() else torch.device("cpu")
+    if kind == "cuda":
+        return _gpu(name, worker)
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise ValueError(f"Expected {EXPECTED}; mps is not available here.")
+    return torch.device(name)
+
+
+def _gpu(name: str, worker: int) -> torch.device:
+    """Return the GPU of that name.
+
+    Raises:
+        ValueError: it does not exist, or torch cannot use it.
+    """
+    gpus = count()
+    if not gpus:
+        raise ValueError(f"Expected a device that torch can use; got {name}, and {_reason()}.")
+    if name == "cuda":
+        return torch.device("cuda", worker % gpus)
+    device = torch.device(name)
+    if device.index >= gpus:
+        raise ValueError(f"Expected an available CUDA device (there are {gpus}); got {name}.")
+    return device
+
+
+def count() -> int:
+    """Return the number of GPUs that torch can use; if it refuses an installed driver, log why."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        usable = torch.cuda.is_available()
+    for warning in caught:
+        logger.warning("no GPU is used: %s", warning.message)
+    return torch.cuda.device_count() if usable else 0
+
+
+def workers(name: str) -> int:
+    """Return the number of workers for a device: one for each GPU, or one."""
+    return max(1, count()) if name in ("auto", "cuda") else 1
+
+
+def _reason() -> str:
+    """Return why torch cannot use a GPU."""
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        return f"torch says: {str(error).rstrip('.')}"
+    return "there is none"
+
+
+def is_alive(device: torch.device) -> bool:
+    """Run a small kernel and return whether the device still computes.
+
+    After some errors a CUDA context only repeats them, and their messages do not say which: a failed allocation leaves
+    the context usable, a failed launch does not.
+    """
+    try:
+        torch.ones(1, device=device).add(1).item()
+        if device.type == "cuda":
+            # includes errors of other streams
+            torch.cuda.synchronize(device)
+    except RuntimeError as error:
+        return is_exhausted(error)
+    return True
 
 
 def warm_up(device: torch.device, losses: Iterable[AnyLoss]) -> None:
-    """Evaluate drawn calls of the losses until `WARM_UP_S` is over."""
-    start = perf_counter()
+    """Evaluate a call of each loss, alone and together with a like one: first calls load kernels."""
     for loss in losses:
         params = draw_params(loss)
         inputs = {name: Sent(tensor) for name, tensor in draw_inputs(loss, params).items()}
         call = bind(Request(loss=loss, inputs=inputs, params=params))
-        # one alone, and two as like calls are computed together
         evaluate(call, device)
-        evaluate_alike([call, call], device)
-        if perf_counter() - start > WARM_UP_S:
-            return
+        for result in evaluate_alike([call, call], device):
+            if isinstance(result, Exception):
+                raise result

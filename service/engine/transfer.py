@@ -1,4 +1,4 @@
-"""Bring tensors to the device that computes and back: through pinned memory, without waiting for each, on CUDA."""
+"""Move tensors to the device and back; on CUDA through pinned memory, without waiting for each."""
 
 from collections.abc import Mapping, Sequence
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt
 from torch import Tensor
 
+from service.catalogue.constants import constant
 from service.catalogue.declare import loss
 from service.catalogue.domains import Above, AtLeast, Between
 from service.catalogue.spec import (
@@ -30,7 +31,16 @@ COCO_SIGMAS = (
 """How far annotators differ on each of COCO's joints, in units of the object's size: nose to right ankle."""
 
 
-@loss(title="Wing loss", tasks=("keypoints",), range=(0, None), scales=Scales(1, along=("omega", "epsilon")))
+@loss(
+    title="Wing loss",
+    tasks=("keypoints",),
+    keywords=(
+        "facial landmarks",
+        "face alignment",
+    ),
+    range=(0, None),
+    scales=Scales(1, along=("omega", "epsilon")),
+)
 def wing(
     predictions: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...")],
@@ -113,6 +123,11 @@ def soft_wing(
     title="Adaptive wing loss",
     tasks=("keypoints",),
     aliases=("awing",),
+    keywords=(
+        "facial landmarks",
+        "face alignment",
+        "heatmaps",
+    ),
     work="2 predictions",
     range=(0, None),
 )
@@ -172,6 +187,10 @@ class KeypointSimilarity(NamedTuple):
     title="Object keypoint similarity (OKS)",
     tasks=("keypoints",),
     aliases=("object_keypoint_similarity", "keypoint_iou"),
+    keywords=(
+        "human pose estimation",
+        "COCO keypoints",
+    ),
     range=(0, 1),
 )
 def oks(
@@ -215,7 +234,7 @@ def oks(
     visible = torch.ones_like(keypoints[..., 0], dtype=torch.bool) if visibility is None else visibility > 0
     tolerance = sigmas or (COCO_SIGMAS if joints == len(COCO_SIGMAS) else (1 / joints,) * joints)
     squared = torch.where(visible[..., None], keypoints - targets, 0.0).square().sum(-1)
-    scale = 8 * keypoints.new_tensor(tolerance).square() * (areas + eps)[:, None]
+    scale = 8 * constant(tolerance, keypoints).square() * (areas + eps)[:, None]
     pointlike = scale == 0
     missed = -torch.expm1(-squared / torch.where(pointlike, 1, scale))
     missed = torch.where(pointlike, (squared != 0).to(missed), missed)
@@ -227,6 +246,11 @@ def oks(
     title="Mean per joint position error (MPJPE)",
     tasks=("keypoints",),
     aliases=("joint_position_error",),
+    keywords=(
+        "3D human pose estimation",
+        "hand pose",
+        "joints",
+    ),
     range=(0, None),
     scales=1,
     requires=(SizeRange("D", least=2, most=3),),
@@ -263,6 +287,10 @@ def mpjpe(
     title="Heatmap mean squared error",
     tasks=("keypoints",),
     aliases=("joints_mse", "keypoint_mse"),
+    keywords=(
+        "human pose estimation",
+        "keypoint heatmaps",
+    ),
     range=(0, None),
     scales=2,
 )
@@ -381,7 +409,7 @@ def gaussian_focal(
           https://arxiv.org/abs/1808.01244
     """
     centre = targets == 1
-    # the logit of what is right there
+    # the logit of the right answer there
     right = torch.where(centre, logits, -logits)
     # a power of 0 is 1 at minus infinity, too
     log_wrong = F.logsigmoid(-right).clamp(min=torch.finfo(logits.dtype).min)

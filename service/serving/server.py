@@ -1,15 +1,17 @@
-"""How the service is served: by uvicorn, in one process or several."""
+"""Serve the application with uvicorn, in one process or several."""
 
 import asyncio
 import logging
 import logging.config
 import os
+import sys
 from functools import partial
 from pathlib import Path
 from typing import cast
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.config import STARTUP_FAILURE
 
 from service.serving import resources
 from service.serving.workers import Workers, end_with_parent
@@ -18,23 +20,28 @@ from service.telemetry import logs, shared
 
 logger = logging.getLogger("lossd")
 KEEP_ALIVE_S = 75
-"""Longer than the minute for which clients and proxies keep idle connections, so that they close first."""
+"""Longer than the minute that clients and proxies usually keep idle connections, so that they close first."""
 LAST_WORDS_S = 1
-"""Seconds that requests which a drained server has not finished have for their last words."""
+"""Seconds for requests that are still unfinished after draining to write a last answer."""
 
 
 class Config(uvicorn.Config):
-    """What uvicorn is told, and the settings; workers get a copy. ``metrics`` is where they keep theirs, if anywhere."""
+    """Uvicorn's configuration plus our settings, for number ``worker`` of ``workers``.
 
-    def __init__(self, settings: Settings, metrics: Path | None = None) -> None:
+    ``metrics`` is the directory that workers share, if any.
+    """
+
+    def __init__(
+        self, settings: Settings, workers: int = 1, worker: int = 0, metrics: Path | None = None
+    ) -> None:
         self.settings = settings
         self.metrics = metrics
         super().__init__(
-            partial(_app, settings),
+            partial(_app, settings, worker),
             factory=True,
             host=settings.host,
             port=settings.port,
-            workers=settings.workers,
+            workers=workers,
             ws="none",
             proxy_headers=False,
             log_config=logs.config(settings.log_level),
@@ -51,7 +58,7 @@ class Config(uvicorn.Config):
             end_with_parent(self.settings.drain_s, self.metrics)
         if self.metrics is not None:
             shared.join(self.metrics)
-        # it imports what keeps metrics
+        # imports the metrics, whose directory must be set by now
         from service.serving.connection import Connection
 
         self.http = cast("type[asyncio.Protocol]", partial(Connection, self.settings))
@@ -59,21 +66,38 @@ class Config(uvicorn.Config):
 
 
 def serve(settings: Settings) -> None:
-    """Serve until told to stop."""
+    """Serve until stopped by a signal."""
     resources.open_standard_files()
     logging.config.dictConfig(logs.config(settings.log_level))
     for warning in unknown(os.environ):
         logger.warning(warning)
     settings, sockets = resources.listen(resources.with_open_files(settings))
-    if settings.workers == 1:
+    workers = _count(settings)
+    settings = settings.model_copy(update={"workers": workers})
+    if workers == 1:
         uvicorn.Server(Config(settings)).run(sockets)
         return
     with shared.directory() as metrics:
-        Workers(Config(settings, metrics), sockets).run()
+        processes = Workers(
+            [Config(settings, workers, worker, metrics) for worker in range(workers)], sockets
+        )
+        processes.run()
+    if processes.failed:
+        sys.exit(STARTUP_FAILURE)
 
 
-def _app(settings: Settings) -> ASGIApp:
-    """Make the application, once the process that serves it is prepared for its imports."""
+def _count(settings: Settings) -> int:
+    """Return the number of worker processes; by default one for each GPU."""
+    if settings.workers is not None:
+        return settings.workers
+    # imports torch, which a process that only supervises workers does not need otherwise
+    from service.app import workers
+
+    return workers(settings.device)
+
+
+def _app(settings: Settings, worker: int) -> ASGIApp:
+    """Create the application; the process is prepared for its imports first."""
     from service.app import serving
 
-    return serving(settings)
+    return serving(settings, worker)

@@ -1,4 +1,4 @@
-"""Who is let in: with a key of the file, as often as that key may; everyone else is told what is missing."""
+"""Access: requests need a key from the file and stay within its limits; others are refused with a reason."""
 
 import asyncio
 import json
@@ -86,7 +86,7 @@ def test_keys_that_differ_are_refused_even_if_one_is_right(guarded: Client, key:
     ):
         answer = post(guarded, headers)
         refused(answer)
-        assert "several that differ" in answer.json()["detail"]
+        assert "several different ones" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("path_", ["/healthz", "/readyz", "/docs", "/openapi.json"])
@@ -219,6 +219,7 @@ def test_pages_may_read_the_headers_that_mean_something() -> None:
     client = Client(create_app(Settings(device="cpu", cors_origins="*")))
     answer = client.get("/v2", headers={"origin": "https://a.example"})
     assert set(answer.headers["access-control-expose-headers"].split(", ")) == {
+        "ETag",
         "Inference-Header-Content-Length",
         "Retry-After",
         "Server-Timing",

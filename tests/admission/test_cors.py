@@ -1,4 +1,4 @@
-"""Origins are what browsers send, however they were written, or are refused."""
+"""Origins are normalised to what browsers send, or refused."""
 
 import pytest
 
@@ -52,3 +52,26 @@ def test_what_no_page_sends_is_refused(written: str) -> None:
 def test_none_and_any_are_origins_too() -> None:
     assert parse(" , ") == []
     assert parse("*, null") == ["*", "null"]
+
+
+def test_a_refused_preflight_is_a_problem_that_says_why() -> None:
+    client = Client(create_app(Settings(device="cpu", cors_origins="https://app.example")))
+    headers = {
+        "origin": "https://other.example",
+        "access-control-request-method": "PUT",
+        "access-control-request-headers": "content-type, x-mine",
+    }
+    answer = client.request("OPTIONS", "/v1/losses/mse", headers=headers)
+    assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
+    told = {one["pointer"]: one["detail"] for one in answer.json()["errors"]}
+    assert list(told) == [
+        "/headers/Origin",
+        "/headers/Access-Control-Request-Method",
+        "/headers/Access-Control-Request-Headers",
+    ]
+    assert "LOSSD_CORS_ORIGINS" in told["/headers/Origin"]
+    assert told["/headers/Access-Control-Request-Headers"].endswith("got 'x-mine'.")
+    assert answer.headers["x-request-id"]
+    good = {**headers, "origin": "https://app.example", "access-control-request-method": "POST"}
+    good["access-control-request-headers"] = "content-type, content-encoding"
+    assert client.request("OPTIONS", "/v1/losses/mse", headers=good).status_code == 200

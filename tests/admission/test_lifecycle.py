@@ -1,4 +1,4 @@
-"""How a server ends: it waits for what is worked on, whoever has left, and then for nothing."""
+"""Shutdown: the server waits for running requests, even if their clients have left, and for nothing else."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from service.problems import Unavailable
 
 
 def test_a_request_is_waited_for_until_nobody_works_on_it() -> None:
-    lifecycle, account = Lifecycle(broken=lambda: False), Account(1)
+    lifecycle, account = Lifecycle(), Account(1)
     hold = account.open()
     lifecycle.begin(hold)
     with hold.used():
@@ -19,7 +19,7 @@ def test_a_request_is_waited_for_until_nobody_works_on_it() -> None:
 
 
 def test_a_server_that_ends_begins_nothing() -> None:
-    lifecycle = Lifecycle(broken=lambda: False)
+    lifecycle = Lifecycle()
     lifecycle.draining = True
     with pytest.raises(Unavailable, match="shutting down"):
         lifecycle.begin(Account(1).open())

@@ -1,8 +1,9 @@
-"""What a learner asks for is found, the best first."""
+"""Search finds what a learner asks for, best match first."""
 
 import pytest
 
 from service.catalogue.search import search
+from service.catalogue.tasks import TASKS
 from service.losses import CATALOGUE
 
 
@@ -28,6 +29,89 @@ def names(query: str | None = None, task: str | None = None) -> list[str]:
 )
 def test_what_a_learner_asks_for_is_among_the_first(query: str, among_the_first: set[str]) -> None:
     assert among_the_first <= set(names(query)[:8])
+
+
+@pytest.mark.parametrize(
+    ("query", "first"),
+    [
+        ("bounding box", {"giou", "ciou"}),
+        ("object detection", {"giou", "ciou"}),
+        ("RLHF", {"dpo"}),
+        ("preference optimization", {"dpo"}),
+        ("perceptual similarity", {"ssim"}),
+        ("face recognition", {"arcface"}),
+        ("speech recognition", {"ctc"}),
+        ("ASR", {"ctc"}),
+        ("OCR", {"ctc"}),
+        ("anomaly detection", {"mse", "ssim"}),
+        ("imbalanced", {"sigmoid_focal", "logit_adjusted_cross_entropy"}),
+        ("medical image segmentation", {"dice", "tversky"}),
+        ("tumor", {"dice"}),
+        ("language model", {"token_cross_entropy"}),
+        ("LLM fine-tuning", {"token_cross_entropy", "dpo"}),
+        ("machine translation", {"token_cross_entropy"}),
+        ("named entity recognition", {"crf_nll"}),
+        ("NER", {"crf_nll"}),
+        ("recommendation", {"bpr"}),
+        ("collaborative filtering", {"bpr"}),
+        ("learning to rank", {"lambdarank", "listnet"}),
+        ("click-through rate", {"binary_cross_entropy_with_logits"}),
+        ("robust regression", {"huber"}),
+        ("uncertainty", {"gaussian_nll", "quantile"}),
+        ("time series", {"quantile", "smape"}),
+        ("SVM", {"hinge"}),
+        ("image generation", {"gan_generator_nonsaturating"}),
+        ("super-resolution", {"charbonnier"}),
+        ("denoising", {"total_variation", "ssim"}),
+        ("depth estimation", {"silog"}),
+        ("pose estimation", {"oks", "heatmap_mse"}),
+        ("face landmarks", {"wing"}),
+        ("person re-identification", {"batch_hard_triplet"}),
+        ("image retrieval", {"triplet_margin"}),
+        ("contrastive learning", {"info_nce", "ntxent"}),
+        ("self-supervised", {"barlow_twins"}),
+        ("knowledge graph", {"self_adversarial"}),
+        ("word embeddings", {"skipgram_negative_sampling"}),
+        ("calibration", {"brier"}),
+        ("hard negative mining", {"ohem_cross_entropy"}),
+        ("actor critic", {"ppo_clip"}),
+        ("accuracy", {"zero_one"}),
+        ("mean absolute error", {"l1"}),
+    ],
+)
+def test_what_a_stranger_types_finds_what_it_stands_for(query: str, first: set[str]) -> None:
+    assert first <= set(names(query)[:8])
+
+
+def test_a_name_comes_before_what_only_has_its_letters() -> None:
+    assert names("BCE")[:2] == ["binary_cross_entropy", "binary_cross_entropy_with_logits"]
+    assert "sub_center_arcface" not in names("BCE")
+    assert names("NER")[0] == "crf_nll"
+    assert not {"gan_generator_minimax", "energy_distance"} & set(names("NER"))
+    assert names("clip")[0] == "clip"
+    assert names("iou")[0] == "iou" and "xiou" in names("iou")
+
+
+@pytest.mark.parametrize("query", ["survival", "blockchain", "TTS", "fairness"])
+def test_where_there_is_nothing_nothing_is_found(query: str) -> None:
+    assert names(query) == []
+
+
+def test_what_pitfalls_mention_counts_only_where_nothing_else_does() -> None:
+    assert set(names("few-shot")) == {n for n, one in CATALOGUE.items() if "few-shot" in one.keywords}
+
+
+def test_every_task_has_words_that_lead_to_it() -> None:
+    declared = {task for loss in CATALOGUE.values() for task in loss.tasks}
+    assert declared == TASKS.keys()
+    for task in declared:
+        assert set(names(TASKS[task].split(",")[0])) & set(names(task=task))
+
+
+def test_keywords_are_words_that_a_query_can_have() -> None:
+    for loss in CATALOGUE.values():
+        for phrase in loss.keywords:
+            assert loss.name in names(phrase), phrase
 
 
 def test_without_a_query_all_are_listed_alphabetically() -> None:

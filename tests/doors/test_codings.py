@@ -150,7 +150,7 @@ def test_a_stream_that_is_a_bomb_ends_soon(client: Client, coding: str) -> None:
         answer = client.post("/v1/batch", content=bomb, headers={**NDJSON, "content-encoding": coding})
     [last] = [json.loads(line) for line in answer.text.splitlines()]
     assert last["error"]["status"] == 413
-    assert "at most 100 times as long" in last["error"]["detail"]
+    assert "grows at most 100 times" in last["error"]["detail"]
 
 
 def test_a_gzip_bomb_that_announces_itself_is_refused_unread(client: Client) -> None:
@@ -159,7 +159,7 @@ def test_a_gzip_bomb_that_announces_itself_is_refused_unread(client: Client) -> 
     with within_cpu_s(0.1):
         answer = client.post("/v1/losses/mse", content=bomb, headers={**JSON, "content-encoding": "gzip"})
     assert answer.status_code == 413
-    assert "600000000 bytes" in answer.json()["detail"]
+    assert "600000000 after decompression" in answer.json()["detail"]
 
 
 def test_short_answers_and_those_that_hardly_shrink_are_sent_as_they_are(client: Client) -> None:

@@ -39,14 +39,16 @@ def test_limits_stand_under_their_settings_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("warm", "broken", "status"), [(True, False, 200), (False, False, 503), (True, True, 503)]
+    ("warm", "failed", "ready", "alive"),
+    [(True, False, 200, 200), (False, False, 503, 200), (True, True, 503, 503), (False, True, 503, 503)],
 )
-def test_readiness_fails_while_cold_and_once_the_device_has_failed(
-    warm: bool, broken: bool, status: int
+def test_readiness_fails_while_cold_and_all_health_once_the_device_has_failed(
+    warm: bool, failed: bool, ready: int, alive: int
 ) -> None:
-    lifecycle = Lifecycle(broken=lambda: broken)
-    lifecycle.warm = warm
+    lifecycle = Lifecycle()
+    lifecycle.warm, lifecycle.failed = warm, failed
     app = FastAPI()
     app.include_router(operations.router(lifecycle, Settings()))
     answer_problems(app)
-    assert Client(app).get("/readyz").status_code == status
+    client = Client(app)
+    assert (client.get("/readyz").status_code, client.get("/healthz").status_code) == (ready, alive)

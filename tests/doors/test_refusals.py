@@ -1,5 +1,6 @@
-"""Each kind of wrong request is answered with where it is wrong and what was expected."""
+"""Each kind of invalid request gets an answer with the place of the fault and the expected value."""
 
+import base64
 from typing import Any
 
 import orjson
@@ -13,6 +14,7 @@ from service.admission.problems import answer_problems
 from service.app import create_app
 from service.engine.lane import Lane
 from service.engine.queue import Queue
+from service.losses import CATALOGUE
 from service.settings import Settings
 from service.telemetry.recorder import Recorder
 from tests.client import Client
@@ -186,7 +188,7 @@ def test_hostile_bodies_are_refused_at_once(client: Client, body: bytes, status:
 
 @pytest.mark.parametrize("label", [b"-9223372036854775809", b"-9223372036854776000.0"])
 def test_an_integer_just_below_64_bits_is_no_other(client: Client, label: bytes) -> None:
-    """As a float it is the least of 64 bits, which is an integer of its own."""
+    """As a float it equals the smallest 64-bit integer, which is a different number."""
     least = b"-9223372036854775808"
     for first, status in ((least, 200), (label, 422)):
         for targets in (b"[%b, 1]" % first, b"[%b, 1.0]" % first):
@@ -290,10 +292,68 @@ def test_unknown_paths_and_methods_are_problems(client: Client) -> None:
 @pytest.mark.parametrize(
     "path", ["/v1/losses/", "/v1/limits/", "/healthz/", "/v2/", "/v2/models/mse/", "/docs/"]
 )
-def test_a_slash_too_many_is_another_path(client: Client, path: str) -> None:
-    answer = client.get(path)
-    assert answer.status_code == 404
-    assert answer.json()["type"] == "urn:lossd:problem:not-found"
+def test_a_slash_too_many_leads_on(client: Client, path: str) -> None:
+    answer = client.get(f"{path}?a=b%20c")
+    assert (answer.status_code, answer.content) == (308, b"")
+    assert answer.headers["location"] == f"{path[:-1]}?a=b%20c"
+    assert client.get(path).headers["location"] == path[:-1]
+    assert client.get(f"{path}/").status_code == client.get(f"/nope{path}").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["//evil.example/", "/\\evil.example/", "/v1/losses/%2F%2Fevil.example/"])
+def test_nobody_is_led_to_another_host(client: Client, path: str) -> None:
+    location = client.get(path).headers.get("location", "")
+    assert not location.startswith(("//", "/\\"))
+
+
+def test_a_query_that_nothing_reads_is_refused(client: Client) -> None:
+    refused = client.get("/v1/losses?tsk=detection&q=iou").json()["errors"]
+    assert [(one["pointer"], one["code"]) for one in refused] == [("/query/tsk", "unknown")]
+    assert refused[0]["detail"] == "Expected one of the query parameters task, q; got 'tsk'."
+    again = client.get("/v1/losses?q=iou&q=box").json()["errors"]
+    assert [(one["pointer"], one["code"]) for one in again] == [("/query/q", "duplicate")]
+    body = {"inputs": {"predictions": [1], "targets": [0]}}
+    for path in ("/v1/losses/mse", "/v1/batch"):
+        answer = client.post(f"{path}?reduction=sum", json=body)
+        assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/query/reduction")
+    for path in ("/v1/losses/mse", "/v1/limits"):
+        assert client.get(f"{path}?x").status_code == 422
+    assert client.get("/healthz?x=1").status_code == 200
+
+
+def test_a_task_that_no_loss_has_is_told_with_those_there_are(client: Client) -> None:
+    answer = client.get("/v1/losses", params={"task": "cooking"})
+    assert answer.status_code == 422
+    [error] = answer.json()["errors"]
+    assert error["pointer"] == "/query/task"
+    for task in {task for loss in CATALOGUE.values() for task in loss.tasks}:
+        assert task in error["detail"]
+    found = client.get("/v1/losses", params={"task": "Metric-Learning"}).json()["losses"]
+    assert found and all("metric_learning" in loss["tasks"] for loss in found)
+    assert len(client.get("/v1/losses?task=&q=").json()["losses"]) == len(CATALOGUE)
+
+
+@pytest.mark.parametrize("where", ["params", "inputs", "defaults", "defaults.params"])
+def test_phps_empty_array_gets_a_hint(client: Client, where: str) -> None:
+    item: dict[str, Any] = {"loss": "mse", "inputs": {"predictions": [1], "targets": [0]}}
+    if where in item or where == "params":
+        errors = client.evaluate("mse", **{"inputs": item["inputs"], where: []}).json()["errors"]
+    else:
+        defaults: Any = [] if where == "defaults" else {"params": []}
+        errors = client.post("/v1/batch", json={"items": [item], "defaults": defaults}).json()["errors"]
+    assert errors[0]["pointer"] == f"/{where.replace('.', '/')}"
+    assert errors[0]["detail"].startswith("Expected an object; got []. An empty object is {}: in PHP,")
+
+
+@pytest.mark.parametrize("size", [60, 90_000, 3_000_000])
+def test_base64_in_lines_is_told_so(client: Client, size: int) -> None:
+    data = base64.encodebytes(bytes(4 * size)).decode()
+    tensor = {"dtype": "float32", "shape": [size], "data": data}
+    answer = client.evaluate("mse", inputs={"predictions": tensor, "targets": tensor})
+    assert answer.status_code == 422
+    for error in answer.json()["errors"]:
+        assert (error["pointer"].rpartition("/")[2], error["code"]) == ("data", "base64")
+        assert "without line breaks; got some with a newline" in error["detail"]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from service.engine.observer import NOBODY
 from service.engine.queue import Queue
 from service.engine.stack import stacked
 from service.losses import CATALOGUE
-from service.problems import Busy, TooLarge
+from service.problems import Busy, Fault, TooLarge, Unavailable
 from tests.conformance.cases import variants, with_inputs
 
 CPU = torch.device("cpu")
@@ -185,17 +185,49 @@ def asserting(
 
 
 @pytest.mark.parametrize("work", [1, FUSED + 1])
-@pytest.mark.parametrize("asserts", [True, False])
-def test_a_device_that_fails_for_good_breaks_the_queue(asserts: bool, work: int) -> None:
-    broken = Call(
-        loss=asserting, inputs={"predictions": torch.ones(2)}, params={"asserts": asserts}, work=work
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_device_that_a_fault_has_broken_computes_nothing_more(
+    alive: bool, work: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the fault says: the device itself is asked."""
+    monkeypatch.setattr("service.engine.queue.is_alive", lambda device: alive)
+    faulty = Call(loss=asserting, inputs={"predictions": torch.ones(2)}, params={"asserts": True}, work=work)
+    reasons: list[str] = []
+
+    async def test() -> None:
+        lane = Lane("test", 1)
+        queue = Queue(CPU, lane, capacity=10, max_work=2**28, on_failure=reasons.append)
+        # as one that is no CPU
+        queue.on_cpu = False
+        first = await queue.submit(faulty, HOLD).future
+        then = await queue.submit(call("mse"), HOLD).future
+        [last] = queue.compute([call("mse")])
+        lane.close()
+        assert queue.failed is not alive
+        if alive:
+            assert isinstance(first, RuntimeError)
+            assert value(then) == value(last) == pytest.approx(evaluate(call("mse")).value.item())
+        else:
+            assert all(isinstance(result, Unavailable) for result in (first, then, last))
+
+    asyncio.run(test())
+    assert len(reasons) == (not alive)
+    assert alive or "cpu has failed: CUDA error: device-side assert triggered" in reasons[0]
+
+
+def test_a_problem_of_a_call_asks_no_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(device: torch.device) -> bool:
+        raise AssertionError
+
+    monkeypatch.setattr("service.engine.queue.is_alive", asked)
+    monkeypatch.setattr(
+        "service.engine.queue.evaluate_alike", lambda parts, device: [TooLarge("", Fault("", "", ""))]
     )
 
     async def test(queue: Queue) -> None:
-        assert not queue.broken
-        result = await queue.submit(broken, HOLD).future
-        assert isinstance(result, RuntimeError)
-        assert queue.broken == asserts
+        queue.on_cpu = False
+        [result] = queue.compute([call("mse")])
+        assert isinstance(result, TooLarge)
 
     run(test)
 
@@ -242,7 +274,7 @@ def test_without_fusing_nothing_is_computed_together() -> None:
 
 
 def test_what_differs_in_anything_but_its_values_is_not_computed_together() -> None:
-    """Each has what it has alone, in its own dtype: all arrive at once, twice."""
+    """Each gets the same result as alone, in its own dtype: all arrive at once, twice."""
     variant = variants(CATALOGUE["cross_entropy"])[0]
     ones = Sent(torch.ones_like(variant.call(0, reduction="none").inputs["targets"], dtype=torch.float32))
     others = [

@@ -5,6 +5,7 @@ from typing import Annotated
 from annotated_types import Ge
 from torch import Tensor
 
+from service.catalogue.constants import constant
 from service.catalogue.declare import loss
 from service.catalogue.domains import AtLeast, Between
 from service.catalogue.spec import Form, Params, Prediction, Target, Unreduced, Values, When
@@ -23,6 +24,17 @@ PLAIN = When("pos_weight is null or a number", lambda params: not _is_list(param
     title="Binary cross entropy with logits",
     tasks=("classification", "segmentation"),
     aliases=("bce_with_logits", "sigmoid_cross_entropy", "sigmoid_bce"),
+    keywords=(
+        "binary classification",
+        "logistic regression",
+        "log loss",
+        "multi-label classification",
+        "click-through rate",
+        "CTR",
+        "churn",
+        "conversion",
+        "link prediction",
+    ),
     range=(0, None),
 )
 def binary_cross_entropy_with_logits(
@@ -53,5 +65,5 @@ def binary_cross_entropy_with_logits(
     Sources:
         - Good (1952), Rational Decisions, https://doi.org/10.1111/j.2517-6161.1952.tb00104.x
     """
-    yes = targets if pos_weight is None else targets * logits.new_tensor(pos_weight)
+    yes = targets if pos_weight is None else targets * constant(pos_weight, logits)
     return binary_surprise(logits, yes, 1 - targets)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from annotated_types import Ge, Le
 from torch import Tensor
 
+from service.catalogue.constants import constant
 from service.catalogue.declare import loss
 from service.catalogue.domains import Above, AtLeast, ClassIndex, LogProbabilities, Simplex
 from service.catalogue.spec import Divisor, Form, Prediction, SizeRange, Target, Unreduced, Values
@@ -37,6 +38,13 @@ class RowLoss(NamedTuple):
         "multinomial_logistic_regression",
         "sparse_categorical_cross_entropy",
         "log_softmax_nll",
+    ),
+    keywords=(
+        "multiclass classification",
+        "softmax classifier",
+        "image classification",
+        "logistic regression",
+        "log loss",
     ),
     requires=(SizeRange("C", least=2),),
     range=(0, None),
@@ -68,9 +76,9 @@ def cross_entropy(
     Args:
         logits: Unnormalised log-probabilities; the second axis runs over the classes (the only one of a
             single sample).
-        targets: Index of the true class, or a probability for each class: told apart by their shape.
+        targets: Index of the true class, or a probability for each class: distinguished by their shape.
         weight: One weight for each class; the mean divides by the weights of the true classes.
-        ignore_index: Target value whose elements cost nothing and leave the mean.
+        ignore_index: Target value whose elements cost nothing and are excluded from the mean.
         label_smoothing: Share of the probability that is spread evenly over all classes, the true one too.
 
     Use when:
@@ -85,7 +93,7 @@ def cross_entropy(
     Sources:
         - Szegedy et al. (2016), Rethinking the Inception Architecture, https://arxiv.org/abs/1512.00567
     """
-    weights = None if weight is None else logits.new_tensor(weight)
+    weights = None if weight is None else constant(weight, logits)
     if targets.is_floating_point():
         return _from_probabilities(logits, targets, weights, label_smoothing)
     axis = min(1, logits.dim() - 1)
@@ -97,7 +105,7 @@ def cross_entropy(
         loss = torch.where(share == 0, 0.0, loss * share)
     if label_smoothing:
         counted = targets != ignore_index
-        # inside as well as outside: what stands at ignored elements must not reach the gradient
+        # inside and outside: values at ignored elements must not reach the gradient
         known = torch.where(counted.unsqueeze(axis), logits, 0.0)
         even = torch.full_like(logits, 1 / logits.shape[axis])
         spread = torch.where(counted, _from_probabilities(known, even, weights, 0.0).loss, 0.0)
@@ -109,6 +117,10 @@ def cross_entropy(
     title="Negative log-likelihood",
     tasks=("classification",),
     aliases=("negative_log_likelihood",),
+    keywords=(
+        "log probabilities",
+        "log-likelihood",
+    ),
     requires=(SizeRange("C", least=2),),
     range=lambda params: (-1e-6 * max(params["weight"] or (1.0,)), None),
 )
@@ -128,7 +140,7 @@ def nll(
         log_probabilities: Logarithms of class probabilities; the second axis runs over the classes.
         targets: Index of the true class.
         weight: One weight for each class; the mean divides by the weights of the true classes.
-        ignore_index: Target value whose elements cost nothing and leave the mean.
+        ignore_index: Target value whose elements cost nothing and are excluded from the mean.
 
     Use when:
         The model already returns log-probabilities.
@@ -140,7 +152,7 @@ def nll(
     Sources:
         - Bishop (2006), Pattern Recognition and Machine Learning, section 4.3.4
     """
-    weights = None if weight is None else log_probabilities.new_tensor(weight)
+    weights = None if weight is None else constant(weight, log_probabilities)
     loss = F.nll_loss(log_probabilities, targets, weights, ignore_index=ignore_index, reduction="none")
     share = _share(targets, loss.new_ones(()) if weights is None else weights, ignore_index)
     return CountedLoss(torch.where(share == 0, 0.0, loss), share)
@@ -169,11 +181,11 @@ def linear_cross_entropy(
         \quad z_c = f \cdot v_c, \quad q_c = (1 - \varepsilon)\,[c = y] + \varepsilon / C
 
     Args:
-        features: What the last layer sees, one row a sample.
+        features: Inputs of the last layer, one row a sample.
         weights: The last layer's weights, one row a class.
         targets: Index of the true class.
         weight: One weight for each class in the loss; the mean divides by the weights of the true classes.
-        ignore_index: Target value whose elements cost nothing and leave the mean.
+        ignore_index: Target value whose elements cost nothing and are excluded from the mean.
         label_smoothing: Share of the probability that is spread evenly over all classes, the true one too.
 
     Use when:
@@ -203,6 +215,12 @@ def linear_cross_entropy(
     title="Logit-adjusted cross entropy",
     tasks=("classification",),
     aliases=("balanced_softmax",),
+    keywords=(
+        "class imbalance",
+        "long tail",
+        "rare classes",
+        "imbalanced multiclass classification",
+    ),
     requires=(SizeRange("C", least=2),),
     range=(0, None),
 )
@@ -238,7 +256,7 @@ def logit_adjusted_cross_entropy(
     """
     # softmax does not see a common factor of the priors: the largest keeps the sums small
     largest = max(class_priors)
-    offsets = logits.new_tensor([tau * (log(prior) - log(largest)) for prior in class_priors])
+    offsets = constant([tau * (log(prior) - log(largest)) for prior in class_priors], logits)
     return surprise(logits + offsets, targets)
 
 
@@ -258,5 +276,6 @@ def _from_probabilities(
 def _share(targets: Tensor, weights: Tensor, ignore_index: int) -> Tensor:
     """Return the weight of each target's class, 0 where it is ignored; one weight for all may be given."""
     counted = targets != ignore_index
-    of_class = weights[torch.where(counted, targets, 0)] if weights.dim() else weights
+    # with an extra axis, because a single index would be read on the host
+    of_class = weights[torch.where(counted, targets, 0)[..., None]][..., 0] if weights.dim() else weights
     return torch.where(counted, of_class, 0.0)

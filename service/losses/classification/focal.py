@@ -1,4 +1,4 @@
-"""Losses that turn down what is already right, so that a few hard elements outweigh many easy ones."""
+"""Losses that turn down elements that are already right, so that a few hard elements outweigh many easy ones."""
 
 from math import log
 from typing import Annotated
@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 
+from service.catalogue.constants import constant
 from service.catalogue.declare import loss
 from service.catalogue.domains import AtLeast, Between, ClassIndex, OneOf
 from service.catalogue.spec import Prediction, SizeRange, Target, Unreduced, Values
@@ -20,6 +21,15 @@ from service.losses.surprise import binary_surprise, softplus, surprise
     title="Sigmoid focal",
     tasks=("classification", "segmentation", "detection"),
     aliases=("focal", "binary_focal", "focal_with_logits", "retinanet_focal"),
+    keywords=(
+        "class imbalance",
+        "imbalanced binary classification",
+        "hard examples",
+        "object detection",
+        "RetinaNet",
+        "fraud",
+        "anomaly detection",
+    ),
     work="logits",
     range=(0, None),
 )
@@ -63,6 +73,12 @@ def sigmoid_focal(
     title="Softmax focal",
     tasks=("classification", "segmentation", "detection"),
     aliases=("categorical_focal", "multiclass_focal"),
+    keywords=(
+        "class imbalance",
+        "imbalanced multiclass classification",
+        "hard examples",
+        "long tail",
+    ),
     requires=(SizeRange("C", least=2),),
     range=(0, None),
 )
@@ -84,10 +100,10 @@ def softmax_focal(
         targets: Index of the true class.
         alpha: Weight of the true class: one for all, or one for each class; null weighs none.
         gamma: How fast easy samples fade; 0 leaves cross entropy.
-        ignore_index: Target value whose elements cost nothing and leave the mean.
+        ignore_index: Target value whose elements cost nothing and are excluded from the mean.
 
     Use when:
-        Exactly one class is right, and most samples belong to a class that is easy to tell.
+        Exactly one class is right, and most samples belong to a class that is easy to recognise.
 
     Pitfalls:
         `alpha` does not enter the divisor of the mean, unlike the weights of `cross_entropy`: it scales the
@@ -98,13 +114,23 @@ def softmax_focal(
     """
     counted = targets != ignore_index
     cost = surprise(logits, targets, ignore=ignore_index)
-    balance = 1.0 if alpha is None else logits.new_tensor(alpha)
+    balance = 1.0 if alpha is None else constant(alpha, logits)
     if isinstance(alpha, tuple):
-        balance = logits.new_tensor(alpha)[torch.where(counted, targets, 0)]
+        balance = constant(alpha, logits)[torch.where(counted, targets, 0)]
     return CountedLoss(balance * _focus(remaining(cost), gamma) * cost, counted.to(cost))
 
 
-@loss(title="Asymmetric", tasks=("classification",), aliases=("asl",), work="3 logits", range=(0, None))
+@loss(
+    title="Asymmetric",
+    tasks=("classification",),
+    aliases=("asl",),
+    keywords=(
+        "multi-label classification",
+        "class imbalance",
+    ),
+    work="3 logits",
+    range=(0, None),
+)
 def asymmetric(
     logits: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...", OneOf((0.0, 1.0)))],

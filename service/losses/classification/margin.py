@@ -47,6 +47,11 @@ def exponential(
     title="Hinge",
     tasks=("classification",),
     aliases=("svm", "binary_hinge"),
+    keywords=(
+        "SVM",
+        "support vector machine",
+        "maximum margin",
+    ),
     range=(0, None),
     scales=Scales(1, ("logits",), along=("margin",)),
 )
@@ -82,6 +87,10 @@ def hinge(
 @loss(
     title="Squared hinge",
     tasks=("classification",),
+    keywords=(
+        "SVM",
+        "support vector machine",
+    ),
     range=(0, None),
     scales=Scales(2, ("logits",), along=("margin",)),
 )
@@ -158,7 +167,7 @@ def modified_huber(
         Labels have outliers, and scores are to be read as probabilities, (z + 1) / 2 cut to 0 and 1.
 
     Pitfalls:
-        Scores beyond -1 and 1 are not told apart as probabilities.
+        As probabilities, scores beyond -1 and 1 are indistinguishable.
 
     Sources:
         - Zhang (2004), Solving Large Scale Linear Prediction Problems Using Stochastic Gradient Descent

@@ -14,6 +14,11 @@ from service.catalogue.spec import Prediction, Scales, SizeRange, Target, Unredu
     title="Zero-one",
     tasks=("classification",),
     aliases=("misclassification", "01"),
+    keywords=(
+        "accuracy",
+        "error rate",
+        "misclassification",
+    ),
     differentiable=False,
     requires=(SizeRange("C", least=2),),
     range=(0, 1),

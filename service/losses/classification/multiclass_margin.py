@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from service.catalogue.constants import constant
 from service.catalogue.declare import loss
 from service.catalogue.domains import AtLeast, ClassIndex
 from service.catalogue.spec import Prediction, Scales, SizeRange, Target, Unreduced, Values
@@ -15,6 +16,7 @@ from service.losses.classification.class_axis import at_target, one_hot
 @loss(
     title="Multiclass margin",
     tasks=("classification",),
+    keywords=("multiclass SVM",),
     requires=(SizeRange("C", least=2),),
     work="logits",
     range=(0, None),
@@ -41,7 +43,7 @@ def multi_margin(
         weight: One weight for each class, by which the loss of its samples is multiplied.
 
     Use when:
-        Every rival should stay a margin behind, not only the best one.
+        Every rival should stay behind by a margin, not only the best one.
 
     Pitfalls:
         Divides by the number of classes, not of rivals. `weight` does not change what the mean divides by,
@@ -55,13 +57,17 @@ def multi_margin(
     lack = F.relu(margin - at_target(logits, targets)[:, None] + logits)
     # the true class is left out before the power, whose slope at infinity minus infinity is NaN
     loss = (torch.where(one_hot(targets, classes), 0.0, lack) ** p).sum(1) / classes
-    return loss if weight is None else loss * logits.new_tensor(weight)[targets]
+    return loss if weight is None else loss * constant(weight, logits)[targets]
 
 
 @loss(
     title="Categorical hinge",
     tasks=("classification",),
     aliases=("multiclass_hinge", "crammer_singer"),
+    keywords=(
+        "SVM",
+        "multiclass SVM",
+    ),
     requires=(SizeRange("C", least=2),),
     work=("targets", "logits"),
     range=(0, None),
@@ -80,7 +86,7 @@ def categorical_hinge(
         targets: Index of the true class.
 
     Use when:
-        A margin against the best rival is what decides, and probabilities are not wanted.
+        Only the margin against the best rival matters, and no probabilities are needed.
 
     Pitfalls:
         Two scores a sample have a gradient, so training is slow with many classes. The keras loss of this
@@ -105,7 +111,7 @@ def multiclass_perceptron(
     logits: Annotated[Tensor, Prediction("N C")],
     targets: Annotated[Tensor, Target("N", ClassIndex("C"))],
 ) -> Annotated[Tensor, Unreduced("N")]:
-    r"""How far the true class is behind the best one: zero as soon as the answer is right.
+    r"""Distance of the true class from the best one: zero as soon as the answer is right.
 
     Formula:
         \max_j z_j - z_y

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Generator, Tensor
 
+from service.catalogue.constants import constant
 from service.catalogue.declare import loss
 from service.catalogue.dims import Shape
 from service.catalogue.domains import AtLeast, Between, Domain, Facts, Kind
@@ -32,7 +33,13 @@ class PositiveClasses(Domain):
         return torch.where(torch.arange(shape[-1]) == end, -1, classes)
 
 
-@loss(title="Multilabel margin", tasks=("classification",), work="5 logits", range=(0, None))
+@loss(
+    title="Multilabel margin",
+    tasks=("classification",),
+    keywords=("multi-label classification",),
+    work="5 logits",
+    range=(0, None),
+)
 def multilabel_margin(
     logits: Annotated[Tensor, Prediction("... C")],
     targets: Annotated[Tensor, Target("... C", PositiveClasses())],
@@ -75,7 +82,15 @@ def multilabel_margin(
     return (known / logits.shape[-1]).to(logits)
 
 
-@loss(title="Multilabel soft margin", tasks=("classification",), range=(0, None))
+@loss(
+    title="Multilabel soft margin",
+    tasks=("classification",),
+    keywords=(
+        "multi-label classification",
+        "tagging",
+    ),
+    range=(0, None),
+)
 def multilabel_soft_margin(
     logits: Annotated[Tensor, Prediction("... C")],
     targets: Annotated[Tensor, Target("... C", Between())],
@@ -105,7 +120,7 @@ def multilabel_soft_margin(
     """
     yes, no = targets, 1 - targets
     if weight is not None:
-        weights = logits.new_tensor(weight)
+        weights = constant(weight, logits)
         yes, no = yes * weights, no * weights
     return binary_surprise(logits, yes, no).mean(-1)
 

@@ -1,4 +1,4 @@
-"""Losses that take probabilities, where the logits behind them are not at hand."""
+"""Losses that take probabilities, for models whose logits are not available."""
 
 from math import log1p
 from typing import Annotated
@@ -27,7 +27,7 @@ def categorical_cross_entropy(
 
     Args:
         probabilities: Probability of each class; the second axis runs over the classes.
-        targets: Index of the true class, or a probability for each class: told apart by their shape.
+        targets: Index of the true class, or a probability for each class: distinguished by their shape.
         eps: Distance that the probabilities keep from 0 and 1 inside the logarithm.
 
     Use when:
@@ -52,6 +52,11 @@ def categorical_cross_entropy(
     title="Binary cross entropy",
     tasks=("classification",),
     aliases=("bce", "log_loss", "binary_crossentropy"),
+    keywords=(
+        "binary classification",
+        "log loss",
+        "logistic regression",
+    ),
     range=(0, 100),
 )
 def binary_cross_entropy(
@@ -83,7 +88,18 @@ def binary_cross_entropy(
     return value + zeros_with_slope(probabilities, slope)
 
 
-@loss(title="Brier score", tasks=("classification",), aliases=("brier_score",), range=(0, None))
+@loss(
+    title="Brier score",
+    tasks=("classification",),
+    aliases=("brier_score",),
+    keywords=(
+        "calibration",
+        "probability forecasts",
+        "proper scoring rule",
+        "overconfidence",
+    ),
+    range=(0, None),
+)
 def brier(
     probabilities: Annotated[Tensor, Prediction("N C ...", Simplex(axis=1))],
     targets: Annotated[Tensor, Target("N ...", ClassIndex("C"))],

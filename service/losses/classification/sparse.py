@@ -21,8 +21,13 @@ from service.losses.classification.slopes import zeros_with_slope
     title="Sparsemax",
     tasks=("classification",),
     aliases=("multiclass_sparsemax",),
+    keywords=(
+        "sparse probabilities",
+        "sparsity",
+        "sparse attention",
+    ),
     requires=(SizeRange("C", least=2),),
-    work="logits",
+    work="3 logits",
     range=(0, None),
 )
 def sparsemax(

@@ -6,6 +6,7 @@ import torch
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
+from service.catalogue.constants import constant
 from service.catalogue.declare import loss
 from service.catalogue.spec import Diagnostic, Unreduced
 from service.losses.detection.boxes import (
@@ -32,6 +33,11 @@ from service.losses.detection.boxes import (
     title="Distance IoU (DIoU)",
     tasks=("detection",),
     aliases=("distance_iou", "distance_box_iou"),
+    keywords=(
+        "object detection",
+        "bounding box regression",
+        "IoU",
+    ),
     work="2 boxes",
     range=(0, 2),
     scales=UNITLESS,
@@ -75,6 +81,13 @@ def diou(
     title="Complete IoU (CIoU)",
     tasks=("detection",),
     aliases=("complete_iou", "complete_box_iou"),
+    keywords=(
+        "object detection",
+        "bounding box regression",
+        "complete IoU",
+        "YOLO",
+        "IoU",
+    ),
     work="2 boxes",
     exact_gradient=False,
     range=(0, 3),
@@ -98,8 +111,8 @@ def ciou(
         boxes: Predicted boxes, in `box_format`.
         targets: The true box of each predicted one.
         box_format: `xyxy` for two corners, `xywh` for top-left corner and size, `cxcywh` for centre and size.
-        eps: Added to what divides: an area to areas, a length to the heights of aspect ratios, in the unit of
-            the boxes, and a number to what divides in a. Boxes without area need none.
+        eps: Added to divisors: an area to areas, a length to the heights of aspect ratios, in the unit of the
+            boxes, and a number to the divisor of a. Boxes without area need none.
 
     Use when:
         A detector regresses boxes of many aspect ratios, as the YOLO family does.
@@ -145,8 +158,8 @@ def xiou(
         boxes: Predicted boxes, in `box_format`.
         targets: The true box of each predicted one.
         box_format: `xyxy` for two corners, `xywh` for top-left corner and size, `cxcywh` for centre and size.
-        eps: Added to what divides: an area to areas, a length to the heights of aspect ratios, in the unit of
-            the boxes, and a number to what divides in a. Boxes without area need none.
+        eps: Added to divisors: an area to areas, a length to the heights of aspect ratios, in the unit of the
+            boxes, and a number to the divisor of a. Boxes without area need none.
 
     Use when:
         Results of a YOLO fork that trains with it are to be reproduced.
@@ -178,6 +191,11 @@ def _squashed_ratio(sides: Tensor, eps: float) -> Tensor:
     title="Efficient IoU (EIoU)",
     tasks=("detection",),
     aliases=("efficient_iou",),
+    keywords=(
+        "object detection",
+        "bounding box regression",
+        "IoU",
+    ),
     work="2 boxes",
     range=(0, 4),
     scales=UNITLESS,
@@ -382,7 +400,7 @@ def wiou(
     diagonal = squared_length(enclosing_sides(pair)).detach()
     attention = torch.exp(quotient(squared_length(centre_offset(pair)), diagonal, eps))
     cost = missed.detach()
-    observed = cost.mean() if cost.numel() else cost.new_tensor(running_mean)
+    observed = cost.mean() if cost.numel() else constant(running_mean, cost)
     mean = (1 - momentum) * running_mean + momentum * observed
     outlier = cost / running_mean
     match version:

@@ -33,6 +33,10 @@ class RepulsionLoss(NamedTuple):
     title="Repulsion loss",
     tasks=("detection",),
     aliases=("rep_gt_rep_box",),
+    keywords=(
+        "crowded scenes",
+        "pedestrian detection",
+    ),
     range=(0, None),
     scales=UNITLESS,
     work=("2N M", "4N N", "targets"),
@@ -92,7 +96,7 @@ def repulsion(
 def _from_targets(
     box: Tensor, target: Tensor, assignments: Tensor, box_format: BoxFormat, sigma: float, eps: float
 ) -> Tensor:
-    """Return the mean cost of what boxes cover of the most overlapped target that is not theirs."""
+    """Return the mean cost of covering the most overlapped target of another box."""
     numbers = torch.arange(target.shape[1], device=assignments.device)
     foreign = assignments[:, None] != numbers
     shares = _all_shares(box, target, box_format, eps)

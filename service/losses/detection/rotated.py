@@ -69,6 +69,12 @@ def _hellinger_range(params: Params) -> tuple[float, float]:
     title="Kullback-Leibler divergence of rotated boxes (KLD)",
     tasks=("oriented_detection",),
     aliases=("kld_rotated",),
+    keywords=(
+        "oriented object detection",
+        "rotated boxes",
+        "aerial images",
+        "satellite images",
+    ),
     work="3 boxes",
     range=_mapped_range,
     scales=Scales(0, entries=4),
@@ -102,7 +108,7 @@ def rotated_kld(
         alpha: Divides the distance of the centres: above 1 centres matter less.
 
     Use when:
-        Rotated objects of all sizes and aspect ratios are to be found, as in aerial images.
+        You detect rotated objects of all sizes and aspect ratios, as in aerial images.
 
     Pitfalls:
         A square has no angle: its angle gradient is zero. Angles that differ by pi, or by half of it with the
@@ -131,6 +137,12 @@ def rotated_kld(
     title="Gaussian Wasserstein distance of rotated boxes (GWD)",
     tasks=("oriented_detection",),
     aliases=("gwd", "gaussian_wasserstein"),
+    keywords=(
+        "oriented object detection",
+        "rotated boxes",
+        "aerial images",
+        "satellite images",
+    ),
     range=_mapped_range,
     scales=Scales(0, entries=4, params={"normalize": True}),
 )
@@ -184,6 +196,11 @@ def rotated_gwd(
 @loss(
     title="Probabilistic IoU (ProbIoU)",
     tasks=("oriented_detection",),
+    keywords=(
+        "oriented object detection",
+        "rotated boxes",
+        "aerial images",
+    ),
     work="boxes",
     range=_hellinger_range,
     scales=Scales(0, entries=4),
@@ -234,6 +251,11 @@ def probiou(
 @loss(
     title="Kalman filter IoU (KFIoU)",
     tasks=("oriented_detection",),
+    keywords=(
+        "oriented object detection",
+        "rotated boxes",
+        "aerial images",
+    ),
     range=_kalman_range,
     scales=Scales(0, entries=4, params={"eps": 0.0}),
 )
@@ -254,11 +276,11 @@ def kfiou(
     Args:
         boxes: Predicted boxes: centre x, y, width, height, angle in radians.
         targets: The true box of each predicted one.
-        fun: What is made of K: `none`, `ln` or `exp`.
+        fun: The function of K: `none`, `ln` or `exp`.
         eps: An area added to the union, in the squared unit of the boxes, and a number under the logarithm.
 
     Use when:
-        Width, height and angle of rotated boxes are to be fitted beside a separate loss of the centres.
+        You fit width, height and angle of rotated boxes, next to a separate loss of the centres.
 
     Pitfalls:
         It ignores the centres by design: always add a term for them. K is at most 1/3, so a perfect fit costs

@@ -39,6 +39,10 @@ class BinPosition(Domain):
     title="Distribution focal loss (DFL)",
     tasks=("detection",),
     aliases=("dfl",),
+    keywords=(
+        "object detection",
+        "bounding box regression",
+    ),
     requires=(SizeRange("K", least=2),),
     work="logits",
     range=(0, None),
@@ -75,6 +79,7 @@ def distribution_focal(
     title="Quality focal loss (QFL)",
     tasks=("detection",),
     aliases=("qfl",),
+    keywords=("object detection",),
     work="logits",
     range=(0, None),
 )

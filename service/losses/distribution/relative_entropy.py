@@ -33,6 +33,13 @@ class PositiveSimplex(Simplex):
     title="Kullback-Leibler divergence",
     tasks=("distribution", "nlp"),
     aliases=("kullback_leibler", "kl_divergence"),
+    keywords=(
+        "Kullback-Leibler",
+        "relative entropy",
+        "distillation",
+        "variational inference",
+        "mutual information",
+    ),
 )
 def kl_div(
     log_probabilities: Annotated[Tensor, Prediction("... C", LogProbabilities())],
@@ -64,7 +71,7 @@ def kl_div(
         The whole target distribution is known: soft labels, a teacher, a posterior.
 
     Pitfalls:
-        The first input is log-probabilities: take `log_softmax` of logits, not `log` of what does not sum to
+        The first input is log-probabilities: take `log_softmax` of logits, not `log` of values that do not sum to
         1. The order matters: this is KL(targets || predictions), which punishes predictions that miss mass.
         With `pointwise` the mean divides by the classes too, so it is not the mean of the divergences.
 
@@ -193,7 +200,11 @@ def reverse_kl(
 
 
 @loss(
-    title="Jensen-Shannon divergence", tasks=("distribution",), aliases=("jensen_shannon",), range=(0, ln(2))
+    title="Jensen-Shannon divergence",
+    tasks=("distribution",),
+    aliases=("jensen_shannon",),
+    keywords=("Jensen-Shannon",),
+    range=(0, ln(2)),
 )
 def js_div(
     probabilities: Annotated[Tensor, Prediction("... C", Simplex())],

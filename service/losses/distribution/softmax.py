@@ -58,6 +58,12 @@ def entropy(logits: Annotated[Tensor, Prediction("... C")]) -> Annotated[Tensor,
     title="Knowledge distillation",
     tasks=("distribution", "nlp"),
     aliases=("knowledge_distillation", "kd"),
+    keywords=(
+        "knowledge distillation",
+        "teacher and student",
+        "model compression",
+        "soft labels",
+    ),
     work="logits",
     range=(0, None),
 )

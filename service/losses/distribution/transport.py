@@ -29,6 +29,14 @@ class Histogram(Simplex):
     title="Wasserstein distance of histograms",
     tasks=("distribution",),
     aliases=("emd_1d", "earth_mover"),
+    keywords=(
+        "earth mover",
+        "optimal transport",
+        "ordinal classification",
+        "ordered classes",
+        "age",
+        "ratings",
+    ),
     work="probabilities",
     range=(0, None),
 )
@@ -74,6 +82,10 @@ def cdf_wasserstein(
     title="Wasserstein distance of samples",
     tasks=("distribution",),
     aliases=("wasserstein_distance",),
+    keywords=(
+        "optimal transport",
+        "earth mover",
+    ),
     work=("2 predictions", "2 targets"),
     range=(0, None),
 )
@@ -115,11 +127,11 @@ def wasserstein_1d(
 
 
 def _merged(end: int, first: int, second: int, device: torch.device) -> Tensor:
-    """Return the multiples of two step widths from 0 to ``end``, each once.
+    """Return the multiples from 0 to ``end`` of two step widths without a common divisor, each once.
 
     >>> _merged(6, 2, 3, torch.device("cpu"))
     tensor([0, 2, 3, 4, 6])
     """
-    ranges = [torch.arange(0, end + 1, width, device=device) for width in (first, second)]
-    steps = torch.cat(ranges).sort().values
-    return steps[torch.diff(steps, prepend=steps.new_tensor([-1])) > 0]
+    # of ``first`` steps of the second width, the first one is a step of the first width too
+    others = torch.arange(0, end, second, device=device).reshape(-1, first)[:, 1:]
+    return torch.cat([torch.arange(0, end + 1, first, device=device), others.flatten()]).sort().values

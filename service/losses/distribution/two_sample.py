@@ -16,6 +16,11 @@ from service.losses.digits import bounded, in_front
 @loss(
     title="Maximum mean discrepancy",
     tasks=("distribution",),
+    keywords=(
+        "domain adaptation",
+        "two-sample test",
+        "kernel",
+    ),
     requires=(
         Condition(
             "/params/unbiased",
@@ -138,7 +143,7 @@ def _distances(first: Tensor, second: Tensor) -> Tensor:
 
 
 class _Measure(Protocol):
-    """What `_Distances` is to its caller."""
+    """The type of `_Distances` for callers."""
 
     def apply(self, first: Tensor, second: Tensor, /) -> Tensor: ...
 
@@ -175,6 +180,10 @@ class _Distances(torch.autograd.Function):
     title="CORAL",
     tasks=("distribution",),
     aliases=("deep_coral",),
+    keywords=(
+        "domain adaptation",
+        "domain shift",
+    ),
     requires=(SizeRange("N", least=2), SizeRange("M", least=2)),
     work=("D D N/512", "D D M/512"),
     range=(0, None),

@@ -83,7 +83,17 @@ def lsgan_generator(
     return (fake_scores - generator_target).square() / 2
 
 
-@loss(title="Wasserstein GAN, critic", tasks=("generative",), aliases=("wgan_critic", "wgan_d"), scales=1)
+@loss(
+    title="Wasserstein GAN, critic",
+    tasks=("generative",),
+    aliases=("wgan_critic", "wgan_d"),
+    keywords=(
+        "WGAN",
+        "Wasserstein GAN",
+        "critic",
+    ),
+    scales=1,
+)
 def wasserstein_critic(
     real_scores: Annotated[Tensor, Prediction("...")],
     fake_scores: Annotated[Tensor, Prediction("...")],
@@ -98,7 +108,7 @@ def wasserstein_critic(
         fake_scores: Raw scores of generated samples.
 
     Use when:
-        Training should follow a distance that still tells something where real and fake do not overlap.
+        Training should follow a distance that is still informative where real and fake do not overlap.
 
     Pitfalls:
         To be minimised: papers often print what the critic maximises, the same with the other sign. It is
@@ -110,7 +120,16 @@ def wasserstein_critic(
     return fake_scores - real_scores
 
 
-@loss(title="Wasserstein GAN, generator", tasks=("generative",), aliases=("wgan_g",), scales=1)
+@loss(
+    title="Wasserstein GAN, generator",
+    tasks=("generative",),
+    aliases=("wgan_g",),
+    keywords=(
+        "WGAN",
+        "Wasserstein GAN",
+    ),
+    scales=1,
+)
 def wasserstein_generator(
     fake_scores: Annotated[Tensor, Prediction("...")],
 ) -> Annotated[Tensor, Unreduced("...")]:
@@ -135,7 +154,17 @@ def wasserstein_generator(
     return -fake_scores
 
 
-@loss(title="GAN, discriminator", tasks=("generative",), aliases=("bce_gan_d", "minimax_d"), range=(0, None))
+@loss(
+    title="GAN, discriminator",
+    tasks=("generative",),
+    aliases=("bce_gan_d", "minimax_d"),
+    keywords=(
+        "GAN",
+        "image generation",
+        "adversarial training",
+    ),
+    range=(0, None),
+)
 def gan_discriminator(
     real_scores: Annotated[Tensor, Prediction("...")],
     fake_scores: Annotated[Tensor, Prediction("...")],
@@ -198,6 +227,11 @@ def gan_generator_minimax(
     title="GAN, generator",
     tasks=("generative",),
     aliases=("gan_generator", "gan_g"),
+    keywords=(
+        "GAN",
+        "image generation",
+        "adversarial training",
+    ),
     work="fake_scores",
     range=(0, None),
 )
@@ -225,7 +259,18 @@ def gan_generator_nonsaturating(
     return softplus(-fake_scores)
 
 
-@loss(title="Hinge GAN, discriminator", tasks=("generative",), aliases=("hinge_d",), range=(0, None))
+@loss(
+    title="Hinge GAN, discriminator",
+    tasks=("generative",),
+    aliases=("hinge_d",),
+    keywords=(
+        "GAN",
+        "BigGAN",
+        "adversarial training",
+        "image generation",
+    ),
+    range=(0, None),
+)
 def hinge_gan_discriminator(
     real_scores: Annotated[Tensor, Prediction("...")],
     fake_scores: Annotated[Tensor, Prediction("...")],
@@ -252,11 +297,22 @@ def hinge_gan_discriminator(
     return F.relu(1 - real_scores) + F.relu(1 + fake_scores)
 
 
-@loss(title="Hinge GAN, generator", tasks=("generative",), aliases=("hinge_g",), scales=1)
+@loss(
+    title="Hinge GAN, generator",
+    tasks=("generative",),
+    aliases=("hinge_g",),
+    keywords=(
+        "GAN",
+        "BigGAN",
+        "adversarial training",
+        "image generation",
+    ),
+    scales=1,
+)
 def hinge_gan_generator(
     fake_scores: Annotated[Tensor, Prediction("...")],
 ) -> Annotated[Tensor, Unreduced("...")]:
-    r"""Generator against a hinge discriminator: linear in the score, with no hinge of its own.
+    r"""Generator against a hinge discriminator: linear in the score, without a hinge.
 
     Formula:
         -z_f

@@ -18,6 +18,11 @@ from service.losses.surprise import binary_surprise
     title="KL divergence to a standard normal",
     tasks=("generative",),
     aliases=("kl_standard_normal",),
+    keywords=(
+        "variational autoencoder",
+        "latent regularization",
+        "beta-VAE",
+    ),
     work="4 means",
     range=(0, None),
 )
@@ -55,7 +60,7 @@ def _least_bound(params: Params) -> Bounds:
 
 
 class NegativeBound(NamedTuple):
-    """The negative evidence lower bound of each sample, and the two parts it is made of."""
+    """The negative evidence lower bound of each sample, and its two parts."""
 
     loss: Annotated[Tensor, Unreduced("N")]
     reconstruction: Annotated[Tensor, Diagnostic("N")]
@@ -66,6 +71,12 @@ class NegativeBound(NamedTuple):
     title="Negative evidence lower bound",
     tasks=("generative",),
     aliases=("negative_elbo", "vae", "beta_vae"),
+    keywords=(
+        "variational autoencoder",
+        "ELBO",
+        "evidence lower bound",
+        "anomaly detection",
+    ),
     work="4 means",
     range=_least_bound,
 )
@@ -128,6 +139,13 @@ def vae_elbo(
     title="Vector quantisation commitment",
     tasks=("generative",),
     aliases=("vq_vae",),
+    keywords=(
+        "VQ-VAE",
+        "vqvae",
+        "codebook",
+        "discrete latents",
+        "tokenizer",
+    ),
     exact_gradient=False,
     range=(0, None),
     scales=2,
@@ -149,7 +167,7 @@ def vq_commitment(
         beta: Weight of the second term, the commitment of the encoder.
 
     Use when:
-        Training a VQ-VAE or another model with a codebook, beside its reconstruction loss.
+        Training a VQ-VAE or another model with a codebook, in addition to its reconstruction loss.
 
     Pitfalls:
         The value holds both terms, but sg stops gradients: codes learn from the first term only, the encoder

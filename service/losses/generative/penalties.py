@@ -15,6 +15,12 @@ from service.losses.vectors import length
     title="Gradient penalty",
     tasks=("generative",),
     aliases=("wgan_gp",),
+    keywords=(
+        "WGAN-GP",
+        "Lipschitz",
+        "critic",
+        "Wasserstein GAN",
+    ),
     range=(0, None),
     scales=Scales(2, along=("norm_target",)),
 )

@@ -12,7 +12,16 @@ from service.losses.surprise import softplus
 from service.losses.vectors import one_minus_cosine
 
 
-@loss(title="Deep graph infomax", tasks=("graph",), aliases=("deep_graph_infomax",), range=(0, None))
+@loss(
+    title="Deep graph infomax",
+    tasks=("graph",),
+    aliases=("deep_graph_infomax",),
+    keywords=(
+        "unsupervised node embeddings",
+        "node classification",
+    ),
+    range=(0, None),
+)
 def dgi(
     positive: Annotated[Tensor, Prediction("N D")],
     negative: Annotated[Tensor, Prediction("N D")],
@@ -48,6 +57,12 @@ def dgi(
     title="Skip-gram with negative sampling",
     tasks=("graph",),
     aliases=("graphsage", "node2vec", "word2vec"),
+    keywords=(
+        "word2vec",
+        "word embeddings",
+        "node2vec",
+        "negative sampling",
+    ),
     range=(0, None),
 )
 def skipgram_negative_sampling(
@@ -105,7 +120,7 @@ def scaled_cosine_error(
     Args:
         predictions: Reconstructed features of each masked node.
         targets: Its features.
-        gamma: Power; 1 is the cosine distance itself, more plays down what is nearly right.
+        gamma: Power; 1 is the cosine distance itself, more plays down small errors.
 
     Use when:
         You reconstruct the features of masked nodes, and their lengths vary too much for a squared error.
@@ -125,6 +140,11 @@ def scaled_cosine_error(
     title="Self-adversarial negative sampling",
     tasks=("graph",),
     aliases=("rotate_loss", "self_adversarial_negative_sampling"),
+    keywords=(
+        "knowledge graph embeddings",
+        "link prediction",
+        "RotatE",
+    ),
     work="fake_scores",
     exact_gradient=False,
     range=(0, None),

@@ -17,6 +17,10 @@ from service.losses.image.sizes import DIFFERENCED
     title="Scale-invariant log error",
     tasks=("image",),
     aliases=("scale_invariant_log",),
+    keywords=(
+        "depth estimation",
+        "monocular depth",
+    ),
     work="predictions",
     range=(0, None),
     scales=Scales(0, params={"eps": 1e-12}),
@@ -70,6 +74,11 @@ def silog(
     title="Inverse depth smoothness",
     tasks=("image",),
     aliases=("edge_aware_smoothness",),
+    keywords=(
+        "depth estimation",
+        "monocular depth",
+        "disparity",
+    ),
     requires=DIFFERENCED,
     work="images",
     range=(0, None),

@@ -107,6 +107,10 @@ def _error_of_size(predicted: Tensor, known: Tensor, gap: Tensor) -> Tensor:
     title="Sobel edges",
     tasks=("image",),
     aliases=("sobel",),
+    keywords=(
+        "edge detection",
+        "edges",
+    ),
     requires=NOT_EMPTY,
     work="2 predictions",
     range=(0, None),
@@ -158,7 +162,7 @@ def sobel_edge(
 
 
 def _slopes(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what the two filters of Sobel find, along the rows and along the columns."""
+    """Return the results of Sobel's two filters, along rows and along columns."""
     padded = bordered(images)
     # differences first, which are exact where neighbours are alike
     across, down = padded[..., 2:] - padded[..., :-2], padded[..., 2:, :] - padded[..., :-2, :]

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from annotated_types import Ge
 from torch import Tensor
 
+from service.catalogue.constants import constant
 from service.catalogue.declare import loss
 from service.catalogue.spec import Example, Prediction, Target, Unreduced
 from service.losses.image.pixels import Pixels, correlate
@@ -56,7 +57,7 @@ def laplacian_pyramid(
     """
     # the pyramid is linear: one of the difference is the difference of two
     image = predictions - targets
-    binomial = image.new_tensor([1, 4, 6, 4, 1]) / 16
+    binomial = constant((1, 4, 6, 4, 1), image) / 16
     total = torch.zeros_like(image[:, 0, 0, 0])
     for level in range(levels):
         coarser = correlate(_mirrored(image), binomial, stride=2)

@@ -7,6 +7,7 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor
 
+from service.catalogue.constants import constant
 from service.catalogue.declare import loss
 from service.catalogue.spec import Prediction, Scales, Target, Unreduced
 from service.losses.digits import sloped
@@ -18,6 +19,12 @@ from service.losses.image.sizes import DIFFERENCED, NOT_EMPTY
     title="Negative PSNR",
     tasks=("image",),
     aliases=("negative_psnr",),
+    keywords=(
+        "image quality",
+        "super-resolution",
+        "denoising",
+        "compression",
+    ),
     range=lambda params: (10 * log10(params["eps"]), None),
     scales=Scales(0, along=("data_range",)),
 )
@@ -69,6 +76,12 @@ def psnr(
     title="Total variation",
     tasks=("image",),
     aliases=("tv",),
+    keywords=(
+        "denoising",
+        "smoothness",
+        "style transfer",
+        "regularization",
+    ),
     requires=DIFFERENCED,
     work="predictions",
     range=(0, None),
@@ -95,7 +108,7 @@ def total_variation(
         eps: Added under the root of `l2`, which has no slope at 0 without it, in squared units of the pixels.
 
     Use when:
-        An image should be smooth except at a few sharp edges; beside a loss that ties it to the data.
+        An image should be smooth except at a few sharp edges; add it to a loss that ties the image to the data.
 
     Pitfalls:
         The sum grows with the size of the image, and so does its weight against other losses: `mean` does
@@ -122,6 +135,13 @@ def total_variation(
     title="Charbonnier",
     tasks=("image",),
     aliases=("charbonnier_l1",),
+    keywords=(
+        "super-resolution",
+        "denoising",
+        "deblurring",
+        "image restoration",
+        "optical flow",
+    ),
     range=lambda params: (params["eps"], None),
     scales=Scales(1, along=("eps",)),
 )
@@ -156,13 +176,18 @@ def charbonnier(
     """
     error = predictions - targets
     # hypot keeps an eps whose square would vanish beside 1, or in float32 altogether
-    return torch.hypot(error, error.new_tensor(eps))
+    return torch.hypot(error, constant(eps, error))
 
 
 @loss(
     title="Focal frequency",
     tasks=("image",),
     aliases=("ffl",),
+    keywords=(
+        "image generation",
+        "spectrum",
+        "Fourier",
+    ),
     exact_gradient=False,
     requires=NOT_EMPTY,
     work="predictions",

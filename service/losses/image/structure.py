@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt
 from torch import Tensor
 
+from service.catalogue.constants import constant
 from service.catalogue.declare import loss
 from service.catalogue.domains import Above
 from service.catalogue.spec import Condition, Example, Prediction, Scales, Target, Unreduced, Values
@@ -20,6 +21,15 @@ from service.losses.image.sizes import odd, window_fits
     title="SSIM",
     tasks=("image",),
     aliases=("structural_similarity",),
+    keywords=(
+        "perceptual similarity",
+        "image quality",
+        "image restoration",
+        "super-resolution",
+        "denoising",
+        "compression",
+        "anomaly detection",
+    ),
     requires=(odd("window_size"), window_fits("H and W of at least window_size")),
     example=Example(sizes={"C": 2, "H": 3, "W": 4}, params={"window_size": 3}),
     work=("N C H W window_size/128", "3 predictions"),
@@ -78,6 +88,12 @@ def ssim(
     title="Multi-scale SSIM",
     tasks=("image",),
     aliases=("multiscale_ssim",),
+    keywords=(
+        "perceptual similarity",
+        "image quality",
+        "image restoration",
+        "compression",
+    ),
     requires=(
         odd("window_size"),
         Condition(
@@ -148,7 +164,7 @@ def ms_ssim(
     # a fractional power has an infinite slope at 0: such products are taken out before it, not after
     vanishing = (scales >= 1).any(-1)
     logs = torch.log1p(-torch.where(vanishing[..., None], 0.0, scales))
-    products = -torch.expm1((logs * logs.new_tensor(weights)).sum(-1))
+    products = -torch.expm1((logs * constant(weights, logs)).sum(-1))
     return bounded(torch.where(vanishing, 1.0, products).mean(-1), 0, 1)
 
 
@@ -200,5 +216,5 @@ def _dissimilarity(pair: _Pair, window: Tensor, c1: float, c2: float) -> tuple[T
 
 
 def _either(first: Tensor, second: Tensor) -> Tensor:
-    """Return one minus the product of what two are one minus of."""
+    """Return one minus the product of (1 - x) and (1 - y)."""
     return first + second - first * second

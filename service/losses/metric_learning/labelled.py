@@ -19,7 +19,7 @@ SIX_ROWS = Example(sizes={"N": 6})
 
 
 class AnchorLoss(NamedTuple):
-    """A loss per anchor, and what the mean divides by for it."""
+    """A loss per anchor, and its divisor."""
 
     loss: Annotated[Tensor, Unreduced("N")]
     divisor: Annotated[Tensor, Divisor("N")]
@@ -29,6 +29,12 @@ class AnchorLoss(NamedTuple):
     title="Batch-hard triplet",
     tasks=("metric_learning",),
     aliases=("triplet_hard",),
+    keywords=(
+        "person re-identification",
+        "ReID",
+        "hard negative mining",
+        "image retrieval",
+    ),
     example=SIX_ROWS,
     work="N N D/64",
     range=(0, None),
@@ -57,9 +63,9 @@ def batch_hard_triplet(
         A batch holds a few samples of each of many classes, as in the re-identification of persons.
 
     Pitfalls:
-        Mislabelled samples are the hardest of all, and this loss looks at nothing else. It may collapse to
+        Mislabelled samples are the hardest of all, and this loss sees only those. It may collapse to
         all embeddings equal, where it stays at the margin: soften, or start with `batch_all_triplet`.
-        Embeddings are not normalised. Anchors without a positive or without a negative leave the mean.
+        Embeddings are not normalised. Anchors without a positive or without a negative are excluded from the mean.
 
     Sources:
         - Hermans et al. (2017), In Defense of the Triplet Loss for Person Re-Identification,
@@ -149,6 +155,10 @@ def _violations(
     title="Supervised contrastive",
     tasks=("metric_learning",),
     aliases=("supervised_contrastive",),
+    keywords=(
+        "supervised contrastive learning",
+        "embeddings",
+    ),
     example=SIX_ROWS,
     work=("N N D/512", "2 embeddings"),
     range=(0, None),
@@ -197,6 +207,10 @@ def supcon(
     title="Multi-similarity",
     tasks=("metric_learning",),
     aliases=("ms",),
+    keywords=(
+        "image retrieval",
+        "embeddings",
+    ),
     example=SIX_ROWS,
     work=("N N D/512", "2 embeddings"),
     range=(0, None),
@@ -258,7 +272,7 @@ def circle(
     margin: float = 0.4,
     gamma: float = 80.0,
 ) -> AnchorLoss:
-    r"""Similarities pulled to their optimum, each the harder the farther from it: a pace of its own.
+    r"""Similarities pulled to their optimum, each at its own pace: the farther off, the harder.
 
     Formula:
         \log\Big(1 + \sum_{p \in P_i} e^{-\gamma\, [1 + m - s_{ip}]_+ (s_{ip} - 1 + m)}
@@ -276,7 +290,7 @@ def circle(
     Pitfalls:
         The weights in brackets are constants to the gradient, so it is not the derivative of the
         value. Keras differentiates them, and takes distances: other gradients. Rows without a
-        positive or without a negative leave the mean. A zero vector has no direction: its cosine to
+        positive or without a negative are excluded from the mean. A zero vector has no direction: its cosine to
         all others is 0, and it gets no gradient.
 
     Sources:
@@ -323,7 +337,7 @@ def nca(
 
     Pitfalls:
         On normalised embeddings squared distances end at 4, so a scale of 1 can never make a class
-        certain: raise it. Rows without a positive leave the mean. A zero vector stays where it is
+        certain: raise it. Rows without a positive are excluded from the mean. A zero vector stays where it is
         when normalised, and gets no gradient.
 
     Sources:

@@ -17,6 +17,13 @@ from service.losses.vectors import length, one_minus_cosine
     title="Contrastive",
     tasks=("metric_learning",),
     aliases=("siamese", "pair_contrastive"),
+    keywords=(
+        "Siamese network",
+        "signature verification",
+        "face verification",
+        "duplicate detection",
+        "few-shot",
+    ),
     range=(0, None),
     scales=Scales(2, ("anchor", "other"), along=("margin",)),
 )
@@ -59,7 +66,15 @@ def contrastive(
 
 
 @loss(
-    title="Cosine embedding", tasks=("metric_learning",), range=(0, 2), scales=Scales(0, ("anchor", "other"))
+    title="Cosine embedding",
+    tasks=("metric_learning",),
+    keywords=(
+        "sentence similarity",
+        "semantic similarity",
+        "text embeddings",
+    ),
+    range=(0, 2),
+    scales=Scales(0, ("anchor", "other")),
 )
 def cosine_embedding(
     anchor: Annotated[Tensor, Prediction("N D")],
@@ -132,6 +147,11 @@ def hinge_embedding(
     title="Cosine distance",
     tasks=("metric_learning",),
     aliases=("cosine_similarity", "negative_cosine"),
+    keywords=(
+        "sentence similarity",
+        "semantic similarity",
+        "text embeddings",
+    ),
     range=(0, 2),
     scales=0,
 )

@@ -1,4 +1,4 @@
-"""What the losses on embeddings share: directions, distances, who is whose positive, sums of exponentials."""
+"""Shared parts of losses on embeddings: directions, distances, positives and negatives, sums of exponentials."""
 
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -37,14 +37,57 @@ def distances(rows: Tensor, columns: Tensor) -> Tensor:
     By differences: the expanded square ``x.x - 2 x.y + y.y`` has no digits left for near points.
     """
     if rows.dtype == torch.float64:
+        if rows.device.type != "cpu":
+            return cast(_Measure, _SlopesInPieces).apply(rows, columns)
         return torch.cdist(rows, columns, compute_mode="donot_use_mm_for_euclid_dist")
     return cast(_Measure, _FastSlopes).apply(rows, columns)
 
 
+PIECE = 1 << 22
+"""Most differences between coordinates to compute at once on CUDA: 32 MiB."""
+
+
 class _Measure(Protocol):
-    """What `_FastSlopes` is to its caller."""
+    """The type of `_FastSlopes` for callers."""
 
     def apply(self, rows: Tensor, columns: Tensor, /) -> Tensor: ...
+
+
+class _SlopesInPieces(torch.autograd.Function):
+    """Distances with torch's slopes for some rows at a time: on CUDA torch computes all differences at once."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(rows: Tensor, columns: Tensor) -> Tensor:
+        return torch.cdist(rows, columns, compute_mode="donot_use_mm_for_euclid_dist")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs, output)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor]:
+        rows, columns, distance = ctx.saved_tensors
+        of_rows = _slopes(upstream[0], rows, columns, distance)
+        return of_rows, _slopes(upstream[0].mT, columns, rows, distance.mT)
+
+
+def _slopes(upstream: Tensor, rows: Tensor, columns: Tensor, distance: Tensor) -> Tensor:
+    """Return the slopes of distances by the rows, a few rows at a time."""
+    some = max(1, PIECE // max(1, columns.numel()))
+    starts = range(0, rows.shape[-2], some)
+    pieces = [
+        torch.ops.aten._cdist_backward(
+            upstream[..., start : start + some, :].contiguous(),
+            rows[..., start : start + some, :].contiguous(),
+            columns.contiguous(),
+            2.0,
+            distance[..., start : start + some, :].contiguous(),
+        )
+        for start in starts
+    ]
+    return torch.cat(pieces, -2) if pieces else torch.zeros_like(rows)
 
 
 class _FastSlopes(torch.autograd.Function):

@@ -14,7 +14,16 @@ from service.losses.surprise import softplus, surprise
 from service.losses.vectors import unit
 
 
-@loss(title="Center", tasks=("metric_learning",), range=(0, None), scales=2)
+@loss(
+    title="Center",
+    tasks=("metric_learning",),
+    keywords=(
+        "face recognition",
+        "compact clusters",
+    ),
+    range=(0, None),
+    scales=2,
+)
 def center(
     embeddings: Annotated[Tensor, Prediction("N D")],
     prototypes: Annotated[Tensor, Prediction("C D")],
@@ -48,6 +57,10 @@ def center(
     title="Proxy-NCA",
     tasks=("metric_learning",),
     aliases=("proxy_nca_pp",),
+    keywords=(
+        "image retrieval",
+        "few-shot",
+    ),
     work=("N C D/64", "2 prototypes", "2 embeddings"),
     range=(0, None),
     scales=0,

@@ -11,12 +11,16 @@ from service.catalogue.spec import Example, Prediction, SizeRange, Unreduced
 from service.losses.metric_learning.pairwise import others
 
 PARTS = ("invariance", "variance", "covariance")
-"""What `vicreg` weighs."""
+"""The terms of `vicreg`."""
 
 
 @loss(
     title="VICReg",
     tasks=("metric_learning", "self_supervised"),
+    keywords=(
+        "self-supervised learning",
+        "representation learning",
+    ),
     requires=(SizeRange("N", least=2),),
     example=Example(sizes={"N": 5}),
     work="2D D N/512",
@@ -77,6 +81,10 @@ def _covariance(view: Tensor) -> Tensor:
 @loss(
     title="Barlow Twins",
     tasks=("metric_learning", "self_supervised"),
+    keywords=(
+        "self-supervised learning",
+        "representation learning",
+    ),
     requires=(SizeRange("N", least=2),),
     example=Example(sizes={"N": 5}),
     work="D D N/512",

@@ -18,6 +18,10 @@ from service.losses.vectors import cosine, unit
     title="NT-Xent",
     tasks=("metric_learning", "self_supervised"),
     aliases=("nt_xent", "simclr", "grace"),
+    keywords=(
+        "contrastive learning",
+        "SimCLR",
+    ),
     requires=(SizeRange("N", least=2),),
     work=("2N 2N D/512", "4 anchor"),
     range=(0, None),
@@ -68,6 +72,15 @@ def ntxent(
     title="InfoNCE",
     tasks=("metric_learning", "self_supervised"),
     aliases=("infonce", "multiple_negatives_ranking"),
+    keywords=(
+        "contrastive learning",
+        "CPC",
+        "MoCo",
+        "noise contrastive estimation",
+        "mutual information",
+        "sentence embeddings",
+        "dense retrieval",
+    ),
     requires=(SizeRange("M", least=0),),
     work=("N N D/512", "N M D/512", "3 negative", "2 anchor"),
     range=(0, None),
@@ -116,6 +129,13 @@ def info_nce(
     title="CLIP",
     tasks=("metric_learning", "self_supervised"),
     aliases=("symmetric_infonce",),
+    keywords=(
+        "contrastive learning",
+        "image-text",
+        "vision-language",
+        "multimodal",
+        "zero-shot",
+    ),
     work=("N N D/512", "2 anchor"),
     range=(0, None),
     scales=0,
@@ -161,6 +181,12 @@ def _own(rows: Tensor) -> Tensor:
 @loss(
     title="SigLIP",
     tasks=("metric_learning", "self_supervised"),
+    keywords=(
+        "contrastive learning",
+        "image-text",
+        "vision-language",
+        "multimodal",
+    ),
     work=("N N D/512", "2 anchor", "N N"),
     range=(0, None),
     scales=0,
@@ -198,7 +224,17 @@ def siglip(
     return softplus(torch.where(others(anchor), logits, -logits)).sum(-1)
 
 
-@loss(title="N-pairs", tasks=("metric_learning",), aliases=("npair",), work="N N D/512", range=(0, None))
+@loss(
+    title="N-pairs",
+    tasks=("metric_learning",),
+    aliases=("npair",),
+    keywords=(
+        "image retrieval",
+        "embeddings",
+    ),
+    work="N N D/512",
+    range=(0, None),
+)
 def n_pairs(
     anchor: Annotated[Tensor, Prediction("N D")],
     positive: Annotated[Tensor, Prediction("N D")],

@@ -16,6 +16,10 @@ from service.losses.surprise import binary_surprise, softplus
     title="Margin ranking",
     tasks=("ranking",),
     aliases=("pairwise_margin",),
+    keywords=(
+        "learning to rank",
+        "pairwise preferences",
+    ),
     range=(0, None),
     scales=Scales(1, ("scores_a", "scores_b"), along=("margin",)),
 )
@@ -87,6 +91,13 @@ def ranknet_pairwise(
     title="Bayesian personalised ranking",
     tasks=("ranking",),
     aliases=("bradley_terry", "reward_model"),
+    keywords=(
+        "recommender system",
+        "recommendation",
+        "collaborative filtering",
+        "implicit feedback",
+        "matrix factorization",
+    ),
     range=(0, None),
 )
 def bpr(

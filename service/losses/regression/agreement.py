@@ -15,6 +15,10 @@ from service.losses.regression.magnitudes import norm, wide_norm
     title="Pearson correlation",
     tasks=("regression",),
     aliases=("pcc",),
+    keywords=(
+        "correlation",
+        "r2",
+    ),
     requires=(SizeRange("T", least=2),),
     work="predictions",
     range=(0, 2),
@@ -25,7 +29,7 @@ def pearson_correlation(
     predictions: Annotated[Tensor, Prediction("... T")],
     targets: Annotated[Tensor, Target("... T")],
 ) -> Annotated[Tensor, Unreduced("...")]:
-    r"""One minus the correlation of two sequences, whatever their scales and offsets.
+    r"""One minus the correlation of two sequences, independent of their scales and offsets.
 
     Formula:
         1 - \frac{\sum_t \hat x_t x_t}{\sqrt{\sum_t \hat x_t^2 \sum_t x_t^2}},
@@ -67,6 +71,11 @@ def pearson_correlation(
     title="Concordance correlation",
     tasks=("regression",),
     aliases=("ccc",),
+    keywords=(
+        "agreement",
+        "emotion recognition",
+        "correlation",
+    ),
     requires=(SizeRange("T", least=2),),
     work="predictions",
     range=(0, 2),

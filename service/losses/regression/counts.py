@@ -15,7 +15,15 @@ from service.losses.regression.gammas import digamma_error, stirling_error
 
 
 @loss(
-    title="Poisson negative log-likelihood", tasks=("regression",), aliases=("poisson",), work="predictions"
+    title="Poisson negative log-likelihood",
+    tasks=("regression",),
+    aliases=("poisson",),
+    keywords=(
+        "count data",
+        "counts",
+        "Poisson regression",
+    ),
+    work="predictions",
 )
 def poisson_nll(
     predictions: Annotated[
@@ -78,6 +86,12 @@ def poisson_nll(
     title="Negative binomial negative log-likelihood",
     tasks=("regression",),
     aliases=("nb",),
+    keywords=(
+        "count data",
+        "counts",
+        "overdispersion",
+        "demand forecast",
+    ),
     work="5 predictions",
     range=(0, None),
 )
@@ -159,6 +173,11 @@ _FROM_TWO = When("power is at least 2", lambda params: params["power"] >= 2)
     title="Tweedie deviance",
     tasks=("regression",),
     aliases=("tweedie",),
+    keywords=(
+        "insurance claims",
+        "zero-inflated",
+        "rainfall",
+    ),
     requires=(
         Condition(
             "/params/power",

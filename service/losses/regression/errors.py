@@ -16,6 +16,17 @@ from service.losses.regression.magnitudes import norm
     title="Mean squared error",
     tasks=("regression",),
     aliases=("mean_squared_error", "squared_error"),
+    keywords=(
+        "L2",
+        "least squares",
+        "quadratic error",
+        "regression",
+        "reconstruction error",
+        "autoencoder",
+        "anomaly detection",
+        "price prediction",
+        "demand forecast",
+    ),
     range=(0, None),
     scales=2,
 )
@@ -78,6 +89,11 @@ def half_mse(
     title="Root mean squared error",
     tasks=("regression",),
     aliases=("root_mean_squared_error",),
+    keywords=(
+        "root mean squared error",
+        "time series",
+        "forecast",
+    ),
     range=(0, None),
     scales=1,
 )
@@ -113,6 +129,18 @@ def rmse(
     title="Absolute error",
     tasks=("regression",),
     aliases=("mae", "mean_absolute_error", "absolute_error"),
+    keywords=(
+        "MAE",
+        "mean absolute error",
+        "least absolute deviations",
+        "robust regression",
+        "outliers",
+        "time series",
+        "image restoration",
+        "super-resolution",
+        "denoising",
+        "optical flow",
+    ),
     range=(0, None),
     scales=1,
 )

@@ -12,7 +12,18 @@ from service.catalogue.spec import Condition, Prediction, Target, Unreduced
 from service.losses.digits import bounded
 
 
-@loss(title="CRPS of a Gaussian", tasks=("regression",), range=(0, None), scales=1)
+@loss(
+    title="CRPS of a Gaussian",
+    tasks=("regression",),
+    keywords=(
+        "probabilistic forecast",
+        "weather",
+        "calibration",
+        "uncertainty",
+    ),
+    range=(0, None),
+    scales=1,
+)
 def crps_gaussian(
     predictions: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...")],
@@ -51,6 +62,13 @@ def crps_gaussian(
 @loss(
     title="CRPS of an ensemble",
     tasks=("regression",),
+    keywords=(
+        "probabilistic forecast",
+        "weather",
+        "ensembles",
+        "uncertainty",
+        "time series",
+    ),
     requires=(
         Condition(
             "/params/fair",

@@ -18,6 +18,12 @@ from service.losses.regression.magnitudes import largest_shape, log1p_square, wi
     title="Gaussian negative log-likelihood",
     tasks=("regression",),
     aliases=("normal_nll",),
+    keywords=(
+        "heteroscedastic regression",
+        "aleatoric uncertainty",
+        "probabilistic forecast",
+        "variance",
+    ),
     exact_gradient=False,
 )
 def gaussian_nll(
@@ -59,7 +65,14 @@ def gaussian_nll(
     return loss + log(2 * pi) / 2 if full else loss
 
 
-@loss(title="Laplace negative log-likelihood", tasks=("regression",))
+@loss(
+    title="Laplace negative log-likelihood",
+    tasks=("regression",),
+    keywords=(
+        "heteroscedastic regression",
+        "uncertainty",
+    ),
+)
 def laplace_nll(
     predictions: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...")],
@@ -135,7 +148,16 @@ def _student_normaliser(df: float) -> float:
     return log(2 * pi) / 2 + 1 / (8 * half) - half**-3 / 192 + half**-5 / 640
 
 
-@loss(title="Mixture density negative log-likelihood", tasks=("regression",), aliases=("mdn",))
+@loss(
+    title="Mixture density negative log-likelihood",
+    tasks=("regression",),
+    aliases=("mdn",),
+    keywords=(
+        "mixture density network",
+        "MDN",
+        "multimodal targets",
+    ),
+)
 def mixture_gaussian_nll(
     logits: Annotated[Tensor, Prediction("N K")],
     means: Annotated[Tensor, Prediction("N K D")],

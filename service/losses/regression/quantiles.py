@@ -6,12 +6,27 @@ import torch
 from annotated_types import Gt, Lt
 from torch import Tensor
 
+from service.catalogue.constants import constant
 from service.catalogue.declare import loss
 from service.catalogue.domains import Inside
 from service.catalogue.spec import Prediction, Target, Unreduced, Values
 
 
-@loss(title="Quantile (pinball)", tasks=("regression",), aliases=("pinball",), range=(0, None), scales=1)
+@loss(
+    title="Quantile (pinball)",
+    tasks=("regression",),
+    aliases=("pinball",),
+    keywords=(
+        "pinball",
+        "quantile regression",
+        "prediction intervals",
+        "uncertainty",
+        "probabilistic forecast",
+        "time series",
+    ),
+    range=(0, None),
+    scales=1,
+)
 def quantile(
     predictions: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...")],
@@ -42,7 +57,21 @@ def quantile(
     return quantile * torch.relu(errors) + (1 - quantile) * torch.relu(-errors)
 
 
-@loss(title="Several quantiles", tasks=("regression",), aliases=("multi_pinball",), range=(0, None), scales=1)
+@loss(
+    title="Several quantiles",
+    tasks=("regression",),
+    aliases=("multi_pinball",),
+    keywords=(
+        "pinball",
+        "quantile regression",
+        "prediction intervals",
+        "uncertainty",
+        "probabilistic forecast",
+        "time series",
+    ),
+    range=(0, None),
+    scales=1,
+)
 def multi_quantile(
     predictions: Annotated[Tensor, Prediction("... Q")],
     targets: Annotated[Tensor, Target("...")],
@@ -69,7 +98,7 @@ def multi_quantile(
     Sources:
         - Koenker & Bassett (1978), Regression Quantiles, https://doi.org/10.2307/1913643
     """
-    levels = predictions.new_tensor(quantiles)
+    levels = constant(quantiles, predictions)
     errors = targets[..., None] - predictions
     return levels * torch.relu(errors) + (1 - levels) * torch.relu(-errors)
 

@@ -1,4 +1,4 @@
-"""Errors relative to the size of what is predicted: percentages and logarithms."""
+"""Errors relative to the size of the target: percentages and logarithms."""
 
 from typing import Annotated
 
@@ -17,6 +17,13 @@ from service.losses.regression.magnitudes import norm
     title="Absolute percentage error",
     tasks=("regression",),
     aliases=("mean_absolute_percentage_error",),
+    keywords=(
+        "percentage error",
+        "time series",
+        "forecast",
+        "demand forecast",
+        "relative error",
+    ),
     work="predictions",
     range=(0, None),
     scales=Scales(0, along=("epsilon",)),
@@ -55,6 +62,11 @@ def mape(
     title="Symmetric absolute percentage error",
     tasks=("regression",),
     aliases=("symmetric_mape",),
+    keywords=(
+        "percentage error",
+        "time series",
+        "forecast",
+    ),
     range=(0, 200),
     scales=Scales(0, along=("epsilon",)),
 )
@@ -79,7 +91,7 @@ def smape(
 
     Pitfalls:
         Ranges to 200; some libraries leave out the 2, and give half of it, or a fraction. Where the signs
-        differ it is 200 whatever the prediction, so nothing is learnt there. 0 where both are 0.
+        differ it is 200 for any prediction, so nothing is learnt there. 0 where both are 0.
 
     Sources:
         - Armstrong (1985), Long-Range Forecasting: From Crystal Ball to Computer
@@ -111,6 +123,11 @@ def _slope_of_share(value: Tensor, other: Tensor, epsilon: float) -> Tensor:
     title="Weighted absolute percentage error",
     tasks=("regression",),
     aliases=("wape", "weighted_mape"),
+    keywords=(
+        "percentage error",
+        "time series",
+        "forecast",
+    ),
     range=(0, None),
     scales=Scales(0, along=("epsilon",)),
 )
@@ -147,6 +164,11 @@ def wmape(
     title="Squared logarithmic error",
     tasks=("regression",),
     aliases=("mean_squared_logarithmic_error",),
+    keywords=(
+        "skewed targets",
+        "price prediction",
+        "orders of magnitude",
+    ),
     range=(0, None),
 )
 def msle(
@@ -182,7 +204,16 @@ def msle(
     )
 
 
-@loss(title="Root mean squared logarithmic error", tasks=("regression",), range=(0, None))
+@loss(
+    title="Root mean squared logarithmic error",
+    tasks=("regression",),
+    keywords=(
+        "skewed targets",
+        "price prediction",
+        "orders of magnitude",
+    ),
+    range=(0, None),
+)
 def rmsle(
     predictions: Annotated[Tensor, Prediction("...", Above(-1))],
     targets: Annotated[Tensor, Target("...", Above(-1))],

@@ -12,7 +12,18 @@ from service.catalogue.declare import loss
 from service.catalogue.spec import Prediction, Scales, Target, Unreduced
 
 
-@loss(title="Huber", tasks=("regression",), range=(0, None), scales=Scales(2, along=("delta",)))
+@loss(
+    title="Huber",
+    tasks=("regression",),
+    keywords=(
+        "robust regression",
+        "outliers",
+        "DQN",
+        "deep Q-learning",
+    ),
+    range=(0, None),
+    scales=Scales(2, along=("delta",)),
+)
 def huber(
     predictions: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...")],
@@ -43,7 +54,20 @@ def huber(
     return F.huber_loss(predictions, targets, delta=delta, reduction="none")
 
 
-@loss(title="Smooth L1", tasks=("regression",), range=(0, None), scales=Scales(1, along=("beta",)))
+@loss(
+    title="Smooth L1",
+    tasks=("regression",),
+    keywords=(
+        "object detection",
+        "bounding box regression",
+        "Fast R-CNN",
+        "robust regression",
+        "outliers",
+        "DQN",
+    ),
+    range=(0, None),
+    scales=Scales(1, along=("beta",)),
+)
 def smooth_l1(
     predictions: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...")],
@@ -65,7 +89,7 @@ def smooth_l1(
         The absolute error is right and its jumping gradient near zero is not, as for the offsets of boxes.
 
     Pitfalls:
-        Its slope far away stays 1 whatever `beta`, that of `huber` is `delta`: the two agree at 1 only.
+        Its slope far away is 1 for any `beta`, that of `huber` is `delta`: the two agree at 1 only.
 
     Sources:
         - Girshick (2015), Fast R-CNN, https://arxiv.org/abs/1504.08083
@@ -73,7 +97,17 @@ def smooth_l1(
     return F.smooth_l1_loss(predictions, targets, beta=beta, reduction="none")
 
 
-@loss(title="Log-cosh", tasks=("regression",), aliases=("logcosh",), work="predictions", range=(0, None))
+@loss(
+    title="Log-cosh",
+    tasks=("regression",),
+    aliases=("logcosh",),
+    keywords=(
+        "robust regression",
+        "outliers",
+    ),
+    work="predictions",
+    range=(0, None),
+)
 def log_cosh(
     predictions: Annotated[Tensor, Prediction("...")],
     targets: Annotated[Tensor, Target("...")],
@@ -109,6 +143,11 @@ def log_cosh(
 @loss(
     title="Pseudo-Huber",
     tasks=("regression",),
+    keywords=(
+        "robust regression",
+        "outliers",
+        "diffusion models",
+    ),
     work="predictions",
     range=(0, None),
     scales=Scales(2, along=("delta",)),

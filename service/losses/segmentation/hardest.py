@@ -18,6 +18,11 @@ from service.losses.surprise import surprise
     title="Cross entropy with online hard example mining",
     tasks=("segmentation",),
     aliases=("ohem",),
+    keywords=(
+        "hard example mining",
+        "hard negative mining",
+        "OHEM",
+    ),
     range=(0, None),
     requires=(SizeRange("C", least=2),),
 )

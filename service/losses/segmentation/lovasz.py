@@ -16,7 +16,16 @@ PER_IMAGE = [Form("N", when=given(per_image=True)), Form("", when=given(per_imag
 """A number for each image, or one for the whole batch."""
 
 
-@loss(title="Lovász hinge", tasks=("segmentation",), work="2 logits", range=(0, None))
+@loss(
+    title="Lovász hinge",
+    tasks=("segmentation",),
+    keywords=(
+        "IoU",
+        "binary segmentation",
+    ),
+    work="2 logits",
+    range=(0, None),
+)
 def lovasz_hinge(
     logits: Annotated[Tensor, Prediction("N ...")],
     targets: Annotated[Tensor, Target("N ...", HardMask(ignore="ignore_index"))],
@@ -62,6 +71,10 @@ def lovasz_hinge(
 @loss(
     title="Lovász softmax",
     tasks=("segmentation",),
+    keywords=(
+        "mean IoU",
+        "semantic segmentation",
+    ),
     requires=(SizeRange("C", least=2),),
     work="2 logits",
     range=(0, 1),

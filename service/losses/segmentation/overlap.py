@@ -36,6 +36,14 @@ LEAST_LOSS = 1e-7
     title="Dice",
     tasks=("segmentation",),
     aliases=("soft_dice", "f1_mask"),
+    keywords=(
+        "medical image segmentation",
+        "tumor",
+        "lesion",
+        "class imbalance",
+        "F1",
+        "small objects",
+    ),
     requires=CLASSES,
     work="2 logits",
     range=overlap_range,
@@ -66,7 +74,7 @@ def dice(
         squared: Whether the sums below are of squares, as in V-Net.
         log_loss: Whether the loss is minus the logarithm of the overlap, or of 1e-7 where that is more.
         reduce_batch: Whether pixels are counted over the whole batch, not image by image.
-        include_background: Whether class 0 has a loss of its own.
+        include_background: Whether class 0 is included.
         ignore_index: Target value of pixels that do not count.
         zero_absent: Whether a class without a true pixel costs nothing.
 
@@ -101,6 +109,11 @@ def dice(
     title="Jaccard",
     tasks=("segmentation",),
     aliases=("soft_iou", "mask_iou", "soft_jaccard"),
+    keywords=(
+        "IoU",
+        "semantic segmentation",
+        "mean IoU",
+    ),
     requires=CLASSES,
     work="2 logits",
     range=overlap_range,
@@ -129,7 +142,7 @@ def jaccard(
         smooth: Pixels added above and below, so that an empty mask predicted as empty costs nothing.
         log_loss: Whether the loss is minus the logarithm of the overlap, or of 1e-7 where that is more.
         reduce_batch: Whether pixels are counted over the whole batch, not image by image.
-        include_background: Whether class 0 has a loss of its own.
+        include_background: Whether class 0 is included.
         ignore_index: Target value of pixels that do not count.
         zero_absent: Whether a class without a true pixel costs nothing.
 
@@ -157,7 +170,20 @@ def jaccard(
     return present(region, counts.truths, zero_absent)
 
 
-@loss(title="Tversky", tasks=("segmentation",), requires=CLASSES, work="2 logits", range=overlap_range)
+@loss(
+    title="Tversky",
+    tasks=("segmentation",),
+    keywords=(
+        "medical image segmentation",
+        "lesion",
+        "false negatives",
+        "recall",
+        "class imbalance",
+    ),
+    requires=CLASSES,
+    work="2 logits",
+    range=overlap_range,
+)
 def tversky(
     logits: MaskLogits,
     targets: IgnorableTargets,
@@ -187,7 +213,7 @@ def tversky(
         smooth: Pixels added above and below, so that an empty mask predicted as empty costs nothing.
         log_loss: Whether the loss is minus the logarithm of the overlap, or of 1e-7 where that is more.
         reduce_batch: Whether pixels are counted over the whole batch, not image by image.
-        include_background: Whether class 0 has a loss of its own.
+        include_background: Whether class 0 is included.
         ignore_index: Target value of pixels that do not count.
         zero_absent: Whether a class without a true pixel costs nothing.
 
@@ -217,6 +243,12 @@ def tversky(
 @loss(
     title="Focal Tversky",
     tasks=("segmentation",),
+    keywords=(
+        "medical image segmentation",
+        "lesion",
+        "small objects",
+        "class imbalance",
+    ),
     requires=CLASSES,
     work="logits",
     range=lambda params: (LEAST_LOSS ** (1 / params["gamma"]), 1),
@@ -249,7 +281,7 @@ def focal_tversky(
         gamma: The power is one over it: above 1, small losses keep steep gradients.
         smooth: Pixels added above and below, so that an empty mask predicted as empty has the full score.
         reduce_batch: Whether pixels are counted over the whole batch, not image by image.
-        include_background: Whether class 0 has a loss of its own.
+        include_background: Whether class 0 is included.
         ignore_index: Target value of pixels that do not count.
 
     Use when:
@@ -298,7 +330,7 @@ def log_cosh_dice(
         mode: Whether classes exclude each other (softmax), overlap (sigmoid), or there is but one (sigmoid).
         smooth: Pixels added above and below, so that an empty mask predicted as empty costs nothing.
         reduce_batch: Whether pixels are counted over the whole batch, not image by image.
-        include_background: Whether class 0 has a loss of its own.
+        include_background: Whether class 0 is included.
         ignore_index: Target value of pixels that do not count.
 
     Use when:
@@ -329,6 +361,10 @@ def log_cosh_dice(
     title="Generalised Dice",
     tasks=("segmentation",),
     aliases=("gdl",),
+    keywords=(
+        "medical image segmentation",
+        "class imbalance",
+    ),
     requires=CLASSES,
     work="logits",
     range=(0, 1),
@@ -367,7 +403,7 @@ def generalized_dice(
         Classes differ in size by orders of magnitude.
 
     Pitfalls:
-        A class that an image lacks has no weight of its own; it takes the largest of that image, so a few
+        A class that an image lacks takes the largest weight of that image, so a few
         false positives there cost much. Weights are those of the targets, and carry no gradient. They are
         relative to the smallest class: where a weight is 1 over a squared size itself, as in some libraries,
         any `smooth` outweighs the classes of a large image.
@@ -394,13 +430,17 @@ def _class_weights(sizes: Tensor, weight_type: Literal["square", "simple", "unif
 
 
 NOTHING = 1e-37
-"""Fewer pixels than this are none: float32 would tell no such numbers apart."""
+"""Fewer pixels than this count as none: float32 could not distinguish such numbers."""
 
 
 @loss(
     title="Matthews correlation",
     tasks=("segmentation",),
     aliases=("matthews", "phi_coefficient"),
+    keywords=(
+        "Matthews correlation",
+        "class imbalance",
+    ),
     requires=CLASSES,
     work="3 logits",
     range=(0, 2),
@@ -428,7 +468,7 @@ def mcc(
         eps: Added inside the root to a product of four numbers of pixels, one of which is 0 if there is
             nothing of a class or nothing else.
         reduce_batch: Whether pixels are counted over the whole batch, not image by image.
-        include_background: Whether class 0 has a loss of its own.
+        include_background: Whether class 0 is included.
         ignore_index: Target value of pixels that do not count.
 
     Use when:

@@ -13,7 +13,16 @@ from service.losses.segmentation.counts import overlap_loss
 from service.losses.surprise import binary_surprise
 
 
-@loss(title="Point mask cross entropy", tasks=("instance_segmentation",), work="points", range=(0, None))
+@loss(
+    title="Point mask cross entropy",
+    tasks=("instance_segmentation",),
+    keywords=(
+        "instance segmentation",
+        "Mask2Former",
+    ),
+    work="points",
+    range=(0, None),
+)
 def point_mask_bce(
     logits: Annotated[Tensor, Prediction("N H W")],
     targets: Annotated[Tensor, Target("N H W", Between())],
@@ -43,7 +52,16 @@ def point_mask_bce(
     return binary_surprise(_sample(logits, points), truths, 1 - truths)
 
 
-@loss(title="Point mask Dice", tasks=("instance_segmentation",), work="points", range=(0, 1))
+@loss(
+    title="Point mask Dice",
+    tasks=("instance_segmentation",),
+    keywords=(
+        "instance segmentation",
+        "Mask2Former",
+    ),
+    work="points",
+    range=(0, 1),
+)
 def point_mask_dice(
     logits: Annotated[Tensor, Prediction("N H W")],
     targets: Annotated[Tensor, Target("N H W", Between())],
@@ -64,7 +82,7 @@ def point_mask_dice(
         smooth: Points added above and below, so that an empty mask predicted as empty costs nothing.
 
     Use when:
-        An instance head is trained at points, beside the cross entropy at the same points.
+        An instance head is trained at points, with the cross entropy at the same points.
 
     Pitfalls:
         Coordinates are (x, y), not (row, column). With few points the default `smooth` is a large part of the

@@ -7,6 +7,7 @@ import torch
 from annotated_types import Ge
 from torch import Generator, Tensor
 
+from service.catalogue.constants import constant
 from service.catalogue.declare import loss
 from service.catalogue.dims import Shape
 from service.catalogue.domains import ClassIndex, Domain, Facts
@@ -75,7 +76,7 @@ def generalized_wasserstein_dice(
         - Fidon et al. (2017), Generalised Wasserstein Dice Score, https://arxiv.org/abs/1707.00478
     """
     worst = max(map(max, distance_matrix)) or 1.0
-    distances = logits.new_tensor(distance_matrix) / worst
+    distances = constant(distance_matrix, logits) / worst
     costs = torch.einsum("kc,nc...->nk...", distances, softmax(logits))
     errors = costs.gather(1, targets.unsqueeze(1))
     if weighting == "default":

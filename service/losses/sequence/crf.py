@@ -16,6 +16,12 @@ from service.losses.sequence.impossible import detach_impossible
     title="Conditional random field",
     tasks=("nlp", "sequence"),
     aliases=("crf", "linear_chain_crf", "conditional_random_field"),
+    keywords=(
+        "named entity recognition",
+        "NER",
+        "part-of-speech tagging",
+        "sequence labelling",
+    ),
     requires=(
         Condition(
             "/inputs/mask",

@@ -53,7 +53,7 @@ class Labels(Domain):
 
 
 class AlignmentLoss(NamedTuple):
-    """A loss per sample, and what the mean averages instead."""
+    """A loss per sample, and the terms that the mean averages instead."""
 
     loss: Annotated[Tensor, Unreduced("N")]
     mean_terms: Annotated[Tensor, MeanTerms("N")]
@@ -63,6 +63,14 @@ class AlignmentLoss(NamedTuple):
     title="CTC",
     tasks=("nlp", "sequence"),
     aliases=("connectionist_temporal_classification",),
+    keywords=(
+        "speech recognition",
+        "ASR",
+        "OCR",
+        "handwriting recognition",
+        "text recognition",
+        "unaligned sequences",
+    ),
     exact_gradient=False,
     # torch has no batching rule for it
     fuses=False,
@@ -76,7 +84,7 @@ class AlignmentLoss(NamedTuple):
         ),
     ),
     example=Example(sizes={"T": 6, "C": 4, "S": 2}),
-    work="T N 2S",
+    work=("T N 3S", "2 T N"),
 )
 def ctc(
     log_probabilities: Annotated[Tensor, Prediction("T N C", Frames())],
@@ -120,14 +128,16 @@ def ctc(
         # torch refuses to align no samples
         nothing = log_probabilities.sum((0, 2))
         return AlignmentLoss(nothing, nothing)
+    # torch reads both on the host, and again for the slopes
+    lengths = torch.stack((input_lengths, target_lengths)).cpu()
     # in float64, as the slope is the exponential of a difference of sums over all frames
     frames = detach_impossible(log_probabilities).double()
     loss = F.ctc_loss(
         frames,
         # int64 targets also keep CUDA to the native kernel, which is the exact and repeatable one
         targets,
-        input_lengths,
-        target_lengths,
+        lengths[0],
+        lengths[1],
         blank=blank,
         reduction="none",
         zero_infinity=zero_infinity,

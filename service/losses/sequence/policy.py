@@ -20,7 +20,16 @@ class PolicyLoss(NamedTuple):
     divisor: Annotated[Tensor, Divisor("...")]
 
 
-@loss(title="Policy gradient", tasks=("reinforcement",), aliases=("reinforce", "vpg"))
+@loss(
+    title="Policy gradient",
+    tasks=("reinforcement",),
+    aliases=("reinforce", "vpg"),
+    keywords=(
+        "REINFORCE",
+        "actor critic",
+        "advantage",
+    ),
+)
 def policy_gradient(
     log_probabilities: Annotated[Tensor, Prediction("...")],
     advantages: Annotated[Tensor, Target("...", Real(), where="mask")],
@@ -65,7 +74,19 @@ class ClippedPolicyLoss(NamedTuple):
     approx_kl: Annotated[Tensor, Diagnostic("")]
 
 
-@loss(title="PPO clip", tasks=("reinforcement",), aliases=("ppo",), work="4 log_probabilities")
+@loss(
+    title="PPO clip",
+    tasks=("reinforcement",),
+    aliases=("ppo",),
+    keywords=(
+        "RLHF",
+        "PPO",
+        "proximal policy optimization",
+        "actor critic",
+        "human feedback",
+    ),
+    work="4 log_probabilities",
+)
 def ppo_clip(
     log_probabilities: Annotated[Tensor, Prediction("...")],
     old_log_probabilities: Annotated[Tensor, Target("...", Real(), where="mask")],

@@ -24,6 +24,16 @@ class PreferenceLoss(NamedTuple):
     title="Direct preference optimization",
     tasks=("reinforcement", "nlp"),
     aliases=("direct_preference_optimization",),
+    keywords=(
+        "RLHF",
+        "preference optimization",
+        "alignment",
+        "human feedback",
+        "LLM",
+        "fine-tuning",
+        "preferences",
+        "reward model",
+    ),
     range=(0, None),
 )
 def dpo(

@@ -27,6 +27,10 @@ class Tokens(Integers):
     title="Minimum risk",
     tasks=("nlp", "sequence"),
     aliases=("mrt", "expected_risk"),
+    keywords=(
+        "machine translation",
+        "sequence-level training",
+    ),
     requires=(
         Condition(
             "/inputs/mask",
@@ -82,6 +86,10 @@ class TranslationRisk(NamedTuple):
     title="Expected BLEU",
     tasks=("nlp", "sequence"),
     aliases=("bleu", "mrt_bleu"),
+    keywords=(
+        "machine translation",
+        "sequence-level training",
+    ),
     example=Example(sizes={"T": 6, "S": 6}, params={"alpha": 1.0}),
     work=("N K T T max_order/4", "N K T S max_order/4"),
     range=(0, 1),

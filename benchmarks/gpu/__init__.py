@@ -1,0 +1,1 @@
+"""Speed and correctness on a GPU: `check.sh` runs everything worth running once."""

@@ -1,0 +1,1 @@
+"""Pages for browsers; they load nothing from other hosts."""

@@ -1,0 +1,95 @@
+"""GET /docs: the API reference, a list of all losses and Swagger UI for the selected ones.
+
+Swagger UI takes 9 s for the document of all losses on a busy core, and 4 s to open one of its operations; for the
+document of a few it takes 1.8 s, nearly all of it for its own code.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from html import escape
+from pathlib import Path
+
+from fastapi import APIRouter, Request, Response
+
+from service.admission.content import Content, answer
+from service.catalogue.registry import AnyLoss, Catalogue
+from service.problems import NotFound, quoted
+
+STATIC = Path(__file__).parent / "static"
+SWAGGER = STATIC / "swagger-ui"
+INTEGRITY = {
+    "swagger-ui-bundle.js": "sha384-gjRm0bEPMeTmMh5jT2cHccIwCUZSTd8YC+j0d0sXw0MdGEfScduGpSyF3ZSSLkX9",
+    "swagger-ui.css": "sha384-WlYgdmXYOOBWL5apwjDEZwN+U3HmXSSu5R6V5aGxEcf7z+KuRNwBhoxKVN1i3D5I",
+}
+"""Hashes of Swagger UI's files, which browsers verify too."""
+MEDIA = {".js": "text/javascript", ".css": "text/css"}
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "connect-src 'self'",
+        "script-src 'self'",
+        # Swagger UI sets styles of elements, and has its pictures in its styles
+        "style-src 'self' 'unsafe-inline'",
+        "img-src data:",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+"""The content security policy: nothing is loaded from another host."""
+
+
+FILES = {**{name: SWAGGER / name for name in INTEGRITY}, "reference.js": STATIC / "reference.js"}
+
+
+def router(catalogue: Catalogue) -> APIRouter:
+    """Return the routes of the page and its files, which are read once."""
+    routes = APIRouter(include_in_schema=False)
+    page = cache(lambda: Content(_page(catalogue).encode(), "text/html"))
+
+    # not coroutines, so they run in threads: reading and compression would block the event loop
+    @routes.api_route("/docs", methods=["GET", "HEAD"])
+    def show_page(request: Request) -> Response:
+        found = answer(request, page())
+        found.headers["Content-Security-Policy"] = POLICY
+        return found
+
+    @routes.api_route("/docs/{name}", methods=["GET", "HEAD"])
+    def show_file(request: Request, name: str) -> Response:
+        if name not in FILES:
+            raise NotFound(f"The page has no file {quoted(name)}; it has {', '.join(FILES)}.")
+        return answer(request, _file(name))
+
+    return routes
+
+
+@cache
+def _file(name: str) -> Content:
+    """Return one of the page's files."""
+    path = FILES[name]
+    return Content(path.read_bytes(), MEDIA[path.suffix])
+
+
+def _page(catalogue: Catalogue) -> str:
+    """Return the page, with the operations of all losses by task."""
+    text = (STATIC / "reference.html").read_text(encoding="utf-8")
+    for name, integrity in INTEGRITY.items():
+        text = text.replace(f"{{{name}}}", integrity)
+    tasks = sorted({loss.tasks[0] for loss in catalogue.values()})
+    sections = (
+        _section(task, [loss for loss in catalogue.values() if loss.tasks[0] == task]) for task in tasks
+    )
+    return text.replace("{losses}", "\n".join(sections))
+
+
+def _section(task: str, losses: Sequence[AnyLoss]) -> str:
+    """Return the losses of a task, behind a button."""
+    title = f"{task.replace('_', ' ')} ({len(losses)})"
+    items = "\n".join(
+        f'<li><a href="docs?losses={loss.name}"><code>POST /v1/losses/{loss.name}</code> {escape(loss.title)}</a></li>'
+        for loss in losses
+    )
+    return (
+        f'<section><h2><button aria-expanded="false" aria-controls="{task}">{title}</button></h2>\n'
+        f'<ul id="{task}" hidden>\n{items}\n</ul></section>'
+    )

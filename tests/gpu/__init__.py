@@ -1,0 +1,1 @@
+"""CUDA: on a real device if available, else on a pretended one."""
