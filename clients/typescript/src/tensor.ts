@@ -77,7 +77,9 @@ export class Tensor {
       return new Tensor((dtype === "float64" ? Float64Array : Float32Array).of(json ?? NaN), []);
     }
     const array = ARRAYS[json.dtype];
-    const bytes = Uint8Array.from(atob(json.data), (letter) => letter.charCodeAt(0));
+    const letters = atob(json.data);
+    const bytes = new Uint8Array(letters.length);
+    for (let i = 0; i < letters.length; i++) bytes[i] = letters.charCodeAt(i);
     return new Tensor(new array(bytes.buffer), json.shape, json.dtype);
   }
 
@@ -85,12 +87,12 @@ export class Tensor {
   toJSON(): Packed {
     const { buffer, byteOffset, byteLength } = this.data;
     const bytes = new Uint8Array(buffer, byteOffset, byteLength);
-    let text = "";
+    const parts: string[] = [];
     // functions take some ten thousand arguments
     for (let from = 0; from < bytes.length; from += 8192) {
-      text += String.fromCharCode(...bytes.subarray(from, from + 8192));
+      parts.push(String.fromCharCode.apply(null, bytes.subarray(from, from + 8192) as unknown as number[]));
     }
-    return { dtype: this.dtype, shape: [...this.shape], data: btoa(text) };
+    return { dtype: this.dtype, shape: [...this.shape], data: btoa(parts.join("")) };
   }
 
   /** The elements as plain numbers. */
