@@ -89,37 +89,21 @@ final class Json {
   }
 
   private Object value() {
-    switch (next()) {
-      case '{':
-        return object();
-      case '[':
-        return array();
-      case '"':
-        return string();
-      default:
-        int start = at;
-        while (at < text.length() && ",]} \t\r\n".indexOf(text.charAt(at)) < 0) at++;
-        return word(text.substring(start, at));
-    }
+    char first = next();
+    if (first == '{') return object();
+    if (first == '[') return array();
+    if (first == '"') return string();
+    int start = at;
+    while (at < text.length() && ",]} \t\r\n".indexOf(text.charAt(at)) < 0) at++;
+    return word(text.substring(start, at));
   }
 
-  private Object word(String word) {
-    switch (word) {
-      case "null":
-        return null;
-      case "true":
-        return true;
-      case "false":
-        return false;
-      default:
-        try {
-          boolean whole = word.matches("-?[1-9]\\d{0,17}|0");
-          if (whole) return Long.valueOf(word);
-          return Double.valueOf(word);
-        } catch (NumberFormatException error) {
-          throw unexpected();
-        }
-    }
+  private static Object word(String word) {
+    return switch (word) {
+      case "null" -> null;
+      case "true", "false" -> word.equals("true");
+      default -> word.matches("-?[1-9]\\d{0,17}|0") ? (Object) Long.valueOf(word) : (Object) Double.valueOf(word);
+    };
   }
 
   private Map<String, Object> object() {

@@ -24,6 +24,7 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
+import java.util.function.Consumer;
 import java.util.stream.Stream;
 import java.util.stream.StreamSupport;
 import lossd.Evaluation.Batch;
@@ -38,68 +39,62 @@ import lossd.Request.Item;
 public final class Lossd {
   private static final int WINDOW_CHARACTERS = 1 << 22;
 
-  private String base;
+  private final String base;
   private String key;
   private String requestId;
   private Duration timeout = Duration.ofSeconds(60);
   private int retries = 4;
   private int window = 256;
-  private HttpClient http = HttpClient.newHttpClient();
+  private HttpClient http;
 
   /** A client of the server at an address such as {@code http://127.0.0.1:8000}. */
   public Lossd(String base) {
-    this.base = base.replaceAll("/+$", "");
+    this(base.replaceAll("/+$", ""), HttpClient.newHttpClient());
   }
 
-  private Lossd(Lossd other) {
-    base = other.base;
-    key = other.key;
-    requestId = other.requestId;
-    timeout = other.timeout;
-    retries = other.retries;
-    window = other.window;
-    http = other.http;
+  private Lossd(String base, HttpClient http) {
+    this.base = base;
+    this.http = http;
+  }
+
+  private Lossd with(Consumer<Lossd> change) {
+    Lossd changed = new Lossd(base, http);
+    changed.key = key;
+    changed.requestId = requestId;
+    changed.timeout = timeout;
+    changed.retries = retries;
+    changed.window = window;
+    change.accept(changed);
+    return changed;
   }
 
   /** Sent as {@code X-API-Key}. */
   public Lossd withKey(String key) {
-    Lossd changed = new Lossd(this);
-    changed.key = key;
-    return changed;
+    return with(changed -> changed.key = key);
   }
 
   /** Sent as {@code X-Request-ID}, which the server logs. */
   public Lossd withRequestId(String requestId) {
-    Lossd changed = new Lossd(this);
-    changed.requestId = requestId;
-    return changed;
+    return with(changed -> changed.requestId = requestId);
   }
 
   /** For a call with all its retries, a minute by default; the server hears of it as {@code Request-Timeout}. */
   public Lossd withTimeout(Duration timeout) {
-    Lossd changed = new Lossd(this);
-    changed.timeout = timeout;
-    return changed;
+    return with(changed -> changed.timeout = timeout);
   }
 
   /** How often a 429 or 503 is tried again, 4 times by default. */
   public Lossd withRetries(int retries) {
-    Lossd changed = new Lossd(this);
-    changed.retries = retries;
-    return changed;
+    return with(changed -> changed.retries = retries);
   }
 
   /** How many items of a stream are sent at once at most, 256 by default. */
   public Lossd withWindow(int items) {
-    Lossd changed = new Lossd(this);
-    changed.window = items;
-    return changed;
+    return with(changed -> changed.window = items);
   }
 
   public Lossd withHttpClient(HttpClient http) {
-    Lossd changed = new Lossd(this);
-    changed.http = http;
-    return changed;
+    return with(changed -> changed.http = http);
   }
 
   /** Evaluate one loss. */
