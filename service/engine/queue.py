@@ -191,7 +191,8 @@ class Queue:
         """Split like calls into pieces that may be computed as one."""
         if not isinstance(part, Stack):
             return [part]
-        most = BUDGET // max(1, part.like.work) if self.fuse else 1
+        like = part.like
+        most = (BUDGET - like.overhead) // max(1, like.work - like.overhead) if self.fuse else 1
         # for single calls vmap only adds time, and its gradient cannot be interrupted
         return part.pieces(most) if most > 1 else [*part]
 

@@ -35,7 +35,7 @@ from service.losses.segmentation.masks import (
         "contours",
         "medical image segmentation",
     ),
-    fuses=False,
+    joins="N",
     requires=CLASSES,
     work=("384 N C", "384 N", "2 targets"),
 )
@@ -85,7 +85,7 @@ def boundary(
         "contours",
         "medical image segmentation",
     ),
-    fuses=False,
+    joins="N",
     range=(0, None),
     requires=CLASSES,
     work=("512 N C", "512 N", "logits"),
@@ -151,7 +151,8 @@ def _signed_distance(inside: Tensor) -> Tensor:
     tasks=("segmentation",),
     range=(0, None),
     requires=CLASSES,
-    work=("N C H W erosions", "N H W erosions", "8192 erosions", "logits"),
+    work=("N C H W erosions", "N H W erosions", "logits"),
+    overhead="8192 erosions",
 )
 def hausdorff_er(
     logits: FlatMaskLogits,

@@ -73,7 +73,7 @@ class AlignmentLoss(NamedTuple):
     ),
     exact_gradient=False,
     # torch has no batching rule for it
-    fuses=False,
+    joins="N",
     requires=(
         SizeRange("S", least=0),
         Condition(
