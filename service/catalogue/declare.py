@@ -107,7 +107,7 @@ def loss(
 ) -> Callable[[Callable[P, R]], Loss[P, R]]:
     """Declare a function as a loss: positional arguments are its inputs, keyword-only ones its params.
 
-    ``keywords``: words people search for, the problems and models that the loss is known for.
+    ``keywords`` are words that people search for, the problems and models that the loss is known for.
     ``exact_gradient=False`` says that the gradient is, by design, not the derivative of the value; ``joins="N"`` that the
     function cannot run under vmap, but its samples, along N in the inputs and first in what it returns, do not depend on
     each other.
