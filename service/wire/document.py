@@ -107,6 +107,13 @@ class Document:
             found = {name: self.resolve(one) for name, one in found.items()}
         return found, faults
 
+    def given(
+        self, value: Any, known: Collection[str], *where: str | int
+    ) -> tuple[dict[str, Any], list[Fault]]:
+        """Return what `members` does, without null: generated clients send it for what was left out."""
+        found, faults = self.members(value, known, *where)
+        return {name: one for name, one in found.items() if one is not None}, faults
+
     def elements(self, array: Any) -> Iterator[tuple["Document", list[Any]]]:
         """Yield the elements of an array in runs, each with its document.
 

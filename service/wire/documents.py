@@ -15,6 +15,8 @@ TENSOR = (
     "A number, rectangular nested arrays of numbers, or "
     '{"dtype": "float32", "shape": [2, 3], "data": "<base64 of row-major, little-endian bytes>"}.'
 )
+NULL = "null is the same as absent."
+"""Some generated clients send null for every untyped member that is not set."""
 Map = dict[str, Any]
 Names = list[str]
 
@@ -180,7 +182,7 @@ Gradients = Annotated[
     Any,
     Field(
         description="true: gradients of every prediction input; false: none; a list of input names: those. "
-        "The default is true.",
+        f"The default is true. {NULL}",
         examples=[True],
     ),
 ]
@@ -188,7 +190,7 @@ Weight = Annotated[
     Any,
     Field(
         description="Finite weights >= 0, one for each element of the unreduced loss or broadcastable to it "
-        f"from the left. {TENSOR}",
+        f"from the left. {TENSOR} {NULL}",
         examples=[1.0],
     ),
 ]
@@ -196,11 +198,11 @@ Upstream = Annotated[
     Any,
     Field(
         description="Upstream gradient, of the value's shape: gradients become the vector-Jacobian product. "
-        f"{TENSOR}",
+        f"{TENSOR} {NULL}",
         examples=[1.0],
     ),
 ]
-Identity = Annotated[Any, Field(description="Any string or number, echoed, not necessarily unique.")]
+Identity = Annotated[Any, Field(description=f"Any string or number, echoed, not necessarily unique. {NULL}")]
 LossName = Annotated[str, Field(description="A loss's name or alias.")]
 Params = Annotated[Map, Field(description="The loss's params.")]
 

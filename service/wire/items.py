@@ -128,7 +128,7 @@ class Items:
         """
         if not json.is_object(item):
             raise Invalid(Fault("", "type", f"Expected an object; got {json.show(item)}."))
-        fields, faults = document.members(item, FIELDS)
+        fields, faults = document.given(item, FIELDS)
         if "id" in fields:
             identity = fields.pop("id")
             if is_exact(identity):

@@ -39,7 +39,7 @@ def decode(loss: AnyLoss, body: Body) -> Decoded:
     document = Document(body)
     if type(document.root) is not json.OBJECT:
         raise Invalid(Fault("", "type", f"Expected a JSON object; got {json.show(document.root)}."))
-    found = read(document, loss, *document.members(document.root, FIELDS))
+    found = read(document, loss, *document.given(document.root, FIELDS))
     # free the body before the tensors are checked
     del document, body
     return Decoded(found.bind(), found.encoding)

@@ -78,6 +78,26 @@ def test_defaults_are_what_an_item_does_not_say(client: Client) -> None:
     assert [result["gradients"] for result in body["results"]] == [{}, {"predictions": [2, 4]}]
 
 
+@pytest.mark.parametrize("others", [1, 3])
+def test_null_is_the_same_as_nothing(client: Client, others: int) -> None:
+    # what openapi-generator's clients for Java send for each member that was not set
+    unset = dict.fromkeys(
+        ("id", "reduction", "sample_weight", "gradients", "grad_output", "dtype", "encoding")
+    )
+    item = {"loss": "huber", "inputs": {"predictions": [5], "targets": [0]}}
+    defaults = {"params": {"delta": 3}, "gradients": False, "dtype": "float64"}
+    body = batch(
+        client, *[{**unset, **item, "params": {}}] * others, {**item, "params": None}, defaults=defaults
+    )
+    assert body["results"] == batch(client, *[item] * (others + 1), defaults=defaults)["results"]
+    assert [(result["value"], result["gradients"]) for result in body["results"]] == [(10.5, {})] * (
+        others + 1
+    )
+    assert "id" not in body["results"][0]
+    plain = batch(client, item, defaults=dict.fromkeys(("loss", "params", "gradients", "dtype")))
+    assert plain["results"] == batch(client, item)["results"]
+
+
 def test_the_summary_counts_finite_numbers_only(client: Client) -> None:
     item: dict[str, Any] = {"loss": "mse", "inputs": {"predictions": [1e39], "targets": [0]}}
     body = batch(client, item, {**GOOD, "reduction": "none"}, GOOD)

@@ -72,7 +72,8 @@ HUGE = {"dtype": "float32", "shape": [2**62, 2**62], "data": "AAAA"}
         ({"inputs": GOOD, "extra": 1}, "/extra", "unknown", "got 'extra'."),
         ({"inputs": GOOD, "reduction": "avg"}, "/reduction", "value", '"mean", "sum" or "none"; got "avg".'),
         ({"inputs": GOOD, "dtype": "int8"}, "/dtype", "value", 'got "int8".'),
-        ({"inputs": GOOD, "encoding": None}, "/encoding", "value", "got null."),
+        ({"inputs": GOOD, "encoding": 1}, "/encoding", "value", "got 1."),
+        ({"inputs": None}, "/inputs", "missing", "an object of tensors; got nothing."),
         ({"inputs": GOOD, "gradients": "logits"}, "/gradients", "value", 'input names; got "logits".'),
         ({"inputs": GOOD, "gradients": ["x"]}, "/gradients/0", "gradient", "got 'x'."),
         (
@@ -436,3 +437,10 @@ def test_names_without_end_are_refused_unread(client: Client, where: str) -> Non
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["pointer"] == (f"/{where}" if where else "")
     assert "at most 10000 names" in answer.text
+
+
+def test_null_is_the_same_as_nothing(client: Client) -> None:
+    options = ("params", "reduction", "sample_weight", "gradients", "grad_output", "dtype", "encoding")
+    answer = client.evaluate("cross_entropy", inputs=GOOD, **dict.fromkeys(options))
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == client.evaluate("cross_entropy", inputs=GOOD).json()

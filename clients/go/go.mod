@@ -1,0 +1,3 @@
+module lossd
+
+go 1.23

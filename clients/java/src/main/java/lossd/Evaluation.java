@@ -1,0 +1,67 @@
+package lossd;
+
+import java.time.Duration;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+
+/**
+ * What a loss gives. The value has shape {@code []} under {@code mean} and {@code sum}; NaN there stands for any value that
+ * is not finite, which {@code nonfinite} counts. {@code aux} are diagnostics, such as {@code iou} beside a box loss.
+ */
+public record Evaluation(
+    String loss,
+    Tensor value,
+    Map<String, Tensor> gradients,
+    Map<String, Tensor> aux,
+    String reduction,
+    String dtype,
+    String device,
+    Double divisor,
+    Map<String, Object> nonfinite) {
+
+  static Evaluation from(Map<String, Object> json) {
+    String dtype = (String) json.get("dtype");
+    return new Evaluation(
+        (String) json.get("loss"),
+        Tensor.from(json.get("value"), dtype),
+        tensors(json.get("gradients"), dtype),
+        tensors(json.get("aux"), dtype),
+        (String) json.get("reduction"),
+        dtype,
+        (String) json.get("device"),
+        json.get("divisor") instanceof Number divisor ? divisor.doubleValue() : null,
+        Json.map(json.get("nonfinite")));
+  }
+
+  private static Map<String, Tensor> tensors(Object json, String dtype) {
+    Map<String, Tensor> found = new LinkedHashMap<>();
+    Json.map(json).forEach((name, tensor) -> found.put(name, Tensor.from(tensor, dtype)));
+    return found;
+  }
+
+  /**
+   * The result of one item: its evaluation, or the problem why there is none. {@code line} counts the lines of a stream from
+   * 1, where the server names one. An id is a String, a Long or a Double.
+   */
+  public record Result(Object id, Long line, Evaluation evaluation, Problem problem) {
+    static Result from(Map<String, Object> json) {
+      Long line = (Long) json.get("line");
+      if ("ok".equals(json.get("status"))) return new Result(json.get("id"), line, Evaluation.from(json), null);
+      Problem problem = new Problem(Json.map(json.get("error")), null, Duration.ZERO);
+      return new Result(json.get("id"), line, null, problem);
+    }
+
+    public boolean ok() {
+      return problem == null;
+    }
+  }
+
+  /** The results of a batch, in the order of its items; {@code summary} has the count and the mean of each loss. */
+  public record Batch(List<Result> results, long succeeded, long failed, Map<String, Object> summary) {
+    static Batch from(Map<String, Object> json) {
+      List<Result> results = Json.list(json.get("results")).stream().map(Json::map).map(Result::from).toList();
+      return new Batch(results, (Long) json.get("succeeded"), (Long) json.get("failed"), Json.map(json.get("summary")));
+    }
+  }
+}

@@ -1,0 +1,81 @@
+package lossd;
+
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+
+/**
+ * What to evaluate. Tensors are of type {@link Tensor}, or what JSON has for one: a number, or lists or arrays of numbers
+ * or booleans, which are read in the dtype that the loss wants. Each method returns another request.
+ */
+public final class Request {
+  final Map<String, Object> fields;
+
+  private Request(Map<String, Object> fields) {
+    this.fields = fields;
+  }
+
+  public static Request of(Map<String, ?> inputs) {
+    return defaults().with("inputs", inputs);
+  }
+
+  /** A request without inputs, for the defaults of a batch. */
+  public static Request defaults() {
+    return new Request(Map.of("encoding", "base64"));
+  }
+
+  public Request params(Map<String, ?> params) {
+    return with("params", params);
+  }
+
+  /** {@code mean} (the default), {@code sum} or {@code none}. */
+  public Request reduction(String reduction) {
+    return with("reduction", reduction);
+  }
+
+  public Request sampleWeight(Object tensor) {
+    return with("sample_weight", tensor);
+  }
+
+  /** Whether to give the gradients of the predictions; they are given by default. */
+  public Request gradients(boolean wanted) {
+    return with("gradients", wanted);
+  }
+
+  /** The inputs whose gradients to give. */
+  public Request gradients(String... inputs) {
+    return with("gradients", List.of(inputs));
+  }
+
+  public Request gradOutput(Object tensor) {
+    return with("grad_output", tensor);
+  }
+
+  /** {@code float32} (the default), {@code float64}, {@code float16} or {@code bfloat16}. */
+  public Request dtype(String dtype) {
+    return with("dtype", dtype);
+  }
+
+  public Request divideBy(double divisor) {
+    return with("divide_by", divisor);
+  }
+
+  /** This request as one of a batch or a stream; the id, a string or a number or null, comes back with the result. */
+  public Item item(Object id, String loss) {
+    return new Item(id, loss, this);
+  }
+
+  /** One request of a batch or a stream. */
+  public record Item(Object id, String loss, Request request) {
+    Map<String, Object> json() {
+      Request named = request.with("loss", loss);
+      return id == null ? named.fields : named.with("id", id).fields;
+    }
+  }
+
+  private Request with(String name, Object value) {
+    Map<String, Object> more = new LinkedHashMap<>(fields);
+    more.put(name, value);
+    return new Request(more);
+  }
+}

@@ -1,0 +1,98 @@
+/** Newline-delimited JSON, both ways. */
+/** Bytes that are sent before others have their turn. */
+const TURN = 65_536;
+/** Letters after which a window is sent, however few its lines. */
+const LONG = 4_194_304;
+/** Items as lines. What was sent is kept until the server accepts the stream, for another try. */
+export class Lines {
+    #items;
+    #sent = [];
+    #accepted = false;
+    #reading;
+    #error;
+    constructor(items) {
+        this.#items = Symbol.asyncIterator in items ? items[Symbol.asyncIterator]() : items[Symbol.iterator]();
+    }
+    /** Return a body with all lines from the first. */
+    body() {
+        const encoder = new TextEncoder();
+        let [count, bytes] = [0, 0];
+        return new ReadableStream({
+            pull: async (controller) => {
+                // a source that never waits would leave no turn of the event loop to the answer
+                if (bytes > TURN)
+                    await new Promise((resolve) => setTimeout(resolve, (bytes = 0)));
+                const line = await this.#line(count++);
+                if (line === undefined)
+                    return controller.close();
+                const chunk = encoder.encode(line);
+                bytes += chunk.length;
+                controller.enqueue(chunk);
+            },
+        });
+    }
+    /** Keep no more of what is sent: the server has it. */
+    accept() {
+        this.#accepted = true;
+    }
+    /** Return the next lines, fewer where they are long or at the end. */
+    async take(most) {
+        const lines = [];
+        let line;
+        let length = 0;
+        this.accept();
+        while (lines.length < most && length < LONG && (line = await this.#next()) !== undefined) {
+            lines.push(line);
+            length += line.length;
+        }
+        return lines;
+    }
+    /** Throw what the caller's own iterator has thrown. */
+    rethrow() {
+        if (this.#error)
+            throw this.#error.cause;
+    }
+    async close() {
+        await this.#items.return?.();
+    }
+    async #line(place) {
+        // by an earlier body, which the server has refused meanwhile
+        await this.#reading;
+        if (place < this.#sent.length)
+            return this.#sent[place];
+        return (this.#reading = this.#next());
+    }
+    async #next() {
+        try {
+            const { done, value } = await this.#items.next();
+            if (done)
+                return undefined;
+            const line = JSON.stringify(value) + "\n";
+            if (!this.#accepted)
+                this.#sent.push(line);
+            return line;
+        }
+        catch (cause) {
+            this.#error = { cause };
+            throw cause;
+        }
+    }
+}
+/** Parse the lines of an answer as they come. */
+export async function* parsed(response) {
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
+    try {
+        for (let chunk; !(chunk = await reader.read()).done;) {
+            const lines = (rest + chunk.value).split("\n");
+            rest = lines.pop();
+            for (const line of lines)
+                yield JSON.parse(line);
+        }
+        if (rest)
+            yield JSON.parse(rest);
+    }
+    finally {
+        await reader.cancel().catch(() => { });
+    }
+}

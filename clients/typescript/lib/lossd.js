@@ -1,0 +1,135 @@
+/** Client of lossd: loss values and exact gradients over HTTP, in browsers and in Node 20 or newer. */
+import { Lines, parsed } from "./lines.js";
+import { Problem } from "./problem.js";
+import { Tensor } from "./tensor.js";
+export { Problem } from "./problem.js";
+export { Tensor } from "./tensor.js";
+const JSON_TYPE = "application/json";
+const LINES_TYPE = "application/x-ndjson";
+const WINDOW = 256;
+export class Lossd {
+    #base;
+    #settings;
+    /** `base` is the server's address, such as `http://127.0.0.1:8000`. */
+    constructor(base, settings = {}) {
+        this.#base = base.replace(/\/+$/, "");
+        this.#settings = settings;
+    }
+    /** Evaluate one loss. Throws a `Problem` where the server refuses. */
+    async evaluate(loss, request, options) {
+        const path = `/v1/losses/${encodeURIComponent(loss)}`;
+        return evaluation(await this.call(path, { ...request, encoding: "base64" }, options));
+    }
+    /** Evaluate many items in one request, in order. `defaults` hold for every item that does not say otherwise. */
+    async batch(items, defaults = {}, options) {
+        const answer = await this.call("/v1/batch", { items, defaults: { ...defaults, encoding: "base64" } }, options);
+        return { ...answer, results: answer.results.map(result) };
+    }
+    /**
+     * Evaluate any number of items, with results in the order of the items, in bounded memory. Leaving the loop ends
+     * the request. A bad item gives an error result, and the stream goes on.
+     */
+    async *stream(items, options = {}) {
+        const lines = new Lines(packed(items));
+        const stop = new AbortController();
+        const signal = options.signal ? AbortSignal.any([options.signal, stop.signal]) : stop.signal;
+        const sending = { type: LINES_TYPE, options: { timeout: Infinity, ...options, signal } };
+        try {
+            if (this.#settings.duplex ?? "process" in globalThis) {
+                const response = await this.#send("/v1/batch", { ...sending, body: () => lines.body() });
+                lines.accept();
+                for await (const line of parsed(response))
+                    yield result(line);
+            }
+            else {
+                for (let before = 0, window; (window = await lines.take(WINDOW)).length; before += window.length) {
+                    const body = window.join("");
+                    for await (const line of parsed(await this.#send("/v1/batch", { ...sending, body: () => body }))) {
+                        yield result("line" in line ? { ...line, line: before + line.line } : line);
+                    }
+                }
+            }
+        }
+        catch (error) {
+            lines.rethrow();
+            throw error;
+        }
+        finally {
+            stop.abort();
+            await lines.close();
+        }
+    }
+    /** Post JSON to any path, or get one where there is no body; return the answer's JSON. */
+    async call(path, body, options = {}) {
+        const text = body === undefined ? undefined : JSON.stringify(body);
+        const response = await this.#send(path, { type: JSON_TYPE, body: () => text, options });
+        return response.json();
+    }
+    /** Send a request, and again where the server is busy; return an answer that is a success. */
+    async #send(path, sending) {
+        const timeout = sending.options.timeout ?? this.#settings.timeout ?? 60_000;
+        const due = Date.now() + timeout;
+        const signals = [sending.options.signal, timeout < Infinity ? AbortSignal.timeout(timeout) : undefined];
+        const signal = AbortSignal.any(signals.filter((given) => given !== undefined));
+        for (let attempt = 0;; attempt++) {
+            const response = await this.#attempt(path, sending, due, signal);
+            if (response.ok)
+                return response;
+            const problem = await Problem.of(response);
+            const wait = problem.wait(attempt);
+            if (!problem.busy || attempt >= (this.#settings.retries ?? 4) || Date.now() + wait > due)
+                throw problem;
+            await sleep(wait, signal);
+        }
+    }
+    #attempt(path, { type, body, options }, due, signal) {
+        const { apiKey, headers: more, fetch = globalThis.fetch } = this.#settings;
+        const headers = new Headers(more);
+        if (apiKey !== undefined)
+            headers.set("X-API-Key", apiKey);
+        if (options.requestId !== undefined)
+            headers.set("X-Request-ID", options.requestId);
+        if (due < Infinity)
+            headers.set("Request-Timeout", String(Math.max(1, due - Date.now()) / 1000));
+        const sent = body();
+        if (sent === undefined)
+            return fetch(this.#base + path, { headers, signal });
+        headers.set("Content-Type", type);
+        // streamed bodies need `duplex`, which the types of browsers do not know
+        const init = { method: "POST", headers, body: sent, signal, duplex: "half" };
+        return fetch(this.#base + path, init);
+    }
+}
+/** Ask for exact bits with every item of a stream, which has no defaults. */
+async function* packed(items) {
+    for await (const item of items)
+        yield { ...item, encoding: "base64" };
+}
+function result(line) {
+    if (line.status === "error")
+        return { ...line, error: new Problem(line.error) };
+    return { ...line, ...evaluation(line) };
+}
+function evaluation(answer) {
+    return {
+        ...answer,
+        value: Tensor.from(answer.value, answer.dtype),
+        gradients: tensors(answer.gradients, answer.dtype),
+        aux: tensors(answer.aux, answer.dtype),
+    };
+}
+function tensors(json, dtype) {
+    return Object.fromEntries(Object.entries(json ?? {}).map(([name, value]) => [name, Tensor.from(value, dtype)]));
+}
+function sleep(milliseconds, signal) {
+    return new Promise((resolve, reject) => {
+        const timer = setTimeout(resolve, milliseconds);
+        const end = () => {
+            clearTimeout(timer);
+            reject(signal.reason);
+        };
+        signal.addEventListener("abort", end, { once: true });
+        if (signal.aborted)
+            end();
+    });
+}

@@ -1,0 +1,100 @@
+/** Newline-delimited JSON, both ways. */
+
+/** Bytes that are sent before others have their turn. */
+const TURN = 65_536;
+
+/** Letters after which a window is sent, however few its lines. */
+const LONG = 4_194_304;
+
+/** Items as lines. What was sent is kept until the server accepts the stream, for another try. */
+export class Lines {
+  readonly #items: Iterator<unknown> | AsyncIterator<unknown>;
+  readonly #sent: string[] = [];
+  #accepted = false;
+  #reading: Promise<string | undefined> | undefined;
+  #error: { cause: unknown } | undefined;
+
+  constructor(items: Iterable<unknown> | AsyncIterable<unknown>) {
+    this.#items = Symbol.asyncIterator in items ? items[Symbol.asyncIterator]() : items[Symbol.iterator]();
+  }
+
+  /** Return a body with all lines from the first. */
+  body(): ReadableStream<Uint8Array> {
+    const encoder = new TextEncoder();
+    let [count, bytes] = [0, 0];
+    return new ReadableStream({
+      pull: async (controller) => {
+        // a source that never waits would leave no turn of the event loop to the answer
+        if (bytes > TURN) await new Promise((resolve) => setTimeout(resolve, (bytes = 0)));
+        const line = await this.#line(count++);
+        if (line === undefined) return controller.close();
+        const chunk = encoder.encode(line);
+        bytes += chunk.length;
+        controller.enqueue(chunk);
+      },
+    });
+  }
+
+  /** Keep no more of what is sent: the server has it. */
+  accept(): void {
+    this.#accepted = true;
+  }
+
+  /** Return the next lines, fewer where they are long or at the end. */
+  async take(most: number): Promise<string[]> {
+    const lines: string[] = [];
+    let line: string | undefined;
+    let length = 0;
+    this.accept();
+    while (lines.length < most && length < LONG && (line = await this.#next()) !== undefined) {
+      lines.push(line);
+      length += line.length;
+    }
+    return lines;
+  }
+
+  /** Throw what the caller's own iterator has thrown. */
+  rethrow(): void {
+    if (this.#error) throw this.#error.cause;
+  }
+
+  async close(): Promise<void> {
+    await this.#items.return?.();
+  }
+
+  async #line(place: number): Promise<string | undefined> {
+    // by an earlier body, which the server has refused meanwhile
+    await this.#reading;
+    if (place < this.#sent.length) return this.#sent[place];
+    return (this.#reading = this.#next());
+  }
+
+  async #next(): Promise<string | undefined> {
+    try {
+      const { done, value } = await this.#items.next();
+      if (done) return undefined;
+      const line = JSON.stringify(value) + "\n";
+      if (!this.#accepted) this.#sent.push(line);
+      return line;
+    } catch (cause) {
+      this.#error = { cause };
+      throw cause;
+    }
+  }
+}
+
+/** Parse the lines of an answer as they come. */
+export async function* parsed(response: Response): AsyncGenerator<any, void> {
+  const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  try {
+    for (let chunk; !(chunk = await reader.read()).done; ) {
+      const lines = (rest + chunk.value).split("\n");
+      rest = lines.pop()!;
+      for (const line of lines) yield JSON.parse(line);
+    }
+    if (rest) yield JSON.parse(rest);
+  } finally {
+    await reader.cancel().catch(() => {});
+  }
+}

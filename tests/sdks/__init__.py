@@ -1,0 +1,1 @@
+"""Clients in other languages, shipped and generated, against a live server."""

@@ -1,0 +1,4 @@
+package javax.annotation;
+
+/** JSR 305's, which generated code names. */
+public @interface Nonnull {}
