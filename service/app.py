@@ -34,6 +34,7 @@ from service.doors.inference import Inferences
 from service.doors.pipeline import Pipeline
 from service.doors.stream import Streams
 from service.engine import device as devices
+from service.engine.call import CPU
 from service.engine.lane import Lane
 from service.engine.memory import keep_freed_memory
 from service.engine.queue import Queue
@@ -45,6 +46,9 @@ from service.telemetry.statistics import ModelStatistics
 from service.wire.params import params_model
 
 logger = logging.getLogger("lossd")
+DEVICE_THREADS = 2
+"""Threads that ask a device other than a CPU for something: one copies while the other computes. A third gains little,
+as it waits for the interpreter."""
 SWITCH_S = 0.0005
 """Seconds after which a thread that waits for the interpreter asks for it, instead of 5 ms."""
 
@@ -111,15 +115,17 @@ def _parts(settings: Settings, worker: int, catalogue: Catalogue, lifecycle: Lif
     device = devices.choose(settings.device, worker)
     cores = os.cpu_count() or 1
     quick, slow = Lane("quick", cores), Lane("slow", cores)
-    queue = Queue(
-        device,
-        quick if device.type == "cpu" else Lane("device", 1),
+    make = partial(
+        Queue,
         capacity=settings.max_queue,
         max_work=settings.max_work,
         fuse=settings.fuse,
         observer=metrics.observer(),
         on_failure=partial(lifecycle.fail, status=DEVICE_FAILURE),
     )
+    queue = near = make(CPU, quick)
+    if device.type != "cpu":
+        queue = make(device, Lane("device", DEVICE_THREADS), near=near)
     metrics.describe(device, VERSION)
     account = Account(settings.max_inflight_bytes)
     return Parts(
@@ -178,7 +184,9 @@ def _warm_up(parts: Parts, warmed: Callable[[], object]) -> None:
     """Do what first requests would wait for; a server whose device cannot do it ends."""
     device = parts.pipeline.queue.device
     try:
-        devices.warm_up(device, list(parts.catalogue.values()))
+        losses = list(parts.catalogue.values())
+        devices.warm_up(device, losses)
+        parts.pipeline.queue.near_work = devices.near_work(device, losses)
         for loss in parts.catalogue.values():
             params_model(loss)
         warmed()

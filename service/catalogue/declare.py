@@ -39,12 +39,13 @@ class Terms(NamedTuple):
 class Loss(Declaration[P, R]):
     """A declared loss.
 
-    ``fuses`` says that several calls are evaluated as one under vmap.
+    ``fuses`` says that several calls are evaluated as one under vmap, ``on_cpu`` that calls are evaluated on the CPU.
     """
 
     differentiable: bool
     exact_gradient: bool
     fuses: bool
+    on_cpu: bool
     range: Range
     unit: str | None
     scales: Scales | None
@@ -96,6 +97,7 @@ def loss(
     differentiable: bool = True,
     exact_gradient: bool = True,
     fuses: bool = True,
+    on_cpu: bool = False,
     requires: tuple[Condition | SizeRange, ...] = (),
     work: str | tuple[str, ...] = (),
     range: Range = (None, None),
@@ -106,7 +108,8 @@ def loss(
     """Declare a function as a loss: positional arguments are its inputs, keyword-only ones its params.
 
     ``exact_gradient=False`` says that the gradient is, by design, not the derivative of the value;
-    ``fuses=False`` that the function cannot run under vmap, so that calls are evaluated one by one. ``work`` are
+    ``fuses=False`` that the function cannot run under vmap, so that calls are evaluated one by one; ``on_cpu=True``
+    that most of the work is done on the CPU whatever the device, so that another one is not asked. ``work`` are
     the dims of what is made beyond the inputs' own elements: names of sizes, of inputs (``"2 logits"``), and of params
     that are counts or lists of numbers. A unit is at most 110 ns of a core and 22 bytes at the peak, in float32 with the
     gradients by all inputs: a number among the dims (``"512 iterations"``) is the factor of what costs more,
@@ -132,6 +135,7 @@ def loss(
             differentiable=differentiable,
             exact_gradient=exact_gradient,
             fuses=fuses,
+            on_cpu=on_cpu,
             requires=requires,
             work=(work,) if isinstance(work, str) else work,
             range=range,

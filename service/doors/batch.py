@@ -47,7 +47,7 @@ class Batches:
         """Write the answer."""
         outcomes = outcomes_of(asked, results)
         queue = self.pipeline.queue
-        return json_answer(*batch.parts(asked, outcomes, queue.device, queue.observer))
+        return json_answer(*batch.parts(asked, outcomes, queue.observer))
 
 
 def parts_of(asked: Batch) -> Sequence[Part]:

@@ -36,7 +36,7 @@ class Evaluations:
     def _encode(self, decoded: native.Decoded, evaluation: Evaluation) -> Answer:
         """Write an answer."""
         queue = self.pipeline.queue
-        return json_answer(*native.parts(decoded, evaluation, queue.device, queue.observer))
+        return json_answer(*native.parts(decoded, evaluation, queue.observer))
 
 
 def find(catalogue: Catalogue, name: str) -> AnyLoss:

@@ -3,7 +3,8 @@
 What takes less than a hand-over to a thread is done on the event loop, and computed with others like it. What takes
 longer has the quick lane, and what takes long the slow one, which cannot fill the quick one: `service.engine.cost` says
 what is which. On a CPU one thread takes a request from its bytes to its answer: hand-overs are saved, and what it
-makes on the way is there once a thread. Another device has a thread that does nothing but compute.
+makes on the way is there once a thread. Another device has threads that do nothing but compute, and get what is large
+in memory that it copies by itself.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -25,6 +26,7 @@ from service.engine.lane import Lane
 from service.engine.memory import give_back_memory
 from service.engine.queue import Queue
 from service.engine.stack import Part, Stack
+from service.engine.transfer import pinned
 from service.telemetry.stages import Stages
 
 LARGE = 1 << 24
@@ -66,8 +68,8 @@ class Steps(Generic[D, E, A]):
     decode: Callable[[], D]
     seconds: Callable[[D], float]
     compute: Callable[[D], E]
-    compute_apart: Callable[[D], Awaitable[E]]
-    """Computes where only computing is done: with others like it on the event loop, or on the device."""
+    send: Callable[[D], Callable[[], Awaitable[E]] | None]
+    """Makes ready, in any thread, what another device than the CPU computes, and returns what does; None for the CPU."""
     encode: Callable[[D, E], A]
 
 
@@ -103,7 +105,8 @@ class Pipeline:
         with work.stages.measure("decode"):
             decoded = decode()
         if lane := self._lane(work, cost.computing(decoded.call.work)):
-            return await self._finish(work, lane, self._call_steps(work, decode, encode), decoded)
+            steps = self._call_steps(work, decode, encode)
+            return await self._finish(work, lane, steps, decoded, steps.send(decoded))
         evaluation = await self._compute_together(work, decoded.call)
         with work.stages.measure("encode"):
             answer = encode(decoded, evaluation)
@@ -118,7 +121,7 @@ class Pipeline:
             decode,
             lambda decoded: cost.computing(decoded.call.work),
             lambda decoded: self._compute(decoded.call),
-            lambda decoded: self._compute_together(work, decoded.call),
+            lambda decoded: self._send(work, decoded.call),
             encode,
         )
 
@@ -131,14 +134,20 @@ class Pipeline:
     ) -> A:
         """Answer a request for several calls, which are in parts that are alike: never on the event loop."""
 
-        def compute(decoded: D) -> Sequence[Sequence[Results]]:
-            return [self.queue.compute_all(part) for part in parts(decoded)]
+        def compute(found: Sequence[Part]) -> Sequence[Sequence[Results]]:
+            return [self.queue.compute_all(part) for part in found]
+
+        def send(decoded: D) -> Callable[[], Awaitable[Sequence[Sequence[Results]]]] | None:
+            if all(self._is_near(part) for part in parts(decoded)):
+                return None
+            found = [pinned(part, self.queue.device) for part in parts(decoded)]
+            return lambda: self._in_lane(work, self.queue.lane, partial(compute, found))
 
         steps = Steps(
             decode,
             lambda decoded: sum(map(_seconds, parts(decoded))),
-            compute,
-            lambda decoded: self._in_lane(work, self.queue.lane, partial(compute, decoded)),
+            lambda decoded: compute(parts(decoded)),
+            send,
             encode,
         )
         lane = self._lane(work, cost.reading(work.size)) or self.quick
@@ -181,30 +190,47 @@ class Pipeline:
             with work.stages.measure("decode"):
                 return steps.decode()
 
-        def begin() -> tuple[D, A | None]:
+        def begin() -> tuple[D, A | None, Callable[[], Awaitable[E]] | None]:
             decoded = decode()
+            if sent := steps.send(decoded):
+                return decoded, None, sent
             # what takes longer than was seen of its size must not fill the lane
             if self._lane(work, steps.seconds(decoded)) is self.slow is not lane:
-                return decoded, None
-            return decoded, self._compute_and_encode(work, steps, decoded)
+                return decoded, None, None
+            return decoded, self._compute_and_encode(work, steps, decoded), None
 
-        if not self.queue.on_cpu:
-            return await self._finish(work, lane, steps, await self._in_lane(work, lane, decode))
-        decoded, answer = await self._in_lane(work, lane, begin)
+        decoded, answer, sent = await self._in_lane(work, lane, begin)
         if answer is None:
-            return await self._finish(work, self.slow, steps, decoded)
+            return await self._finish(work, lane if sent else self.slow, steps, decoded, sent)
         work.hold.give(work.size)
         return answer
 
-    async def _finish(self, work: Work, lane: Lane, steps: Steps[D, E, A], decoded: D) -> A:
-        """Do the steps after the first in threads."""
-        if self.queue.on_cpu:
+    async def _finish(
+        self,
+        work: Work,
+        lane: Lane,
+        steps: Steps[D, E, A],
+        decoded: D,
+        sent: Callable[[], Awaitable[E]] | None,
+    ) -> A:
+        """Do the steps after the first in threads; ``sent`` is what another device than the CPU computes."""
+        if sent is None:
             finish = partial(self._compute_and_encode, work, steps, decoded)
         else:
-            finish = partial(self._encode, work, steps, decoded, await steps.compute_apart(decoded))
+            finish = partial(self._encode, work, steps, decoded, await sent())
         answer = await self._in_lane(work, lane, finish)
         work.hold.give(work.size)
         return answer
+
+    def _send(self, work: Work, call: Call) -> Callable[[], Awaitable[Evaluation]] | None:
+        """Make a call ready for another device than the CPU, and return what computes it; None for the CPU."""
+        if self._is_near(call):
+            return None
+        return partial(self._compute_together, work, pinned(call, self.queue.device))
+
+    def _is_near(self, part: Part) -> bool:
+        """Tell whether the CPU computes calls."""
+        return self.queue.of(part).on_cpu
 
     def _compute_and_encode(self, work: Work, steps: Steps[D, E, A], decoded: D) -> A:
         """Do the steps after the first, here."""
@@ -226,8 +252,9 @@ class Pipeline:
         Raises:
             TooLarge: its work is over the limit, or it needs more memory than the device has.
         """
-        self.queue.admit(call)
-        [result] = self.queue.compute([call])
+        queue = self.queue.of(call)
+        queue.admit(call)
+        [result] = queue.compute([call])
         if isinstance(result, Evaluation):
             return result
         raise result

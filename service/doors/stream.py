@@ -61,7 +61,7 @@ class Streams:
 
         def encode(asked: Batch, results: Sequence[Sequence[Results]]) -> bytes:
             outcomes = outcomes_of(asked, results)
-            return batch.encode_lines(asked, outcomes, numbers, queue.device, queue.observer)
+            return batch.encode_lines(asked, outcomes, numbers, queue.observer)
 
         work.hold.add(size)
         try:

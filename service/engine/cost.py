@@ -30,6 +30,11 @@ FUSED = 1 << 13
 BUDGET = 1 << 20
 """Units of work that are stacked at once elsewhere: what fusing saves is gone long before, and it bounds memory."""
 
+DEVICE_BUDGET = 1 << 22
+"""Units of work that are stacked at once on another device: an H100 takes 1.7 ms for 1, and 3.6 ms for half of these."""
+TYPICAL_UNIT_S = 2.5e-8
+"""Seconds of a core that a unit of work takes in most losses."""
+
 
 def reading(size: int) -> float:
     """Return the seconds that reading so many bytes takes, and writing as many."""

@@ -1,21 +1,26 @@
 """The device that computes: which one, whether it still works, and a warm-up before it is called ready."""
 
 import logging
+import statistics
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from time import perf_counter
 
 import torch
 
 from service.catalogue.registry import AnyLoss
 from service.catalogue.sample import draw_inputs, draw_params
 from service.engine.bind import bind
-from service.engine.call import Request, Sent
+from service.engine.call import CPU, Call, Request, Sent
+from service.engine.cost import TYPICAL_UNIT_S
 from service.engine.evaluate import evaluate
 from service.engine.fuse import evaluate_alike
 from service.engine.memory import is_exhausted
 
 logger = logging.getLogger("lossd")
 FAILED = "The device has failed; the server is about to restart."
+MEASURED = 15
+"""Losses whose calls are timed to find up to where a CPU is faster."""
 EXPECTED = "auto, cpu, cuda, cuda:N or mps as the device"
 
 
@@ -99,12 +104,41 @@ def is_alive(device: torch.device) -> bool:
     return True
 
 
+def near_work(device: torch.device, losses: Sequence[AnyLoss]) -> int:
+    """Return up to how many units of work a CPU has computed a call before a device has, a power of two or 0.
+
+    A call takes a while whatever its size, longer on a GPU: the work that a CPU does in the difference. Measured once
+    all is warm.
+    """
+    if device.type == "cpu":
+        return 0
+    calls = [_drawn(loss) for loss in losses[:: max(1, len(losses) // MEASURED)]]
+    behind = statistics.median(_seconds(call, device) - _seconds(call, CPU) for call in calls)
+    units = int(behind / TYPICAL_UNIT_S)
+    return 0 if units < 1 else 1 << units.bit_length() - 1
+
+
+def _seconds(call: Call, device: torch.device) -> float:
+    """Return the least of the times that the evaluation of a call takes."""
+    times: list[float] = []
+    for _ in range(5):
+        start = perf_counter()
+        evaluate(call, device)
+        times.append(perf_counter() - start)
+    return min(times)
+
+
+def _drawn(loss: AnyLoss) -> Call:
+    """Draw a call of a loss."""
+    params = draw_params(loss)
+    inputs = {name: Sent(tensor) for name, tensor in draw_inputs(loss, params).items()}
+    return bind(Request(loss=loss, inputs=inputs, params=params))
+
+
 def warm_up(device: torch.device, losses: Iterable[AnyLoss]) -> None:
     """Evaluate a call of each loss, alone and with another like it: the first one loads its kernels."""
     for loss in losses:
-        params = draw_params(loss)
-        inputs = {name: Sent(tensor) for name, tensor in draw_inputs(loss, params).items()}
-        call = bind(Request(loss=loss, inputs=inputs, params=params))
+        call = _drawn(loss)
         evaluate(call, device)
         for result in evaluate_alike([call, call], device):
             if isinstance(result, Exception):

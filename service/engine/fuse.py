@@ -13,10 +13,11 @@ from torch import Tensor
 
 from service.catalogue.declare import Terms
 from service.catalogue.rounds import Abandoned, go_on
-from service.engine.call import Call, Evaluation
-from service.engine.evaluate import CPU, computed, evaluate
+from service.engine.call import CPU, Call, Evaluation
+from service.engine.evaluate import computed, evaluate
 from service.engine.memory import give_back_memory, is_exhausted
 from service.engine.stack import Evaluations, Part, Stack, stacked
+from service.engine.transfer import is_large, moved, working_on
 
 logger = logging.getLogger("lossd")
 Results = Sequence[Evaluation | Exception]
@@ -37,7 +38,7 @@ def evaluate_alike(parts: Sequence[Part], device: torch.device = CPU) -> Results
     like = first.like if isinstance(first, Stack) else first
     if not single and like.loss.fuses:
         try:
-            return evaluate_together(stacked(parts), device)
+            return evaluate_together(_stacked(parts, device), device)
         except Abandoned:
             raise
         except Exception as error:
@@ -49,6 +50,14 @@ def evaluate_alike(parts: Sequence[Part], device: torch.device = CPU) -> Results
     return [
         _attempt(call, device) for part in parts for call in (part if isinstance(part, Stack) else [part])
     ]
+
+
+def _stacked(parts: Sequence[Part], device: torch.device) -> Stack:
+    """Return parts that are alike as one stack: of large ones on the device, of small ones on the host."""
+    if device.type == "cpu" or not any(map(is_large, parts)):
+        return stacked(parts)
+    with working_on(device):
+        return stacked([moved(part, device) for part in parts])
 
 
 def evaluate_together(stack: Stack, device: torch.device = CPU) -> Evaluations:
@@ -64,7 +73,7 @@ def evaluate_together(stack: Stack, device: torch.device = CPU) -> Evaluations:
         found = torch.func.vmap(parts)(inputs)
         return Terms(found["loss"], found.get("divisor"), found.get("mean_terms"), found["aux"])
 
-    return Evaluations(*computed(stack, compute, device))
+    return Evaluations(*computed(stack, compute, device), device)
 
 
 def _attempt(call: Call, device: torch.device) -> Evaluation | Exception:

@@ -24,6 +24,7 @@ class Lane:
     """A few threads and what waits for them. It is used from the event loop."""
 
     def __init__(self, name: str, threads: int) -> None:
+        self.threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
 
     def run(

@@ -2,8 +2,9 @@
 
 A request takes a `permit` before anything of it is queued: over capacity it is refused at once. Its calls become jobs,
 each with a future of its own. On a CPU small jobs that are alike are computed as one on the event loop, whatever its
-threads do; on another device the oldest job is taken, whenever the device is free, together with all that are like it:
-an idle device never waits for company, a busy one finds it. Jobs whose client has left are dropped when they are
+threads do; on another device the oldest job is taken, whenever one of its threads is free, together with all that are
+like it: an idle device never waits for company, a busy one finds it. What a CPU computes sooner than another device
+goes to a queue for the CPU. Jobs whose client has left are dropped when they are
 taken, and a failure stays with the call it belongs to.
 """
 
@@ -17,7 +18,7 @@ import torch
 
 from service.catalogue.rounds import go_on
 from service.engine.call import Call, Evaluation
-from service.engine.cost import BUDGET, FUSED, units
+from service.engine.cost import BUDGET, DEVICE_BUDGET, FUSED, units
 from service.engine.device import FAILED, is_alive
 from service.engine.fuse import Results, evaluate_alike, likeness
 from service.engine.lane import Entry, Lane
@@ -52,6 +53,8 @@ class Job:
 class Queue:
     """Computes calls on a device: small ones on the event loop if it is a CPU, else in ``lane``.
 
+    Calls of at most ``near_work`` units are computed by ``near``, a queue of a CPU, where there is one.
+
     Once the device has ``failed``, no later call of this process can survive: ``on_failure`` is called
     with the reason, in any thread, and all calls have a problem as their result. Without ``fuse`` each call is computed alone, and gives the same bits
     whatever is computed beside it.
@@ -65,6 +68,7 @@ class Queue:
         capacity: int,
         max_work: int,
         fuse: bool = True,
+        near: "Queue | None" = None,
         observer: Observer = NOBODY,
         on_failure: Callable[[str], object] = lambda reason: None,
     ) -> None:
@@ -77,10 +81,14 @@ class Queue:
         self.observer = observer
         self.failed = False
         self._on_failure = on_failure
-        self._budget = FUSED if self.on_cpu else BUDGET
+        self.near = near
+        self.near_work = 0
+        self._budget = FUSED if self.on_cpu else DEVICE_BUDGET
+        self._stacked = BUDGET if self.on_cpu else DEVICE_BUDGET
         self._accepted = 0
         self._waiting: dict[Hashable, deque[Job]] = {}
-        self._busy = self._awake = False
+        self._running = 0
+        self._awake = False
         self._pace = 0.01
 
     def permit(self) -> Callable[[], None]:
@@ -116,6 +124,14 @@ class Queue:
             wait = max(1, math.ceil(self._accepted * self._pace))
             raise Busy("queue", f"{self.capacity} requests at once (LOSSD_MAX_QUEUE)", wait)
 
+    def of(self, part: Part) -> "Queue":
+        """Return the queue that computes calls that are alike soonest."""
+        like, count = (part.like, len(part)) if isinstance(part, Stack) else (part, 1)
+        # alone, a call is computed where it is whatever comes with it
+        count = count if self.fuse else 1
+        near = like.loss.on_cpu or count * like.work <= self.near_work
+        return self.near if self.near is not None and near else self
+
     def admit(self, call: Call) -> None:
         """Let pass what may be computed here.
 
@@ -134,6 +150,8 @@ class Queue:
 
         The hold is used until nothing works on the call any more, also where its client has left before.
         """
+        if (queue := self.of(call)) is not self:
+            return queue.submit(call, hold)
         job = Job(call, hold)
         try:
             self.admit(call)
@@ -171,6 +189,8 @@ class Queue:
         Raises:
             Abandoned: nobody waits for them any more.
         """
+        if (queue := self.of(part)) is not self:
+            return queue.compute_all(part)
         like = part.like if isinstance(part, Stack) else part
         try:
             self.admit(like)
@@ -185,19 +205,20 @@ class Queue:
     @property
     def depth(self) -> int:
         """How many calls wait for the device."""
-        return sum(map(len, self._waiting.values()))
+        near = 0 if self.near is None else self.near.depth
+        return near + sum(map(len, self._waiting.values()))
 
     def _pieces(self, part: Part) -> Sequence[Part]:
         """Return calls that are alike in pieces that may be computed as one."""
         if not isinstance(part, Stack):
             return [part]
-        most = BUDGET // max(1, part.like.work) if self.fuse else 1
+        most = self._stacked // max(1, part.like.work) if self.fuse else 1
         # without company, vmap only costs time, and its gradient cannot be ended
         return part.pieces(most) if most > 1 else [*part]
 
     def _wake(self) -> None:
         """Look for work once everything that is ready now has had its turn: it may bring company."""
-        if self._waiting and not self._awake and not self._busy:
+        if self._waiting and not self._awake and (self.on_cpu or self._running < self.lane.threads):
             self._awake = True
             asyncio.get_running_loop().call_soon(self._dispatch)
 
@@ -215,8 +236,8 @@ class Queue:
         self._wake()
 
     def _start(self, jobs: Sequence[Job], calls: Sequence[Call]) -> None:
-        """Let a thread compute. Only a device has to be free for the next."""
-        self._busy = not self.on_cpu
+        """Let a thread compute. Only on another device than a CPU, the next waits for a thread that is free."""
+        self._running += 1
 
         def abandoned() -> bool:
             return all(job.abandoned for job in jobs)
@@ -224,7 +245,7 @@ class Queue:
         running = self.lane.run(lambda: self.compute(calls), [job.hold for job in jobs], abandoned)
 
         def finish(done: asyncio.Future[Results]) -> None:
-            self._busy = False
+            self._running -= 1
             error = done.exception()
             failed = RuntimeError(repr(error))
             self._resolve(jobs, done.result() if error is None else [failed] * len(jobs))

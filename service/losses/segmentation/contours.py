@@ -31,6 +31,7 @@ from service.losses.segmentation.masks import (
     tasks=("segmentation",),
     aliases=("surface",),
     fuses=False,
+    on_cpu=True,
     requires=CLASSES,
     work=("384 N C", "384 N", "2 targets"),
 )
@@ -76,6 +77,7 @@ def boundary(
     tasks=("segmentation",),
     aliases=("hausdorff",),
     fuses=False,
+    on_cpu=True,
     range=(0, None),
     requires=CLASSES,
     work=("512 N C", "512 N", "logits"),
