@@ -20,11 +20,12 @@ from service.catalogue.declare import Terms
 from service.engine.backward import differentiable, gradients
 from service.engine.bind import bind
 from service.engine.call import Call, Evaluation, Request, Sent
+from service.engine.device import near_work
 from service.engine.evaluate import evaluate, options
-from service.engine.fuse import evaluate_together
+from service.engine.fuse import evaluate_alike, evaluate_together
 from service.engine.reduce import reduce, reduce_each
 from service.engine.stack import Stack, stacked
-from service.engine.transfer import to_device, to_host
+from service.engine.transfer import pinned, to_device, to_host
 from service.losses import CATALOGUE
 from tests.conformance.cases import variants
 from tests.conformance.compare import outputs
@@ -225,8 +226,8 @@ def steps() -> None:
     """Time the steps of a call."""
     say("## Steps of a call, cross entropy, float32, medians in µs")
     say(
-        "| logits | evaluate, CPU | evaluate | together 2 | to device | terms | reduce | to host |\n"
-        + "| --- " * 8
+        "| logits | evaluate, CPU | evaluate | pinned before | together 2 | to device | terms | reduce | to host |\n"
+        + "| --- " * 9
         + "|"
     )
     for rows, classes in ((8, 10), (256, 100), (1024, 1000), (8192, 1000)):
@@ -234,21 +235,18 @@ def steps() -> None:
         there = to_device(call.inputs, DEVICE)
         terms = call.loss.terms(differentiable(there, call), call.params)
         gradient = torch.zeros_like(there["logits"])
+        ready = pinned(call, DEVICE)
         took = [
             median_us(lambda c=call: evaluate(c), 20),
             median_us(lambda c=call: evaluate(c, DEVICE)),
-            median_us(lambda c=call: evaluate_together(stacked([c, c]), DEVICE)),
+            median_us(lambda c=ready: evaluate(c, DEVICE)),
+            median_us(lambda c=ready: evaluate_alike([c, c], DEVICE)),
             median_us(lambda c=call: to_device(c.inputs, DEVICE)),
             median_us(lambda c=call, t=there: c.loss.terms(differentiable(t, c), c.params)),
             median_us(lambda c=call, t=terms: reduce(c, t, *options(c, DEVICE))),
             median_us(lambda g=gradient: to_host([g, g.sum()])),
         ]
         say(f"| [{rows}, {classes}] | " + " | ".join(f"{us:.0f}" for us in took) + " |")
-    call = cross_entropy(8, 10)
-    many = median_us(lambda: evaluate(call, DEVICE))
-    with torch.autograd.set_multithreading_enabled(False):
-        one = median_us(lambda: evaluate(call, DEVICE))
-    say(f"backward on the engine's thread {many:.0f} µs a call, on the caller's {one:.0f} µs")
 
 
 def copies() -> None:
@@ -299,29 +297,26 @@ def copies() -> None:
 
 
 def threads() -> None:
-    """Compute in one thread and in several, each with a stream."""
+    """Compute in one thread and in several, each with a stream, inputs pinned by them or before."""
     say(
-        "## Calls a second by threads, a stream each\n| logits | 1 | 1, own stream | 2 | 4 |\n"
-        + "| --- " * 5
+        "## Calls a second by threads\n| logits | 1 | 2 | 4 | 1, pinned before | 2 | 4 |\n"
+        + "| --- " * 7
         + "|"
     )
     for rows, classes, count in ((8, 10, 400), (1024, 1000, 100), (8192, 1000, 30)):
         call = cross_entropy(rows, classes)
-        rates = [
-            rate(call, number, count, streams)
-            for number, streams in ((1, False), (1, True), (2, True), (4, True))
-        ]
+        rates = [rate(call, number, count, pin) for pin in (False, True) for number in (1, 2, 4)]
         say(f"| [{rows}, {classes}] | " + " | ".join(f"{one:.0f}" for one in rates) + " |")
 
 
-def rate(call: Call, number: int, count: int, streams: bool) -> float:
+def rate(call: Call, number: int, count: int, pin: bool) -> float:
     """Return how many calls a second some threads compute."""
 
     def work() -> None:
-        stream = torch.cuda.Stream() if CUDA and streams else None
-        with torch.cuda.stream(stream), torch.autograd.set_multithreading_enabled(False):  # type: ignore[arg-type]
-            for _ in range(count // number):
-                evaluate(call, DEVICE)
+        for _ in range(count // number):
+            evaluate(ready, DEVICE)
+
+    ready = pinned(call, DEVICE) if pin else call
 
     with ThreadPoolExecutor(number) as pool:
         for running in [pool.submit(work) for _ in range(number)]:
@@ -332,6 +327,23 @@ def rate(call: Call, number: int, count: int, streams: bool) -> float:
             running.result()
         wait()
         return count // number * number / (time.perf_counter() - start)
+
+
+def together() -> None:
+    """Time calls that are alike as one, by how many they are, and find up to where the CPU is faster."""
+    say(f"## Calls together, ms, and ms a call\nthe CPU computes up to {near_work(DEVICE, LOSSES)} units")
+    for rows, classes in ((8, 10), (64, 100), (256, 1000)):
+        call = pinned(cross_entropy(rows, classes), DEVICE)
+        found: list[str] = []
+        for count in (1, 4, 16, 64, 256):
+            if count * call.work > 1 << 24:
+                break
+            ms = (
+                median_us(lambda c=count, one=call: evaluate_alike([one] * c, DEVICE), 10 if CUDA else 1)
+                / 1e3
+            )
+            found.append(f"{count}: {ms:.1f}, {ms / count:.3f}")
+        say(f"- [{rows}, {classes}], {call.work} units: {'; '.join(found)}")
 
 
 def crossover() -> None:
@@ -464,7 +476,7 @@ def faults() -> None:
 def main() -> None:
     """Do all, each whatever comes of the others."""
     torch.set_num_threads(1)
-    for part in (numbers, steps, copies, threads, crossover, graphs, memory, faults):
+    for part in (numbers, steps, copies, threads, together, crossover, graphs, memory, faults):
         try:
             part()
         except Exception:

@@ -13,10 +13,8 @@ import numpy as np
 import orjson
 
 from benchmarks import bodies, servers
-from benchmarks.client import Connection, calls_a_second
+from benchmarks.client import JSON, Connection, calls_a_second
 from service.wire.inference.inputs import HEADER
-
-JSON = "content-type: application/json"
 
 
 def inference(rows: int, classes: int) -> tuple[bytes, str]:
@@ -115,6 +113,19 @@ def measure(running: list[servers.Server], lines: list[str]) -> None:
             + " |"
         )
         print(lines[-1], flush=True)
+    binary, header = inference(1024, 1000)
+    for clients in (1, 4, 16):
+        rates = [
+            calls_a_second(
+                server.url, "/v2/models/cross_entropy/infer", binary, header, connections=clients, seconds=2.0
+            )
+            for server in running
+        ]
+        lines.append(
+            f"| [1024, 1000] /v2 binary calls a second, {clients} connections | "
+            + " | ".join(f"{rate:.0f}" for rate in rates)
+            + " |"
+        )
     lines.append(first_calls(running[-1].url))
 
 

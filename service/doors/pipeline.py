@@ -243,7 +243,7 @@ class Pipeline:
         with work.stages.measure("encode"):
             answer = steps.encode(decoded, computed)
         if work.size > LARGE:
-            give_back_memory(self.queue.device)
+            give_back_memory()
         return answer
 
     def _compute(self, call: Call) -> Evaluation:

@@ -46,7 +46,7 @@ def evaluate_alike(parts: Sequence[Part], device: torch.device = CPU) -> Results
             logger.debug("calls of %s are computed alone: %s", like.loss.name, error)
             exhausted = is_exhausted(error)
         if exhausted:
-            give_back_memory(device)
+            give_back_memory()
     return [
         _attempt(call, device) for part in parts for call in (part if isinstance(part, Stack) else [part])
     ]

@@ -3,7 +3,9 @@
 import ctypes
 import os
 import re
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +27,8 @@ LARGEST_KEPT = 32 << 20
 """Bytes of a block from which on it goes back to the system when it is freed: glibc takes no more."""
 MOST_KEPT = 128 << 20
 """Bytes of free memory at the end of the heap that are kept."""
+MOST_PINNED = 1 << 30
+"""Bytes of pinned memory that are kept: to pin 64 MB anew takes as long as to compute with them."""
 UNITS = {"bytes": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40, "pib": 1 << 50}
 _SIZE = re.compile(rf"tried to allocate ([\d.]+) ({'|'.join(UNITS)})", re.IGNORECASE)
 T = TypeVar("T")
@@ -33,7 +37,7 @@ REFUSED = "device_memory"
 
 
 def within_memory(compute: Callable[[], T], device: torch.device) -> T:
-    """Compute something on a device; where it does not fit, once more after all that is kept was given back.
+    """Compute something on a device; where it does not fit, once more after what is kept free was given back.
 
     Raises:
         TooLarge: it asks for more than there is, even so; states what it asks for, and what is free.
@@ -44,11 +48,33 @@ def within_memory(compute: Callable[[], T], device: torch.device) -> T:
     except Exhausted:
         pass
     # past the handler nothing holds the tensors of the first attempt any more
-    give_back_memory(device)
+    give_back_memory()
     try:
         return _computed(compute)
     except Exhausted as exhausted:
         raise _too_large(str(exhausted), device) from None
+
+
+class Room:
+    """The memory of a device, as far as what is computed there at once may take it."""
+
+    def __init__(self, size: int) -> None:
+        self._free = self._size = size
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def of(self, size: int) -> Generator[None]:
+        """Take some of it while something is computed, after others are done if it must be; all, if it is more."""
+        size = min(size, self._size)
+        with self._changed:
+            self._changed.wait_for(lambda: size <= self._free)
+            self._free -= size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += size
+                self._changed.notify_all()
 
 
 class Exhausted(Exception):
@@ -122,6 +148,7 @@ def used(device: torch.device) -> dict[str, int]:
         return {
             "allocated": torch.cuda.memory_allocated(device),
             "reserved": torch.cuda.memory_reserved(device),
+            "pinned": _pinned(),
         }
     try:
         with open("/proc/self/statm", "rb") as told:
@@ -140,11 +167,23 @@ def keep_freed_memory() -> None:
         _call_allocator("mallopt", option, size)
 
 
-def give_back_memory(device: torch.device) -> None:
-    """Give what is free and kept back to the system, after what is much larger than most, or before a retry."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
+def give_back_memory() -> None:
+    """Give the host's memory that is free and kept back to the system, after what is much larger than most.
+
+    CUDA's allocator gives back what it keeps before it refuses anything; to empty it more often slows all other calls.
+    """
     _call_allocator("malloc_trim", 0)
+    # torch has it since 2.12
+    empty: Callable[[], None] | None = getattr(torch.accelerator, "empty_host_cache", None)
+    if empty is not None and _pinned() > MOST_PINNED:
+        empty()
+
+
+def _pinned() -> int:
+    """Return the bytes of pinned memory that are in use or kept."""
+    # torch has it since 2.10
+    read: Callable[[], dict[str, int]] | None = getattr(torch.cuda, "host_memory_stats", None)
+    return read().get("allocated_bytes.current", 0) if read and torch.cuda.is_initialized() else 0
 
 
 def _call_allocator(name: str, *arguments: int) -> None:

@@ -12,17 +12,19 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import nullcontext
 from time import perf_counter
 
 import torch
 
 from service.catalogue.rounds import go_on
 from service.engine.call import Call, Evaluation
-from service.engine.cost import BUDGET, DEVICE_BUDGET, FUSED, units
+from service.engine.cost import BUDGET, DEVICE_BUDGET, FUSED, UNIT_BYTES, units
 from service.engine.device import FAILED, is_alive
 from service.engine.fuse import Results, evaluate_alike, likeness
 from service.engine.lane import Entry, Lane
-from service.engine.memory import is_refusal
+from service.engine.memory import Room, is_refusal
+from service.engine.memory import capacity as capacity_of
 from service.engine.observer import NOBODY, Observer
 from service.engine.stack import Part, Stack
 from service.problems import Busy, Fault, Problem, TooLarge, Unavailable
@@ -81,6 +83,8 @@ class Queue:
         self.observer = observer
         self.failed = False
         self._on_failure = on_failure
+        # a GPU has no memory to swap to: calls that would not fit together wait for each other
+        self._room = None if self.on_cpu else Room(capacity_of(device))
         self.near = near
         self.near_work = 0
         self._budget = FUSED if self.on_cpu else DEVICE_BUDGET
@@ -169,7 +173,9 @@ class Queue:
         if self.failed:
             return [Unavailable(FAILED)] * count
         self.observer.batch(count)
-        results = evaluate_alike(parts, self.device)
+        like = parts[0].like if isinstance(parts[0], Stack) else parts[0]
+        with self._room.of(count * units(like) * UNIT_BYTES) if self._room else nullcontext():
+            results = evaluate_alike(parts, self.device)
         return [self._noted(result) for result in results] if isinstance(results, list) else results
 
     def _noted(self, result: Evaluation | Exception) -> Evaluation | Exception:

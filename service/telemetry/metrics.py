@@ -110,7 +110,7 @@ KEY_REQUESTS = _counter("lossd_key_requests_total", "Requests by the name of the
 NONFINITE = _counter("lossd_nonfinite_total", "Answers with an element that is infinite or NaN.", "loss")
 DEVICE_MEMORY = _gauge(
     "lossd_device_memory_bytes",
-    "Memory in use: resident on a CPU; allocated and reserved on a GPU.",
+    "Memory in use: resident on a CPU; allocated and reserved on a GPU, pinned on its host.",
     "device",
     "kind",
 )
