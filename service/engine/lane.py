@@ -56,7 +56,8 @@ class _Task:
         # to pop it is to take charge of it, in whatever thread
         self._work = [work]
         self._holds = holds
-        self._abandoned = abandoned or self._is_left
+        # not its own method, which would keep it, and so its result, until the collector comes
+        self._abandoned = abandoned
         for hold in holds:
             hold.use()
 
@@ -68,7 +69,7 @@ class _Task:
             return
         result, error = None, None
         try:
-            with ended_by(self._abandoned):
+            with ended_by(self._abandoned or self._is_left):
                 result = work()
         except BaseException as raised:
             error = raised

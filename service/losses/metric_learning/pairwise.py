@@ -43,8 +43,8 @@ def distances(rows: Tensor, columns: Tensor) -> Tensor:
     return cast(_Measure, _FastSlopes).apply(rows, columns)
 
 
-PIECE = 1 << 22
-"""Differences between coordinates that CUDA makes at once: 32 MiB."""
+PIECE = 1 << 18
+"""Differences between coordinates that CUDA makes at once: 2 MiB."""
 
 
 class _Measure(Protocol):
