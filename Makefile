@@ -43,7 +43,8 @@ check: $(VENV)/.installed-dev  ## lint, types, and that generated files are up t
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(BIN)/python -m service openapi | diff -q - openapi/openapi.json || (echo "run make openapi"; exit 1)
+	$(BIN)/python -m service openapi > $(VENV)/openapi.json
+	diff -q $(VENV)/openapi.json openapi/openapi.json || (echo "run make openapi"; exit 1)
 	cp README.md docs/operations.md $(VENV)/
 	$(BIN)/python -m service docs $(VENV)/losses $(VENV)/README.md $(VENV)/operations.md
 	diff -rq $(VENV)/losses docs/losses && diff -q $(VENV)/README.md README.md && \

@@ -1,4 +1,4 @@
-"""Let ``python -m service`` be the ``lossd`` command."""
+"""Make ``python -m service`` the ``lossd`` command."""
 
 from service.cli import main
 

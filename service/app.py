@@ -1,4 +1,4 @@
-"""Put the parts together: catalogue, settings, device, routes. Nothing else knows them all."""
+"""Assemble the application from catalogue, settings, device and routes. Nothing else imports them all."""
 
 import asyncio
 import gc
@@ -47,15 +47,15 @@ from service.wire.params import params_model
 
 logger = logging.getLogger("lossd")
 DEVICE_THREADS = 2
-"""Threads that ask a device other than a CPU for something: one copies while the other computes. A third gains little,
-as it waits for the interpreter."""
+"""Threads that use a device other than the CPU: the copies of one overlap the kernels of the other. More only wait for
+the interpreter."""
 SWITCH_S = 0.0005
-"""Seconds after which a thread that waits for the interpreter asks for it, instead of 5 ms."""
+"""Seconds after which a waiting thread requests the interpreter; Python's default is 5 ms."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What an application is made of, beside its routes."""
+    """The parts of an application, except its routes."""
 
     settings: Settings
     catalogue: Catalogue
@@ -71,7 +71,7 @@ workers = devices.workers
 
 
 def serving(settings: Settings | None = None, worker: int = 0) -> ASGIApp:
-    """Set the process up to serve, which tests and others that make an application do not want, and make one."""
+    """Create an application, and configure the whole process for serving, which tests do not want."""
     settings = settings or Settings()
     torch.set_num_threads(settings.threads)
     keep_freed_memory()
@@ -86,13 +86,13 @@ def create_app(
     warmed: Callable[[], object] = lambda: None,
     end: Callable[[int], object] = lambda status: None,
 ) -> ASGIApp:
-    """Assemble an application: evaluations are answered in front of the framework, all else by it.
+    """Create an application: evaluations are answered in front of the framework, everything else by it.
 
-    ``worker`` counts the processes that serve, from 0, and chooses the GPU where there are several. ``warmed`` is
-    called once it is warm, before it is ready, ``end`` with an exit status once it cannot serve any more.
+    ``worker`` is the number of the process, from 0, which selects its GPU. ``warmed`` is called after the warm-up, before
+    the application reports that it is ready; ``end`` is called with an exit status when it can no longer serve.
 
     Raises:
-        ValueError: what the settings name does not exist, be it a device, a file of keys or an exporter.
+        ValueError: a setting names a device, a file of keys or an exporter that does not exist.
     """
     parts = _parts(settings or Settings(), worker, catalogue, Lifecycle(end))
     settings, pipeline, state = parts.settings, parts.pipeline, dict[str, Any](account=parts.account)
@@ -111,7 +111,7 @@ def create_app(
 
 
 def _parts(settings: Settings, worker: int, catalogue: Catalogue, lifecycle: Lifecycle) -> Parts:
-    """Make what an application is made of."""
+    """Create the parts of an application."""
     device = devices.choose(settings.device, worker)
     cores = os.cpu_count() or 1
     quick, slow = Lane("quick", cores), Lane("slow", cores)
@@ -141,7 +141,7 @@ def _parts(settings: Settings, worker: int, catalogue: Catalogue, lifecycle: Lif
 
 
 def _framework(parts: Parts, lifespan: Lifespan[FastAPI]) -> FastAPI:
-    """Return the routes that the framework answers."""
+    """Return the FastAPI application for the routes that it answers."""
     app = FastAPI(
         title="lossd",
         description="Loss values, per-element losses and exact gradients over HTTP.",
@@ -160,7 +160,7 @@ def _framework(parts: Parts, lifespan: Lifespan[FastAPI]) -> FastAPI:
 
 
 def _lifespan(parts: Parts, state: dict[str, Any], warmed: Callable[[], object]) -> Lifespan[FastAPI]:
-    """Return how an application starts and ends; the server has ``state`` before there is a request."""
+    """Return the start and end of an application; the server receives ``state`` before the first request."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[dict[str, Any]]:
@@ -181,7 +181,7 @@ def _lifespan(parts: Parts, state: dict[str, Any], warmed: Callable[[], object])
 
 
 def _warm_up(parts: Parts, warmed: Callable[[], object]) -> None:
-    """Do what first requests would wait for; a server whose device cannot do it ends."""
+    """Do once what first requests would otherwise wait for; end the server if its device fails."""
     device = parts.pipeline.queue.device
     try:
         losses = list(parts.catalogue.values())
@@ -198,12 +198,12 @@ def _warm_up(parts: Parts, warmed: Callable[[], object]) -> None:
 
 
 def _exit(status: int) -> None:
-    """End the process at once: the end of a broken CUDA context may hang."""
+    """End the process at once: cleaning up a broken CUDA context may hang."""
     logging.shutdown()
     os._exit(status)
 
 
 def _freeze() -> None:
-    """Take what stays for good out of the garbage collector's way."""
+    """Exempt permanent objects from garbage collection."""
     gc.collect()
     gc.freeze()

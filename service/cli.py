@@ -1,4 +1,4 @@
-"""The ``lossd`` command: serve, and print or write what is generated from the code."""
+"""The ``lossd`` command: serve, manage keys, and print or write generated files."""
 
 import argparse
 import http.client
@@ -22,13 +22,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         field = Settings.model_fields[name]
         serve.add_argument(f"--{name}", help=f"{field.description} ({variable(name)}, {field.default})")
     commands.add_parser("health", help="ask the server on this host whether it is ready; exit 1 if not")
-    key = commands.add_parser("key", help="keep the keys of LOSSD_API_KEYS_FILE")
+    key = commands.add_parser("key", help="manage the file LOSSD_API_KEYS_FILE")
     new = key.add_subparsers(dest="action", required=True).add_parser(
-        "new", help="add a key, and print it: the file holds its digest alone"
+        "new", help="add a key and print it; it is shown only once, the file stores its digest"
     )
-    new.add_argument("--name", required=True, help="what logs and metrics call it")
+    new.add_argument("--name", required=True, help="name of the key in logs and metrics")
     commands.add_parser("openapi", help="print the OpenAPI document")
-    docs = commands.add_parser("docs", help="write the losses' pages, and what a README says of the code")
+    docs = commands.add_parser("docs", help="write the pages of the losses and the generated parts of texts")
     docs.add_argument("directory", type=Path, help="where the pages go, such as docs/losses")
     docs.add_argument("texts", type=Path, nargs="*", help="texts with marks such as <!-- settings -->")
     chosen = parser.parse_args(arguments)
@@ -45,19 +45,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _serve(flags: dict[str, str | None]) -> None:
-    """Serve until told to stop. Flags count before their environment variables."""
+    """Serve until stopped by a signal. Flags take precedence over environment variables."""
     settings = _settings(**{name: value for name, value in flags.items() if value is not None})
-    # a container's first process would ignore it until the server, whose imports take seconds, handles it
+    # as PID 1 of a container, the process would ignore SIGTERM until the server installs its handler, seconds later
     signal.signal(signal.SIGTERM, _stop)
     _refuse_what_is_not_there(settings)
-    # the other commands do without a server
+    # imported here because the other commands do not need it
     from service.serving.server import serve
 
     serve(settings)
 
 
 def _refuse_what_is_not_there(settings: Settings) -> None:
-    """Exit with words where a server would not start, instead of with a stack for each worker."""
+    """Exit with a message if the server could not start, instead of a stack trace from each worker."""
     from service.admission import cors, keys
     from service.telemetry import traces
 
@@ -67,7 +67,7 @@ def _refuse_what_is_not_there(settings: Settings) -> None:
             keys.read(settings.api_keys_file)
         traces.refuse_missing()
         if settings.device not in ("auto", "cpu"):
-            # those are always there, and torch takes its time to import
+            # "auto" and "cpu" always exist, and importing torch takes time
             from service.engine import device
 
             device.choose(settings.device)
@@ -76,12 +76,12 @@ def _refuse_what_is_not_there(settings: Settings) -> None:
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:
-    """Exit as one that was told to: the server, once it runs, first answers what it was asked."""
+    """Exit on SIGTERM; once the server runs, it drains first."""
     sys.exit(0)
 
 
 def _health() -> None:
-    """Exit with 0 if the server that the settings describe is ready: what a container's health check runs."""
+    """Exit with 0 if the configured server is ready, for health checks of containers."""
     settings = _settings()
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
     connection = http.client.HTTPConnection(host, settings.port, timeout=2)
@@ -93,7 +93,7 @@ def _health() -> None:
 
 
 def _settings(**flags: str) -> Settings:
-    """Read the settings; exit with words where they are wrong."""
+    """Read the settings; exit with a message if they are invalid."""
     try:
         return Settings.model_validate(flags)
     except ValidationError as error:
@@ -102,12 +102,12 @@ def _settings(**flags: str) -> Settings:
 
 
 def _print_new_key(name: str) -> None:
-    """Add a key to the file of keys, and print it."""
+    """Add a key to the file of keys and print it."""
     from service.admission import keys
 
     path = _settings().api_keys_file
     if path is None:
-        sys.exit("LOSSD_API_KEYS_FILE: Expected the file that the key is added to; it is not set.")
+        sys.exit("LOSSD_API_KEYS_FILE: Expected the path of the file of keys; it is not set.")
     try:
         print(keys.new(path, name))
     except ValueError as error:
@@ -116,7 +116,7 @@ def _print_new_key(name: str) -> None:
 
 def _print_openapi() -> None:
     """Print the OpenAPI document, formatted and in a stable order."""
-    # serving does without what only this needs
+    # imported here because serving does not need it
     import orjson
 
     from service.document.openapi import document

@@ -1,8 +1,8 @@
-"""What can be wrong with a request, as values that know nothing of HTTP beyond a status number.
+"""Everything that can be wrong with a request, as exceptions that know an HTTP status and no more of HTTP.
 
 Problem
 ├── Unreadable         400  the body is not JSON
-├── Unauthorized       401  no key, or one that is not known
+├── Unauthorized       401  no key, or an unknown one
 ├── NotFound           404  no such loss, no such path
 ├── MethodNotAllowed   405
 ├── Stalled            408  the rest of the request did not arrive
@@ -10,8 +10,8 @@ Problem
 ├── UnsupportedMedia   415
 ├── HeadersTooLarge    431
 ├── Invalid            422  readable, but not a valid request: carries every `Fault`
-├── Busy               429  as much is worked on as is accepted at once
-├── Throttled          429  more than the key may ask for
+├── Busy               429  the server is at a limit
+├── Throttled          429  the key is at a limit of its own
 ├── Internal           500  a bug of ours
 ├── Unavailable        503  starting or draining
 └── Late               504  over the deadline
@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from typing import Any
 
 MOST_FAULTS = 100
-"""A problem tells this many faults: a body of megabytes could hold millions."""
+"""Most faults in a problem: a body of megabytes could have millions."""
 MOST_CHARACTERS = 100
-"""Of a name that a client made up, a problem repeats this much."""
+"""Most characters of a client's name that a problem repeats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,11 @@ class Fault:
 
 
 class Problem(Exception):
-    """A request that cannot be served. Subclasses fix ``status``, ``slug`` and ``title`` (RFC 9457)."""
+    """A request that cannot be answered. Subclasses define ``status``, ``slug`` and ``title`` (RFC 9457)."""
 
     status = 500
     slug = "internal"
-    title = "Something broke on our side"
+    title = "The server failed"
 
     def __init__(self, detail: str, *faults: Fault) -> None:
         super().__init__(detail)
@@ -48,7 +48,7 @@ class Problem(Exception):
         self.faults = faults
 
     def document(self, instance: str) -> dict[str, Any]:
-        """Return the members of a problem document; ``instance`` refers to what the problem is with."""
+        """Return the members of a problem document; ``instance`` is the path of the request."""
         return {
             "type": f"urn:lossd:problem:{self.slug}",
             "title": self.title,
@@ -66,21 +66,21 @@ class Unreadable(Problem):
 
 
 class Unauthorized(Problem):
-    """No key, or one that is not known, where the server has keys."""
+    """The key is missing or unknown, and the server requires one."""
 
-    status, slug, title = 401, "unauthorized", "A key is needed"
+    status, slug, title = 401, "unauthorized", "A key is required"
 
 
 class NotFound(Problem):
     """There is no such path, loss, model or version; the detail names the closest."""
 
-    status, slug, title = 404, "not-found", "There is no such thing"
+    status, slug, title = 404, "not-found", "Not found"
 
 
 class MethodNotAllowed(Problem):
-    """The path does not take this method; the Allow header lists those it takes."""
+    """The path does not support this method; the Allow header lists those it does."""
 
-    status, slug, title = 405, "method-not-allowed", "The method is not allowed here"
+    status, slug, title = 405, "method-not-allowed", "The method is not allowed"
 
 
 class TooLarge(Problem):
@@ -96,7 +96,7 @@ class Stalled(Problem):
 
 
 class HeadersTooLarge(Problem):
-    """The request's line and headers are over a limit; the detail names its setting."""
+    """The request line and headers are over a limit; the detail names its setting."""
 
     status, slug, title = 431, "headers-too-large", "The headers are too large"
 
@@ -108,7 +108,7 @@ class UnsupportedMedia(Problem):
 
 
 class Invalid(Problem):
-    """The body is readable, but the request is not valid: every fault is named."""
+    """The body is readable, but the request is not valid; every fault is listed."""
 
     status, slug, title = 422, "invalid", "The request is not valid"
 
@@ -119,7 +119,7 @@ class Invalid(Problem):
 
 
 class Busy(Problem):
-    """The server is at its limit; Retry-After says when to come back.
+    """The server is at a limit; Retry-After says when to retry.
 
     ``limit`` names the limit, ``retry_after`` is in seconds.
     """
@@ -127,22 +127,22 @@ class Busy(Problem):
     status, slug, title = 429, "busy", "The server is busy"
 
     def __init__(self, limit: str, most: str, retry_after: int) -> None:
-        super().__init__(f"Expected at most {most}; come back in {retry_after} s.")
+        super().__init__(f"Expected at most {most}; retry in {retry_after} s.")
         self.limit = limit
         self.most = most
         self.retry_after = retry_after
 
 
 class Throttled(Problem):
-    """The key is over its limit; Retry-After says when to come back.
+    """The key is at a limit; Retry-After says when to retry.
 
-    ``limit`` is its ``rate`` or its ``concurrency``.
+    ``limit`` is ``rate`` or ``concurrency``.
     """
 
     status, slug, title = 429, "throttled", "The key is over its limit"
 
     def __init__(self, limit: str, most: str, retry_after: int) -> None:
-        super().__init__(f"Expected at most {most} with this key; come back in {retry_after} s.")
+        super().__init__(f"Expected at most {most} with this key; retry in {retry_after} s.")
         self.limit = limit
         self.retry_after = retry_after
 
@@ -154,7 +154,7 @@ class Late(Problem):
 
 
 class Internal(Problem):
-    """A bug of the server, whatever the input was."""
+    """A bug of the server, whatever the input."""
 
 
 class Unavailable(Problem):
@@ -164,7 +164,7 @@ class Unavailable(Problem):
 
 
 def pointer(*keys: str | int) -> str:
-    """Return the JSON Pointer that leads through ``keys``, of which very long ones are cut.
+    """Return the JSON Pointer for ``keys``; very long keys are cut.
 
     >>> pointer("inputs", "a/b", 3)
     '/inputs/a~1b/3'
@@ -174,7 +174,7 @@ def pointer(*keys: str | int) -> str:
 
 
 def quoted(name: str) -> str:
-    """Quote a name that a client made up, shortened.
+    """Quote a name from a client, shortened.
 
     >>> quoted("nane")
     "'nane'"

@@ -1,4 +1,4 @@
-"""The one table of routes: what each path is, matched once for a request and read by whoever needs to know."""
+"""The table of routes. Each request is matched once; every module that needs the route reads the match."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -6,16 +6,16 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 Door = Literal["", "evaluate", "batch", "stream", "infer"]
-"""What answers a request: "" is the framework, the others are answered in front of it."""
+"""What answers a request: "" is the framework, the others answer in front of it."""
 NDJSON = b"application/x-ndjson"
 
 
 @dataclass(frozen=True)
 class Route:
-    """A path's template with what holds for one method of it.
+    """One method of a path template.
 
-    ``work`` is admitted by the account and finished before the server ends, a ``stream`` has no duration that is
-    the server's own, a ``probe`` is asked by machines every few seconds, ``evaluates`` one loss.
+    ``work`` is refused when the server is full, and finished before it ends; the duration of a ``stream`` is up to the client;
+    a ``probe`` is polled by machines; ``evaluates`` means that it is about one loss.
     """
 
     method: str
@@ -35,7 +35,7 @@ class Route:
 
     @property
     def label(self) -> str:
-        """The name that metrics, logs and traces have for it; there are few, whatever clients make up."""
+        """The route's name in metrics, logs and traces: one of a few, whatever clients send."""
         return f"{self.template} ndjson" if self.stream else self.template
 
 
@@ -71,15 +71,15 @@ ROUTES = (
     Route("POST", "/v2/repository/models/{model}/unload"),
 )
 OTHER = Route("", "other")
-"""Whatever is none of the table's."""
+"""Any path that is not in the table."""
 STREAM = next(route for route in ROUTES if route.stream)
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The route that a request asks for, and what its path holds for the template's parameters.
+    """The route of a request, and the parameters in its path.
 
-    The route has no door where its method is none of the template's.
+    The route has no door if the template does not support the method.
     """
 
     route: Route
@@ -101,7 +101,7 @@ def match(method: str, path: str, media: bytes = b"") -> Match:
     for route in routes:
         if route.method == method and (streams or not route.stream):
             return Match(route, parameters)
-    # whether a path is open does not depend on the method
+    # whether a path needs a key does not depend on the method
     return Match(replace(routes[0], method=method, door="", stream=False) if routes else OTHER, {})
 
 
@@ -116,7 +116,7 @@ def _of_path(path: str) -> tuple[Sequence[Route], Mapping[str, str]]:
 
 
 def _pattern(template: str) -> re.Pattern[str]:
-    """Return what matches the paths of a template, with a group for each parameter."""
+    """Return a pattern for the paths of a template, with a group for each parameter."""
     return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(template)))
 
 

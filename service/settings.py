@@ -21,18 +21,18 @@ LIMITS = (
     "idle_s",
     "upload_s",
 )
-"""Settings that clients may know."""
+"""Settings that clients may see."""
 PREFIX = "LOSSD_"
 MOST = 2**53
-"""Largest count or size: `/v1/limits` answers in JSON, whose readers know integers up to here."""
+"""Largest count or size: JSON readers of `/v1/limits` have exact integers up to here."""
 MOST_S = 1e9
-"""Most seconds: thirty years, beyond which timers overflow."""
+"""Longest time in seconds, thirty years: longer timers overflow."""
 Size = Annotated[int, Field(ge=1, le=MOST)]
 Seconds = Annotated[float, Field(gt=0, le=MOST_S)]
 
 
 class Settings(BaseSettings):
-    """The settings, read from the environment when an instance is made."""
+    """The settings, read from the environment on creation."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore")
 
@@ -42,14 +42,14 @@ class Settings(BaseSettings):
         Annotated[int, Field(ge=1, le=1024)] | None,
         BeforeValidator(lambda value: None if value == "auto" else value),
         Field(
-            description="Processes that serve; `auto` is one for each GPU, or one on a CPU. Those on `cuda` spread over all GPUs."
+            description="Processes that serve; `auto` is one for each GPU, or one on a CPU. On `cuda` they spread over all GPUs."
         ),
     ] = 1
     device: Annotated[
         str,
         Field(
             pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$",
-            description="`auto` (`cuda` where there is a usable GPU, else `cpu`), `cpu`, `cuda` (worker i takes GPU i modulo their count), `cuda:N` or `mps`.",
+            description="`auto` (`cuda` if there is a usable GPU, else `cpu`), `cpu`, `cuda` (worker i uses GPU i modulo their number), `cuda:N` or `mps`.",
         ),
     ] = "auto"
     threads: Annotated[
@@ -61,39 +61,40 @@ class Settings(BaseSettings):
         ),
     ] = 1
     max_body_bytes: Annotated[
-        Size, Field(description="Largest request body, in bytes. A larger one is a 413.")
+        Size, Field(description="Largest request body, in bytes. A larger one gets a 413.")
     ] = 256 * 1024 * 1024
     max_inflight_bytes: Annotated[
         Size,
         Field(
-            description="Bytes of bodies and answers that are held at once; each takes about five times as many. More are a 429.",
+            description="Most bytes of bodies and answers held at once by a worker; computing takes about five times "
+            "as many. Beyond, bodies over 64 KiB get a 429.",
         ),
     ] = 1024 * 1024 * 1024
     max_queue: Annotated[
-        Size, Field(description="Requests that are accepted at once. One more is a 429.")
+        Size, Field(description="Most requests accepted at once by a worker. More get a 429.")
     ] = 512
-    max_batch_items: Annotated[Size, Field(description="Items of one batch. A larger one is a 413.")] = 10_000
+    max_batch_items: Annotated[Size, Field(description="Most items in a batch. More get a 413.")] = 10_000
     max_work: Annotated[
         Size,
         Field(
-            description="Elements of work of one call, as its loss declares it: those of its inputs, and of all "
-            "pairs where a loss forms them; in float64 each counts twice. One takes at most 110 ns of a core and "
-            "22 bytes, the default 15 s and 3 GB. More is a 413, before any memory is taken.",
+            description="Most elements of work in one call, as its loss declares it: those of its inputs, and of all "
+            "pairs where a loss forms them; in float64 each counts twice. An element takes at most 110 ns of a core "
+            "and 22 bytes, so the default is 15 s and 3 GB. More gets a 413, before any memory is allocated.",
         ),
     ] = 2**27
     max_line_bytes: Annotated[
-        Size, Field(description="Bytes of one line of a stream. A longer one is an error of its own.")
+        Size, Field(description="Longest line of a stream, in bytes. A longer one gets an error result.")
     ] = 16 * 1024 * 1024
     deadline_s: Annotated[
         Seconds,
-        Field(description="Seconds within which a request is answered, else it is a 504."),
+        Field(description="Seconds within which a request must be answered. After that it gets a 504."),
     ] = 60.0
     drain_s: Annotated[
         float,
         Field(
             ge=0,
             le=MOST_S,
-            description="Seconds for which a server that is told to end finishes what it has begun.",
+            description="Seconds that running requests have to finish after SIGTERM.",
         ),
     ] = 30.0
     max_connections: Annotated[
@@ -101,46 +102,44 @@ class Settings(BaseSettings):
         Field(
             ge=1,
             le=10**6,
-            description="Connections of one worker. One more is a 503, and closed. Lowered at the start, with a "
-            "warning, where fewer files may be open.",
+            description="Most connections of a worker. More get a 503 and are closed. Lowered at startup, with a "
+            "warning, if the limit on open files is too low.",
         ),
     ] = 4096
     max_header_bytes: Annotated[
-        Size, Field(description="Bytes of a request's line and headers. More are a 431, and closed.")
+        Size, Field(description="Most bytes of a request's line and headers. More get a 431 and are closed.")
     ] = 64 * 1024
     idle_s: Annotated[
         Seconds,
         Field(
-            description="Seconds for which a client may send nothing of a request that it has begun, "
-            "or read less than 16 KiB of its answer. It is disconnected then.",
+            description="Seconds that a client may pause in the middle of a request, or read less than 16 KiB of its "
+            "answer. After that it is disconnected.",
         ),
     ] = 30.0
     upload_s: Annotated[
         Seconds,
         Field(
-            description="Seconds within which all of a request has to arrive, and then all of its answer to be read. "
-            "Streams may take any time, but not a single part of their answer.",
+            description="Seconds for a whole request to arrive, and then for its whole answer to be read. A stream may "
+            "take any time, but no single part of its answer.",
         ),
     ] = 300.0
     fuse: Annotated[
         bool,
         Field(
-            description="Whether like calls are computed together, which is faster. Their last bits depend on the "
-            "company they have; `off` computes each alone."
+            description="Whether like calls are computed together, which is faster, but lets the last bits of a result "
+            "depend on the load; `off` computes each alone."
         ),
     ] = True
     api_keys_file: Annotated[
         Path | None,
-        Field(
-            description="File of the keys that may call; without it anyone may. Read again when it changes."
-        ),
+        Field(description="File of API keys, reloaded when it changes. Without it no key is required."),
     ] = None
     key_rate: Annotated[
         float,
         Field(
             ge=0,
             le=1e9,
-            description="Requests a second of one key, for each worker; 0 sets no limit. One more is a 429.",
+            description="Most requests a second by one key, for each worker; 0 sets no limit. More get a 429.",
         ),
     ] = 0.0
     key_concurrency: Annotated[
@@ -148,25 +147,23 @@ class Settings(BaseSettings):
         Field(
             ge=0,
             le=MOST,
-            description="Requests of one key at once, for each worker; 0 sets no limit. One more is a 429.",
+            description="Most concurrent requests by one key, for each worker; 0 sets no limit. More get a 429.",
         ),
     ] = 256
-    metrics_open: Annotated[bool, Field(description="Whether `/metrics` needs no key where others do.")] = (
-        False
-    )
+    metrics_open: Annotated[
+        bool, Field(description="Whether `/metrics` is open although keys are required.")
+    ] = False
     cors_origins: Annotated[
         str,
-        Field(
-            description="Origins whose pages may call from browsers, with commas between; `*` for any, none without."
-        ),
+        Field(description="Origins whose pages may call from browsers, separated by commas; `*` allows any."),
     ] = ""
     log_level: Annotated[
         str,
-        Field(pattern="^(critical|error|warning|info|debug)$", description="How much the log tells."),
+        Field(pattern="^(critical|error|warning|info|debug)$", description="Lowest level that is logged."),
     ] = "info"
 
     def limits(self) -> dict[str, int | float]:
-        """Return the limits that clients may know, each under its setting's name."""
+        """Return the limits that clients may see, each under its setting's name."""
         return {name: getattr(self, name) for name in LIMITS}
 
 
@@ -180,7 +177,7 @@ def variable(name: str) -> str:
 
 
 def unknown(names: Iterable[str]) -> list[str]:
-    """Return a warning for each name of an environment variable that looks like a setting and is none.
+    """Return a warning for each environment variable that looks like a setting but is not one.
 
     >>> unknown(["LOSSD_MAX_QEUE", "LOSSD_PORT", "PATH"])
     ['LOSSD_MAX_QEUE is not a setting and has no effect; the nearest name is LOSSD_MAX_QUEUE.']
@@ -195,7 +192,7 @@ def unknown(names: Iterable[str]) -> list[str]:
 
 
 def as_markdown() -> str:
-    """Return the settings as the table that the README shows."""
+    """Return the settings as a table for the README."""
     rows = [
         f"| `{variable(name)}` | {'–' if field.default in (None, '') else f'`{field.default}`'} | {field.description} |"
         for name, field in Settings.model_fields.items()

@@ -28,7 +28,7 @@ def infer(
 def infer_binary(
     client: Client, model: str, tensors: Mapping[str, Tensor], headers: Any = None, **fields: Any
 ) -> httpx.Response:
-    """Ask a model with tensors as bytes behind the JSON."""
+    """Ask a model with tensors as bytes after the JSON."""
     body, length = packed([binary(name, tensor) for name, tensor in tensors.items()], tensors, **fields)
     sent = PLAIN | {HEADER: str(length)} | (headers or {})
     return client.post(f"/v2/models/{model}/infer", content=body, headers=sent)

@@ -1,1 +1,1 @@
-"""Whether a request may be worked on: keys, quotas, limits, the account of what it holds."""
+"""Whether a request is accepted: keys, quotas, limits, and the account of the resources it holds."""

@@ -1,4 +1,4 @@
-"""Who may call: a request without a known key is refused before any of its body is read."""
+"""Who may call: requests without a known key are refused before their body is read."""
 
 import logging
 from collections import defaultdict
@@ -21,7 +21,7 @@ LOOPBACK = ("127.", "localhost", "::1")
 
 
 class Access:
-    """Middleware that lets requests with a key of the file through, as many as the key may make."""
+    """Middleware that admits requests with a key from the file, within the limits of that key."""
 
     def __init__(self, app: ASGIApp, keys: KeyFile, settings: Settings) -> None:
         self.app = app
@@ -50,32 +50,32 @@ class Access:
             await self.app(scope, receive, send)
 
     def _needs_key(self, route: Route) -> bool:
-        """Tell whether a route is closed to those without a key."""
+        """Return whether a route requires a key."""
         return route.needs_key and not (self.settings.metrics_open and route.template == metrics.PATH)
 
     def _identify(self, scope: Scope) -> Key:
-        """Return the key that a request presents.
+        """Return the key of a request.
 
         Raises:
-            Unauthorized: it presents none, several that differ, or one that is not of the file.
+            Unauthorized: the request has no key, several different ones, or one that is not in the file.
         """
         presented = _presented(scope)
         if len(presented) != 1:
-            got = "several that differ" if presented else "none"
+            got = "several different ones" if presented else "none"
             raise Unauthorized(f"Expected a key as Authorization: Bearer or as X-API-Key; got {got}.")
         if key := self.keys.find(*presented):
             return key
-        raise Unauthorized("Expected a key of this server; got one that it does not know.")
+        raise Unauthorized("Expected a key of this server; got an unknown one.")
 
 
 def warn_if_open(settings: Settings) -> None:
-    """Say so if anyone who reaches this server may use it, and others than this machine may reach it."""
+    """Log a warning if other machines can reach this server and no key is required."""
     if settings.api_keys_file is None and not settings.host.startswith(LOOPBACK):
-        logger.warning("anyone who reaches %s may use this server: set LOSSD_API_KEYS_FILE", settings.host)
+        logger.warning("%s is open to everyone who can reach it: set LOSSD_API_KEYS_FILE", settings.host)
 
 
 def _presented(scope: Scope) -> set[bytes]:
-    """Return the keys that a request's headers hold; other schemes than Bearer are not ours to read."""
+    """Return the keys in a request's headers; authorization schemes other than Bearer are ignored."""
     found: set[bytes] = set()
     for name, value in scope["headers"]:
         if name == b"x-api-key":

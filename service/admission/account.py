@@ -1,8 +1,8 @@
-"""The one account: what every request holds, from its first byte in to its last byte out.
+"""The account: the resources of every request, from its first byte in to its last byte out.
 
-A `Hold` is one request's entry: bytes (received, inflated, decoded, computed, written and not yet sent), and what is
-given back at the end, such as a place in the queue. It ends when nobody uses it any more: the application has
-answered, no thread works on it, and the last byte of the answer has left or the connection is gone.
+A `Hold` is the entry of one request: bytes (received, inflated, decoded, computed, written but not sent) and callbacks
+that give back other resources, such as a place in the queue. It ends with its last user: when the application has
+answered, no thread works on the request, and the last byte is sent or the connection is gone.
 """
 
 import threading
@@ -13,37 +13,39 @@ from service.problems import Busy
 from service.settings import variable
 
 SMALL = 64 * 1024
-"""Bytes up to which a hold is never refused: small calls pass large ones, and the queue bounds how many there are."""
+"""Bytes up to which a hold is never refused, so that small calls get through beside large ones.
+
+The queue bounds how many requests there are."""
 
 
 class Account:
-    """What all requests of this process hold together; ``limit`` is in bytes. Threads may use it."""
+    """What all requests of this process hold together; ``limit`` is in bytes. Thread-safe."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.bytes = 0
         self.holds = 0
-        """Requests that have not ended."""
+        """Requests that have not ended yet."""
         self.lock = threading.Lock()
 
     def refusal(self) -> Busy | None:
-        """Return why no further work is begun now; None if it is. Answers that are not read lead to it."""
+        """Return why new work is refused now, or None. Answers that clients do not read count too."""
         return _busy(self.limit) if self.bytes >= self.limit else None
 
     def open(self) -> "Hold":
-        """Open the entry of a request; whoever opens it is its first user, and must `Hold.leave`."""
+        """Open the entry of a request; the caller is its first user and must call `Hold.leave`."""
         return Hold(self)
 
 
 class Hold:
-    """What one request holds. Threads may use it, but the last user leaves on the event loop."""
+    """The resources of one request. Thread-safe, but the last user must leave on the event loop."""
 
     __slots__ = ("_account", "_at_end", "_users", "bytes", "gone")
 
     def __init__(self, account: Account) -> None:
         self.bytes = 0
         self.gone = False
-        """Whether nobody waits for the answer any more: set by whoever sees the client leave."""
+        """Whether the client has left; set by whoever notices."""
         self._account = account
         self._users = 1
         self._at_end: list[Callable[[], object]] = []
@@ -51,10 +53,10 @@ class Hold:
             account.holds += 1
 
     def take(self, length: int) -> None:
-        """Hold so many bytes more.
+        """Count more bytes.
 
         Raises:
-            Busy: there would be more than the limit, and others hold some of them.
+            Busy: the total would exceed the limit, and other requests hold part of it.
         """
         account = self._account
         with account.lock:
@@ -65,22 +67,22 @@ class Hold:
             self.bytes += length
 
     def add(self, length: int) -> None:
-        """Hold so many bytes more that are there already, such as an answer: they are counted, not refused."""
+        """Count bytes that exist already, such as an answer; never refused."""
         with self._account.lock:
             self._account.bytes += length
             self.bytes += length
 
     def give(self, length: int) -> None:
-        """Hold so many bytes less."""
+        """Count fewer bytes."""
         self.add(-length)
 
     def at_end(self, give_back: Callable[[], object]) -> None:
-        """Call something when the request has ended: nothing is given back before."""
+        """Schedule a call for the end of the request."""
         self._at_end.append(give_back)
 
     @contextmanager
     def used(self) -> Generator[None]:
-        """Keep the entry open while the body of a ``with`` runs, whatever becomes of the request meanwhile."""
+        """Keep the entry open in the body of a ``with``, even if the request ends meanwhile."""
         self.use()
         try:
             yield
@@ -93,7 +95,7 @@ class Hold:
             self._users += 1
 
     def leave(self) -> None:
-        """Use it no more; the last user ends it."""
+        """Stop using the entry; the last user ends it."""
         account = self._account
         with account.lock:
             self._users -= 1

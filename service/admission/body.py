@@ -1,4 +1,4 @@
-"""Read request bodies: their format, their coding, their size."""
+"""Read request bodies and check their media type, content coding and size."""
 
 from collections.abc import Mapping
 
@@ -12,17 +12,17 @@ from service.wire.text import Body
 
 
 class ClientGone(Exception):
-    """Nobody is left to answer."""
+    """The client has left, so there is nobody to answer."""
 
 
 async def read(scope: Scope, receive: Receive, settings: Settings) -> Body:
-    """Return a JSON request's body.
+    """Return the body of a JSON request.
 
     Raises:
-        UnsupportedMedia: it is declared to be something else than JSON, or compressed.
-        TooLarge: it is longer than the limit, or says that it will be.
+        UnsupportedMedia: it is not JSON, or has a content coding.
+        TooLarge: it is longer than the limit, or declares to be.
         Busy: there is no room for it now.
-        ClientGone: the client left before all of it was here.
+        ClientGone: the client left before the body was complete.
     """
     headers: dict[bytes, bytes] = dict(scope["headers"])
     _refuse_other_media(headers)
@@ -42,7 +42,7 @@ async def read(scope: Scope, receive: Receive, settings: Settings) -> Body:
 
 
 async def _fill(chunk: bytes, length: int, receive: Receive, hold: Hold) -> memoryview:
-    """Return a body of a length that is known: its memory becomes real only as it arrives."""
+    """Return a body of known length. Its pages are allocated as it arrives."""
     body = np.empty(length, np.uint8).data
     filled, more = 0, True
     while chunk or more:
@@ -53,7 +53,7 @@ async def _fill(chunk: bytes, length: int, receive: Receive, hold: Hold) -> memo
 
 
 async def _join(chunk: bytes, limit: int, receive: Receive, hold: Hold) -> bytearray:
-    """Return a body whose length its end tells: to join its chunks at the end would take long."""
+    """Return a body of unknown length; it grows in place because joining chunks at the end would take long."""
     body = bytearray(chunk)
     more = True
     while more:
@@ -65,7 +65,7 @@ async def _join(chunk: bytes, limit: int, receive: Receive, hold: Hold) -> bytea
 
 
 async def _receive(receive: Receive, hold: Hold) -> tuple[bytes, bool]:
-    """Return what has arrived next, which is held from then on, and whether there is more."""
+    """Receive and account for the next chunk; return it and whether there are more."""
     message = await receive()
     if message["type"] == "http.disconnect":
         raise ClientGone
@@ -75,12 +75,12 @@ async def _receive(receive: Receive, hold: Hold) -> tuple[bytes, bool]:
 
 
 async def read_into(buffer: bytearray, scope: Scope, receive: Receive, settings: Settings) -> None:
-    """Append a request's body to a buffer, whatever its format: each byte is copied once.
+    """Append the body of a request to a buffer, in any format; each byte is copied once.
 
     Raises:
-        TooLarge: it is longer than the limit, or says that it will be.
+        TooLarge: it is longer than the limit, or declares to be.
         Busy: there is no room for it now.
-        ClientGone: the client left before all of it was here.
+        ClientGone: the client left before the body was complete.
     """
     limit, before, more = settings.max_body_bytes, len(buffer), True
     declared = dict(scope["headers"]).get(b"content-length", b"").decode("latin-1")
@@ -94,13 +94,13 @@ async def read_into(buffer: bytearray, scope: Scope, receive: Receive, settings:
 
 
 def media(scope: Scope) -> str:
-    """Return the media type that a request declares."""
+    """Return the media type of a request."""
     declared: bytes = dict(scope["headers"]).get(b"content-type", b"")
     return declared.decode("latin-1").partition(";")[0].strip().lower()
 
 
 def _refuse_other_media(headers: Mapping[bytes, bytes]) -> None:
-    """Refuse a content type that is not JSON, and any content coding. A missing type is taken for JSON."""
+    """Refuse content types other than JSON, and any content coding. A missing type is taken for JSON."""
     declared = headers.get(b"content-type", b"application/json")
     if declared == b"application/json" and b"content-encoding" not in headers:
         return

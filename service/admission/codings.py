@@ -1,4 +1,4 @@
-"""Content codings of the inference door: gzip and deflate, undone within a limit, applied where they are asked for."""
+"""Content codings of /v2, gzip and deflate: decode bodies within a limit, encode answers on request."""
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -10,21 +10,21 @@ from service.admission.body import too_large
 from service.problems import Unreadable, UnsupportedMedia, quoted
 
 WINDOW = {"gzip": 31, "deflate": 15}
-"""What zlib calls them: deflate is wrapped as zlib wraps it."""
+"""Window sizes as zlib takes them: 31 is gzip, 15 a zlib stream, which HTTP calls deflate."""
 BLOCK = 1 << 16
 PIECE = 1 << 20
-"""Bytes that are inflated at once."""
+"""Bytes to inflate at once."""
 LEVEL = 1
-"""The fastest: the digits of floats hardly shrink, however hard one tries."""
+"""The fastest: digits of floats hardly compress at any level."""
 LEAST_SAVED = 0.1
-"""Of a long answer's first bytes, the share that a coding must save: it would only take time else."""
+"""Share of an answer's first bytes that a coding must save to be worth its time."""
 
 
 def of_request(headers: Headers) -> str | None:
-    """Return how a request's body is coded.
+    """Return the content coding of a request, or None.
 
     Raises:
-        UnsupportedMedia: it is coded otherwise than with gzip or deflate.
+        UnsupportedMedia: it is neither gzip nor deflate.
     """
     coding = headers.get("content-encoding", "identity").strip().lower()
     if coding in ("", "identity"):
@@ -36,7 +36,7 @@ def of_request(headers: Headers) -> str | None:
 
 
 def for_answer(headers: Headers) -> str | None:
-    """Return the coding that a client asks its answer to have; None where it asks for none that there is."""
+    """Return the coding to use for an answer, None if the client accepts none that is available."""
     asked: dict[str, float] = {}
     for part in headers.get("accept-encoding", "").lower().split(","):
         coding, _, quality = part.partition(";")
@@ -49,11 +49,11 @@ def for_answer(headers: Headers) -> str | None:
 
 
 def undo(coded: memoryview, coding: str, buffer: bytearray, limit: int, take: Callable[[int], None]) -> None:
-    """Append to a buffer what a coded body holds; ``take`` is told of each piece before there is more.
+    """Append the decoded body to a buffer; ``take`` is called with the size of each piece before the next is inflated.
 
     Raises:
-        Unreadable: it is not coded so.
-        TooLarge: it holds more than the limit.
+        Unreadable: the body is not in this coding.
+        TooLarge: the decoded body is over the limit.
         Busy: there is no room for more now.
     """
     inflater, before = zlib.decompressobj(WINDOW[coding]), len(buffer)
@@ -62,15 +62,15 @@ def undo(coded: memoryview, coding: str, buffer: bytearray, limit: int, take: Ca
             take(len(piece))
             buffer += piece
             if len(buffer) - before > limit:
-                raise too_large(f"one that {coding} makes longer", limit)
+                raise too_large("more after decompression", limit)
         if inflater.eof and (inflater.unused_data or start + BLOCK < len(coded)):
-            raise Unreadable(f"Expected nothing behind the end of the {coding} data; got more.")
+            raise Unreadable(f"Expected nothing after the end of the {coding} data; got more.")
     if not inflater.eof:
-        raise Unreadable(f"Expected a whole body in {coding}; got one that ends before its end.")
+        raise Unreadable(f"Expected a complete {coding} body; got one that is cut off.")
 
 
 def _inflated(inflater: Any, block: memoryview, coding: str) -> Iterator[bytes]:
-    """Yield what a block holds, in pieces."""
+    """Yield the decoded bytes of a block, in pieces."""
     rest: bytes | memoryview = block
     while True:
         try:
@@ -84,7 +84,7 @@ def _inflated(inflater: Any, block: memoryview, coding: str) -> Iterator[bytes]:
 
 
 def apply(parts: Sequence[bytes | memoryview], coding: str) -> Sequence[bytes] | None:
-    """Return an answer in a coding; None where that would hardly shorten it."""
+    """Return an encoded answer, None if that would hardly be shorter."""
     longest = max(parts, key=len)
     if len(longest) > BLOCK and len(zlib.compress(longest[:BLOCK], LEVEL)) > (1 - LEAST_SAVED) * BLOCK:
         return None

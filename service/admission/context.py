@@ -1,6 +1,6 @@
-"""What every answer carries, and the last resort: a request's id, its timing, and a 500 without a stack.
+"""The outermost middleware: request IDs, timing headers, and a 500 without a stack trace.
 
-What there was to see of a request is recorded when it is over, also where its client left or the server broke.
+Every request is recorded at its end, also if its client left or the server failed.
 """
 
 import asyncio
@@ -30,9 +30,9 @@ TRACEPARENT = re.compile(
 
 
 class RequestContext:
-    """Middleware around everything else.
+    """Outermost middleware.
 
-    ``scope["state"]`` has the request's ``stages``, where its times are noted, and its ``hold`` on the account.
+    ``scope["state"]`` holds the request's ``stages``, which collect its timings, and its ``hold`` on the account.
     """
 
     def __init__(self, app: ASGIApp, account: Account, recorder: Recorder) -> None:
@@ -47,7 +47,7 @@ class RequestContext:
         stages = scope.setdefault("state", {})["stages"] = Stages()
         headers = dict[bytes, bytes](scope["headers"])
         _identify(stages, headers)
-        # the server has matched it already, unless the application runs without
+        # matched already, unless the application runs on another server
         asked: Match = scope["state"].get("match") or match(
             scope["method"], scope["path"], headers.get(b"content-type", b"")
         )
@@ -57,19 +57,19 @@ class RequestContext:
         try:
             await self.app(scope, watch.receive, watch.send)
         except asyncio.CancelledError:
-            # the server ends, and waits no longer
+            # the server is stopping and waits no longer
             logger.warning("request %s to %s was cut off", stages.request_id, scope["path"])
             if watch.started:
                 watch.status, watch.finished = 503, True
                 return
-            problem = Unavailable("The server has shut down before this was finished.")
+            problem = Unavailable("The server was shut down before the request was finished.")
             await problems.response(problem, scope["path"], CLOSE)(scope, receive, watch.send)
         except Exception as error:
             problem = problems.of_bug(error)
             if problem.status == 500:
-                logger.exception("request %s to %s broke", stages.request_id, scope["path"])
+                logger.exception("request %s to %s failed", stages.request_id, scope["path"])
             else:
-                logger.warning("no memory for request %s to %s", stages.request_id, scope["path"])
+                logger.warning("out of memory in request %s to %s", stages.request_id, scope["path"])
             if watch.started:
                 watch.status, watch.finished = problem.status, True
                 raise
@@ -79,7 +79,7 @@ class RequestContext:
             hold.leave()
 
     def _hold(self, scope: Scope) -> Hold:
-        """Use the hold that the server has opened for the request; open one where the application runs without."""
+        """Use the hold opened by our server; open one if the application runs on another."""
         hold: Hold | None = scope["state"].get("hold")
         if hold is None:
             hold = scope["state"]["hold"] = self.account.open()
@@ -89,7 +89,7 @@ class RequestContext:
 
 
 def _identify(stages: Stages, headers: Mapping[bytes, bytes]) -> None:
-    """Note the client's own request id, else its trace's, else a new one."""
+    """Set the request ID to the client's own, else its trace ID, else a new one."""
     if trace := TRACEPARENT.fullmatch(headers.get(b"traceparent", b"")):
         stages.trace_id = trace[1].decode()
     sent = headers.get(b"x-request-id", b"")
@@ -102,7 +102,7 @@ def _identify(stages: Stages, headers: Mapping[bytes, bytes]) -> None:
 def _finished(
     scope: Scope, headers: Mapping[bytes, bytes], route: Route, watch: Watch, stages: Stages
 ) -> Finished:
-    """Return what is known now that a request is over."""
+    """Return the record of a finished request."""
     return Finished(
         method=scope["method"],
         path=scope.get("raw_path") or scope["path"].encode("utf-8", "replace"),

@@ -1,4 +1,4 @@
-"""Let pages of other origins call from browsers, where the settings name some."""
+"""CORS: let browser pages from other origins call, if the settings name any."""
 
 import re
 from urllib.parse import urlsplit
@@ -24,14 +24,14 @@ READ = (HEADER, "Retry-After", "Server-Timing", "X-Request-ID")
 SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 HOST = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]")
 PORTS = {"http": 80, "https": 443}
-"""The ports that browsers leave out."""
+"""Default ports, which browsers leave out of origins."""
 
 
 def allow_origins(app: ASGIApp, origins: str) -> ASGIApp:
-    """Let the origins call, which have commas between them; a preflight needs no key.
+    """Allow a comma-separated list of origins; preflight requests need no key.
 
     Raises:
-        ValueError: one of them is no origin.
+        ValueError: an entry is not an origin.
     """
     if not (names := parse(origins)):
         return app
@@ -46,22 +46,22 @@ def allow_origins(app: ASGIApp, origins: str) -> ASGIApp:
 
 
 def parse(origins: str) -> list[str]:
-    """Return origins as browsers write them: in lower case, without a slash at the end or a scheme's own port.
+    """Return origins as browsers write them: lower case, no trailing slash, no default port.
 
     >>> parse("https://App.example/, http://localhost:3000, https://b.example:443")
     ['https://app.example', 'http://localhost:3000', 'https://b.example']
 
     Raises:
-        ValueError: one of them is no origin, and would match no page.
+        ValueError: an entry is not an origin and would never match.
     """
     return [_origin(name.strip()) for name in origins.split(",") if name.strip()]
 
 
 def _origin(name: str) -> str:
-    """Return one origin; ``*`` is any, and ``null`` what a page without an origin sends."""
+    """Normalise one origin; ``*`` means any, ``null`` is sent by pages without an origin."""
     if name in ("*", "null"):
         return name
-    expected = "LOSSD_CORS_ORIGINS: Expected origins such as https://app.example, with commas between, or *"
+    expected = "LOSSD_CORS_ORIGINS: Expected origins such as https://app.example, separated by commas, or *"
     try:
         parts = urlsplit(name.removesuffix("/").lower())
         scheme, host, port = parts.scheme, parts.netloc.rpartition("@")[2], parts.port
@@ -71,5 +71,5 @@ def _origin(name: str) -> str:
     if not (SCHEME.fullmatch(scheme) and HOST.fullmatch(host)) or parts.username is not None:
         raise ValueError(f"{expected}; got {name!r}.")
     if parts.path or parts.query or parts.fragment:
-        raise ValueError(f"{expected}; got {name!r}, which is more than an origin: no path belongs to one.")
+        raise ValueError(f"{expected}; got {name!r}: an origin has no path.")
     return f"{scheme}://{host}" + ("" if port in (None, PORTS.get(scheme)) else f":{port}")

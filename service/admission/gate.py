@@ -1,4 +1,4 @@
-"""What is let in to be worked on: no more than the queue takes, nothing once the server drains."""
+"""The gate: refuse work while the queue is full or the server is draining."""
 
 from time import time
 
@@ -17,7 +17,7 @@ CLOSE = {"Connection": "close"}
 
 
 class Gate:
-    """Middleware that refuses work before its body is read, where the server cannot take it."""
+    """Middleware that refuses work before its body is read if the server cannot take it."""
 
     def __init__(self, app: ASGIApp, lifecycle: Lifecycle, queue: Queue, recorder: Recorder) -> None:
         self.app = app
@@ -25,7 +25,7 @@ class Gate:
         self.queue = queue
         self.recorder = recorder
         self.refused = 0
-        """Connections that wait because their last request was refused."""
+        """Connections paused because their last request was refused."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not scope["state"]["match"].route.work:
@@ -35,7 +35,7 @@ class Gate:
             self._refuse()
             self.lifecycle.begin(scope["state"]["hold"])
         except Unavailable as problem:
-            # so that the client's next request goes to another server
+            # the client's next request may then reach another server
             await problems.answer(problem, scope, receive, send, CLOSE)
         except Busy as problem:
             await problems.answer(problem, scope, receive, send)
@@ -48,7 +48,7 @@ class Gate:
         return self.lifecycle.closing or self.queue.full
 
     def refusal(self, route: Route) -> Problem | None:
-        """Say why a request is refused, if it is one for work and would be: before there is one."""
+        """Return why a request for work would be refused, before it is created; None if it would not."""
         try:
             if route.work:
                 self._refuse()
@@ -59,17 +59,17 @@ class Gate:
     def note(
         self, method: str, path: str, route: Route, problem: Problem, reason: str, identity: str
     ) -> None:
-        """Record what was refused before there was a request."""
+        """Record requests that were refused before they were created."""
         stages = Stages()
         stages.request_id, stages.rejected = identity, reason
         raw = path.encode("latin-1", "replace")
         self.recorder.add(Finished(method, raw, route, problem.status, time(), 0.0, 0, 0, stages, b"", b""))
 
     def _refuse(self) -> None:
-        """Refuse what there is no room for.
+        """Refuse work if there is no room.
 
         Raises:
-            Busy: as many requests as the queue takes are accepted.
+            Busy: the queue is full.
             Unavailable: the server is draining, or has failed.
         """
         if self.lifecycle.closing:

@@ -1,8 +1,8 @@
-"""The file of API keys: who may call, told by digests alone, and how much each may ask for.
+"""The file of API keys: digests of the keys, and the limits of each.
 
-One JSON object a line: ``{"name": "ci", "sha256": "…", "rate": 50, "concurrency": 8}``, the last two only where a key
-has limits of its own. Keys are 256 random bits: there is nothing to guess, so a plain SHA-256 keeps them as well as a
-slow hash would, at a cost that each request can bear.
+One JSON object a line: ``{"name": "ci", "sha256": "…", "rate": 50, "concurrency": 8}``; the last two are optional and
+override the server's limits. Keys are 256 random bits and cannot be guessed, so a plain SHA-256 protects them as well
+as a slow hash would, and is cheap enough for every request.
 """
 
 import fcntl
@@ -25,13 +25,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 logger = logging.getLogger("lossd")
 NAME = r"^[A-Za-z0-9._-]{1,64}$"
 CHECK_S = 1.0
-"""Least seconds between two looks at the file."""
+"""Shortest time between checks of the file."""
 MOST_BYTES = 4 << 20
-"""Largest file of keys, of about 40,000: it is read on the event loop."""
+"""Largest file of keys, about 40,000 of them: it is read on the event loop."""
 
 
 class Key(BaseModel):
-    """A key's name, the digest of the key, and its own limits: requests a second, and at once; 0 is without."""
+    """A key's name and digest, and its own limits: requests a second and concurrent requests; 0 means unlimited."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,7 +42,7 @@ class Key(BaseModel):
 
 
 class KeyFile:
-    """The keys of a file, read again when it changes; a broken file leaves the keys there were."""
+    """The keys in a file, reloaded when it changes; if the new file is broken, the old keys stay."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -52,11 +52,11 @@ class KeyFile:
 
     @property
     def count(self) -> int:
-        """How many keys there are."""
+        """The number of keys."""
         return len(self._keys)
 
     def find(self, presented: bytes) -> Key | None:
-        """Return the key that was presented, if it is one; the time taken does not tell which is near."""
+        """Return the matching key, or None; the time taken does not depend on how close a guess is."""
         self._refresh()
         digest = sha256(presented).digest()
         found = None
@@ -66,7 +66,7 @@ class KeyFile:
         return found
 
     def _refresh(self) -> None:
-        """Read the file again if it is another one than before."""
+        """Reload the file if it has changed."""
         now = time.monotonic()
         if now < self._next_look:
             return
@@ -78,7 +78,7 @@ class KeyFile:
         try:
             self._keys = _with_digests(read(self.path))
         except ValueError as error:
-            logger.error("the keys stay as they were: %s", error)
+            logger.error("the old keys stay in use: %s", error)
         else:
             logger.info("%s now has %d keys", self.path, len(self._keys))
 
@@ -87,13 +87,13 @@ def read(path: Path) -> list[Key]:
     """Read a file of keys.
 
     Raises:
-        ValueError: it cannot be read, or a line of it is not a key; says which.
+        ValueError: it cannot be read, or a line is not a key; the message names the line.
     """
     try:
         lines = _content(path).decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(
-            f"LOSSD_API_KEYS_FILE: Expected a file of keys, as `lossd key new` writes; {error}."
+            f"LOSSD_API_KEYS_FILE: Expected a file of keys, as `lossd key new` writes it; {error}."
         ) from None
     keys: dict[str, Key] = {}
     for number, line in enumerate(lines, 1):
@@ -106,12 +106,12 @@ def read(path: Path) -> list[Key]:
 
 
 def _content(path: Path) -> bytes:
-    """Return what a file holds.
+    """Return the content of a file.
 
     Raises:
-        OSError: it cannot be read, is no file but, say, a pipe that would be waited on for ever, or is too large.
+        OSError: it cannot be read, is too large, or is not a regular file (a pipe could block for ever).
     """
-    # opening a pipe otherwise waits for whoever writes to it
+    # without O_NONBLOCK, opening a pipe waits for a writer
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -126,29 +126,29 @@ def _content(path: Path) -> bytes:
 
 
 def new(path: Path, name: str) -> str:
-    """Add a key to a file, which is made if there is none, and return the key, which is kept nowhere else.
+    """Add a key to a file, which is created if needed, and return the key, shown only once.
 
     Raises:
-        ValueError: the name is not a label or is taken, or the file is not one of keys or cannot be written.
+        ValueError: the name is invalid or taken, or the file is not a file of keys or not writable.
     """
     if not re.fullmatch(NAME, name):
         raise ValueError(f"Expected a name of 1 to 64 letters, digits, '.', '_' or '-'; got {name!r}.")
-    # what a symbolic link leads to is replaced, not the link
+    # replace the target of a symbolic link, not the link
     path = path.resolve()
     try:
         with _locked(path.parent):
             keys = read(path) if path.exists() else []
             if any(key.name == name for key in keys):
-                raise ValueError(f"Expected a name that no key of {path} has; got {name!r}.")
+                raise ValueError(f"Expected a name that is not yet in {path}; got {name!r}.")
             token = f"lossd_{secrets.token_urlsafe(32)}"
             _replace(path, [*keys, Key(name=name, sha256=sha256(token.encode()).hexdigest())])
     except OSError as error:
-        raise ValueError(f"LOSSD_API_KEYS_FILE: Expected a file that can be written; {error}.") from None
+        raise ValueError(f"LOSSD_API_KEYS_FILE: Expected a writable file; {error}.") from None
     return token
 
 
 def _parse(line: str, where: str) -> Key:
-    """Read one line."""
+    """Parse one line."""
     try:
         return Key.model_validate_json(line)
     except ValidationError as error:
@@ -158,12 +158,12 @@ def _parse(line: str, where: str) -> Key:
 
 
 def _with_digests(keys: list[Key]) -> list[tuple[bytes, Key]]:
-    """Pair keys with what they are compared by."""
+    """Pair keys with their digests as bytes."""
     return [(bytes.fromhex(key.sha256), key) for key in keys]
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """Return what differs between versions of a file; None where there is no file."""
+    """Return a stamp that changes with the file; None if there is no file."""
     try:
         found = path.stat()
     except OSError:
@@ -172,7 +172,7 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 def _replace(path: Path, keys: list[Key]) -> None:
-    """Write a file as a whole: whoever reads it sees the old keys or the new. Its mode and owner stay."""
+    """Replace a file atomically: readers see the old keys or the new ones. Mode and owner stay."""
     text = "".join(f"{key.model_dump_json(exclude_none=True)}\n" for key in keys)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -192,7 +192,7 @@ def _replace(path: Path, keys: list[Key]) -> None:
 
 @contextmanager
 def _locked(directory: Path) -> Generator[None]:
-    """Keep others who add a key in a directory waiting: of two at once, one would be lost."""
+    """Lock a directory, so that of two keys added at the same time neither is lost."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

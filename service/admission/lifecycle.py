@@ -1,4 +1,4 @@
-"""Where the server is between its start and its end: readiness, the last requests, and an end by failure."""
+"""The server's state between start and end: readiness, draining, failure."""
 
 import asyncio
 import logging
@@ -16,10 +16,10 @@ from service.problems import Unavailable
 
 logger = logging.getLogger("lossd")
 GRACE_S = 4.0
-"""Seconds that the server has for its end once what it has begun had its time."""
+"""Seconds for the shutdown itself, after the time for draining is over."""
 LOOK_S = 0.02
 STARTUP_FAILURE = 3
-"""Exit status of a server that cannot start, which another start would not help; uvicorn's."""
+"""Exit status of a server that cannot start, and would not on a second try; uvicorn's."""
 DEVICE_FAILURE = 70
 """Exit status of a server whose device has failed; `EX_SOFTWARE` of sysexits.h."""
 
@@ -40,23 +40,25 @@ class Lifecycle:
 
     @property
     def closing(self) -> bool:
-        """Whether nothing new is begun."""
+        """Whether new work is refused."""
         return self.draining or self.failed
 
     def refuse_unready(self) -> None:
-        """Say why traffic should go elsewhere.
+        """Raise if traffic should go elsewhere.
 
         Raises:
             Unavailable: the server is warming up or draining, or its device has failed.
         """
         self.refuse_failed()
         if self.draining:
-            raise Unavailable("The server is shutting down; it only finishes what it has begun.")
+            raise Unavailable(
+                "The server is shutting down and only finishes requests it has already accepted."
+            )
         if not self.warm:
             raise Unavailable("The device is still warming up.")
 
     def refuse_failed(self) -> None:
-        """Say that the server is of no use any more.
+        """Raise if the server has failed.
 
         Raises:
             Unavailable: its device has failed.
@@ -65,7 +67,7 @@ class Lifecycle:
             raise Unavailable(FAILED)
 
     def begin(self, hold: Hold) -> None:
-        """Count a request until it has ended: the server waits for it before it ends itself.
+        """Count a request until it has ended; a draining server waits for it.
 
         Raises:
             Unavailable: the server is draining, or has failed.
@@ -76,20 +78,20 @@ class Lifecycle:
         hold.at_end(self._end)
 
     def _end(self) -> None:
-        """Count a request no more."""
+        """Stop counting a request."""
         self.active -= 1
 
     def fail(self, reason: str, status: int) -> None:
-        """End the process, from any thread: what is active gets its answer first, within `GRACE_S`."""
+        """End the process, from any thread; active requests are answered first, within `GRACE_S`."""
         with self._failing:
             if self.failed:
                 return
             self.failed = True
-        logger.critical("%s: the server ends with status %s", reason, status)
+        logger.critical("%s: exiting with status %s", reason, status)
         threading.Thread(target=self._end_failed, args=(status,), name="end", daemon=True).start()
 
     def _end_failed(self, status: int) -> None:
-        """Wait for what is active, then end the process, whether or not the event loop still runs."""
+        """Wait for active requests, then end the process, even if the event loop is stuck."""
         until = monotonic() + GRACE_S
         while self.active and monotonic() < until:
             sleep(LOOK_S)
@@ -97,40 +99,40 @@ class Lifecycle:
 
     @contextmanager
     def drained_on_sigterm(self, most_s: float) -> Generator[None]:
-        """Let a first SIGTERM end the server once what is active is finished, but within ``most_s``, a second at once."""
+        """On SIGTERM, stop once all active requests have finished, or after ``most_s``; on a second one, at once."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         loop, end = asyncio.get_running_loop(), signal.getsignal(signal.SIGTERM)
 
-        def told(signum: int, frame: FrameType | None) -> None:
+        def on_sigterm(signum: int, frame: FrameType | None) -> None:
             if self.draining:
-                logger.warning("told to end a second time: %s requests are cut off", self.active)
+                logger.warning("second SIGTERM: cutting off %s requests", self.active)
                 os._exit(0)
             self.draining = True
             _end_within(most_s + GRACE_S)
             loop.call_soon_threadsafe(lambda: loop.create_task(self._drain(most_s, end)))
 
-        signal.signal(signal.SIGTERM, told)
+        signal.signal(signal.SIGTERM, on_sigterm)
         try:
             yield
         finally:
             signal.signal(signal.SIGTERM, end)
 
     async def _drain(self, most_s: float, end: object) -> None:
-        """Wait until nothing is active, then let the server end."""
-        logger.info("draining: %s requests are finished first", self.active)
+        """Wait until nothing is active, then stop the server."""
+        logger.info("draining: waiting for %s requests", self.active)
         until = monotonic() + most_s
         while self.active and monotonic() < until:
             await asyncio.sleep(LOOK_S)
         if self.active:
-            logger.warning("%s requests are not finished within %g s (LOSSD_DRAIN_S)", self.active, most_s)
+            logger.warning("%s requests did not finish within %g s (LOSSD_DRAIN_S)", self.active, most_s)
         if callable(end):
             end(signal.SIGTERM, None)
 
 
 def _end_within(seconds: float) -> None:
-    """End the process, whatever runs then: a thread that computes would keep it alive, and the loop may be held up."""
+    """Exit the process after some seconds, even if threads are still computing or the loop is blocked."""
     last = threading.Timer(seconds, os._exit, (0,))
     last.daemon = True
     last.start()

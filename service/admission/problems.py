@@ -1,4 +1,4 @@
-"""Answer problems as RFC 9457, whoever raised them: our code, the framework, or a bug."""
+"""Answer every problem as RFC 9457, whether it comes from our code, the framework or a bug."""
 
 from typing import cast
 from urllib.parse import quote
@@ -26,32 +26,32 @@ from service.problems import (
 )
 
 INFERENCE = "/v2"
-"""Where the Open Inference Protocol begins."""
-MOST_TOLD = 5
-"""Faults of which a problem's one text tells."""
+"""Path prefix of the Open Inference Protocol."""
+MOST_LISTED = 5
+"""Most faults that the single text of a problem lists."""
 BY_STATUS = {404: NotFound, 405: MethodNotAllowed, 413: TooLarge, 415: UnsupportedMedia}
 
 
 def answer_problems(app: FastAPI) -> None:
-    """Let every exception of an application be answered as a problem."""
+    """Install handlers that answer every exception of an application as a problem."""
     app.add_exception_handler(Problem, _of_problem)
     app.add_exception_handler(HTTPException, _of_http_exception)
     app.add_exception_handler(RequestValidationError, _of_validation)
-    # the framework raises it again once it is answered, and whoever called the application logs it
+    # Starlette raises it again after the answer, and the caller logs it
     app.add_exception_handler(Exception, _of_bug)
 
 
 async def answer(
     problem: Problem, scope: Scope, receive: Receive, send: Send, headers: dict[str, str] | None = None
 ) -> None:
-    """Answer a request with a problem, and note which limit it is over, if it is over one."""
+    """Answer a request with a problem, and note the exceeded limit, if any."""
     if isinstance(problem, Busy | Throttled):
         scope["state"]["stages"].rejected = problem.limit
     await response(problem, scope["path"], headers)(scope, receive, send)
 
 
 def response(problem: Problem, path: str, headers: dict[str, str] | None = None) -> Response:
-    """Return the answer that tells a client of a problem, below `INFERENCE` as the clients there read one."""
+    """Return the answer for a problem; below `INFERENCE` in the format that its clients read."""
     if isinstance(problem, Busy | Throttled):
         headers = {"Retry-After": str(problem.retry_after), **(headers or {})}
     document, media, status = problem.document(quote(path)), "application/problem+json", problem.status
@@ -62,12 +62,12 @@ def response(problem: Problem, path: str, headers: dict[str, str] | None = None)
 
 
 def sentence(problem: Problem) -> str:
-    """Say in one text what is wrong, as clients that read no more put into their exceptions."""
+    """Put a problem into a single text, for clients that show nothing else."""
     if not problem.faults:
         return problem.detail
-    told = [f"{fault.pointer} {fault.detail}".lstrip() for fault in problem.faults[:MOST_TOLD]]
-    more = len(problem.faults) - len(told)
-    return " ".join([*told, *([f"And {more} more."] if more else [])])
+    listed = [f"{fault.pointer} {fault.detail}".lstrip() for fault in problem.faults[:MOST_LISTED]]
+    more = len(problem.faults) - len(listed)
+    return " ".join([*listed, *([f"And {more} more."] if more else [])])
 
 
 async def _of_problem(request: Request, error: Exception) -> Response:
@@ -76,26 +76,26 @@ async def _of_problem(request: Request, error: Exception) -> Response:
 
 
 def of_bug(error: Exception) -> Problem:
-    """Return the problem of what nobody has caught: a bug of ours, unless it is memory that there is none of."""
+    """Return the problem of an uncaught exception: a bug of ours, unless memory ran out."""
     if isinstance(error, MemoryError):
-        return TooLarge("Expected a request that the memory of the server has room for; got a larger one.")
-    return Internal("The server broke while it worked on this; its log tells more.")
+        return TooLarge("Expected a request that fits into the server's memory; got a larger one.")
+    return Internal("The server failed while processing this request; see its log.")
 
 
 async def _of_bug(request: Request, error: Exception) -> Response:
-    """Answer what should not have happened."""
+    """Answer an uncaught exception."""
     return response(of_bug(error), request.scope["path"])
 
 
 async def _of_http_exception(request: Request, error: Exception) -> Response:
-    """Answer what the framework refuses: unknown paths, methods that a path does not take."""
+    """Answer the framework's refusals: unknown paths and unsupported methods."""
     error = cast(HTTPException, error)
     kind, path = BY_STATUS.get(error.status_code, Internal), request.scope["path"]
     headers = dict(error.headers or {})
     if kind is NotFound:
-        problem: Problem = NotFound(f"There is nothing at {quoted(path)}; GET /docs shows what there is.")
+        problem: Problem = NotFound(f"There is nothing at {quoted(path)}; GET /docs lists what there is.")
     elif kind is MethodNotAllowed:
-        # the framework lists them in no order
+        # the framework lists them in random order
         headers["Allow"] = allowed = ", ".join(sorted(headers["Allow"].split(", ")))
         problem = MethodNotAllowed(f"Expected {allowed}; got {request.method}.")
     else:
@@ -104,7 +104,7 @@ async def _of_http_exception(request: Request, error: Exception) -> Response:
 
 
 async def _of_validation(request: Request, error: Exception) -> Response:
-    """Answer query and path parameters that FastAPI refuses."""
+    """Answer query and path parameters refused by FastAPI."""
     faults = [
         Fault(pointer(*e["loc"]), e["type"], f"Expected a valid value: {e['msg']}; got {e.get('input')!r}.")
         for e in cast(RequestValidationError, error).errors()

@@ -1,4 +1,4 @@
-"""What one key may use of a worker: a rate of requests, and how many at once."""
+"""Limits of one key in one worker: requests a second, and concurrent requests."""
 
 import math
 import time
@@ -8,7 +8,7 @@ from service.problems import Throttled
 
 
 class Quota:
-    """A token bucket that holds a second's worth, and a count of the requests under way."""
+    """A token bucket that holds one second's worth, and a count of running requests."""
 
     def __init__(self) -> None:
         self._tokens = math.inf
@@ -17,10 +17,10 @@ class Quota:
         self._pace = 0.01
 
     def admit(self, rate: float, concurrency: int) -> Callable[[], None]:
-        """Let a request run, and return what to call when it has ended; a limit of 0 is none.
+        """Admit a request and return a callback for its end; a limit of 0 means unlimited.
 
         Raises:
-            Throttled: it would be over a limit; says when it would not.
+            Throttled: a limit is exceeded; says when to retry.
         """
         if concurrency and self._running >= concurrency:
             wait = max(1, math.ceil(self._pace))

@@ -1,7 +1,6 @@
-"""Numbers that a loss brings along as tensors: a device gets each list of them once, not with each call.
+"""Numbers that losses need as tensors, such as class weights: each list is copied to a device once, not for every call.
 
-A copy from the host to a device makes the host wait for all that it asked for before, unless it is from pinned
-memory.
+A copy from memory that is not pinned makes the host wait for the device.
 """
 
 from collections.abc import Sequence
@@ -11,13 +10,13 @@ import torch
 from torch import Tensor
 
 KEPT_BYTES = 1 << 13
-"""Bytes of the longest list that is kept on a device."""
+"""Longer lists, in bytes, are not cached."""
 KEPT = 256
-"""Lists that are kept: 2 MiB at most."""
+"""Lists to cache: at most 2 MiB."""
 
 
 def constant(values: float | Sequence[float] | Sequence[Sequence[float]], like: Tensor) -> Tensor:
-    """Return numbers as a tensor of the dtype and on the device of another, not to be written to.
+    """Return numbers as a tensor of the dtype and on the device of ``like``. It is shared: do not write to it.
 
     >>> constant((1, 2), torch.zeros(3))
     tensor([1., 2.])
@@ -30,14 +29,14 @@ def constant(values: float | Sequence[float] | Sequence[Sequence[float]], like: 
         return _sent(here, device)
     there = _kept(here.numpy().tobytes(), here.dtype, here.shape, device)
     if there.is_cuda:
-        # when it is let go of, its memory is not used again before this stream is done with it
+        # once it is freed, the allocator does not reuse its memory before this stream is done
         there.record_stream(torch.cuda.current_stream(device))
     return there
 
 
 @lru_cache(maxsize=KEPT)
 def _kept(numbers: bytes, dtype: torch.dtype, shape: torch.Size, device: torch.device) -> Tensor:
-    """Return a tensor on a device, where any stream may read it."""
+    """Return a tensor on a device that any stream may read."""
     there = _sent(torch.frombuffer(bytearray(numbers), dtype=dtype).reshape(shape), device)
     if there.is_cuda:
         torch.cuda.current_stream(device).synchronize()
@@ -45,5 +44,5 @@ def _kept(numbers: bytes, dtype: torch.dtype, shape: torch.Size, device: torch.d
 
 
 def _sent(here: Tensor, device: torch.device) -> Tensor:
-    """Return a tensor on a device."""
+    """Copy a tensor to a device without waiting."""
     return (here.pin_memory() if device.type == "cuda" else here).to(device, non_blocking=True)

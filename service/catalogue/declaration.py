@@ -1,4 +1,4 @@
-"""What is declared by a typed function: inputs, params, outputs, prose; a `Loss` is one kind of declaration."""
+"""Declarations read from typed functions: inputs, params, outputs, prose. A `Loss` is one kind of declaration."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -16,14 +16,14 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 REQUIRED = inspect.Parameter.empty
-"""The default of a param that must be sent."""
+"""The default of a required param."""
 
 
 @dataclass(frozen=True, slots=True)
 class Param:
     """A hyper-parameter: its annotated type (with annotated-types constraints) and its default.
 
-    ``values`` is set where it is a list of numbers whose length the inputs decide.
+    ``values`` is set if it is a list of numbers whose length depends on the inputs.
     """
 
     annotation: Any
@@ -33,7 +33,7 @@ class Param:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Declaration(Generic[P, R]):
-    """A declared function. It still is its function: ``huber(predictions, targets, delta=2.0)`` type-checks."""
+    """A declared function. It can still be called: ``huber(predictions, targets, delta=2.0)`` type-checks."""
 
     name: str
     title: str
@@ -49,10 +49,10 @@ class Declaration(Generic[P, R]):
     prose: docstring.Prose
 
     def __post_init__(self) -> None:
-        """Refuse work that names what has no size.
+        """Check the names in ``work``.
 
         Raises:
-            ValueError: it names neither a size, nor an input, nor a param.
+            ValueError: one is neither a size nor an input nor a param.
         """
         lists = {param.values.dims for param in self.params.values() if param.values}
         if unknown := self.names_in_work - self.dims - self.inputs.keys() - self.params.keys() - lists:
@@ -63,7 +63,7 @@ class Declaration(Generic[P, R]):
 
     @cached_property
     def rows(self) -> int:
-        """How many rows of forms the inputs have."""
+        """The number of rows of forms."""
         return max(len(spec.forms) for spec in self.inputs.values())
 
     @cached_property
@@ -73,7 +73,7 @@ class Declaration(Generic[P, R]):
 
     @cached_property
     def conditions(self) -> tuple[Condition, ...]:
-        """What must hold across inputs and params."""
+        """The conditions across inputs and params."""
         return tuple(condition for condition in self.requires if isinstance(condition, Condition))
 
     @cached_property
@@ -82,9 +82,9 @@ class Declaration(Generic[P, R]):
         return any(self.conditional_forms) or not self.dims | self.inputs.keys() >= self.names_in_work
 
     def elements(self, shapes: Mapping[str, Shape], sizes: Sizes, params: Params) -> int:
-        """Estimate the elements of work: those of the inputs, and of the patterns in ``work`` that have a size.
+        """Estimate the elements of work: those of the inputs, and of the patterns in ``work`` whose sizes are known.
 
-        One takes at most `UNIT_S` of a core and `UNIT_BYTES`, see `service.engine.cost`; in float64 twice the bytes.
+        An element takes at most `UNIT_S` of a core and `UNIT_BYTES`, see `service.engine.cost`; float64 takes twice the bytes.
         """
         known = {**_sizes_in_params(self.params, params), **shapes, **sizes}
         patterns = (expand(dims, known) for dims in self.work if names(dims) <= known.keys())
@@ -101,25 +101,25 @@ class Declaration(Generic[P, R]):
         return frozenset[str]().union(*map(names, self.work))
 
     def rows_for(self, params: Params) -> list[int]:
-        """Return the rows of forms that are meant for these params."""
+        """Return the rows of forms that apply to these params."""
         forms = self.conditional_forms
         return [row for row in range(self.rows) if all(form.when.holds(params) for form in forms[row])]
 
     @cached_property
     def conditional_forms(self) -> list[list[Form]]:
-        """The forms of each row that are not meant for all params."""
+        """The forms in each row that apply to some params only."""
         specs = self.inputs.values()
         rows = [[spec.form(row) for spec in specs] for row in range(self.rows)]
         return [[form for form in row if form.when is not ALWAYS] for row in rows]
 
     @cached_property
     def defaults(self) -> Params:
-        """The params as they are when none is sent, required ones left out."""
+        """The default params, without required ones."""
         return {name: param.default for name, param in self.params.items() if param.default is not REQUIRED}
 
 
 class Signature(NamedTuple):
-    """What a function's signature and docstring say."""
+    """The contents of a function's signature and docstring."""
 
     inputs: Mapping[str, Input]
     params: Mapping[str, Param]
@@ -128,7 +128,7 @@ class Signature(NamedTuple):
 
 
 def read(function: Callable[..., Any]) -> Signature:
-    """Read a function: positional arguments are its inputs, keyword-only ones its params.
+    """Read a function: its positional arguments are inputs, its keyword-only ones params.
 
     Raises:
         TypeError: an argument or the result has no `Input` or `Output` annotation.
@@ -158,7 +158,7 @@ def read(function: Callable[..., Any]) -> Signature:
 
 
 def _sizes_in_params(declared: Mapping[str, Param], params: Params) -> Sizes:
-    """Return the params that are counts, and how long lists of numbers are, by the names that patterns use."""
+    """Return params that are counts, and the lengths of list params, by the names that patterns use."""
     sizes: dict[str, Shape] = {}
     for name, value in params.items():
         values = declared[name].values
@@ -182,11 +182,11 @@ def _find(annotation: Any, wanted: type[T]) -> T | None:
 def _required(annotation: Any, wanted: type[T]) -> T:
     """Return the ``wanted`` among the metadata of an annotation, which must carry one."""
     if (found := _find(annotation, wanted)) is None:
-        raise TypeError(f"{annotation} carries no {wanted.__name__}")
+        raise TypeError(f"{annotation} has no {wanted.__name__}")
     return found
 
 
 def _outputs(returns: Any) -> Mapping[str, Output]:
-    """Read the outputs off a return type: one annotated tensor, or a NamedTuple of them."""
+    """Read the outputs from a return type: an annotated tensor, or a NamedTuple of them."""
     fields = get_type_hints(returns, include_extras=True) if inspect.isclass(returns) else {"loss": returns}
     return {name: _required(annotation, Output) for name, annotation in fields.items()}

@@ -1,4 +1,4 @@
-"""Turn a typed torch function into a `Loss`: the one declaration from which all else derives."""
+"""Turn a typed torch function into a `Loss`, the declaration from which everything else is derived."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ R = TypeVar("R", bound=Tensor | tuple[Tensor, ...])
 
 
 class Terms(NamedTuple):
-    """What a loss function returned, by role."""
+    """The outputs of a loss function, by role."""
 
     loss: Tensor
     divisor: Tensor | None
@@ -39,7 +39,7 @@ class Terms(NamedTuple):
 class Loss(Declaration[P, R]):
     """A declared loss.
 
-    ``fuses`` says that several calls are evaluated as one under vmap, ``on_cpu`` that calls are evaluated on the CPU.
+    ``fuses``: several calls can be evaluated as one under vmap. ``on_cpu``: calls are evaluated on the CPU.
     """
 
     differentiable: bool
@@ -51,7 +51,7 @@ class Loss(Declaration[P, R]):
     scales: Scales | None
 
     def terms(self, inputs: Mapping[str, Tensor], params: Params) -> Terms:
-        """Call the function by name and sort what it returns into loss, divisor and diagnostics."""
+        """Call the function by name and sort its outputs into loss, divisor and diagnostics."""
         call: Callable[..., R] = self.function
         returned = call(**{name: inputs.get(name) for name in self.inputs}, **params)
         tensors = returned if isinstance(returned, tuple) else (returned,)
@@ -65,7 +65,7 @@ class Loss(Declaration[P, R]):
         return Terms(by_role["loss"], by_role.get("divisor"), by_role.get("mean_terms"), aux)
 
     def bounds(self, params: Params) -> Bounds:
-        """Return the numbers between which, with both, the unreduced loss lies for these params."""
+        """Return the bounds of the unreduced loss for these params, both inclusive."""
         return self.range(params) if callable(self.range) else self.range
 
     @cached_property
@@ -75,7 +75,7 @@ class Loss(Declaration[P, R]):
 
     @cached_property
     def empty_mean(self) -> float:
-        """What the mean is where its divisor is zero."""
+        """The mean if its divisor is zero."""
         return next((output.empty for output in self.outputs.values() if output.role == "divisor"), 0.0)
 
     @cached_property
@@ -107,22 +107,21 @@ def loss(
 ) -> Callable[[Callable[P, R]], Loss[P, R]]:
     """Declare a function as a loss: positional arguments are its inputs, keyword-only ones its params.
 
-    ``exact_gradient=False`` says that the gradient is, by design, not the derivative of the value;
-    ``fuses=False`` that the function cannot run under vmap, so that calls are evaluated one by one; ``on_cpu=True``
-    that most of the work is done on the CPU whatever the device, so that another one is not asked. ``work`` are
-    the dims of what is made beyond the inputs' own elements: names of sizes, of inputs (``"2 logits"``), and of params
-    that are counts or lists of numbers. A unit is at most 110 ns of a core and 22 bytes at the peak, in float32 with the
-    gradients by all inputs: a number among the dims (``"512 iterations"``) is the factor of what costs more,
-    ``max_iter/16`` of what costs less.
+    ``exact_gradient=False``: the gradient differs from the derivative of the value, by design. ``fuses=False``: the
+    function cannot run under vmap, so calls are evaluated one by one. ``on_cpu=True``: most of the work runs on the CPU
+    whatever the device, so the calls do. ``work``: dims of the tensors made beyond the inputs' own elements, from names of
+    sizes, of inputs (``"2 logits"``), and of params that are counts or lists of numbers. A unit is at most 110 ns of a core
+    and 22 bytes at the peak, in float32 with gradients for all inputs; a number among the dims (``"512 iterations"``) is a
+    factor for work that costs more, ``max_iter/16`` for work that costs less.
 
-    ``range`` bounds the unreduced loss in every dtype, once for all or for given params. ``unit`` is the reason
-    why errors of this loss are relative to 1 rather than to its value, such as "one minus a ratio of areas".
-    ``scales`` is the power with which the loss grows with all its floating inputs, or the whole law.
+    ``range``: bounds of the unreduced loss in every dtype, fixed or a function of the params. ``unit``: the reason why
+    errors of this loss are relative to 1 rather than to its value, such as "one minus a ratio of areas". ``scales``: the
+    power with which the loss grows with all its floating inputs, or a `Scales`.
 
     Raises:
         TypeError: an argument or the result has no `Input` or `Output` annotation.
-        ValueError: the docstring lacks a section, or does not describe exactly the arguments; ``work`` names
-            what is no size, ``scales`` what is no input or param; ``range`` or ``unit`` says nothing.
+        ValueError: the docstring lacks a section, or does not describe exactly the arguments; ``work`` or ``scales`` has an
+            unknown name; ``range`` or ``unit`` is empty.
     """
 
     def declare(function: Callable[P, R]) -> Loss[P, R]:
@@ -152,7 +151,7 @@ def loss(
 
 
 def _scales(scales: Scales | float | None, inputs: Mapping[str, Input]) -> Scales | None:
-    """Return the whole law of scaling, all floating inputs named where none is."""
+    """Return the scaling law, with all floating inputs if it names none."""
     law = Scales(scales) if isinstance(scales, int | float) else scales
     if law is None or law.inputs:
         return law
@@ -160,7 +159,7 @@ def _scales(scales: Scales | float | None, inputs: Mapping[str, Input]) -> Scale
 
 
 def _check_promises(declared: Loss[..., Any]) -> None:
-    """Refuse a range, unit or law of scaling that cannot be meant."""
+    """Refuse a range, unit or scaling law that makes no sense."""
     if not callable(declared.range):
         least, most = declared.range
         if least is not None and most is not None and least >= most:
@@ -170,4 +169,4 @@ def _check_promises(declared: Loss[..., Any]) -> None:
     if (law := declared.scales) is not None:
         unknown = {*law.inputs} - declared.inputs.keys() | {*law.along, *law.params} - declared.params.keys()
         if unknown:
-            raise ValueError(f"{declared.name}: its scales name {sorted(unknown)}, no input and no param")
+            raise ValueError(f"{declared.name}: its scales name {sorted(unknown)}, neither inputs nor params")

@@ -1,8 +1,7 @@
-"""Dimension patterns: how the shapes of a loss's tensors hang together.
+"""Dimension patterns: how the shapes of a loss's tensors relate.
 
-A pattern is a string such as ``"N C ..."``: a name stands for one size that is the same wherever the name
-returns, a number for itself, a number before a name (``2N``) for a multiple, one behind it (``C-1``) for what
-is left without some or (``D/64``) for a part, rounded up, and ``...`` for any run of further sizes.
+A pattern is a string such as ``"N C ..."``. A name stands for one size, the same wherever it occurs, and a number for
+itself. ``2N`` is a multiple, ``C-1`` a difference, ``D/64`` a quotient, rounded up. ``...`` is any run of further sizes.
 """
 
 import re
@@ -11,7 +10,7 @@ from functools import cache
 
 Shape = tuple[int, ...]
 Sizes = Mapping[str, Shape]
-"""What each name of a pattern stands for. ``...`` may hold any number of sizes, a name holds one."""
+"""The sizes of each name in a pattern: any number for ``...``, one for others."""
 
 _PART = re.compile(r"(?P<factor>\d*)(?P<name>.*?)(?:-(?P<less>\d+))?(?:/(?P<share>\d+))?")
 
@@ -28,7 +27,7 @@ def split(dims: str) -> tuple[str, ...]:
 
 @cache
 def names(dims: str) -> frozenset[str]:
-    """Return the names in a pattern, ``...`` among them, numbers not.
+    """Return the names in a pattern, including ``...``, without numbers.
 
     >>> sorted(names("2N C-1 4 ..."))
     ['...', 'C', 'N']
@@ -37,7 +36,7 @@ def names(dims: str) -> frozenset[str]:
 
 
 def match(dims: str, shape: Sequence[int], sizes: Sizes) -> Sizes | None:
-    """Return ``sizes`` extended by what ``shape`` says of ``dims``, or None where they disagree.
+    """Return ``sizes`` extended by the sizes in ``shape``, or None if they disagree.
 
     >>> match("N C ...", [2, 3, 8, 8], {})
     {'N': (2,), 'C': (3,), '...': (8, 8)}
@@ -60,9 +59,9 @@ def match(dims: str, shape: Sequence[int], sizes: Sizes) -> Sizes | None:
 
 
 def match_empty(dims: str, sizes: Sizes, least: Mapping[str, int]) -> Sizes | None:
-    """Match ``dims`` with an empty tensor of unknown rank, as a JSON ``[]`` is one.
+    """Match ``dims`` with an empty tensor of unknown rank, such as a JSON ``[]``.
 
-    The first size that nothing else fixes is 0, the others are the least they may be.
+    The first size that is not fixed is 0, the others are as small as allowed.
 
     >>> match_empty("N D", {}, {})
     {'N': (0,), 'D': (1,)}
@@ -78,7 +77,7 @@ def match_empty(dims: str, sizes: Sizes, least: Mapping[str, int]) -> Sizes | No
 
 
 def expand(dims: str, sizes: Sizes) -> Shape:
-    """Return the shape that ``dims`` has once its names are bound to ``sizes``.
+    """Return the shape of ``dims`` for given ``sizes``.
 
     >>> expand("2N ...", {"N": (3,), "...": (8, 8)})
     (6, 8, 8)
@@ -96,7 +95,7 @@ def expand(dims: str, sizes: Sizes) -> Shape:
 
 @cache
 def _read(part: str) -> tuple[int, str, int, int]:
-    """Return the multiple, the name, what is taken off it and what it is divided by: of a plain name, 1, 0 and 1."""
+    """Return the factor, the name, the difference and the quotient of a part; a plain name has 1, 0 and 1."""
     found = _PART.fullmatch(part)
     assert found is not None
     factor, name, less, share = found["factor"], found["name"], found["less"], found["share"]
@@ -104,7 +103,7 @@ def _read(part: str) -> tuple[int, str, int, int]:
 
 
 def show(dims: str) -> str:
-    """Write a pattern as messages show it.
+    """Format a pattern for messages.
 
     >>> show("N C ...")
     '[N, C, ...]'
@@ -113,7 +112,7 @@ def show(dims: str) -> str:
 
 
 def show_sizes(sizes: Sizes) -> str:
-    """Say what is known of the sizes, in brackets, or nothing.
+    """Format known sizes for messages, in brackets; return an empty text if there are none.
 
     >>> show_sizes({"N": (2,), "...": (8, 8)})
     ' (N = 2, ... = 8 x 8)'

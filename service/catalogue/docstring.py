@@ -12,7 +12,7 @@ _ARGUMENT = re.compile(r"^(\w+): ", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Prose:
-    """What a docstring says, by section."""
+    """The text of a docstring, by section."""
 
     summary: str
     formula: str
@@ -26,7 +26,7 @@ def read(docstring: str) -> Prose:
     """Split a docstring into its sections.
 
     Raises:
-        ValueError: a section is missing or empty, or the summary is not one line of its own.
+        ValueError: a section is missing or empty, or the summary is not a single line.
     """
     head, *rest = _HEADING.split(inspect.cleandoc(docstring))
     sections = {

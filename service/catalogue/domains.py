@@ -1,9 +1,9 @@
-"""Value domains: which numbers an input may hold.
+"""Value domains: the numbers that an input may hold.
 
-A domain knows three things, and everything else follows from them: how to `describe` itself (catalogue,
-OpenAPI, error messages), which elements it `admits` (validation), and how to `draw` values (runnable
-examples, warm-up, property tests). It may look at the call's params and other inputs through `Facts`:
-``box_format`` decides what a valid box is, a mask which elements matter.
+A domain can do three things, from which the rest follows: `describe` itself (for the catalogue, OpenAPI and messages),
+check which elements it `admits` (validation), and `draw` values (examples, warm-up, property tests). It may refer to
+the call's params and other inputs through `Facts`: ``box_format`` decides which boxes are valid, a mask which elements
+matter.
 """
 
 import math
@@ -22,9 +22,9 @@ Kind = Literal["float", "int", "bool"]
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of a call while its values are checked or drawn.
+    """The context in which values are checked or drawn.
 
-    ``dtype`` is the coarser of that in which the values came and that in which they are computed.
+    ``dtype`` is the coarser of the dtype in which values were sent and the one in which they are computed.
     """
 
     sizes: Sizes
@@ -33,7 +33,7 @@ class Facts:
     dtype: torch.dtype = torch.float64
 
     def size(self, name: str) -> int:
-        """Return the one size that a dimension's name stands for."""
+        """Return the single size of a dimension's name."""
         return self.sizes[name][0]
 
 
@@ -42,32 +42,32 @@ class Domain(ABC):
 
     kind: ClassVar[Kind] = "float"
     infinite: ClassVar[bool] = False
-    """Whether targets may be infinite too; predictions may wherever `admits` lets them."""
+    """Whether targets may be infinite too; predictions may if `admits` allows it."""
     unbounded: ClassVar[bool] = False
-    """Whether every number of the kind is admitted; of targets, every finite one."""
+    """Whether every number of the kind is admitted; targets must still be finite."""
 
     @property
     def exact(self) -> bool:
-        """Whether values mark or index something, so that another number is another thing, not a rounded one."""
+        """Whether values are marks or indices, which must not be rounded."""
         return False
 
     @abstractmethod
     def describe(self) -> str:
-        """Say in one phrase which values are admitted."""
+        """Describe the admitted values in one phrase."""
 
     @abstractmethod
     def admits(self, values: Tensor, facts: Facts) -> Tensor:
         """Return a boolean tensor of ``values``' shape, false where an element is outside the domain."""
 
     def range(self, facts: Facts) -> tuple[float, float] | None:
-        """Return two numbers between which, with both, every value is admitted; None where there are none.
+        """Return bounds between which every value is admitted, both inclusive; None if there are none.
 
-        A look at the least and the greatest value settles most calls, and `admits` only what it leaves open.
+        Comparing the smallest and largest value with them decides most calls without `admits`.
         """
         return None
 
     def found(self, values: Tensor, index: tuple[int, ...]) -> str:
-        """Say what stands at an element that is not admitted."""
+        """Describe the value at an element that is not admitted."""
         return show_number(values[index])
 
     @abstractmethod
@@ -77,7 +77,7 @@ class Domain(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Real(Domain):
-    """Any number: what a model without a final activation gives."""
+    """Any number: the output of a model without a final activation."""
 
     unbounded: ClassVar[bool] = True
 
@@ -96,9 +96,9 @@ class Real(Domain):
 
 @dataclass(frozen=True, slots=True)
 class Between(Domain):
-    """An interval with its ends, as probabilities and soft masks have it; ``ignore`` names a param.
+    """A closed interval, for probabilities and soft masks; ``ignore`` names a param.
 
-    ``marks`` says that an end is more than a number, as 1 is the centre of an object in a heatmap.
+    ``marks``: an end has a meaning of its own, as 1 is the centre of an object in a heatmap.
     """
 
     low: float = 0.0
@@ -125,7 +125,7 @@ class Between(Domain):
 
 @dataclass(frozen=True, slots=True)
 class Inside(Domain):
-    """An interval without its ends, as quantiles have it."""
+    """An open interval, for quantiles."""
 
     low: float = 0.0
     high: float = 1.0
@@ -143,7 +143,7 @@ class Inside(Domain):
 
 @dataclass(frozen=True, slots=True)
 class AtLeast(Domain):
-    """Numbers from ``low`` on, as counts and relevances are."""
+    """Numbers from ``low`` on, for counts and relevances."""
 
     low: float = 0.0
 
@@ -162,7 +162,7 @@ class AtLeast(Domain):
 
 @dataclass(frozen=True, slots=True)
 class Above(Domain):
-    """Numbers greater than ``low``, as scales and variances are."""
+    """Numbers greater than ``low``, for scales and variances."""
 
     low: float = 0.0
 
@@ -181,7 +181,7 @@ class Above(Domain):
 
 @dataclass(frozen=True, slots=True)
 class OneOf(Domain):
-    """A few given numbers, as the two sides of a margin are -1 and 1."""
+    """A few given numbers, such as -1 and 1 for the two sides of a margin."""
 
     choices: tuple[float, ...]
     hint: str = ""
@@ -223,9 +223,9 @@ class LogProbabilities(Domain):
 
 @dataclass(frozen=True, slots=True)
 class Simplex(Domain):
-    """Probability distributions along ``axis``: from 0 to 1, and their sum within 1e-3 of 1.
+    """Probability distributions along ``axis``: numbers from 0 to 1 whose sum is within 1e-3 of 1.
 
-    In half types, where a softmax is off by more, within as much as rounding each number may make.
+    In half types, whose softmax is less exact, the sum may be off by the rounding errors of its numbers.
     """
 
     axis: int = -1
@@ -239,7 +239,7 @@ class Simplex(Domain):
         total = values.sum(self.axis, keepdim=True, dtype=torch.float64)
         number = torch.finfo(facts.dtype)
         rounded = number.eps * (1 + values.shape[self.axis] * number.smallest_normal)
-        # the slack admits 0.001 itself, which float64 writes as slightly more
+        # the tolerance includes 0.001 itself, which float64 writes as slightly more
         off = (total - 1).abs() > max(1e-3, rounded) + 1e-12
         return (values >= 0) & (values <= 1) & ~off
 
@@ -278,7 +278,7 @@ class ClassIndex(Domain):
 
 @dataclass(frozen=True, slots=True)
 class Integers(Domain):
-    """Any integers: labels that are only compared with each other, tokens beyond a length."""
+    """Any integers: labels that are only compared with each other, or tokens after a sequence's end."""
 
     kind: ClassVar[Kind] = "int"
     unbounded: ClassVar[bool] = True
@@ -290,7 +290,7 @@ class Integers(Domain):
         return torch.ones_like(values, dtype=torch.bool)
 
     def draw(self, shape: Shape, facts: Facts, rng: Generator) -> Tensor:
-        # each label about twice, so that a row has others like it
+        # each label occurs about twice, so that rows have others like them
         return torch.arange(shape[-1] if shape else 1).div(2, rounding_mode="floor").expand(shape).clone()
 
 
@@ -315,7 +315,7 @@ class Lengths(Domain):
 
 @dataclass(frozen=True, slots=True)
 class Mask(Domain):
-    """Which elements count: true is valid. 0 and 1 are read as false and true."""
+    """A mask of the elements that count; 0 and 1 are read as false and true."""
 
     kind: ClassVar[Kind] = "bool"
     unbounded: ClassVar[bool] = True
@@ -327,14 +327,14 @@ class Mask(Domain):
         return torch.ones_like(values, dtype=torch.bool)
 
     def draw(self, shape: Shape, facts: Facts, rng: Generator) -> Tensor:
-        # the first entries of a row are always valid, so that no row is wholly masked
+        # the first entries of a row are always valid, so that no row is fully masked
         most = shape[-1] if shape else 1
         lengths = torch.randint(max(1, most - 1), most + 1, shape[:-1], generator=rng)
         return (torch.arange(most) < lengths[..., None]).reshape(shape)
 
 
 def show_number(element: Tensor) -> str:
-    """Write one element as messages quote it, with all digits: 1.0000000001 is not 1.
+    """Format one element for messages with all digits: 1.0000000001 is not 1.
 
     >>> show_number(torch.tensor(2.0)), show_number(torch.tensor(2**53 + 1))
     ('2', '9007199254740993')
@@ -343,11 +343,11 @@ def show_number(element: Tensor) -> str:
 
 
 def _or_ignored(param: str | None) -> str:
-    """Finish a description where a param names one more admissible value."""
+    """Complete a description if a param names one more admissible value."""
     return f", or {param}" if param else ""
 
 
 def _ignored(param: str | None, values: Tensor, facts: Facts) -> Tensor:
-    """Return where ``values`` equal the param that says what to ignore; nowhere if it is null."""
+    """Return where ``values`` equal the ignored value; nowhere if that param is null."""
     ignored = facts.params.get(param) if param else None
     return torch.zeros_like(values, dtype=torch.bool) if ignored is None else values == ignored

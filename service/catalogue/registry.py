@@ -1,4 +1,4 @@
-"""The catalogue: every declared loss by name and alias. It is a value, so a test can build a small one."""
+"""The catalogue: all declared losses by name and alias. It is a plain value, so tests can build small ones."""
 
 import difflib
 from collections.abc import Iterator, Mapping
@@ -14,13 +14,13 @@ AnyLoss = Loss[..., Any]
 
 
 LONGEST_NAME = 256
-"""Characters that a name may have, with its dashes; a longer one is no loss's."""
+"""Longest name to look up, with its dashes; no loss's name is longer."""
 LONGEST_COMPARED = 40
-"""Characters of an unknown name that are compared with those there are."""
+"""Characters of an unknown name that are compared with the known ones."""
 
 
 class UnknownLoss(KeyError):
-    """No loss of that name; ``closest`` holds the names that were perhaps meant."""
+    """There is no loss of that name; ``closest`` holds the most similar names."""
 
     def __init__(self, name: str, closest: list[str]) -> None:
         super().__init__(name)
@@ -34,7 +34,7 @@ class UnknownLoss(KeyError):
 class Catalogue(Mapping[str, AnyLoss]):
     """Losses by name, in alphabetical order. Aliases resolve, but are not listed.
 
-    Names are compared without case, ``-``, ``_`` and a trailing ``loss``, so that the class names of torch
+    Lookups ignore case, ``-``, ``_`` and a trailing ``loss``, so that the class names of torch
     resolve: ``BCEWithLogitsLoss`` is ``binary_cross_entropy_with_logits`` by its alias.
     """
 
@@ -55,12 +55,12 @@ class Catalogue(Mapping[str, AnyLoss]):
         return loss
 
     def closest(self, name: str) -> list[str]:
-        """Return the names of the three losses that resemble a name most, by their aliases too."""
-        # what is remembered of a client's name has a bound
+        """Return the names of the three most similar losses, by name or alias."""
+        # bounds the memory of the cache, whose keys come from clients
         return self._closest(name[:LONGEST_COMPARED])
 
     def find(self, name: object) -> AnyLoss | None:
-        """Return the loss of that name or alias; None where there is none."""
+        """Return the loss of that name or alias, or None."""
         if not isinstance(name, str) or len(name) > LONGEST_NAME:
             return None
         return self._losses.get(name) or self._by_key.get(key(name))
@@ -73,12 +73,12 @@ class Catalogue(Mapping[str, AnyLoss]):
 
     @cached_property
     def _pairs(self) -> Mapping[str, frozenset[str]]:
-        """The pairs of letters of each name and alias."""
+        """The pairs of letters in each name and alias."""
         return {name: _pairs(name) for name in self._by_key}
 
     def _find_closest(self, name: str) -> list[str]:
         """Find the closest names."""
-        # difflib takes its time: it is asked about the few that share most pairs of letters
+        # difflib is slow, so it only compares the names that share most pairs of letters
         asked = key(name)
         shared = _pairs(asked)
         pairs = self._pairs
@@ -88,12 +88,12 @@ class Catalogue(Mapping[str, AnyLoss]):
 
 
 def _pairs(letters: str) -> frozenset[str]:
-    """Return the pairs of letters that follow each other, its ends among them: short names have few others."""
+    """Return the pairs of adjacent letters, with marks for both ends, as short names have few pairs otherwise."""
     ended = f"^{letters}$"
     return frozenset(ended[start : start + 2] for start in range(len(ended) - 1))
 
 
 def key(name: str) -> str:
-    """Return what is compared of a name, so that ``BCE-Loss`` and ``bce`` are one."""
+    """Return the normalised form of a name, the same for ``BCE-Loss`` and ``bce``."""
     letters = name.lower().replace("-", "").replace("_", "").replace(" ", "")
     return letters.removesuffix("loss") or letters

@@ -1,8 +1,8 @@
-"""Loops that may take long end soon after nobody waits for what they compute.
+"""Let long loops stop soon after nobody waits for their result.
 
-A loop over iterations or time steps is written ``for step in rounds(count)``, and lets what it carries from round to
-round pass through `lasting`, so that its gradient ends too. Whoever runs the loss says with `ended_by` how it can be
-seen that nobody waits any more.
+A loop over iterations or time steps is written ``for step in rounds(count)``, and passes the state that it carries from
+round to round through `lasting`, so that its gradient can stop too. The caller of the loss sets with `ended_by` how to
+check whether anybody is waiting.
 """
 
 from collections.abc import Callable, Generator, Iterator
@@ -17,12 +17,12 @@ _abandoned: ContextVar[Question | None] = ContextVar("abandoned", default=None)
 
 
 class Abandoned(Exception):
-    """Nobody waits any more for what is computed."""
+    """Nobody waits for the result any longer."""
 
 
 @contextmanager
 def ended_by(abandoned: Question) -> Generator[None]:
-    """Let what the body of a ``with`` computes end once ``abandoned`` says so."""
+    """Let computations in the body of a ``with`` stop once ``abandoned`` returns true."""
     token = _abandoned.set(abandoned)
     try:
         yield
@@ -31,10 +31,10 @@ def ended_by(abandoned: Question) -> Generator[None]:
 
 
 def go_on() -> None:
-    """Do nothing while somebody waits.
+    """Do nothing while somebody is waiting.
 
     Raises:
-        Abandoned: nobody does.
+        Abandoned: nobody is.
     """
     if (abandoned := _abandoned.get()) and abandoned():
         raise Abandoned
@@ -47,21 +47,21 @@ def rounds(*bounds: int) -> Iterator[int]:
     [1, 2, 3]
 
     Raises:
-        Abandoned: nobody waits any more.
+        Abandoned: nobody waits any longer.
     """
     steps = range(*bounds)
     return iter(steps) if _abandoned.get() is None else _watched(steps)
 
 
 def _watched(steps: range) -> Iterator[int]:
-    """Yield numbers while somebody waits."""
+    """Yield numbers while somebody is waiting."""
     for step in steps:
         go_on()
         yield step
 
 
 def lasting(state: Tensor) -> Tensor:
-    """Return what a loop carries on; to differentiate it raises `Abandoned` too, where nobody waits any more."""
+    """Return the state of a loop; differentiating it raises `Abandoned` too, once nobody waits any longer."""
     abandoned = _abandoned.get()
     if abandoned and state.requires_grad:
 
@@ -69,7 +69,7 @@ def lasting(state: Tensor) -> Tensor:
             if abandoned():
                 raise Abandoned
 
-        # the gradient of many rounds is one call of autograd, which nothing else can end
+        # the gradient of many rounds is a single call of autograd, which nothing else can stop
         hooked: Any = state
         hooked.register_hook(look)
     return state

@@ -1,4 +1,4 @@
-"""Draw valid inputs for a loss from its declaration alone: examples, warm-up and property tests."""
+"""Draw valid inputs for a loss from its declaration, for examples, warm-up and property tests."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,11 +23,11 @@ SMALL: Mapping[str, int | Sequence[int]] = {
     "...": (2,),
 }
 OTHER = 4
-"""The size of a dimension that `SMALL` does not name."""
+"""Size of dimensions that `SMALL` does not name."""
 
 
 def draw_params(loss: AnyLoss, seed: int = 0) -> Params:
-    """Return params for a drawn call: the defaults, the declared example's, required lists drawn."""
+    """Return params for a random call: the defaults, those of the declared example, and random required lists."""
     rng = torch.Generator().manual_seed(seed)
     facts = Facts(_sizes(loss, {**loss.defaults, **loss.example.params}), loss.defaults, {})
     required = {
@@ -47,9 +47,9 @@ def draw_inputs(
     optional: bool = False,
     seed: int = 0,
 ) -> dict[str, Tensor]:
-    """Return one admissible tensor for each input, the same for the same seed.
+    """Return one valid tensor for each input; the same seed gives the same tensors.
 
-    ``row`` chooses among the forms (the first that suits the params), ``optional`` draws optional inputs too.
+    ``row`` selects the forms (by default the first that suits the params), ``optional`` includes optional inputs.
     """
     rng = torch.Generator().manual_seed(seed)
     row = loss.rows_for(params)[0] if row is None else row
@@ -63,7 +63,7 @@ def draw_inputs(
 
 
 def _tuples(values: Tensor) -> Any:
-    """Return a tensor as the nested tuples that params are."""
+    """Return a tensor as the nested tuples that params use."""
     return tuple(map(_tuples, values)) if values.dim() else values.item()
 
 
@@ -78,5 +78,5 @@ def _sizes(loss: AnyLoss, params: Params) -> Sizes:
 
 
 def _shape(size: int | Sequence[int]) -> Shape:
-    """Return a size as what a name of a pattern stands for."""
+    """Return a size as a tuple, as patterns store it."""
     return (size,) if isinstance(size, int) else tuple(size)

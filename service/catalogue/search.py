@@ -1,4 +1,4 @@
-"""Find losses the way a learner asks for them: by task, and by words such as "iou for rotated boxes"."""
+"""Search the losses as a learner would: by task, or with words such as "iou for rotated boxes"."""
 
 import re
 from collections.abc import Mapping
@@ -14,19 +14,19 @@ STOP_WORDS = frozenset(
     )
 )
 MOST_WORDS = 16
-"""Further words of a query are not looked at, so that none takes long."""
+"""Words of a query after these are ignored, so that no query takes long."""
 ENDING = re.compile(r"(?<=\w{3})(?:ies|es|(?<!s)s|ing|ed|ion|e|y)$")
-"""What is cut off a word, so that "noisy" finds "noise" and "boxes" finds "box"."""
+"""Endings to cut off, so that "noisy" finds "noise" and "boxes" finds "box"."""
 
 
 def search(catalogue: Catalogue, task: str | None = None, query: str | None = None) -> list[AnyLoss]:
-    """Return the losses for a task that match a query, the best first, or all in alphabetical order.
+    """Return the losses for a task that match a query, best match first; without a query in alphabetical order.
 
     Words match longer ones and other endings: "class" finds "classification", "noise" finds "noisy". Words such
-    as "for" and "loss" do not count. Losses that match fewer words than another are left out; where even the
-    best match less than half of them, nothing is found. A word counts by where it stands: in a name or alias
-    most, then in the title, in the summary and tasks, in what it is used for, in its pitfalls least. A loss
-    whose name or alias is the query comes first.
+    as "for" and "loss" are ignored. Losses that match fewer words than another are left out; if even the best
+    matches less than half of them, nothing is found. A word counts most in a name or alias, then in the title, in
+    the summary and tasks, in the use cases, and least in the pitfalls. A loss whose name or alias equals the query
+    comes first.
     """
     wanted = (task or "").strip().lower().replace("-", "_").replace(" ", "_")
     losses = [loss for loss in catalogue.values() if not wanted or wanted in loss.tasks]
@@ -42,7 +42,7 @@ def search(catalogue: Catalogue, task: str | None = None, query: str | None = No
 
 
 def _score(loss: AnyLoss, word: str) -> int:
-    """Return how well a loss matches a word: its weight there, less where it is only part of another."""
+    """Return how well a loss matches a word: the weight of the word there, less if it is only part of another."""
     weights = _weights(loss)
     if whole := weights.get(_stem(word), 0):
         return 4 * whole
@@ -54,7 +54,7 @@ def _score(loss: AnyLoss, word: str) -> int:
 
 @cache
 def _weights(loss: AnyLoss) -> Mapping[str, int]:
-    """Return the weight of each word that a loss is described with, as it is and without its ending."""
+    """Return the weight of each word in a loss's description, with and without its ending."""
     prose = loss.prose
     fields = {
         1: prose.pitfalls,
@@ -68,7 +68,7 @@ def _weights(loss: AnyLoss) -> Mapping[str, int]:
 
 
 def _words(text: str) -> list[str]:
-    """Return the words of a text that tell something: "mover's" is one, "multi_label" are two."""
+    """Return the significant words of a text: "mover's" is one, "multi_label" are two."""
     words = WORD.findall(re.sub("['’]", "", text.lower()))
     return [word for word in words if word not in STOP_WORDS]
 

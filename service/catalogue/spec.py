@@ -1,8 +1,8 @@
-"""The words of a declaration: which tensors and params a loss takes, what it returns, what must hold.
+"""The vocabulary of declarations: tensors and params of a loss, its outputs, its requirements.
 
-Written as metadata of a signature, ``logits: Annotated[Tensor, Prediction("N C ...")]``. Where a tensor has
-several readings they are its *forms*: the k-th forms of all inputs belong together (an input with one form
-has it in all of them), and the first row of forms that fits all inputs jointly wins.
+It is used as metadata in signatures, ``logits: Annotated[Tensor, Prediction("N C ...")]``. A tensor that can be read in
+several ways has several *forms*: the k-th forms of all inputs belong together (a single form belongs to all), and the
+first row of forms that fits all inputs together is used.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,15 +14,15 @@ from service.catalogue.domains import Domain, Facts, Kind, Real
 
 Params = Mapping[str, Any]
 Bounds = tuple[float | None, float | None]
-"""The least and the greatest number that something may be, None where there is none."""
+"""The smallest and the largest number; None if there is no bound."""
 Range = Bounds | Callable[[Params], Bounds]
-"""The bounds of a loss, or what they are for given params."""
+"""The bounds of a loss, or a function from params to bounds."""
 Role = Literal["prediction", "target"]
 
 
 @dataclass(frozen=True, slots=True)
 class When:
-    """A condition on the params alone, with the words that state it."""
+    """A condition on the params alone, with its description."""
 
     text: str
     holds: Callable[[Params], bool]
@@ -32,7 +32,7 @@ ALWAYS = When("", lambda params: True)
 
 
 def given(**values: Any) -> When:
-    """Return the condition that each named param has its given value, or one of a tuple of values."""
+    """Return the condition that each named param has the given value, or one of a tuple of values."""
     allowed: dict[str, tuple[Any, ...]] = {}
     for name, value in values.items():
         allowed[name] = value if isinstance(value, tuple) else (value,)
@@ -42,10 +42,10 @@ def given(**values: Any) -> When:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """One reading of a tensor.
+    """One way to read a tensor.
 
-    ``when`` says for which params it is meant; ``where`` names a mask input, or an input of lengths along the
-    last axis: elements that it leaves out are not checked.
+    ``when`` restricts the form to some params; ``where`` names an input with a mask, or with lengths along the last axis:
+    elements that it excludes are not checked.
     """
 
     dims: str
@@ -54,61 +54,61 @@ class Form:
     where: str | None = None
 
     def describe(self) -> str:
-        """Say which values the form admits."""
+        """Describe the values that the form admits."""
         return self.domain.describe() + (f", where {self.where} says they count" if self.where else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """What an input tensor must look like. ``optional`` follows from ``| None = None``."""
+    """An input tensor. ``optional`` follows from ``| None = None``."""
 
     role: Role
     forms: tuple[Form, ...]
     optional: bool = False
 
     def form(self, row: int) -> Form:
-        """Return the form that belongs to a row of forms."""
+        """Return the form in a row of forms."""
         return self.forms[row if len(self.forms) > 1 else 0]
 
     @property
     def kind(self) -> Kind:
-        """The kind of number in the first form, which is the one that catalogues show."""
+        """The kind of number in the first form, which catalogues show."""
         return self.forms[0].domain.kind
 
     @property
     def whole(self) -> bool:
-        """Whether some form of the input holds integers."""
+        """Whether any form of the input holds integers."""
         return any(form.domain.kind == "int" for form in self.forms)
 
     @property
     def floating(self) -> bool:
-        """Whether some form of the input can be differentiated."""
+        """Whether any form of the input can be differentiated."""
         return any(form.domain.kind == "float" for form in self.forms)
 
 
 def Prediction(
     dims: str | Sequence[Form], domain: Domain | None = None, *, where: str | None = None
 ) -> Input:
-    """Describe what the model produced; ``gradients: true`` differentiates with respect to it."""
+    """Describe the output of a model; ``gradients: true`` differentiates with respect to it."""
     return Input("prediction", _forms(dims, domain, where))
 
 
 def Target(dims: str | Sequence[Form], domain: Domain | None = None, *, where: str | None = None) -> Input:
-    """Describe what is not differentiated unless asked: the truth, masks, lengths, references."""
+    """Describe an input that is differentiated only on request: the truth, masks, lengths, references."""
     return Input("target", _forms(dims, domain, where))
 
 
 def _forms(dims: str | Sequence[Form], domain: Domain | None, where: str | None) -> tuple[Form, ...]:
-    """Read the short spelling of a single form."""
+    """Expand the short notation for a single form."""
     if isinstance(dims, str):
         return (Form(dims, domain or Real(), where=where),)
-    assert domain is None and where is None, "forms carry their own domains"
+    assert domain is None and where is None, "forms have their own domains"
     return tuple(dims)
 
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """Metadata of a param that is a list of numbers: its dims, shared with the inputs, and its domain."""
+    """Metadata of a param that is a list of numbers: its dims, whose names the inputs share, and its domain."""
 
     dims: str
     domain: Domain = field(default_factory=Real)
@@ -116,9 +116,9 @@ class Values:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A tensor that a loss returns, and in which role.
+    """A tensor returned by a loss, and its role.
 
-    ``empty`` is what the mean is where the divisor sums to zero.
+    ``empty`` is the mean if the divisor sums to zero.
     """
 
     role: Literal["loss", "divisor", "mean_terms", "aux"]
@@ -126,7 +126,7 @@ class Output:
     empty: float = 0.0
 
     def dims(self, sizes: Sizes, params: Params) -> str:
-        """Return the first form's dims whose names are all bound and whose condition holds."""
+        """Return the dims of the first form whose names are all bound and whose condition holds."""
         for form in self.forms:
             if names(form.dims) <= sizes.keys() and form.when.holds(params):
                 return form.dims
@@ -139,12 +139,12 @@ def Unreduced(dims: str | Sequence[Form]) -> Output:
 
 
 def Divisor(dims: str | Sequence[Form], *, empty: float = 0.0) -> Output:
-    """Describe what ``mean`` divides by in place of one an element: losses weigh or ignore elements so."""
+    """Describe the divisor of the ``mean``, for losses that weigh or ignore elements; otherwise it is 1 an element."""
     return Output("divisor", _forms(dims, None, None), empty)
 
 
 def MeanTerms(dims: str | Sequence[Form]) -> Output:
-    """Describe what ``mean`` averages where that is not the unreduced loss itself."""
+    """Describe the terms that ``mean`` averages, if they differ from the unreduced loss."""
     return Output("mean_terms", _forms(dims, None, None))
 
 
@@ -155,9 +155,9 @@ def Diagnostic(dims: str | Sequence[Form]) -> Output:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What must hold across inputs, sizes and params beyond each one's own domain.
+    """A requirement across inputs, sizes and params, beyond the domain of each.
 
-    ``expected`` and ``got`` finish the sentence "Expected …; got …."; ``pointer`` is where it is told.
+    ``expected`` and ``got`` complete the sentence "Expected …; got …."; ``pointer`` is where the fault is reported.
     """
 
     pointer: str
@@ -168,7 +168,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class SizeRange:
-    """Bounds of a dimension. Dimensions that a loss sums over are at least 1 without being told."""
+    """Bounds of a dimension. Dimensions that a loss sums over are at least 1 anyway."""
 
     dim: str
     least: int = 0
@@ -177,7 +177,7 @@ class SizeRange:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """Sizes and params for a drawn request, where the defaults do not give a valid or telling one."""
+    """Sizes and params for a random request, if the defaults give an invalid or a trivial one."""
 
     sizes: Mapping[str, int | Sequence[int]] = field(default_factory=dict[str, int | Sequence[int]])
     params: Params = field(default_factory=dict[str, Any])
@@ -185,11 +185,11 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Scales:
-    """How a loss scales: with these inputs times a positive factor it is itself times ``factor ** degree``.
+    """A scaling law: multiplying these inputs by a positive factor multiplies the loss by ``factor ** degree``.
 
-    No names of inputs means all floating ones. Of each, the first ``entries`` along the last axis are scaled,
-    or all; the angle of a box has no unit. Params in ``along`` have the unit of the inputs and are scaled with
-    them; ``params`` are the values for which the law holds, such as ``{"eps": 0.0}``.
+    Without names, all floating inputs are meant. Of each, the first ``entries`` along the last axis are scaled, or all: the
+    angle of a box has no unit. Params in ``along`` have the unit of the inputs and are scaled with them; ``params`` are the
+    values for which the law holds, such as ``{"eps": 0.0}``.
     """
 
     degree: float
@@ -200,5 +200,5 @@ class Scales:
 
 
 def _json(value: Any) -> str:
-    """Write a param's value as a client would."""
+    """Format a param's value as a client would write it."""
     return {True: "true", False: "false", None: "null"}.get(value, str(value))

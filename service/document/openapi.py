@@ -1,4 +1,4 @@
-"""The OpenAPI document: made from the catalogue, and kept to what client generators survive.
+"""The OpenAPI document, made from the catalogue and restricted to what client generators handle well.
 
 So tensors are untyped, nothing is a union or recursive, a nullable param is its bare type and not required,
 numbers are doubles, and a schema serves requests and responses alike.
@@ -26,7 +26,7 @@ Json = dict[str, Any]
 
 
 def router(catalogue: Catalogue) -> APIRouter:
-    """Return the routes of the document, which is made once and served from memory, and of its page."""
+    """Return the routes of the document, which is built once and kept in memory, and of its page."""
     routes = APIRouter(include_in_schema=False)
     encoded = cache(lambda: orjson.dumps(document(catalogue)))
 
@@ -100,7 +100,7 @@ def _evaluate_operation(loss: AnyLoss) -> Json:
 
 
 def _bounded(loss: AnyLoss) -> str:
-    """Say between which numbers the unreduced loss lies, where something is declared."""
+    """Describe the bounds of the unreduced loss, if declared."""
     words = describe.range_in_words(loss)
     return f" The unreduced loss is {words}." if words else ""
 
@@ -134,13 +134,15 @@ def _batch_operation() -> Json:
 
 def _request_schemas(loss: AnyLoss) -> Json:
     """Return the schemas of one loss's request: the body, its inputs, its params."""
-    name, told, examples = stem(loss), loss.prose.arguments, describe.example_inputs(loss)
+    name, descriptions, examples = stem(loss), loss.prose.arguments, describe.example_inputs(loss)
     required = [key for key, spec in loss.inputs.items() if not spec.optional]
     params = describe.params_schema(loss)
     return {
         f"{name}Inputs": {
             "type": "object",
-            "properties": {key: _tensor(spec, told[key], examples[key]) for key, spec in loss.inputs.items()},
+            "properties": {
+                key: _tensor(spec, descriptions[key], examples[key]) for key, spec in loss.inputs.items()
+            },
             "required": required,
             "additionalProperties": False,
         },
@@ -180,8 +182,14 @@ def _list_operation() -> Json:
         "Words to look for, such as class imbalance; the best match comes first.",
     )
     operation["parameters"] = [
-        {"name": name, "in": "query", "required": False, "description": told, "schema": {"type": "string"}}
-        for name, told in (("task", task), ("q", words))
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": description,
+            "schema": {"type": "string"},
+        }
+        for name, description in (("task", task), ("q", words))
     ]
     return operation
 
@@ -189,9 +197,15 @@ def _list_operation() -> Json:
 def _show_operation() -> Json:
     """Describe the entry of one loss."""
     operation = _get("get_loss", "Show all about one loss", "LossEntry", "catalogue", 401, 404)
-    told = "A loss's name or alias."
+    description = "A loss's name or alias."
     operation["parameters"] = [
-        {"name": "name", "in": "path", "required": True, "description": told, "schema": {"type": "string"}}
+        {
+            "name": "name",
+            "in": "path",
+            "required": True,
+            "description": description,
+            "schema": {"type": "string"},
+        }
     ]
     return operation
 
@@ -219,7 +233,7 @@ def _get(operation_id: str, summary: str, schema: str, tag: str, *statuses: int)
 
 
 def _responses(description: str, schema: str, *statuses: int) -> Json:
-    """Describe a 200 and the problems that there may be instead."""
+    """Describe a 200 and the problems that are possible instead."""
     found: Json = {
         "200": {"description": description, "content": {"application/json": {"schema": reference(schema)}}}
     }

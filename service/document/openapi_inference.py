@@ -79,9 +79,9 @@ def _of_model(operation_id: str, summary: str, schema: str, *statuses: int) -> J
     operation = _operation(
         operation_id, summary, schema, *(statuses if 404 in statuses else (*statuses, 404))
     )
-    told = "A loss's name or alias."
+    description = "A loss's name or alias."
     operation["parameters"] = [
-        {"name": "model", "in": "path", "required": True, "description": told, "schema": TEXT}
+        {"name": "model", "in": "path", "required": True, "description": description, "schema": TEXT}
     ]
     return operation
 

@@ -28,15 +28,15 @@ INDEX = """\
 
 ## How to read a page
 
-A shape such as `[N, C, ...]` gives sizes: a letter stands for the same size wherever it returns in a loss, `...` for any number
-of further sizes or none, and `[]` is a single number. As a rule `N` counts samples, `C` classes, `D` features, `T` steps in time,
-`H` and `W` pixels. Where there are several shapes, the first that fits all tensors together is taken.
+A shape such as `[N, C, ...]` gives sizes: the same letter is the same size throughout a loss, `...` stands for any number of further
+sizes or none, and `[]` is a single number. `N` usually counts samples, `C` classes, `D` features, `T` time steps, `H` and `W` pixels.
+If several shapes are listed, the first one that fits all tensors together applies.
 
-*Predictions* are what a model gives, and are differentiated unless the request's `gradients` says otherwise; *targets* are where it
-names them. A *gradient* is exact where it is the derivative of the value; a surrogate is another one, by design.
+*Predictions* are the output of a model, and are differentiated unless the request's `gradients` says otherwise; *targets* are
+differentiated only if it names them. An *exact* gradient is the derivative of the value; a *surrogate* differs from it by design.
 
-The examples ask a server on this machine, which `make serve` starts. What all requests have in common, such as
-`reduction` and `sample_weight`, is in the [README](../../README.md#a-request).
+The examples call a server on this machine, which `make serve` starts. Options that all requests share, such as
+`reduction` and `sample_weight`, are described in the [README](../../README.md#a-request).
 
 ## By task
 
@@ -86,7 +86,7 @@ Sources:
 IN_PROSE = re.compile(
     r"```.*?```|`(?P<name>[^`]+)`|(?P<formula>\\[a-z]+(?: \\[a-z]+)*(?: [a-z]\b(?:\^\d)?)?)", re.DOTALL
 )
-"""What is more than words: blocks, which stay as they are, perhaps the name of a loss, and formulas."""
+"""Markup in prose: code blocks, which stay as they are, code that may name a loss, and formulas."""
 
 
 def write(catalogue: Catalogue, directory: Path) -> None:
@@ -111,7 +111,7 @@ def pages(catalogue: Catalogue) -> dict[str, str]:
 
 
 def _index(catalogue: Catalogue, families: dict[str, list[AnyLoss]]) -> str:
-    """Return the page that leads to all others."""
+    """Return the index page."""
     family_rows = [
         (f"[{_title(name)}]({name}.md)", _about(members[0]), str(len(members)))
         for name, members in families.items()
@@ -120,10 +120,10 @@ def _index(catalogue: Catalogue, families: dict[str, list[AnyLoss]]) -> str:
     tables: list[str] = []
     for task in tasks:
         rows = [(_link(loss), loss.prose.summary) for loss in catalogue.values() if task in loss.tasks]
-        tables.append(f"### {_title(task)}\n\n{_table(('loss', 'what it is'), rows)}")
+        tables.append(f"### {_title(task)}\n\n{_table(('loss', 'description'), rows)}")
     return INDEX.format(
         count=len(catalogue),
-        families=_table(("family", "what it holds", "losses"), family_rows),
+        families=_table(("family", "contents", "losses"), family_rows),
         contents=" · ".join(f"[{_title(task)}](#{task.replace('_', '-')})" for task in tasks),
         tasks="\n\n".join(tables),
     )
@@ -131,28 +131,33 @@ def _index(catalogue: Catalogue, families: dict[str, list[AnyLoss]]) -> str:
 
 def _page(catalogue: Catalogue, family: str, losses: list[AnyLoss]) -> str:
     """Return the page of a family: a table of its losses, then a section for each."""
-    head = ("loss", "what it is", "also called", "gradient")
+    head = ("loss", "description", "also called", "gradient")
     rows = [(_link(loss), loss.prose.summary, _codes(loss.aliases), _gradient(loss)) for loss in losses]
     page = PAGE.format(title=_title(family), about=_about(losses[0]), table=_table(head, rows))
     return page + "".join(_with_links(catalogue, loss, _section(loss)) for loss in losses)
 
 
 def _section(loss: AnyLoss) -> str:
-    """Return all that is told of one loss."""
-    told = loss.prose.arguments
+    """Return the section about one loss."""
+    descriptions = loss.prose.arguments
     inputs = [
-        (f"`{name}`", spec.role + ", optional" * spec.optional, _forms(spec.forms, values=True), told[name])
+        (
+            f"`{name}`",
+            spec.role + ", optional" * spec.optional,
+            _forms(spec.forms, values=True),
+            descriptions[name],
+        )
         for name, spec in loss.inputs.items()
     ]
-    params = [(f"`{name}`", *_takes(param), told[name]) for name, param in loss.params.items()]
+    params = [(f"`{name}`", *_takes(param), descriptions[name]) for name, param in loss.params.items()]
     return SECTION.format(
         loss=loss,
         prose=loss.prose,
         aliases=f", also called {_codes(loss.aliases)}" if loss.aliases else "",
         # GitHub refuses \operatorname
         formula=re.sub(r"\\operatorname\*?\{(\w+)\}", r"\\mathop{\\mathrm{\1}}", loss.prose.formula),
-        inputs=_table(("input", "role", "values", "what it is"), inputs),
-        params=_table(("param", "takes", "default", "what it is"), params) if params else "It has no params.",
+        inputs=_table(("input", "role", "values", "description"), inputs),
+        params=_table(("param", "type", "default", "description"), params) if params else "It has no params.",
         outputs=_outputs(loss),
         body=shlex.quote(orjson.dumps(describe.example(loss)).decode()),
         sources="\n".join(
@@ -162,17 +167,17 @@ def _section(loss: AnyLoss) -> str:
 
 
 def _outputs(loss: AnyLoss) -> str:
-    """Return what comes back, and in which way it is more than an element-wise loss and its derivative."""
+    """Return the outputs, and notes where the mean or the gradient is unusual."""
     rows = [("`value` with `reduction` none", _forms(loss.unreduced.forms))]
     rows += [
         (f"`aux.{n}`", _forms(output.forms)) for n, output in loss.outputs.items() if output.role == "aux"
     ]
     remarks = {
-        "divisor": "The mean divides by the sum of the loss's own weights (0 for what is left out), not by the number "
+        "divisor": "The mean divides by the sum of the loss's own weights (0 for ignored elements), not by the number "
         "of elements.",
-        "mean_terms": "The mean is not of the unreduced loss, but of terms made from it.",
-        "surrogate": "The gradient is, by design, not the derivative of the value.",
-        "none": "It has no useful gradient, and none is returned.",
+        "mean_terms": "The mean is over terms made from the unreduced loss, not over its elements.",
+        "surrogate": "The gradient differs from the derivative of the value, by design.",
+        "none": "It has no useful gradient and returns none.",
     }
     holds = {_gradient(loss), *(output.role for output in loss.outputs.values())}
     remarked = " ".join(remark for key, remark in remarks.items() if key in holds)
@@ -181,29 +186,32 @@ def _outputs(loss: AnyLoss) -> str:
 
 
 def _bounded(loss: AnyLoss) -> str:
-    """Say between which numbers the unreduced loss lies."""
+    """Describe the bounds of the unreduced loss."""
     words = describe.range_in_words(loss)
     return f"The unreduced loss is {words}." if words else ""
 
 
 def _scaled(loss: AnyLoss) -> str:
-    """Say how the loss scales with its inputs."""
+    """Describe how the loss scales with its inputs."""
     if (law := loss.scales) is None:
         return ""
     first = f"the first {law.entries} entries of " if law.entries else ""
-    factor = f"With {first}{_codes((*law.inputs, *law.along))} times a factor"
+    scaled = f"Multiplying {first}{_codes((*law.inputs, *law.along))} by a factor"
     given = " and ".join(f"`{name}` {show(value)}" for name, value in law.params.items())
-    grows = "stays the same" if law.degree == 0 else f"is multiplied by its power {law.degree:g}"
-    return f"{factor}{f', {given},' if given else ''} the loss {grows}."
+    effect = {
+        0: "leaves the loss unchanged",
+        1: "multiplies the loss by that factor",
+    }.get(law.degree, f"multiplies the loss by that factor to the power {law.degree:g}")
+    return f"{scaled}{f', with {given},' if given else ''} {effect}."
 
 
 def _gradient(loss: AnyLoss) -> str:
-    """Say in a word which gradient a loss has."""
+    """Return the kind of gradient of a loss, in a word."""
     return "none" if not loss.differentiable else "exact" if loss.exact_gradient else "surrogate"
 
 
 def _forms(forms: Iterable[Form], *, values: bool = False) -> str:
-    """Return the shapes that a tensor may have, a line each, and perhaps the values that it takes then."""
+    """Return the possible shapes of a tensor, a line each, with the values if asked for."""
     lines = [
         (f"{form.domain.kind} " if values else "")
         + f"`{show_dims(form.dims)}`"
@@ -215,14 +223,14 @@ def _forms(forms: Iterable[Form], *, values: bool = False) -> str:
 
 
 def _takes(param: Param) -> tuple[str, str]:
-    """Return what a param may be, and its default."""
+    """Return the type of a param, and its default."""
     listed = param.values and f" (`{show_dims(param.values.dims)}`, {param.values.domain.describe()})"
     default = "required" if param.default is REQUIRED else f"`{show(param.default)}`"
     return wanted(param.annotation) + (listed or ""), default
 
 
 def _with_links(catalogue: Catalogue, loss: AnyLoss, section: str) -> str:
-    """Link the other losses that a section names, and set the formulas in its prose."""
+    """Link the other losses named in a section, and typeset the formulas in its prose."""
     others = set(catalogue) - {loss.name, *loss.inputs, *loss.params, *loss.outputs}
 
     def replaced(found: re.Match[str]) -> str:
@@ -234,7 +242,7 @@ def _with_links(catalogue: Catalogue, loss: AnyLoss, section: str) -> str:
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    """Return a table. A bar within a cell would end it."""
+    """Return a table, escaping bars in cells."""
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
 
@@ -248,16 +256,16 @@ def _codes(names: Iterable[str]) -> str:
 
 
 def _title(name: str) -> str:
-    """Write the name of a family or task as a heading. One of three letters is an abbreviation."""
+    """Return a family's or task's name as a heading; three letters are an abbreviation."""
     return name.upper() if len(name) <= 3 else name.replace("_", " ").capitalize()
 
 
 def family_of(loss: AnyLoss) -> str:
-    """Return the name below ``service.losses`` of the module or package that declares a loss."""
+    """Return the name of a loss's family: its module or package below ``service.losses``."""
     return loss.function.__module__.split(".")[2]
 
 
 def _about(loss: AnyLoss) -> str:
-    """Return what the module or package of a loss's family says of itself."""
+    """Return the docstring of a family's module or package."""
     package = ".".join(loss.function.__module__.split(".")[:3])
     return (sys.modules[package].__doc__ or "").partition("\n")[0]

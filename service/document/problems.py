@@ -1,4 +1,4 @@
-"""The problems that operations may answer, by status: what each kind says of itself."""
+"""The problems of operations by status, with the summary of each kind."""
 
 from functools import cache
 
@@ -7,7 +7,7 @@ from service.problems import Invalid, Problem, Unreadable
 
 @cache
 def problems() -> dict[int, str]:
-    """Return what each status means."""
+    """Return the meaning of each status."""
     found: dict[int, list[str]] = {}
     for kind in Problem.__subclasses__():
         found.setdefault(kind.status, []).append(_summary(kind))
@@ -16,8 +16,8 @@ def problems() -> dict[int, str]:
 
 @cache
 def errors() -> dict[int, str]:
-    """Return what each status means below ``/v2``, where what is not valid is a 400 too."""
-    found = {status: told for status, told in problems().items() if status != Invalid.status}
+    """Return the meaning of each status below ``/v2``, where an invalid request is a 400 too."""
+    found = {status: meaning for status, meaning in problems().items() if status != Invalid.status}
     found[Unreadable.status] = f"{_summary(Unreadable)} {_summary(Invalid)}"
     return found
 

@@ -1,1 +1,1 @@
-"""What each kind of request is turned into, and its answer back into bytes."""
+"""Doors: turn each kind of request into calls, and the results into an answer."""

@@ -1,4 +1,4 @@
-"""POST /v1/batch: items of any losses in one request, like ones computed together, each with its own fate."""
+"""POST /v1/batch: items of any losses in one request; like items are computed together, and each fails alone."""
 
 import logging
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class Batches:
     async def answer(self, scope: Scope, receive: Receive) -> Answer:
         """Return the answer to one batch."""
         seconds = deadline(scope, self.settings.deadline_s)
-        # whoever decodes takes it out: the rest needs the room
+        # decoding takes the body out, so that its memory is free for the rest
         held = [await body.read(scope, receive, self.settings)]
         work = self.pipeline.begin(scope, receive, len(held[0]), seconds)
 
@@ -51,27 +51,27 @@ class Batches:
 
 
 def parts_of(asked: Batch) -> Sequence[Part]:
-    """Return the calls of a batch, in parts that are alike."""
+    """Return the calls of a batch in parts of like calls."""
     return [group.part for group in asked.groups]
 
 
 def outcomes_of(asked: Batch, results: Sequence[Sequence[Results]]) -> Sequence[Sequence[Outcome]]:
-    """Return what became of each group, in pieces, and count it."""
+    """Return the outcome of each group, in pieces, and count it."""
     outcomes = [[_outcome(piece) for piece in pieces] for pieces in results]
     metrics.count_items(asked, outcomes)
     return outcomes
 
 
 def _outcome(results: Results) -> Outcome:
-    """Return the outcome of items, with a problem for each that failed while it was computed."""
+    """Return the outcomes of items, with a problem for each that failed."""
     if isinstance(results, Evaluations):
         return results
     return [result if isinstance(result, Evaluation) else _problem(result) for result in results]
 
 
 def _problem(error: Exception) -> Problem:
-    """Return the problem of an item that failed while it was computed."""
+    """Return the problem of an item that failed."""
     if isinstance(error, Problem):
         return error
-    logger.error("an item of a batch broke", exc_info=error)
-    return Internal("The server broke while it worked on this item; its log tells more.")
+    logger.error("an item of a batch failed", exc_info=error)
+    return Internal("The server failed while processing this item; see its log.")

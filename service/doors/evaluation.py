@@ -27,7 +27,7 @@ class Evaluations:
         loss = find(self.catalogue, scope["state"]["match"].parameters["name"])
         scope["state"]["stages"].loss = loss.name
         seconds = deadline(scope, self.settings.deadline_s)
-        # whoever decodes takes it out: the rest needs the room
+        # decoding takes the body out, so that its memory is free for the rest
         held = [await body.read(scope, receive, self.settings)]
         work = self.pipeline.begin(scope, receive, len(held[0]), seconds)
         decode = lambda: native.decode(loss, held.pop())  # noqa: E731
@@ -43,7 +43,7 @@ def find(catalogue: Catalogue, name: str) -> AnyLoss:
     """Look a loss up by name or alias.
 
     Raises:
-        NotFound: there is none; names the closest.
+        NotFound: there is none; the problem names the closest.
     """
     try:
         return catalogue[name]

@@ -1,4 +1,4 @@
-"""One request of the Open Inference Protocol on its way to its answer: the steps, wherever they are run."""
+"""The steps of one Open Inference Protocol request, from its body to its answer, for any thread to run."""
 
 from collections.abc import Callable, Sequence
 
@@ -15,21 +15,21 @@ from service.wire.inference.read import Decoded, Reader, end_of_json
 from service.wire.inference.write import encode
 
 INFLATES = 4
-"""Times that a coded body is taken to be longer than it is sent."""
+"""Assumed ratio of a body's decoded to its encoded length."""
 ALIGNMENT = 16
-"""What the place in memory of the first binary tensor is a multiple of, so that it can stay there."""
+"""Alignment in memory of the first binary tensor, which is then used in place."""
 MOST_DIGITS = 18
 
 
 class Exchange:
-    """One request, whose body ``buffer`` takes."""
+    """One request; its body goes into ``buffer``."""
 
     def __init__(self, loss: AnyLoss, headers: Headers, limit: int, take: Callable[[int], None]) -> None:
-        """Read the headers; ``take`` is told of the bytes that a body becomes longer by.
+        """Read the headers; ``take`` is called with the bytes by which decompression lengthens the body.
 
         Raises:
-            Unreadable: the length of the JSON is no number.
-            UnsupportedMedia: the body is coded otherwise than with gzip or deflate.
+            Unreadable: the length of the JSON is not a number.
+            UnsupportedMedia: the content coding is neither gzip nor deflate.
         """
         self.loss = loss
         self._limit = limit
@@ -41,23 +41,23 @@ class Exchange:
 
     @property
     def seconds_to_read(self) -> float:
-        """What it takes to read the JSON, inflated first where it is coded: that is not for the event loop."""
+        """Estimate the time to read the JSON, and to inflate it first if it is coded: that is never inline."""
         if self._coding is None:
             return cost.reading(self._length or len(self.buffer))
         return cost.INLINE_S + INFLATES * cost.reading(len(self.buffer))
 
     @property
     def seconds_to_decode(self) -> float:
-        """What it takes to make tensors of what was read, and to write as many."""
+        """Estimate the time to make the tensors, and to write as many."""
         return cost.copying(len(self.buffer))
 
     def read(self) -> Reader:
         """Read the JSON.
 
         Raises:
-            Unreadable: it is none, or the body is not coded as it says, or shorter than the JSON.
-            Invalid: it is no object.
-            TooLarge: the body holds more than the limit.
+            Unreadable: it is not valid, or the body is shorter than declared or not in its coding.
+            Invalid: it is not an object.
+            TooLarge: the decoded body is over the limit.
         """
         if self._coding is not None:
             coded, self.buffer = self.buffer, bytearray(self._padding)
@@ -94,19 +94,19 @@ class Exchange:
         return Answer(headers, parts)
 
     def _reader(self, length: int) -> Reader:
-        """Return the reader of the JSON, whose end is looked for where the request did not tell."""
+        """Return the reader of the JSON; its end is searched for if the request does not give its length."""
         head = memoryview(self.buffer)[self._padding : self._padding + length]
         try:
             return Reader(self.loss, head)
         except Unreadable:
-            # what lies behind it is then told to lack the header
+            # any bytes after the JSON then fail for lack of the header
             if self._length is not None or not (end := end_of_json(head)):
                 raise
         return Reader(self.loss, head[:end])
 
 
 def _length_of_json(headers: Headers) -> int | None:
-    """Return how many bytes of the body are JSON; None where the request does not tell."""
+    """Return the number of JSON bytes in the body; None if the request does not give it."""
     if (sent := headers.get(HEADER)) is None:
         return None
     if not (sent.isascii() and sent.isdecimal()) or len(sent) > MOST_DIGITS:

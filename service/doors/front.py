@@ -1,4 +1,4 @@
-"""What evaluates is answered in front of the framework, whose routing takes as long as a small call."""
+"""Answers evaluations before they reach the framework, whose routing takes as long as a small call."""
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ from service.problems import Problem
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The headers and the body of an answer, the body in pieces."""
+    """The headers and body of an answer; the body is in pieces."""
 
     headers: list[tuple[bytes, bytes]]
     parts: Sequence[bytes | memoryview]
@@ -30,9 +30,9 @@ def json_answer(*parts: bytes) -> Answer:
 
 
 class Front:
-    """Middleware that lets each door answer what is asked of it, and leaves all else to the application.
+    """Middleware that hands requests to their doors, and everything else to the application.
 
-    ``streams`` answers on its own: once its first line is sent, there is no other answer.
+    ``streams`` sends its answers itself, because they start before all of the request has arrived.
     """
 
     def __init__(self, app: ASGIApp, doors: Mapping[str, Door], streams: ASGIApp) -> None:
@@ -56,12 +56,12 @@ class Front:
 
 
 async def _send(answer: Answer, hold: Hold, send: Send) -> None:
-    """Send an answer, piece by piece; what waits for its turn is held."""
+    """Send an answer in pieces; the unsent ones are counted on the hold."""
     await send({"type": "http.response.start", "status": 200, "headers": answer.headers})
     parts = deque(answer.parts)
     waiting = sum(map(len, parts))
     hold.add(waiting)
-    # what is sent is let go of
+    # release pieces as they are sent
     del answer
     try:
         while parts:

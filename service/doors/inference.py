@@ -1,6 +1,6 @@
 """POST /v2/models/{name}/infer of the Open Inference Protocol.
 
-A binary tensor is copied once on its way in, into the buffer that the tensor then views, and not at all on its
+A binary tensor is copied once on its way in, into the buffer that the tensor views, and not at all on its
 way out.
 """
 
@@ -40,7 +40,7 @@ class Inferences:
         self.statistics = statistics
 
     async def answer(self, scope: Scope, receive: Receive) -> Answer:
-        """Return the answer to one request, and count it."""
+        """Answer one request and count it."""
         loss = model(self.catalogue, **scope["state"]["match"].parameters)
         start, counts, stages = perf_counter(), self.statistics[loss.name], scope["state"]["stages"]
         stages.loss = loss.name
@@ -53,7 +53,7 @@ class Inferences:
         return answer
 
     async def _answer(self, loss: AnyLoss, scope: Scope, receive: Receive) -> tuple[Work, Answer]:
-        """Return the answer to one request, and how it was worked on."""
+        """Return the answer to one request, and the work it took."""
         take = scope["state"]["hold"].take
         exchange = Exchange(loss, Headers(scope=scope), self.settings.max_body_bytes, take)
         seconds = deadline(scope, self.settings.deadline_s)
@@ -66,7 +66,7 @@ class Inferences:
             decode = partial(exchange.decode, reader)
             answer = await self.pipeline.call(work, decode, exchange.encode, exchange.seconds_to_decode)
         finally:
-            # work that is not begun would keep what it holds
+            # a job that never starts would keep the buffer alive
             exchange.buffer = bytearray()
         return work, answer
 

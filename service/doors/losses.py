@@ -1,4 +1,4 @@
-"""The catalogue over HTTP: the list of losses, and the entry of one."""
+"""The catalogue over HTTP: the list of losses, and the entry of each."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def router(catalogue: Catalogue) -> APIRouter:
     async def answered_before(request: Request) -> Response:
         raise AssertionError("a POST to this path does not get here")
 
-    # a POST is answered before it gets here; the routes name it for the `Allow` header of a 405
+    # a POST is answered by its door; the routes list it for the `Allow` header of a 405
     routes.add_route("/v1/losses/{name}", show_loss, methods=["GET", "POST"])
     routes.add_route(BATCH, answered_before, methods=["POST"])
     return routes

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol beside its inferences: the server, its models, what they take and have done."""
+"""The Open Inference Protocol besides inference: server and model metadata, configuration, statistics."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -62,7 +62,11 @@ def router(
     async def unload(name: str) -> None:
         loss = model(catalogue, name)
         raise Invalid(
-            Fault("", "fixed", f"Expected a model that can be unloaded; got {loss.name}: all stay.")
+            Fault(
+                "",
+                "fixed",
+                f"Expected a model that can be unloaded; got {loss.name}, which is always loaded.",
+            )
         )
 
     _add_models(routes, catalogue, statistics)
@@ -70,7 +74,7 @@ def router(
 
 
 def _add_models(routes: APIRouter, catalogue: Catalogue, statistics: Mapping[str, ModelStatistics]) -> None:
-    """Add what there is of each model, by its name, and by name and version."""
+    """Add the routes of each model, by name, and by name and version."""
 
     async def tell_model(request: Request) -> JSONResponse:
         return JSONResponse(metadata.model(model(catalogue, **request.path_params)))
@@ -92,7 +96,7 @@ def _add_models(routes: APIRouter, catalogue: Catalogue, statistics: Mapping[str
         routes.add_route(f"{path}/ready", tell_ready)
         routes.add_route(f"{path}/config", tell_config)
         routes.add_route(f"{path}/stats", tell_statistics)
-        # named for the `Allow` header of a 405
+        # listed for the `Allow` header of a 405
         routes.add_route(f"{path}/infer", answered_before, methods=["POST"])
 
 

@@ -1,4 +1,4 @@
-"""The routes for operators: alive, ready, limits."""
+"""Routes for operators: liveness, readiness, limits."""
 
 from fastapi import APIRouter
 
@@ -6,7 +6,7 @@ from service.admission.lifecycle import Lifecycle
 from service.settings import Settings
 
 READ = ["GET", "HEAD"]
-"""FastAPI, unlike others, takes GET for GET alone."""
+"""FastAPI does not add HEAD to GET, as Starlette does."""
 
 
 def router(lifecycle: Lifecycle, settings: Settings) -> APIRouter:

@@ -1,10 +1,10 @@
-"""The one way of a request to its answer: decode, compute, encode, each where it holds up nobody.
+"""The pipeline: decode, compute and encode each request where that blocks nobody else.
 
-What takes less than a hand-over to a thread is done on the event loop, and computed with others like it. What takes
-longer has the quick lane, and what takes long the slow one, which cannot fill the quick one: `service.engine.cost` says
-what is which. On a CPU one thread takes a request from its bytes to its answer: hand-overs are saved, and what it
-makes on the way is there once a thread. Another device has threads that do nothing but compute, and get what is large
-in memory that it copies by itself.
+Requests cheaper than a hand-over to a thread run on the event loop and are computed together with others like them.
+Longer ones use the quick lane, long ones the slow lane, so that they cannot fill the quick one; `service.engine.cost`
+has the thresholds. On a CPU, one thread takes a request from its bytes to its answer: this saves hand-overs and keeps
+only one intermediate result a thread in memory. Other devices have threads that only compute; the thread that decodes
+copies large inputs into pinned memory for them.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -30,7 +30,7 @@ from service.engine.transfer import pinned
 from service.telemetry.stages import Stages
 
 LARGE = 1 << 24
-"""Bytes of a body from which on what its work has freed is given back to the system: glibc would keep it."""
+"""Size of a body in bytes from which on freed memory is returned to the system: glibc would keep it."""
 T = TypeVar("T")
 D = TypeVar("D")
 E = TypeVar("E")
@@ -39,7 +39,7 @@ A = TypeVar("A")
 
 @dataclass(slots=True)
 class Work:
-    """A request on its way, whose body has so many bytes. ``seconds`` is what it takes, as far as that is known."""
+    """A request in progress, with the size of its body. ``seconds`` is its estimated time, as far as it is known."""
 
     size: int
     hold: Hold
@@ -52,7 +52,7 @@ class Work:
 
 
 class HasCall(Protocol):
-    """What is decoded of a request for one call."""
+    """A decoded request for one call."""
 
     @property
     def call(self) -> Call: ...
@@ -63,18 +63,18 @@ C = TypeVar("C", bound=HasCall)
 
 @dataclass(frozen=True, slots=True)
 class Steps(Generic[D, E, A]):
-    """The steps of a request. ``seconds`` is what computing takes, ``compute`` does it in any thread."""
+    """The steps of a request. ``seconds`` estimates the computation, which ``compute`` does in any thread."""
 
     decode: Callable[[], D]
     seconds: Callable[[D], float]
     compute: Callable[[D], E]
     send: Callable[[D], Callable[[], Awaitable[E]] | None]
-    """Makes ready, in any thread, what another device than the CPU computes, and returns what does; None for the CPU."""
+    """Prepares the inputs for a device other than the CPU, in any thread, and returns what computes there; None on a CPU."""
     encode: Callable[[D, E], A]
 
 
 class Pipeline:
-    """Takes requests to their answers."""
+    """Takes requests through their steps."""
 
     def __init__(self, queue: Queue, quick: Lane, slow: Lane) -> None:
         self.queue = queue
@@ -82,24 +82,24 @@ class Pipeline:
         self.slow = slow
 
     def begin(self, scope: Scope, receive: Receive, size: int, seconds: float) -> Work:
-        """Accept a request whose body is here, to be answered within so many seconds.
+        """Accept a request whose body has arrived, with its deadline in seconds.
 
         Raises:
-            Busy: as many as the capacity allows are accepted, and have not ended.
+            Busy: the queue is full.
         """
         hold: Hold = scope["state"]["hold"]
         hold.at_end(self.queue.permit())
         return Work(size, hold, receive, Due(seconds), scope["state"]["stages"])
 
     async def run(self, work: Work, step: Callable[[], T], seconds: float) -> T:
-        """Do a step that takes so many seconds."""
+        """Run a step that is estimated to take this many seconds."""
         lane = self._lane(work, seconds)
         return step() if lane is None else await self._in_lane(work, lane, step)
 
     async def call(
         self, work: Work, decode: Callable[[], C], encode: Callable[[C, Evaluation], A], seconds: float
     ) -> A:
-        """Answer a request for one call; to read it and to write its answer takes so many seconds."""
+        """Answer a request for one call; ``seconds`` estimates reading it and writing the answer."""
         if lane := self._lane(work, seconds):
             return await self._in_threads(work, lane, self._call_steps(work, decode, encode))
         with work.stages.measure("decode"):
@@ -132,7 +132,7 @@ class Pipeline:
         parts: Callable[[D], Sequence[Part]],
         encode: Callable[[D, Sequence[Sequence[Results]]], A],
     ) -> A:
-        """Answer a request for several calls, which are in parts that are alike: never on the event loop."""
+        """Answer a request for several calls, grouped into parts of like calls; never on the event loop."""
 
         def compute(found: Sequence[Part]) -> Sequence[Sequence[Results]]:
             return [self.queue.compute_all(part) for part in found]
@@ -154,22 +154,22 @@ class Pipeline:
         return await self._in_threads(work, lane, steps)
 
     def close(self) -> None:
-        """Begin no more; what runs is not waited for."""
+        """Start nothing more, without waiting for running work."""
         for lane in {self.quick, self.slow, self.queue.lane}:
             lane.close()
 
     def _lane(self, work: Work, seconds: float) -> Lane | None:
-        """Return the lane of a request that takes so many seconds more; None for the event loop."""
+        """Return the lane for a request that takes this many more seconds; None for the event loop."""
         work.seconds += seconds
         if work.seconds <= cost.INLINE_S:
             return None
         return self.quick if work.seconds <= cost.QUICK_S else self.slow
 
     async def _in_lane(self, work: Work, lane: Lane, step: Callable[[], T]) -> T:
-        """Let a thread of a lane do a step, and wait for it.
+        """Run a step in a lane's thread and wait for it.
 
         Raises:
-            Late: it is not done when it is due.
+            Late: the deadline has passed.
             ClientGone: the client has left.
         """
         queued = perf_counter()
@@ -194,7 +194,7 @@ class Pipeline:
             decoded = decode()
             if sent := steps.send(decoded):
                 return decoded, None, sent
-            # what takes longer than was seen of its size must not fill the lane
+            # more work than the size of the body suggested: it must not fill the quick lane
             if self._lane(work, steps.seconds(decoded)) is self.slow is not lane:
                 return decoded, None, None
             return decoded, self._compute_and_encode(work, steps, decoded), None
@@ -213,7 +213,7 @@ class Pipeline:
         decoded: D,
         sent: Callable[[], Awaitable[E]] | None,
     ) -> A:
-        """Do the steps after the first in threads; ``sent`` is what another device than the CPU computes."""
+        """Run the steps after decoding in threads; ``sent`` computes on a device other than the CPU."""
         if sent is None:
             finish = partial(self._compute_and_encode, work, steps, decoded)
         else:
@@ -233,13 +233,13 @@ class Pipeline:
         return self.queue.of(part).on_cpu
 
     def _compute_and_encode(self, work: Work, steps: Steps[D, E, A], decoded: D) -> A:
-        """Do the steps after the first, here."""
+        """Run the steps after decoding here."""
         with work.stages.measure("compute"):
             computed = steps.compute(decoded)
         return self._encode(work, steps, decoded, computed)
 
     def _encode(self, work: Work, steps: Steps[D, E, A], decoded: D, computed: E) -> A:
-        """Do the last step, here."""
+        """Run the last step here."""
         with work.stages.measure("encode"):
             answer = steps.encode(decoded, computed)
         if work.size > LARGE:
@@ -247,10 +247,10 @@ class Pipeline:
         return answer
 
     def _compute(self, call: Call) -> Evaluation:
-        """Compute one call, here.
+        """Compute one call here.
 
         Raises:
-            TooLarge: its work is over the limit, or it needs more memory than the device has.
+            TooLarge: its work is over the limit, or it does not fit into the device's memory.
         """
         queue = self.queue.of(call)
         queue.admit(call)
@@ -260,7 +260,7 @@ class Pipeline:
         raise result
 
     async def _compute_together(self, work: Work, call: Call) -> Evaluation:
-        """Let the queue compute a call, with others like it."""
+        """Let the queue compute a call together with others like it."""
         job = self.queue.submit(call, work.hold)
         result = await wait(job.future, work.receive, work.due)
         work.stages.seconds["queue"] += job.started - job.queued
@@ -272,7 +272,7 @@ class Pipeline:
 
 
 def _seconds(part: Part) -> float:
-    """Return what it takes to compute calls that are alike."""
+    """Estimate the time to compute like calls."""
     if not isinstance(part, Stack):
         return cost.computing(part.work)
     return cost.computing(len(part) * part.like.work, 1 if part.like.loss.fuses else len(part))

@@ -1,7 +1,7 @@
-"""POST /v1/batch as NDJSON: one item a line in, one result a line out while the upload still runs.
+"""POST /v1/batch as NDJSON: one item a line in, one result a line out while the upload is still running.
 
-Whatever has arrived is answered before more is read, so that memory stays bounded for any length: a client
-that does not read its results is not read from.
+Lines that have arrived are answered before more are read, so memory is bounded for streams of any length: the server
+does not read from a client that does not read its results.
 """
 
 import asyncio
@@ -25,10 +25,10 @@ from service.wire.batch import Batch
 
 MEDIA = "application/x-ndjson"
 WINDOW = 1000
-"""Lines that are worked on at once: 64 kB may hold 32,000, whose faults would take megabytes."""
+"""Lines processed at once: 64 kB may hold 32,000, whose faults would take megabytes."""
 NO_ECHO: Mapping[str, Any] = {}
 Line = tuple[int, bytes | Problem]
-"""A line's number, from 1, and what it holds, or why it could not be had."""
+"""A line's number, from 1, and its bytes, or the problem that it has."""
 
 
 class Streams:
@@ -40,7 +40,7 @@ class Streams:
         self.pipeline = pipeline
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer line by line, until the upload ends or the client leaves."""
+        """Answer line by line until the upload ends or the client leaves."""
         whole = self.pipeline.begin(scope, _silence, 0, self.settings.deadline_s)
         headers = [(b"content-type", MEDIA.encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -50,7 +50,7 @@ class Streams:
         await send({"type": "http.response.body", "body": b""})
 
     async def _answer(self, window: Sequence[Line], whole: Work) -> bytes:
-        """Return the results of a window's lines, which have their own deadline."""
+        """Return the results of the lines in a window, which has its own deadline."""
         size = sum(len(line) for _, line in window if isinstance(line, bytes))
         work = replace(whole, size=size, due=Due(self.settings.deadline_s))
         lines, numbers = [line for _, line in window], [number for number, _ in window]
@@ -73,9 +73,9 @@ class Streams:
 
 
 async def _windows(receive: Receive, most: int, hold: Hold) -> AsyncGenerator[list[Line]]:
-    """Yield the lines that have arrived, as they arrive; blank ones only count.
+    """Yield lines as they arrive; blank ones are counted only.
 
-    What has arrived of a line that is not whole is held.
+    The received part of an incomplete line is held.
 
     Raises:
         ClientGone: the client left before the end.
@@ -89,7 +89,7 @@ async def _windows(receive: Receive, most: int, hold: Hold) -> AsyncGenerator[li
         more = message.get("more_body", False)
         lost = lost or _lose(len(part) + len(first), len(first), most, hold)
         if lost:
-            # no more is kept than tells so
+            # only the fact that the line is too long is kept
             hold.give(len(part))
             part.clear()
         else:
@@ -116,7 +116,7 @@ def _whole(line: bytes, most: int) -> bytes | Problem:
 
 
 def _lose(length: int, added: int, most: int, hold: Hold) -> Problem | None:
-    """Hold what is added to a line of which no more than its begin is here; return why that cannot be."""
+    """Account for a piece of an incomplete line; return a problem if the line is too long or there is no room."""
     if length > most:
         return TooLarge(f"Expected a line of at most {most} bytes (LOSSD_MAX_LINE_BYTES); got a longer one.")
     try:
@@ -127,6 +127,6 @@ def _lose(length: int, added: int, most: int, hold: Hold) -> Problem | None:
 
 
 async def _silence() -> Message:
-    """Wait for nothing: the connection is looked at where the next line is read."""
+    """Never return: the connection is checked where the next line is read."""
     await asyncio.Event().wait()
     return {}

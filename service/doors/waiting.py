@@ -1,4 +1,4 @@
-"""Wait for the queue on a client's behalf: not beyond its deadline, and not once it has left."""
+"""Wait for a result until its deadline, or until the client leaves."""
 
 import asyncio
 import math
@@ -12,11 +12,11 @@ from service.problems import Late, Unreadable, quoted
 
 T = TypeVar("T")
 PATIENCE_S = 0.02
-"""How long to wait before looking whether the client is still there: most answers are there by then."""
+"""Seconds before the first check for a disconnect: most answers are ready by then."""
 
 
 class Due:
-    """When an answer is due: ``seconds`` from now on."""
+    """The deadline of an answer, ``seconds`` from now."""
 
     def __init__(self, seconds: float, start: float | None = None) -> None:
         self.seconds = seconds
@@ -24,19 +24,19 @@ class Due:
 
     @property
     def left(self) -> float:
-        """The seconds that are left."""
+        """The seconds left."""
         return max(0.0, self._start + self.seconds - monotonic())
 
     def sooner(self, seconds: float | None) -> "Due":
-        """Return when it is due if it is within so many seconds of the start, too."""
+        """Return the earlier of this deadline and one of so many seconds from the same start."""
         return self if seconds is None else Due(min(seconds, self.seconds), self._start)
 
 
 def deadline(scope: Scope, most: float) -> float:
-    """Return the seconds within which to answer: the client's ``Request-Timeout``, but ``most`` at the most.
+    """Return the seconds within which to answer: the client's ``Request-Timeout``, at most ``most``.
 
     Raises:
-        Unreadable: the header is no number of seconds.
+        Unreadable: the header is not a number of seconds.
     """
     header: bytes | None = dict(scope["headers"]).get(b"request-timeout")
     if header is None:
@@ -52,14 +52,14 @@ def deadline(scope: Scope, most: float) -> float:
 
 
 async def wait(future: asyncio.Future[T], receive: Receive, due: Due) -> T:
-    """Return what a future gives.
+    """Return the result of a future.
 
     Raises:
-        Late: it is not there when it is due.
+        Late: the deadline has passed.
         ClientGone: the client has closed its connection.
     """
     try:
-        # the loop computes small jobs when all that was ready has had its turn
+        # the loop computes small jobs after everything that was ready has run
         for _ in range(2):
             if future.done():
                 return future.result()
@@ -70,12 +70,12 @@ async def wait(future: asyncio.Future[T], receive: Receive, due: Due) -> T:
             await _wait_longer(future, receive, due)
         return future.result()
     finally:
-        # whoever works on it sees that nobody waits
+        # tells the worker that nobody is waiting
         future.cancel()
 
 
 async def _wait_longer(future: asyncio.Future[T], receive: Receive, due: Due) -> None:
-    """Wait for a future, the deadline, or the client's leaving, whichever comes first."""
+    """Wait for a future, the deadline or a disconnect, whichever comes first."""
     leaving = asyncio.ensure_future(_left(receive))
     try:
         await asyncio.wait({future, leaving}, timeout=due.left, return_when=asyncio.FIRST_COMPLETED)

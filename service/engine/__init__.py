@@ -1,1 +1,1 @@
-"""Arithmetic that does not know where calls come from: bind, evaluate, fuse."""
+"""The arithmetic, independent of where calls come from: bind, evaluate, fuse."""

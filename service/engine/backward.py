@@ -1,4 +1,4 @@
-"""The one place that asks autograd for gradients."""
+"""The only place that calls autograd."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ _run_backward: Callable[..., Sequence[Tensor | None]] | None = getattr(
 
 
 def differentiable(inputs: Tensors, call: Call) -> dict[str, Tensor]:
-    """Return inputs as the leaves of a graph, where the call asks for their gradients."""
+    """Return the inputs; those whose gradients the call asks for become leaves of a graph."""
     return {
         name: tensor.detach().requires_grad_() if name in call.gradients_of else tensor
         for name, tensor in inputs.items()

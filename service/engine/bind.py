@@ -1,4 +1,4 @@
-"""Bind a request to its loss's declaration: a valid call, or every fault that it has."""
+"""Bind a request to its loss's declaration: return a valid call, or report all faults."""
 
 from collections.abc import Mapping, Sequence
 from math import prod
@@ -16,13 +16,13 @@ from service.problems import Fault, Invalid
 
 
 def bind(request: Request, known: Sequence[Fault] = ()) -> Call:
-    """Return the valid call that a request makes.
+    """Return the valid call for a request.
 
-    ``known`` are faults that decoding has found: what is left of the request is checked all the same, so that
-    a client hears of all faults together.
+    ``known`` are faults found in decoding: the rest of the request is checked all the same, so that the client gets
+    all faults together.
 
     Raises:
-        Invalid: with every fault that can be told without the ones before it being mended.
+        Invalid: with every fault that can be found before the others are corrected.
     """
     tensors = {name: sent.tensor for name, sent in request.inputs.items()}
     call = None if known else bind_like(request, plan(request), tensors)
@@ -30,9 +30,9 @@ def bind(request: Request, known: Sequence[Fault] = ()) -> Call:
 
 
 def bind_like(first: Request, found: Plan | None, tensors: Mapping[str, Tensor]) -> Call | None:
-    """Bind a request that differs from the first, whose plan it shares, in the values of its inputs alone.
+    """Bind a request that shares the plan of the first and differs from it only in the values of its inputs.
 
-    None where a look at all values together leaves open whether each is admitted.
+    Return None if the smallest and largest values do not prove that all are valid.
     """
     inputs = found and found.admit(tensors)
     if not (found and inputs):
@@ -49,9 +49,9 @@ def bind_like(first: Request, found: Plan | None, tensors: Mapping[str, Tensor])
 
 
 def bind_alike(first: Request, stacks: Mapping[str, Tensor]) -> Stack | None:
-    """Bind requests that differ from the first in the values of their inputs alone, stacked on a new first axis.
+    """Bind requests that differ from the first only in the values of their inputs, stacked on a new first axis.
 
-    None where a look at all values together leaves open whether each is admitted.
+    Return None if the smallest and largest values do not prove that all are valid.
     """
     found = plan(first)
     inputs = found and found.admit(stacks)
@@ -59,10 +59,10 @@ def bind_alike(first: Request, stacks: Mapping[str, Tensor]) -> Stack | None:
 
 
 def _bind_in_full(request: Request, known: Sequence[Fault]) -> Call:
-    """Bind a request that no plan settles: with conditions, weights, masks, or a fault somewhere."""
+    """Bind a request without a plan: it has conditions, weights, masks, or a fault somewhere."""
     loss, params = request.loss, request.params
     fitted = fit(loss, shapes_of(request.inputs), params)
-    # what could not be decoded is told of already
+    # inputs that could not be decoded have their faults already
     undecoded = [n for n in loss.inputs if any(f.pointer.startswith(f"/inputs/{n}") for f in known)]
     gradients_of, faults = check.gradients_of(loss, request.gradients, fitted, (*request.inputs, *undecoded))
     faults = [*known, *faults]

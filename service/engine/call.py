@@ -1,4 +1,4 @@
-"""The values that travel through the engine: what a client sent, a valid call, and what came of it."""
+"""The values that pass through the engine: a tensor as sent, a request, a valid call, its evaluation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ HALF = (torch.float16, torch.bfloat16)
 class Sent:
     """A tensor as a client sent it, on the CPU.
 
-    ``addressable``: its elements have JSON Pointers of their own. ``any_rank``: a JSON ``[]``, which is the
-    empty tensor of whatever rank is wanted.
+    ``addressable``: its elements have JSON Pointers. ``any_rank``: it is a JSON ``[]``, the empty tensor of any
+    rank.
     """
 
     tensor: Tensor
@@ -51,10 +51,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A request that is known to be valid. Its floating tensors are in the dtype of the arithmetic.
+    """A valid request. Its floating tensors are in the dtype of the arithmetic.
 
-    ``dtype`` is the dtype asked for: results are rounded to it, float32 carries the arithmetic of half types.
-    ``work`` is an estimate of what it costs, see `Loss.elements`.
+    ``dtype`` is the requested dtype: results are rounded to it, and half types are computed in float32.
+    ``work`` is the estimated cost, see `Loss.elements`.
     """
 
     loss: AnyLoss
@@ -70,7 +70,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What came of a `Call`: detached tensors on the CPU, the floating ones in the call's dtype.
+    """The results of a `Call`: detached tensors on the CPU, the floating ones in the call's dtype.
 
     ``device`` is the one that computed them.
     """

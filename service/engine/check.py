@@ -1,4 +1,4 @@
-"""The checks of a request against its loss's declaration, each of which returns the faults it finds."""
+"""Checks of a request against its loss's declaration; each returns the faults it finds."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -19,7 +19,7 @@ from service.engine.fit import Fit
 from service.problems import MOST_FAULTS, Fault, pointer, quoted
 
 UNFITTED = 1 << 10
-"""Values of a list of numbers that are checked although it is not known how many there should be."""
+"""Most values of a list param that are checked while its expected length is unknown."""
 
 
 def gradients_of(
@@ -44,7 +44,7 @@ def gradients_of(
 
 
 def cast_kinds(request: Request, fit: Fit) -> tuple[dict[str, Tensor], list[Fault]]:
-    """Read each matched tensor as the kind of number its form wants, with all digits it was sent with."""
+    """Convert each matched tensor to the kind of number that its form takes, without losing digits."""
     kinded: dict[str, Tensor] = {}
     faults: list[Fault] = []
     for name, shape in fit.shapes.items():
@@ -57,12 +57,12 @@ def cast_kinds(request: Request, fit: Fit) -> tuple[dict[str, Tensor], list[Faul
             kinded[name] = (
                 tensor.to(torch.int64 if kind == "int" else torch.bool) if kind != "float" else tensor
             )
-    # in the order of the declaration, so that a domain may look at what stands before it
+    # in the order of declaration, because a domain may refer to earlier inputs
     return {name: kinded[name] for name in fit.loss.inputs if name in kinded}, faults
 
 
 def not_of_kind(tensor: Tensor, kind: Kind) -> tuple[int, ...] | None:
-    """Return the place of the first element that is not of a kind."""
+    """Return the index of the first element that is not of a kind."""
     if kind == "float" or tensor.dtype == torch.bool:
         return None
     if kind == "bool":
@@ -73,9 +73,9 @@ def not_of_kind(tensor: Tensor, kind: Kind) -> tuple[int, ...] | None:
 
 
 def domains(request: Request, fit: Fit, facts: Facts, *, whole: bool) -> list[Fault]:
-    """Return one fault for each input that holds something outside its domain: the first such element.
+    """Return the first element outside its domain for each input that has one.
 
-    Unless the request is ``whole``, with every shape and kind right, a domain may miss what it looks at.
+    Unless the request is ``whole``, with every shape and kind right, a domain may lack inputs that it refers to.
     """
     faults: list[Fault] = []
     for name, tensor in facts.inputs.items():
@@ -100,13 +100,13 @@ def domains(request: Request, fit: Fit, facts: Facts, *, whole: bool) -> list[Fa
 
 
 def _coarser(sent: torch.dtype, computed: torch.dtype) -> torch.dtype:
-    """Return the dtype with fewer digits; integers and truths have all of them."""
+    """Return the dtype with fewer digits; integers and booleans count as exact."""
     coarser = sent.is_floating_point and torch.finfo(sent).eps > torch.finfo(computed).eps
     return sent if coarser else computed
 
 
 def _within(tensor: Tensor, form: Form, spec: Input, facts: Facts) -> bool:
-    """Tell whether a look at the least and the greatest value shows that all are admitted."""
+    """Return whether the smallest and largest values prove that all are admitted."""
     if admits_all(form, spec):
         return True
     bounds = form.domain.range(facts)
@@ -114,24 +114,24 @@ def _within(tensor: Tensor, form: Form, spec: Input, facts: Facts) -> bool:
 
 
 def admits_all(form: Form, spec: Input) -> bool:
-    """Tell whether a form admits whatever is of its kind; of floating numbers, targets must be finite."""
+    """Return whether a form admits all values of its kind; floating targets must be finite."""
     return form.domain.unbounded and (spec.role == "prediction" or form.domain.kind != "float")
 
 
 def between(tensor: Tensor, low: float, high: float) -> bool:
-    """Tell whether all elements are finite and from ``low`` to ``high``."""
+    """Return whether all elements are finite and from ``low`` to ``high``."""
     if not tensor.numel():
         return True
-    # NaN is neither within nor without
+    # NaN fails both comparisons
     least, most = tensor.aminmax()
     first, last = least.item(), most.item()
     return low <= first and last <= high and -math.inf < first and last < math.inf
 
 
 def _admitted(tensor: Tensor, form: Form, spec: Input, facts: Facts) -> Tensor:
-    """Return where a tensor holds what it may.
+    """Return a mask of the admitted elements.
 
-    NaN passes in predictions, as infinity does where the domain has no end; targets are finite.
+    NaN passes in predictions, and infinity if the domain is unbounded; targets must be finite.
     """
     values = tensor.float() if tensor.dtype in HALF else tensor
     admitted = form.domain.admits(values, facts)
@@ -144,7 +144,7 @@ def _admitted(tensor: Tensor, form: Form, spec: Input, facts: Facts) -> Tensor:
 
 
 def _counted(values: Tensor, where: Tensor | None) -> Tensor | None:
-    """Return which elements a mask, or lengths along the last axis, leave in."""
+    """Select the elements inside a mask, or within lengths along the last axis."""
     if where is None:
         return None
     if where.dtype != torch.bool:
@@ -153,13 +153,13 @@ def _counted(values: Tensor, where: Tensor | None) -> Tensor | None:
 
 
 def _mentioned(form: Form, sizes: Sizes) -> list[str]:
-    """Return the dimensions whose sizes a form's description speaks of."""
+    """Return the dimensions whose sizes a form's description mentions."""
     words = form.describe().replace(",", " ").split()
     return [dim for dim in sizes if dim in words]
 
 
 def lists(loss: AnyLoss, params: Mapping[str, Any], sizes: Sizes) -> list[Fault]:
-    """Check the params that are lists of numbers: their shape by the inputs' sizes, their values."""
+    """Check list params: their shape against the inputs' sizes, and their values."""
     faults: list[Fault] = []
     for name, param in loss.params.items():
         if param.values is None or not isinstance(params.get(name), tuple):
@@ -173,7 +173,7 @@ def lists(loss: AnyLoss, params: Mapping[str, Any], sizes: Sizes) -> list[Fault]
             faults.append(Fault(pointer("params", name), "shape", expected))
             continue
         if prod(shape) > UNFITTED and not {*names(dims)} <= sizes.keys():
-            # other faults leave open whether a list is as long as it should be, and it may be that of many items
+            # the expected length is unknown because of other faults; do not check long lists in vain
             continue
         values = torch.tensor(params[name], dtype=torch.float64)
         if (index := _first(~domain.admits(values, Facts(sizes, params, {})))) is not None:
@@ -183,7 +183,7 @@ def lists(loss: AnyLoss, params: Mapping[str, Any], sizes: Sizes) -> list[Fault]
 
 
 def _shape(rows: tuple[Any, ...]) -> Shape | None:
-    """Return the shape of numbers in a tuple, or in tuples in it; None where they are ragged."""
+    """Return the shape of nested tuples of numbers; None if they are ragged."""
     kinds = set(map(type, rows))
     if tuple not in kinds:
         return (len(rows),)
@@ -192,7 +192,7 @@ def _shape(rows: tuple[Any, ...]) -> Shape | None:
 
 
 def conditions(loss: AnyLoss, facts: Facts) -> list[Fault]:
-    """Check what must hold across inputs and params."""
+    """Check conditions across inputs and params."""
     return [
         Fault(c.pointer, "condition", f"Expected {c.expected}; got {c.got(facts)}.")
         for c in loss.conditions
@@ -201,7 +201,7 @@ def conditions(loss: AnyLoss, facts: Facts) -> list[Fault]:
 
 
 def result(request: Request, fit: Fit, unreduced: Shape) -> list[Fault]:
-    """Check what depends on the shape of the result: the reduction, ``sample_weight``, ``grad_output``."""
+    """Check what depends on the shape of the result: the reduction, ``sample_weight`` and ``grad_output``."""
     faults: list[Fault] = []
     if request.reduction == "mean" and prod(unreduced) == 0:
         name = next(iter(request.loss.inputs))
@@ -218,7 +218,7 @@ def result(request: Request, fit: Fit, unreduced: Shape) -> list[Fault]:
 
 
 def value_shape(request: Request, unreduced: Shape) -> Shape:
-    """Return the shape that the value will have."""
+    """Return the shape of the value."""
     return unreduced if request.reduction == "none" else ()
 
 
@@ -236,7 +236,7 @@ def _check_weight(weight: Sent, unreduced: Shape) -> list[Fault]:
 
 
 def _first(wrong: Tensor) -> tuple[int, ...] | None:
-    """Return the index of the first true element, None where there is none."""
+    """Return the index of the first true element, None if there is none."""
     flat = wrong.reshape(-1)
     if not bool(flat.any()):
         return None

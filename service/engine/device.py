@@ -1,4 +1,4 @@
-"""The device that computes: which one, whether it still works, and a warm-up before it is called ready."""
+"""The device that computes: choose it, warm it up, check that it still works."""
 
 import logging
 import statistics
@@ -20,14 +20,14 @@ from service.engine.memory import is_exhausted
 logger = logging.getLogger("lossd")
 FAILED = "The device has failed; the server is about to restart."
 MEASURED = 15
-"""Losses whose calls are timed to find up to where a CPU is faster."""
+"""Losses that are timed to compare the CPU with the device."""
 EXPECTED = "auto, cpu, cuda, cuda:N or mps as the device"
 
 
 def choose(name: str, worker: int = 0) -> torch.device:
     """Return the device of that name for a worker, counted from 0.
 
-    ``auto`` is ``cuda`` where there is a usable GPU, else the CPU. ``cuda`` spreads the workers over all GPUs.
+    ``auto`` is ``cuda`` if there is a usable GPU, else the CPU. ``cuda`` spreads the workers over all GPUs.
 
     Raises:
         ValueError: the device does not exist, or torch cannot use it; says why.
@@ -60,12 +60,12 @@ def _gpu(name: str, worker: int) -> torch.device:
         return torch.device("cuda", worker % gpus)
     device = torch.device(name)
     if device.index >= gpus:
-        raise ValueError(f"Expected a CUDA device that exists ({gpus} do); got {name}.")
+        raise ValueError(f"Expected an available CUDA device (there are {gpus}); got {name}.")
     return device
 
 
 def count() -> int:
-    """Return how many GPUs torch can use. Logs why there are none where a driver is installed that torch refuses."""
+    """Return the number of GPUs that torch can use; if it refuses an installed driver, log why."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         usable = torch.cuda.is_available()
@@ -75,12 +75,12 @@ def count() -> int:
 
 
 def workers(name: str) -> int:
-    """Return how many workers make use of a device: one for each GPU, or one."""
+    """Return the number of workers for a device: one for each GPU, or one."""
     return max(1, count()) if name in ("auto", "cuda") else 1
 
 
 def _reason() -> str:
-    """Say why torch has no GPU."""
+    """Return why torch cannot use a GPU."""
     try:
         torch.cuda.init()
     except (RuntimeError, AssertionError) as error:
@@ -89,15 +89,15 @@ def _reason() -> str:
 
 
 def is_alive(device: torch.device) -> bool:
-    """Tell whether a device still computes, by a small kernel that is waited for.
+    """Run a small kernel and return whether the device still computes.
 
-    After some faults a CUDA context only repeats its error, and the texts of faults do not tell which: an allocation
-    that failed leaves the context usable, a launch that failed does not.
+    After some errors a CUDA context only repeats them, and their messages do not say which: a failed allocation leaves
+    the context usable, a failed launch does not.
     """
     try:
         torch.ones(1, device=device).add(1).item()
         if device.type == "cuda":
-            # faults of the other streams as well
+            # includes errors of other streams
             torch.cuda.synchronize(device)
     except RuntimeError as error:
         return is_exhausted(error)
@@ -105,10 +105,10 @@ def is_alive(device: torch.device) -> bool:
 
 
 def near_work(device: torch.device, losses: Sequence[AnyLoss]) -> int:
-    """Return up to how many units of work a CPU has computed a call before a device has, a power of two or 0.
+    """Measure the units of work below which the CPU is faster than a device: a power of two, or 0.
 
-    A call takes a while whatever its size, longer on a GPU: the work that a CPU does in the difference. Measured once
-    all is warm.
+    Every call has a fixed cost, which is larger on a GPU; this is the work that a CPU does in the difference. Call it
+    after the warm-up.
     """
     if device.type == "cpu":
         return 0
@@ -119,7 +119,7 @@ def near_work(device: torch.device, losses: Sequence[AnyLoss]) -> int:
 
 
 def _seconds(call: Call, device: torch.device) -> float:
-    """Return the least of the times that the evaluation of a call takes."""
+    """Return the shortest of a few evaluation times of a call."""
     times: list[float] = []
     for _ in range(5):
         start = perf_counter()
@@ -136,7 +136,7 @@ def _drawn(loss: AnyLoss) -> Call:
 
 
 def warm_up(device: torch.device, losses: Iterable[AnyLoss]) -> None:
-    """Evaluate a call of each loss, alone and with another like it: the first one loads its kernels."""
+    """Evaluate a call of each loss, alone and together with a like one: first calls load kernels."""
     for loss in losses:
         call = _drawn(loss)
         evaluate(call, device)

@@ -1,4 +1,4 @@
-"""Evaluate one call: the value, the gradients, the diagnostics."""
+"""Evaluate one call: value, gradients, diagnostics."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -19,16 +19,16 @@ Tensors = Mapping[str, Tensor]
 
 
 def evaluate(call: Call, device: torch.device = CPU) -> Evaluation:
-    """Compute what a call asks for, on a device; what comes of it is on the CPU.
+    """Compute a call on a device and return the results on the CPU.
 
     Raises:
-        TooLarge: it needs more memory than the device has.
+        TooLarge: it does not fit into the device's memory.
     """
     return within_memory(partial(_evaluate, call, device), device)
 
 
 def _evaluate(call: Call, device: torch.device) -> Evaluation:
-    """Compute what a call asks for."""
+    """Compute a call."""
 
     def compute(inputs: Tensors) -> Terms:
         return call.loss.terms(inputs, call.params)
@@ -39,7 +39,7 @@ def _evaluate(call: Call, device: torch.device) -> Evaluation:
 def computed(
     part: Part, compute: Callable[[Tensors], Terms], device: torch.device
 ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-    """Return the value, the gradients and the diagnostics of a call, or of several that ``compute`` makes as one."""
+    """Return value, gradients and diagnostics of a call, or of several that ``compute`` evaluates as one."""
     with working_on(device):
         return _computed(part, compute, device)
 
@@ -47,7 +47,7 @@ def computed(
 def _computed(
     part: Part, compute: Callable[[Tensors], Terms], device: torch.device
 ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-    """Return what came of calls."""
+    """Evaluate on the current stream."""
     like, reduction, axes = (part.like, reduce_each, 1) if isinstance(part, Stack) else (part, reduce, 0)
     inputs = to_device(part.inputs, device)
     leaves = differentiable(inputs, like)
@@ -62,7 +62,7 @@ def _computed(
 
 
 def options(part: Part, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
-    """Return the sample weight and the upstream gradient of a call, or of several, on a device."""
+    """Return the sample weight and the upstream gradient of a part, on a device."""
     sent = {"weight": part.sample_weight, "upstream": part.grad_output}
     there = to_device({name: tensor for name, tensor in sent.items() if tensor is not None}, device)
     return there.get("weight"), there.get("upstream")
@@ -71,7 +71,7 @@ def options(part: Part, device: torch.device) -> tuple[Tensor | None, Tensor | N
 def on_host(
     call: Call, value: Tensor, slopes: Tensors, aux: Tensors
 ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-    """Return the value, the gradients and the diagnostics on the CPU, rounded to the dtype that is asked for."""
+    """Return value, gradients and diagnostics on the CPU, rounded to the requested dtype."""
     found = (value, *slopes.values(), *aux.values())
     value, *others = to_host([_rounded(tensor, call.dtype) for tensor in found])
     count = len(slopes)

@@ -1,6 +1,6 @@
-"""Match the shapes of a request's tensors with the forms that its loss declares.
+"""Match the shapes of a request's tensors with the forms declared by its loss.
 
-What follows from shapes alone is worked out once for each shape: pipelines send the same ones again and again.
+Results that depend on shapes alone are cached by shape, because pipelines send the same ones again and again.
 """
 
 from collections.abc import Mapping
@@ -16,15 +16,15 @@ from service.engine.call import Sent
 from service.problems import Fault, pointer
 
 Shapes = tuple[tuple[str, Shape | None], ...]
-"""The shape of each input that was sent; None for a JSON ``[]``, which has whatever rank is wanted."""
+"""The shape of each input sent; None for a JSON ``[]``, which has any rank."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How the shapes sent agree with one row of forms.
+    """The match between the shapes sent and one row of forms.
 
-    ``unreduced`` is the shape that the loss will have, None where an input is missing or does not fit, ``work``
-    how many elements of work it will take.
+    ``unreduced`` is the shape of the unreduced loss, None if an input is missing or does not fit; ``work`` is the
+    estimated number of elements of work.
     """
 
     loss: AnyLoss
@@ -41,7 +41,7 @@ class Fit:
         return self.loss.inputs[name].form(self.row)
 
     def floating(self, name: str) -> bool:
-        """Whether an input holds numbers that can be differentiated: targets may be indices or probabilities."""
+        """Whether an input is differentiable: targets may be indices or probabilities."""
         return self.loss.inputs[name].floating if self.faults else self.form(name).domain.kind == "float"
 
 
@@ -51,17 +51,17 @@ def shapes_of(inputs: Mapping[str, Sent]) -> Shapes:
 
 
 def fit(loss: AnyLoss, shapes: Shapes, params: Mapping[str, Any]) -> Fit:
-    """Return the first row of forms that fits all inputs jointly, else the one with the fewest faults."""
+    """Return the first row of forms that fits all inputs together, else the one with the fewest faults."""
     telling = tuple(params.items()) if loss.conditional else ()
-    # lists of a client's are of any length, and not to be kept
+    # a client's lists may have any length, so they are not cached
     listed = any(isinstance(param, tuple) for _, param in telling)
     return (_fit.__wrapped__ if listed else _fit)(loss, shapes, telling)
 
 
 @lru_cache(maxsize=4096)
 def _fit(loss: AnyLoss, shapes: Shapes, params: tuple[tuple[str, Any], ...]) -> Fit:
-    """Fit shapes; ``params`` are only there where forms or the work depend on them."""
-    # params that no form is meant for are a condition's to refuse
+    """Fit shapes; ``params`` holds only those that forms or the work depend on."""
+    # if no form applies to these params, a condition refuses them
     rows = loss.rows_for(dict(params)) or [0]
     fits: list[Fit] = []
     for row in rows:
@@ -78,7 +78,7 @@ def _fit_row(loss: AnyLoss, shapes: Shapes, row: int) -> Fit:
     found: dict[str, Shape] = {}
     faults: list[Fault] = []
     least = {dim: bounds.least for dim, bounds in loss.ranges.items()}
-    # tensors of unknown rank come last: the others fix their sizes
+    # tensors of unknown rank come last, when the others have fixed the sizes
     for name, shape in sorted(shapes, key=lambda item: item[1] is None):
         dims = loss.inputs[name].form(row).dims
         matched = match_empty(dims, sizes, least) if shape is None else match(dims, shape, sizes)
@@ -92,16 +92,16 @@ def _fit_row(loss: AnyLoss, shapes: Shapes, row: int) -> Fit:
 
 
 def _all_forms(loss: AnyLoss, rows: list[int], fault: Fault) -> Fault:
-    """Name every form that an input could have had."""
+    """List every form that an input could have had."""
     name = fault.pointer.rpartition("/")[2]
     dims = dict.fromkeys(loss.inputs[name].form(row).dims for row in rows)
     first, *others = [show(d) for d in dims]
-    told = fault.detail.replace(first, " or ".join([first, *others]), 1)
-    return Fault(fault.pointer, fault.code, told)
+    detail = fault.detail.replace(first, " or ".join([first, *others]), 1)
+    return Fault(fault.pointer, fault.code, detail)
 
 
 def _with_result(fit: Fit, params: Mapping[str, Any]) -> Fit:
-    """Add the loss's shape and work, and which sizes are out of bounds: what is summed over is at least one."""
+    """Add the shape and the work of the loss, and check sizes against their bounds; sums need at least one element."""
     loss = fit.loss
     if any(not spec.optional and name not in fit.shapes for name, spec in loss.inputs.items()):
         return fit

@@ -1,7 +1,7 @@
-"""Evaluate like calls as one: a remote batch should cost no more than a local loop.
+"""Evaluate like calls as one, so that a remote batch costs no more than a local loop.
 
-Calls of one loss, params, options and shapes are stacked on a new first axis and evaluated under vmap, so
-that each gives what it gives alone. What torch has no batching rule for is declared so and loops.
+Calls of one loss, params, options and shapes are stacked on a new first axis and evaluated under vmap; each gives the
+result it gives alone. Losses that torch cannot batch are declared so and run in a loop.
 """
 
 import logging
@@ -24,7 +24,7 @@ Results = Sequence[Evaluation | Exception]
 
 
 def likeness(call: Call) -> Hashable:
-    """Return what must be equal for calls to be evaluated together."""
+    """Return a key that is equal for calls that can be evaluated together."""
     shapes = tuple([(name, tensor.shape) for name, tensor in call.inputs.items()])
     weights = [t if t is None else t.shape for t in (call.sample_weight, call.grad_output)]
     params = tuple(call.params.items())
@@ -32,7 +32,7 @@ def likeness(call: Call) -> Hashable:
 
 
 def evaluate_alike(parts: Sequence[Part], device: torch.device = CPU) -> Results:
-    """Evaluate calls that are alike; what fails fails alone. How many at once is the caller's to bound."""
+    """Evaluate like calls; failures stay separate. The caller bounds how many are evaluated at once."""
     first, *others = parts
     single = not others and isinstance(first, Call)
     like = first.like if isinstance(first, Stack) else first
@@ -42,8 +42,8 @@ def evaluate_alike(parts: Sequence[Part], device: torch.device = CPU) -> Results
         except Abandoned:
             raise
         except Exception as error:
-            # one of them, all of them together, or the loss under vmap: alone, each has what it has
-            logger.debug("calls of %s are computed alone: %s", like.loss.name, error)
+            # the fault may lie with one call, all of them together, or vmap: evaluate each alone
+            logger.debug("evaluating calls of %s one by one: %s", like.loss.name, error)
             exhausted = is_exhausted(error)
         if exhausted:
             give_back_memory()
@@ -61,11 +61,11 @@ def _stacked(parts: Sequence[Part], device: torch.device) -> Stack:
 
 
 def evaluate_together(stack: Stack, device: torch.device = CPU) -> Evaluations:
-    """Evaluate calls that are alike as one call over a new first axis."""
+    """Evaluate like calls as one call with a new first axis."""
     like = stack.like
 
     def parts(inputs: Mapping[str, Tensor]) -> dict[str, Any]:
-        # vmap takes tensors only, no None
+        # vmap returns tensors only, not None
         terms = like.loss.terms(inputs, like.params)
         return {name: part for name, part in terms._asdict().items() if part is not None}
 
@@ -77,7 +77,7 @@ def evaluate_together(stack: Stack, device: torch.device = CPU) -> Evaluations:
 
 
 def _attempt(call: Call, device: torch.device) -> Evaluation | Exception:
-    """Evaluate one call; return what it raises."""
+    """Evaluate one call; return the exception if it raises one."""
     go_on()
     try:
         return evaluate(call, device)

@@ -1,4 +1,4 @@
-"""Threads for what would hold up the event loop: each kind of work has its own, which no other kind can fill."""
+"""Threads for work that would block the event loop: one pool for each kind of work, so that none fills another's."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Entry(Protocol):
-    """What is kept open while somebody works for a request: the account's `Hold` of it."""
+    """An entry kept open while work is done for a request: its `Hold` on the account."""
 
     gone: bool
 
@@ -21,7 +21,7 @@ class Entry(Protocol):
 
 
 class Lane:
-    """A few threads and what waits for them. It is used from the event loop."""
+    """A few threads and their queue of work. Use it from the event loop."""
 
     def __init__(self, name: str, threads: int) -> None:
         self.threads = threads
@@ -30,10 +30,10 @@ class Lane:
     def run(
         self, work: Callable[[], T], holds: Sequence[Entry], abandoned: Callable[[], bool] | None = None
     ) -> asyncio.Future[T]:
-        """Let a thread work, and keep some holds open until it has ended.
+        """Run a function in a thread, keeping some holds open until it has ended.
 
-        A future that is cancelled takes with it what no thread has begun; what has begun ends at the next look of
-        `rounds`. So it does where ``abandoned`` says so, or by default where the client of a hold is gone.
+        Cancelling the future drops work that no thread has begun, and stops running work at the next check in `rounds`.
+        Running work also stops if ``abandoned`` says so; by default, if the client of a hold is gone.
         """
         task = _Task(work, holds, abandoned)
         task.future.add_done_callback(task.drop)
@@ -41,28 +41,28 @@ class Lane:
         return task.future
 
     def close(self) -> None:
-        """Begin no more; what runs is not waited for, as nobody can say how long it takes."""
+        """Start nothing more. Running work is not waited for, because it may take any time."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 class _Task:
-    """What a thread is to do, as long as it is to be done."""
+    """A function for a thread to run, unless it is dropped before."""
 
     def __init__(
         self, work: Callable[[], Any], holds: Sequence[Entry], abandoned: Callable[[], bool] | None
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.future: asyncio.Future[Any] = self._loop.create_future()
-        # to pop it is to take charge of it, in whatever thread
+        # whichever thread pops it runs it
         self._work = [work]
         self._holds = holds
-        # not its own method, which would keep it, and so its result, until the collector comes
+        # a bound method of its own would be a cycle, and keep the result until the collector runs
         self._abandoned = abandoned
         for hold in holds:
             hold.use()
 
     def run(self) -> None:
-        """Work, in a thread."""
+        """Run the function; called in a thread."""
         try:
             work = self._work.pop()
         except IndexError:
@@ -74,19 +74,19 @@ class _Task:
         except BaseException as raised:
             error = raised
         del work
-        # a loop that is closed has nobody who waits
+        # if the loop is closed, nobody is waiting
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._end, result, error)
 
     def drop(self, future: asyncio.Future[Any]) -> None:
-        """Let go of what no thread has begun, where nobody waits for it any more."""
+        """Drop work that no thread has begun, once its future is cancelled."""
         if self._work:
             with suppress(IndexError):
                 self._work.pop()
                 self._leave()
 
     def _end(self, result: Any, error: BaseException | None) -> None:
-        """Give what came of it to whoever waits."""
+        """Pass the result on to whoever waits."""
         self._leave()
         if self.future.done():
             return
@@ -100,5 +100,5 @@ class _Task:
             hold.leave()
 
     def _is_left(self) -> bool:
-        """Whether nobody waits any more."""
+        """Whether nobody waits any longer."""
         return self.future.cancelled() or any(hold.gone for hold in self._holds)

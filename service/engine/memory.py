@@ -1,4 +1,4 @@
-"""Refuse a call that needs more memory than its device has, or numbers than there are, instead of breaking."""
+"""Refuse calls that need more memory than the device has, instead of crashing; tune glibc's allocator."""
 
 import ctypes
 import os
@@ -20,34 +20,34 @@ EXHAUSTED = (
     "size calculation overflowed",
     "ALLOC_FAILED",
 )
-"""What the allocators of torch and of CUDA's libraries say. They have no common exception."""
+"""Messages of the allocators of torch and of CUDA's libraries, which share no exception type."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Options of mallopt(3)."""
 LARGEST_KEPT = 32 << 20
-"""Bytes of a block from which on it goes back to the system when it is freed: glibc takes no more."""
+"""Blocks of at least this many bytes go back to the system when freed: glibc accepts no larger value."""
 MOST_KEPT = 128 << 20
-"""Bytes of free memory at the end of the heap that are kept."""
+"""Bytes of free memory to keep at the end of the heap."""
 MOST_PINNED = 1 << 30
-"""Bytes of pinned memory that are kept: to pin 64 MB anew takes as long as to compute with them."""
+"""Bytes of pinned memory to keep: pinning 64 MB anew takes longer than computing with it."""
 UNITS = {"bytes": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40, "pib": 1 << 50}
 _SIZE = re.compile(rf"tried to allocate ([\d.]+) ({'|'.join(UNITS)})", re.IGNORECASE)
 T = TypeVar("T")
 REFUSED = "device_memory"
-"""The code of the fault of a call that does not fit."""
+"""Fault code of a call that does not fit."""
 
 
 def within_memory(compute: Callable[[], T], device: torch.device) -> T:
-    """Compute something on a device; where it does not fit, once more after what is kept free was given back.
+    """Compute on a device; if memory runs out, free what is cached and try once more.
 
     Raises:
-        TooLarge: it asks for more than there is, even so; states what it asks for, and what is free.
-        Invalid: a param is so great, or so small, that what Python makes of it alone is no float64.
+        TooLarge: it does not fit even so; states the size of the allocation and the free memory.
+        Invalid: a param is so large or small that arithmetic on it in Python overflows float64.
     """
     try:
         return _computed(compute)
     except Exhausted:
         pass
-    # past the handler nothing holds the tensors of the first attempt any more
+    # past the handler, nothing references the tensors of the first attempt
     give_back_memory()
     try:
         return _computed(compute)
@@ -56,7 +56,7 @@ def within_memory(compute: Callable[[], T], device: torch.device) -> T:
 
 
 class Room:
-    """The memory of a device, as far as what is computed there at once may take it."""
+    """The memory of a device, shared by the calls that are computed there at once."""
 
     def __init__(self, size: int) -> None:
         self._free = self._size = size
@@ -64,7 +64,7 @@ class Room:
 
     @contextmanager
     def of(self, size: int) -> Generator[None]:
-        """Take some of it while something is computed, after others are done if it must be; all, if it is more."""
+        """Take part of it while something is computed, waiting for others if necessary; at most all of it."""
         size = min(size, self._size)
         with self._changed:
             self._changed.wait_for(lambda: size <= self._free)
@@ -78,20 +78,20 @@ class Room:
 
 
 class Exhausted(Exception):
-    """An allocator refused; holds what it said, and nothing that was computed."""
+    """An allocation failed; holds only the allocator's message, no tensors."""
 
 
 def _computed(compute: Callable[[], T]) -> T:
-    """Compute something.
+    """Compute.
 
     Raises:
-        Exhausted: memory did not suffice.
+        Exhausted: memory ran out.
         Invalid: as `within_memory`.
     """
     try:
         return compute()
     except ArithmeticError:
-        detail = "Expected params whose powers and quotients float64 has; got one beyond."
+        detail = "Expected params whose powers and quotients fit into float64; got larger ones."
         raise Invalid(Fault("", "range", detail)) from None
     except (MemoryError, RuntimeError) as error:
         if not is_exhausted(error):
@@ -100,18 +100,18 @@ def _computed(compute: Callable[[], T]) -> T:
 
 
 def is_exhausted(error: Exception) -> bool:
-    """Tell whether an error says that memory does not suffice."""
+    """Return whether an error says that memory ran out."""
     return isinstance(error, MemoryError) or any(words in str(error) for words in EXHAUSTED)
 
 
 def is_refusal(result: object) -> bool:
-    """Tell whether a result is the problem of a call that did not fit, however it was tried."""
+    """Return whether a result is the problem of a call that did not fit."""
     return isinstance(result, TooLarge) and any(fault.code == REFUSED for fault in result.faults)
 
 
-def _too_large(told: str, device: torch.device) -> TooLarge:
-    """Return the problem of a call whose allocator told of its size, as a rule."""
-    asked = _SIZE.search(told)
+def _too_large(message: str, device: torch.device) -> TooLarge:
+    """Return the problem of a failed allocation, whose message usually gives a size."""
+    asked = _SIZE.search(message)
     size = f"{_bytes(asked)} bytes more" if asked else "more than can be counted"
     room = f"the {free(device)} bytes that are free of {device} (LOSSD_DEVICE)"
     detail = f"Expected a call that fits {room}; got one that takes {size}."
@@ -119,13 +119,13 @@ def _too_large(told: str, device: torch.device) -> TooLarge:
 
 
 def _bytes(size: re.Match[str]) -> int:
-    """Return a size in bytes, whatever unit it is told in."""
+    """Parse a size in bytes with its unit."""
     number, unit = size.groups()
     return round(float(number) * UNITS[unit.lower()])
 
 
 def free(device: torch.device) -> int:
-    """Return the bytes of a device's memory that can be had."""
+    """Return the bytes of a device's memory that are available."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
@@ -136,14 +136,14 @@ def free(device: torch.device) -> int:
 
 
 def capacity(device: torch.device) -> int:
-    """Return the bytes of memory that a device has."""
+    """Return the total bytes of a device's memory."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[1]
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def used(device: torch.device) -> dict[str, int]:
-    """Return the bytes in use of a device's memory, by kind, as far as this system tells."""
+    """Return the bytes in use of a device's memory by kind, as far as the system reports them."""
     if device.type == "cuda":
         return {
             "allocated": torch.cuda.memory_allocated(device),
@@ -151,43 +151,42 @@ def used(device: torch.device) -> dict[str, int]:
             "pinned": _pinned(),
         }
     try:
-        with open("/proc/self/statm", "rb") as told:
-            return {"resident": int(told.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")}
+        with open("/proc/self/statm", "rb") as file:
+            return {"resident": int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")}
     except OSError:
         return {}
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep what large bodies are freed from for the next ones, where it can (glibc).
+    """Let glibc keep the memory of freed bodies for the next ones; no effect with other C libraries.
 
-    By default it gives blocks back to the system as soon as they are freed, and the next body pays for a page
-    fault every 4 KB: to receive 11 MB took three times as long.
+    By default it returns large blocks to the system as soon as they are freed, and the next body pays for a page
+    fault every 4 KB: receiving 11 MB took three times as long.
     """
     for option, size in ((M_MMAP_THRESHOLD, LARGEST_KEPT), (M_TRIM_THRESHOLD, MOST_KEPT)):
         _call_allocator("mallopt", option, size)
 
 
 def give_back_memory() -> None:
-    """Give the host's memory that is free and kept back to the system, after what is much larger than most.
+    """Return cached free memory of the host to the system, after an unusually large request or before a retry.
 
-    CUDA's allocator gives back what it keeps before it refuses anything; to empty it more often slows all other calls.
+    CUDA's allocator frees its cache itself before an allocation fails; emptying it more often slows all other calls.
     """
     _call_allocator("malloc_trim", 0)
-    # torch has it since 2.12
+    # older versions of torch lack both
     empty: Callable[[], None] | None = getattr(torch.accelerator, "empty_host_cache", None)
     if empty is not None and _pinned() > MOST_PINNED:
         empty()
 
 
 def _pinned() -> int:
-    """Return the bytes of pinned memory that are in use or kept."""
-    # torch has it since 2.10
+    """Return the bytes of pinned memory, in use or cached."""
     read: Callable[[], dict[str, int]] | None = getattr(torch.cuda, "host_memory_stats", None)
     return read().get("allocated_bytes.current", 0) if read and torch.cuda.is_initialized() else 0
 
 
 def _call_allocator(name: str, *arguments: int) -> None:
-    """Call a function of glibc's allocator; other C libraries do without."""
+    """Call a function of glibc's allocator; does nothing with other C libraries."""
     try:
         function = getattr(ctypes.CDLL(None), name)
     except (AttributeError, OSError, TypeError):

@@ -1,23 +1,23 @@
-"""Whoever wants to know what only engine and wire see: metrics are told, never asked."""
+"""Callbacks for events that only engine and wire see, such as metrics count."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 
 def _ignore(*what: object) -> None:
-    """Tell nobody."""
+    """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Observer:
-    """What is called, in any thread, when something happens."""
+    """Callbacks, called in any thread."""
 
     batch: Callable[[int], object] = _ignore
-    """So many calls were computed as one."""
+    """Calls were computed as one; the argument is their number."""
     exhausted: Callable[[], object] = _ignore
     """A call did not fit into the device's memory."""
     nonfinite: Callable[[str], object] = _ignore
-    """An answer of that loss has an element that is not finite."""
+    """An answer of this loss has a non-finite element."""
 
 
 NOBODY = Observer()

@@ -1,11 +1,10 @@
-"""The queue between clients and the device: what is alike is computed together, and nobody waits for nothing.
+"""The queue in front of the device: like calls are computed together, and no call waits for company.
 
-A request takes a `permit` before anything of it is queued: over capacity it is refused at once. Its calls become jobs,
-each with a future of its own. On a CPU small jobs that are alike are computed as one on the event loop, whatever its
-threads do; on another device the oldest job is taken, whenever one of its threads is free, together with all that are
-like it: an idle device never waits for company, a busy one finds it. What a CPU computes sooner than another device
-goes to a queue for the CPU. Jobs whose client has left are dropped when they are
-taken, and a failure stays with the call it belongs to.
+A request takes a `permit` before it queues anything: over capacity it is refused at once. Each of its calls becomes a
+job with a future. On a CPU, small like jobs are computed as one on the event loop, whatever the threads do. On another
+device, the oldest job is taken whenever one of its threads is free, together with all jobs like it: an idle device does
+not wait for company, and a busy one finds it. Calls that a CPU computes sooner go to a queue of the CPU. Jobs whose
+client has left are dropped when they are taken, and a failed call does not affect the others.
 """
 
 import asyncio
@@ -31,9 +30,9 @@ from service.problems import Busy, Fault, Problem, TooLarge, Unavailable
 
 
 class Job:
-    """A call that waits; ``future`` has its evaluation or the exception that it raised.
+    """A waiting call; ``future`` gets its evaluation, or the exception that it raised.
 
-    ``together`` is how many calls were computed as one with it, ``leads`` whether it was the first of them.
+    ``together`` is the number of calls computed as one with it, ``leads`` whether it was the first of them.
     """
 
     __slots__ = ("call", "finished", "future", "hold", "leads", "queued", "started", "together")
@@ -48,18 +47,18 @@ class Job:
 
     @property
     def abandoned(self) -> bool:
-        """Whether nobody waits for it any more."""
+        """Whether nobody waits for it any longer."""
         return self.future.cancelled() or self.hold.gone
 
 
 class Queue:
     """Computes calls on a device: small ones on the event loop if it is a CPU, else in ``lane``.
 
-    Calls of at most ``near_work`` units are computed by ``near``, a queue of a CPU, where there is one.
+    Calls of at most ``near_work`` units go to ``near``, a queue of the CPU, if there is one.
 
-    Once the device has ``failed``, no later call of this process can survive: ``on_failure`` is called
-    with the reason, in any thread, and all calls have a problem as their result. Without ``fuse`` each call is computed alone, and gives the same bits
-    whatever is computed beside it.
+    Once the device has ``failed``, it stays so for the rest of the process's life: ``on_failure`` is called with the
+    reason, in any thread, and every call gets a problem as its result. Without ``fuse`` each call is computed alone, so
+    that its bits do not depend on the load.
     """
 
     def __init__(
@@ -83,7 +82,7 @@ class Queue:
         self.observer = observer
         self.failed = False
         self._on_failure = on_failure
-        # a GPU has no memory to swap to: calls that would not fit together wait for each other
+        # a GPU cannot swap: calls that do not fit together wait for each other
         self._room = None if self.on_cpu else Room(capacity_of(device))
         self.near = near
         self.near_work = 0
@@ -96,17 +95,17 @@ class Queue:
         self._pace = 0.01
 
     def permit(self) -> Callable[[], None]:
-        """Accept a request, and return what to call when it has ended.
+        """Accept a request, and return a callback for its end.
 
         Raises:
-            Busy: as many as the capacity allows are accepted and not answered; says when to come back.
+            Busy: the queue is full; says when to retry.
         """
         self.refuse_if_full()
         self._accepted += 1
         start = perf_counter()
 
         def end() -> None:
-            # of the seconds that this request took, its share: the others were answered meanwhile too
+            # this request's share of the time, during which the others were answered too
             share = (perf_counter() - start) / self._accepted
             self._pace += 0.05 * (share - self._pace)
             self._accepted -= 1
@@ -115,29 +114,29 @@ class Queue:
 
     @property
     def full(self) -> bool:
-        """Whether as many requests are accepted as may be."""
+        """Whether the queue is full."""
         return self._accepted >= self.capacity
 
     def refuse_if_full(self) -> None:
-        """Refuse what there is no room for, before anything of it is taken.
+        """Refuse a request before anything of it is read.
 
         Raises:
-            Busy: as many as the capacity allows are accepted and not answered; says when to come back.
+            Busy: the queue is full; says when to retry.
         """
         if self.full:
             wait = max(1, math.ceil(self._accepted * self._pace))
             raise Busy("queue", f"{self.capacity} requests at once (LOSSD_MAX_QUEUE)", wait)
 
     def of(self, part: Part) -> "Queue":
-        """Return the queue that computes calls that are alike soonest."""
+        """Return the queue that computes like calls fastest: this one, or the CPU's."""
         like, count = (part.like, len(part)) if isinstance(part, Stack) else (part, 1)
-        # alone, a call is computed where it is whatever comes with it
+        # without fusing, the place of a call must not depend on its company
         count = count if self.fuse else 1
         near = like.loss.on_cpu or count * like.work <= self.near_work
         return self.near if self.near is not None and near else self
 
     def admit(self, call: Call) -> None:
-        """Let pass what may be computed here.
+        """Check a call against the work limit.
 
         Raises:
             TooLarge: its work is over the limit; states both.
@@ -150,9 +149,9 @@ class Queue:
             raise TooLarge(detail, Fault("/inputs", "work", detail))
 
     def submit(self, call: Call, hold: Entry) -> Job:
-        """Queue a call; one over the limit of work has its problem as its result.
+        """Queue a call; if it is over the work limit, the problem becomes its result.
 
-        The hold is used until nothing works on the call any more, also where its client has left before.
+        The hold is kept until no thread works on the call any longer, even if its client has left before.
         """
         if (queue := self.of(call)) is not self:
             return queue.submit(call, hold)
@@ -168,7 +167,7 @@ class Queue:
         return job
 
     def compute(self, parts: Sequence[Part]) -> Results:
-        """Compute calls that are alike, in any thread; what fails fails alone."""
+        """Compute like calls in any thread; failures stay separate."""
         count = sum(len(part) if isinstance(part, Stack) else 1 for part in parts)
         if self.failed:
             return [Unavailable(FAILED)] * count
@@ -179,7 +178,7 @@ class Queue:
         return [self._noted(result) for result in results] if isinstance(results, list) else results
 
     def _noted(self, result: Evaluation | Exception) -> Evaluation | Exception:
-        """Note what a result says of the device, and return it; where the device has failed, a problem that says so."""
+        """Return a result, or a problem if it shows that the device has failed."""
         if is_refusal(result):
             self.observer.exhausted()
         if not isinstance(result, Exception) or isinstance(result, Problem) or self.on_cpu:
@@ -190,10 +189,10 @@ class Queue:
         return Unavailable(FAILED) if self.failed else result
 
     def compute_all(self, part: Part) -> Sequence[Results]:
-        """Compute calls that are alike and in no queue, in any thread, in pieces within the budget of work.
+        """Compute like calls without queueing, in any thread, in pieces within the work budget.
 
         Raises:
-            Abandoned: nobody waits for them any more.
+            Abandoned: nobody waits for them any longer.
         """
         if (queue := self.of(part)) is not self:
             return queue.compute_all(part)
@@ -210,26 +209,26 @@ class Queue:
 
     @property
     def depth(self) -> int:
-        """How many calls wait for the device."""
+        """The number of calls waiting for the device."""
         near = 0 if self.near is None else self.near.depth
         return near + sum(map(len, self._waiting.values()))
 
     def _pieces(self, part: Part) -> Sequence[Part]:
-        """Return calls that are alike in pieces that may be computed as one."""
+        """Split like calls into pieces that may be computed as one."""
         if not isinstance(part, Stack):
             return [part]
         most = self._stacked // max(1, part.like.work) if self.fuse else 1
-        # without company, vmap only costs time, and its gradient cannot be ended
+        # for single calls vmap only adds time, and its gradient cannot be interrupted
         return part.pieces(most) if most > 1 else [*part]
 
     def _wake(self) -> None:
-        """Look for work once everything that is ready now has had its turn: it may bring company."""
+        """Look for work after everything that is ready now has run: it may add like calls."""
         if self._waiting and not self._awake and (self.on_cpu or self._running < self.lane.threads):
             self._awake = True
             asyncio.get_running_loop().call_soon(self._dispatch)
 
     def _dispatch(self) -> None:
-        """Start on the oldest jobs that are alike."""
+        """Start the oldest jobs that are alike."""
         self._awake = False
         if jobs := self._take():
             for job in jobs:
@@ -242,7 +241,7 @@ class Queue:
         self._wake()
 
     def _start(self, jobs: Sequence[Job], calls: Sequence[Call]) -> None:
-        """Let a thread compute. Only on another device than a CPU, the next waits for a thread that is free."""
+        """Compute in a thread. The next batch waits for a free thread of a device, but not for a CPU."""
         self._running += 1
 
         def abandoned() -> bool:
@@ -260,7 +259,7 @@ class Queue:
         running.add_done_callback(finish)
 
     def _take(self) -> list[Job]:
-        """Return the jobs of the first kind that fit the budget; what is left of the kind goes to the end."""
+        """Take jobs of the oldest kind within the budget; the rest of that kind moves to the end."""
         while self._waiting:
             key = next(iter(self._waiting))
             kind = self._waiting.pop(key)
@@ -281,7 +280,7 @@ class Queue:
         return []
 
     def _resolve(self, jobs: Sequence[Job], results: Results) -> None:
-        """Give each job its result; one whose client has left in the meantime takes none."""
+        """Give each job its result, unless its client has left."""
         for job, result in zip(jobs, results, strict=True):
             job.finished = perf_counter()
             if not job.future.done():

@@ -1,8 +1,8 @@
-"""Reduce unreduced losses, many at once or one: the only place where weights, divisors and means are applied.
+"""Reduce unreduced losses, one or many at once: the only place that applies weights, divisors and means.
 
-The reduction is linear in the unreduced loss, so its share of the chain rule is known: it becomes the upstream
-gradient that the loss's own function is differentiated with. That is faster than a graph of sums and quotients,
-and an empty mean has zero gradients as a matter of course.
+The reduction is linear in the unreduced loss, so its derivative is known: it becomes the upstream gradient for
+autograd. That is faster than recording a graph of sums and quotients, and an empty mean gets zero gradients
+without special cases.
 """
 
 from typing import NamedTuple
@@ -15,14 +15,14 @@ from service.engine.call import Call
 
 
 class Reduced(NamedTuple):
-    """A value, and its derivative with respect to what was reduced."""
+    """A value, and its derivative with respect to the unreduced loss."""
 
     value: Tensor
     slope: Tensor
 
 
 def reduce_each(call: Call, terms: Terms, weight: Tensor | None, upstream: Tensor | None) -> Reduced:
-    """Reduce losses that are stacked along a first axis, each by itself.
+    """Reduce losses that are stacked along a first axis, each separately.
 
     ``call`` is one of them. The sample weights and upstream gradients have that axis too: ``[B, ...]`` with the
     rank of the stacked losses, and ``[B]`` or, under the reduction ``none``, the losses' own shape.
@@ -45,20 +45,20 @@ def reduce(call: Call, terms: Terms, weight: Tensor | None, upstream: Tensor | N
 
 
 def reducible(call: Call, terms: Terms) -> Tensor:
-    """Return what the call's reduction is applied to."""
+    """Return the tensor that the call's reduction applies to."""
     return terms.loss if call.reduction != "mean" or terms.mean_terms is None else terms.mean_terms
 
 
 def _mean_each(weighted: Tensor, divisor: Tensor | None, weight: Tensor | None, empty: float) -> Reduced:
-    """Divide the sum of each weighted loss by that of its weighted divisors, one an element by default."""
+    """Divide the sum of each weighted loss by the sum of its weighted divisors, 1 an element by default."""
     if divisor is None and weight is None:
-        # never 0, as a mean of no elements is refused; small calls spend a third of their time on what follows
+        # never 0: a mean of no elements is refused. The general case below would be a third of a small call's time
         count = weighted[0].numel()
         return Reduced(_sum_each(weighted) / count, weighted.new_full((), 1 / count).expand_as(weighted))
     share = torch.ones_like(weighted) if weight is None else weight.expand_as(weighted)
     total = _sum_each(share if divisor is None else share * divisor.detach())
     nothing = total == 0
-    # divided by infinity, an empty mean has no slope
+    # dividing by infinity gives an empty mean a slope of 0
     slope = share / spread(total.masked_fill(nothing, torch.inf), weighted)
     return Reduced((_sum_each(weighted) / total).masked_fill(nothing, empty), slope)
 
@@ -74,5 +74,5 @@ def _sum_each(stack: Tensor) -> Tensor:
 
 
 def spread(each: Tensor, like: Tensor) -> Tensor:
-    """Give what there is one of for each stacked tensor the rank of what it is multiplied with."""
+    """Reshape one value for each stacked tensor so that it broadcasts over them."""
     return each.reshape(each.shape + (1,) * (like.dim() - each.dim()))

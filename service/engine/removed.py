@@ -1,7 +1,7 @@
-"""What a sample weight of 0 removes has a gradient of zero, also where the loss has no finite one.
+"""Elements with a sample weight of 0 have zero gradients, even where the loss is not differentiable.
 
-Autograd multiplies the slope of 0 by an infinite derivative, and gives NaN. So inputs that are not finite, and then
-those without a finite gradient, are replaced, unless something that counts depends on them.
+Autograd would multiply the slope 0 by an infinite derivative, which is NaN. So non-finite inputs, and then those without
+a finite gradient, are replaced, unless an element with a weight depends on them.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,16 +17,16 @@ from service.engine.stack import Part
 
 Tensors = Mapping[str, Tensor]
 HARMLESS = 0.5
-"""A number that most domains admit, and that is no edge of one."""
+"""A value inside most domains, and not at the edge of one."""
 
 
 def removes(part: Part) -> bool:
-    """Tell whether a sample weight of a call, or of several, is 0."""
+    """Return whether any sample weight of a part is 0."""
     return part.sample_weight is not None and not bool(part.sample_weight.all())
 
 
 def without_losses(terms: Terms, weight: Tensor | None) -> Terms:
-    """Return terms that are 0 where a weight is: 0 times infinity is NaN."""
+    """Return terms that are 0 where the weight is: 0 times infinity would be NaN."""
     if weight is None:
         return terms
     kept = terms.mean_terms
@@ -39,10 +39,10 @@ def without_losses(terms: Terms, weight: Tensor | None) -> Terms:
 def without_removed(
     call: Call, found: Tensors, inputs: Tensors, slope: Tensor, compute: Callable[[Tensors], Terms], axes: int
 ) -> Tensors:
-    """Return gradients free of what only elements without a slope make infinite or NaN.
+    """Return gradients without the infinities and NaNs that come from removed elements alone.
 
-    ``compute`` makes the terms that ``slope`` belongs to. Calls that are stacked, along the first of the ``axes``,
-    are looked at each by itself; ``call`` is one of them.
+    ``compute`` evaluates the terms that ``slope`` belongs to. Calls stacked along the first of the ``axes`` are
+    treated separately; ``call`` is one of them.
     """
     for suspects in ({n: t for n, t in inputs.items() if t.is_floating_point()}, found):
         if all(bool(gradient.isfinite().all()) for gradient in found.values()):
@@ -60,5 +60,5 @@ def without_removed(
 
 
 def _filled(inputs: Tensors, places: Tensors, number: float) -> Tensors:
-    """Return inputs with a number at some places."""
+    """Return inputs with some elements replaced by a number."""
     return {n: t.detach().masked_fill(places[n], number) if n in places else t for n, t in inputs.items()}

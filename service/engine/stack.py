@@ -1,4 +1,4 @@
-"""Many calls as one: their tensors stacked on a new first axis, and what comes of them likewise."""
+"""Many calls as one: their tensors, and their results, stacked on a new first axis."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from service.engine.call import CPU, Call, Evaluation
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Calls that differ in the values of their tensors alone. ``like`` is one of them: it tells what all share."""
+    """Calls that differ only in the values of their tensors. ``like`` is one of them, for everything they share."""
 
     like: Call
     inputs: Mapping[str, Tensor]
@@ -34,7 +34,7 @@ class Stack:
         return map(self.__getitem__, range(len(self)))
 
     def pieces(self, most: int) -> "list[Stack]":
-        """Return it in pieces of at most so many calls."""
+        """Split it into pieces of at most this many calls."""
         starts = range(0, len(self), most)
         return [self] if len(starts) == 1 else [self._part(slice(start, start + most)) for start in starts]
 
@@ -49,11 +49,11 @@ class Stack:
 
 
 Part = Call | Stack
-"""One call, or several that are alike."""
+"""One call, or several like ones."""
 
 
 def stacked(parts: Sequence[Part]) -> Stack:
-    """Return parts that are alike as one stack, in their order."""
+    """Stack like parts in their order."""
     [*stacks] = map(_as_stack, parts)
     if len(stacks) == 1:
         return stacks[0]
@@ -80,14 +80,14 @@ def _as_stack(part: Part) -> Stack:
 
 
 def _join(tensors: Sequence[Tensor | None]) -> Tensor | None:
-    """Concatenate what each of several like stacks has, or none of them."""
+    """Concatenate a tensor of several like stacks; None if they have none."""
     there = [tensor for tensor in tensors if tensor is not None]
     return torch.cat(there) if there else None
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluations(Sequence[Evaluation]):
-    """What came of a `Stack`: as an `Evaluation`, with the calls along the first axis of each tensor."""
+    """The results of a `Stack`: an `Evaluation` with the calls along the first axis of each tensor."""
 
     value: Tensor
     gradients: Mapping[str, Tensor]
@@ -102,7 +102,7 @@ class Evaluations(Sequence[Evaluation]):
     @overload
     def __getitem__(self, index: slice) -> "Evaluations": ...
     def __getitem__(self, index: int | slice) -> "Evaluation | Evaluations":
-        # beyond the last, the tensor raises the IndexError that ends an iteration
+        # past the end, the tensor raises the IndexError that ends an iteration
         kind = Evaluations if isinstance(index, slice) else Evaluation
         return kind(
             self.value[index],

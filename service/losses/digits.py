@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 Tensors = TypeVarTuple("Tensors")
-"""What the slopes of a loss are made of."""
+"""The inputs of a loss's slopes."""
 
 
 def log_ratio(numerator: Tensor, denominator: Tensor, difference: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ def excess(values: Tensor, factor: Tensor | None = None) -> Tensor:
 
     Without a slope: that is e^x - 1, `growth`.
     """
-    # so many terms of the series leave less than the dtype rounds to
+    # the remainder after this many terms is below the rounding error of the dtype
     terms = 5 if values.dtype == torch.float32 else 10
     one, near = values.new_ones(()), values.clamp(-1 / 8, 1 / 8)
     series = one
@@ -60,10 +60,10 @@ def growth(values: Tensor, factor: Tensor) -> Tensor:
 def sloped(
     value: Tensor, known: tuple[*Tensors], *slopes: tuple[Tensor, Callable[[*Tensors], Tensor]]
 ) -> Tensor:
-    """Return a value whose derivatives are given, in pairs of a tensor and what makes the slope of ``known``.
+    """Return a value with given derivatives, as pairs of a tensor and a function from ``known`` to its slope.
 
     An element of the value depends on the element of a tensor at its place, or on all that have its index.
-    For slopes that are known in closed form: what autograd would make of the value's own arithmetic cancels.
+    For slopes with a closed form, where autograd on the arithmetic of the value would suffer from cancellation.
     """
     tensors, functions = zip(*slopes, strict=True)
     parts = [part.detach() for part in cast(tuple[Tensor, ...], known)]
@@ -71,7 +71,7 @@ def sloped(
 
 
 class _Function(Protocol):
-    """What `_Sloped` is to its caller."""
+    """The type of `_Sloped` for callers."""
 
     def apply(self, slopes: tuple[Callable[..., Tensor], ...], /, *tensors: Tensor) -> Tensor: ...
 

@@ -382,7 +382,7 @@ def gaussian_focal(
           https://arxiv.org/abs/1808.01244
     """
     centre = targets == 1
-    # the logit of what is right there
+    # the logit of the right answer there
     right = torch.where(centre, logits, -logits)
     # a power of 0 is 1 at minus infinity, too
     log_wrong = F.logsigmoid(-right).clamp(min=torch.finfo(logits.dtype).min)

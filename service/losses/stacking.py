@@ -1,4 +1,4 @@
-"""What the rules of our own derivatives under vmap share: all calls at once, along an axis in front."""
+"""Shared vmap rules of our own derivatives: all calls at once, along a leading axis."""
 
 from collections.abc import Sequence
 from typing import Any

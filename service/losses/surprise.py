@@ -1,6 +1,6 @@
 """Negative log-probabilities from logits: every digit where the model is sure, the limit where a logit is infinite.
 
-Torch's own subtract the logit of what is right from a sum that it dominates: at a logit of 20 the loss of 2e-9
+Torch's functions subtract the right logit from a sum that it dominates: at a logit of 20 the loss of 2e-9
 is 0 in float32, and so is its slope; and they multiply a share of 0 by an infinite logit, which is NaN.
 """
 
@@ -47,13 +47,13 @@ def soft_surprise(logits: Tensor, shares: Tensor, axis: int = -1) -> Tensor:
 
 
 class _Binary(Protocol):
-    """What `_BinarySurprise` is to its caller."""
+    """The type of `_BinarySurprise` for callers."""
 
     def apply(self, logits: Tensor, yes: Tensor, no: Tensor, /) -> Tensor: ...
 
 
 class _Indexed(Protocol):
-    """What `_Surprise` is to its caller."""
+    """The type of `_Surprise` for callers."""
 
     def apply(
         self, logits: Tensor, targets: Tensor, counted: Tensor | None, axis: int, /
@@ -61,7 +61,7 @@ class _Indexed(Protocol):
 
 
 class _Shared(Protocol):
-    """What `_SoftSurprise` is to its caller."""
+    """The type of `_SoftSurprise` for callers."""
 
     def apply(self, logits: Tensor, shares: Tensor, axis: int, /) -> tuple[Tensor, Tensor, Tensor]: ...
 
@@ -109,7 +109,7 @@ class _Surprise(torch.autograd.Function):
         odds = logits.clamp(max=largest)
         # a square matrix of no rows has no columns, and those no maximum
         top = odds.amax(axis, keepdim=True) if odds.numel() else own.to(odds)
-        # below it all odds of what does not count are 0, and so are the slopes
+        # below it the odds of excluded classes are 0, and so are the slopes
         top = top if counted is None else torch.where(counted.unsqueeze(axis), top, largest)
         lag = odds.sub_(top).gather(axis, own)
         rest = odds.exp_().scatter_(axis, own, 0.0).sum(axis, keepdim=True)

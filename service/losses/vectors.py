@@ -13,7 +13,7 @@ _VECTOR_NORM: Callable[..., Tensor] = vars(torch.linalg)["vector_norm"]
 
 
 def unit(vectors: Tensor) -> Tensor:
-    """Divide each vector by its length; the zero vector stays what it is, and has no slope."""
+    """Divide each vector by its length; the zero vector stays unchanged and has no gradient."""
     # in float64, whose squares neither overflow nor vanish for any float32
     wide = vectors.double()
     return (wide / _or_infinity(_norms(wide))).to(vectors)
@@ -38,7 +38,7 @@ def length(vectors: Tensor) -> Tensor:
 
 
 class _MeasureAngle(Protocol):
-    """What `_OneMinusCosine` is to its caller."""
+    """The type of `_OneMinusCosine` for callers."""
 
     def apply(self, vectors: Tensor, partners: Tensor, /) -> tuple[Tensor, ...]: ...
 
@@ -85,7 +85,7 @@ class _OneMinusCosine(torch.autograd.Function):
 
 
 class _MeasureLength(Protocol):
-    """What `_Length` is to its caller."""
+    """The type of `_Length` for callers."""
 
     def apply(self, vectors: Tensor, /) -> Tensor: ...
 

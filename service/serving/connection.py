@@ -1,4 +1,4 @@
-"""One connection: the requests on it one after another, what they hold, and how long their client may take."""
+"""One connection: its requests one after another, the bytes they hold, and the time limits on the client."""
 
 import asyncio
 from collections.abc import Sequence
@@ -18,20 +18,20 @@ from service.serving.refusals import Refusals
 from service.settings import Settings
 
 LOOK_S = 1.0
-"""Seconds between looks at whether a client stalls."""
+"""Seconds between checks for a stalled client."""
 LINGER_S = 2.0
-"""Seconds for which a connection that is to be closed waits for its client to close it.
+"""Seconds to wait for the client to close a connection before the server does.
 
-What arrives at a closed connection resets it, and takes the last answer with it."""
+Data that arrives on a closed socket resets it, and the client may lose the last answer."""
 MOST_IGNORED = 1 << 16
-"""Longest body of a refused request that is read so that the connection can be kept."""
+"""Longest body of a refused request that is read and discarded to keep the connection open."""
 
 
 class Connection(asyncio.Protocol):
-    """A client's connection to a `uvicorn.Server`, which makes it, and ends it when it shuts down.
+    """A client's connection, created by `uvicorn.Server`, which also shuts it down.
 
-    Requests are taken one at a time, the next one once the answer to the last has left. What a client sends ahead
-    stays in the socket, but for what was read together with the last request.
+    Requests are handled one at a time: the next one is read after the answer to the last has been sent. Anything the
+    client sends ahead stays in the socket, except what was read together with the last request.
     """
 
     transport: asyncio.Transport
@@ -56,13 +56,13 @@ class Connection(asyncio.Protocol):
         self._refusals = Refusals(settings, app_state, server_state)
         self._parser = RequestParser(self, settings.max_header_bytes)
         self._unread = b""
-        """What has arrived and is not parsed yet."""
+        """Bytes received and not parsed yet."""
         self._asked = Match(OTHER, {})
         self._cycle: Cycle | None = None
         self._open = self._refused = False
-        """Whether there is a request whose answer has not left, and whether the server answers it itself."""
+        """Whether a request is open (its answer not sent yet), and whether the server answers it itself."""
         self._last = self._hung_up = False
-        """Whether no further request is taken, and whether there is nothing more to say or to hear."""
+        """Whether no further request is accepted, and whether nothing more is sent or read."""
         self._reads, self._rests, self._used = True, False, False
         self._ignored = 0
         self._begun = self._heard = self._loop.time()
@@ -70,7 +70,7 @@ class Connection(asyncio.Protocol):
     # called by the event loop and by uvicorn
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to watch the connection, or refuse it if there are too many."""
+        """Start watching the connection, or refuse it if there are too many."""
         self.transport = cast(asyncio.Transport, transport)
         self.out = Outflow(self.transport, self._settings, self._loop.time)
         self._looking = self._loop.call_later(LOOK_S, self._look)
@@ -82,14 +82,14 @@ class Connection(asyncio.Protocol):
             self.transport.close()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what has arrived."""
+        """Parse the received bytes."""
         self._heard = self._loop.time()
         if not self._hung_up:
             self._unread += data
             self._parse()
 
     def eof_received(self) -> None:
-        """Take a client that sends no more for one that has left; an answer that is written still reaches it."""
+        """Treat a client that stops sending as gone; an answer already written still reaches it."""
         if self._cycle and not self._cycle.complete:
             self._cycle.disconnect()
 
@@ -98,14 +98,14 @@ class Connection(asyncio.Protocol):
         self.out.pause()
 
     def resume_writing(self) -> None:
-        """Go on: all that was written has left."""
+        """Continue: everything written has been sent."""
         self._heard = self._loop.time()
         self.out.resume()
         self._settle()
         self._parse()
 
     def shutdown(self) -> None:
-        """Close the connection once an answer that is due has left."""
+        """Close the connection, after sending any pending answer."""
         self._last = True
         if self._cycle:
             self._cycle.keep_alive = False
@@ -113,7 +113,7 @@ class Connection(asyncio.Protocol):
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let go of the request, whose application learns that its client has left."""
+        """Release the request and report the disconnect to the application."""
         self._looking.cancel()
         self._connections.discard(self)
         self._last = self._hung_up = True
@@ -126,7 +126,7 @@ class Connection(asyncio.Protocol):
     # called by the parser
 
     def on_head(self, head: Head) -> None:
-        """Let the application answer a request, unless there is no room for it."""
+        """Start the application on a request, unless there is no room for it."""
         scope = scope_of(head, self.transport, self._state)
         self._open, self._ignored = True, 0
         self._last = self._last or not head.keep_alive
@@ -145,12 +145,12 @@ class Connection(asyncio.Protocol):
         self._server.tasks.add(task)
         task.add_done_callback(self._server.tasks.discard)
         if hold:
-            # the application goes on for a while after its client has left
+            # the application runs on for a while after its client has left
             hold.use()
             task.add_done_callback(lambda _: hold.leave())
 
     def on_body(self, body: bytes) -> None:
-        """Keep a part of a body, unless the request is answered already."""
+        """Keep a piece of a body, unless the request is already answered."""
         if self._cycle and not self._cycle.complete:
             self._cycle.feed(body)
             return
@@ -159,7 +159,7 @@ class Connection(asyncio.Protocol):
             self._hang_up()
 
     def on_end(self) -> None:
-        """Note that all of a request is here."""
+        """Note that the whole request has arrived."""
         if self._cycle:
             self._cycle.end()
         self._settle()
@@ -168,32 +168,32 @@ class Connection(asyncio.Protocol):
 
     @property
     def default_headers(self) -> Sequence[tuple[bytes, bytes]]:
-        """What every answer says."""
+        """Headers sent with every answer."""
         return self._server.default_headers
 
     def listen(self) -> None:
-        """Read on: the application waits for more of the body."""
+        """Resume reading: the application is waiting for more of the body."""
         self._regulate()
 
     def answered(self) -> None:
-        """Go on to the next request, if all of this one's answer has left."""
+        """Continue with the next request, once this one's answer has been sent in full."""
         self._last = self._last or self._cycle is None or not self._cycle.keep_alive
         self._settle()
         self._parse()
 
     def break_off(self) -> None:
-        """End the connection: an answer will not be finished."""
+        """Close the connection because an answer will not be finished."""
         self.transport.close()
 
     # the requests, one after another
 
     @property
     def _waits(self) -> bool:
-        """Whether what has arrived is not parsed yet, as an earlier request comes first."""
+        """Whether received bytes wait for an earlier request to finish."""
         return self._rests or self._hung_up or (self._open and self._parser.complete)
 
     def _parse(self) -> None:
-        """Parse what has arrived, up to the end of a request."""
+        """Parse the received bytes, up to the end of a request."""
         if self._unread and not self._waits:
             self._feed()
             if self._hung_up:
@@ -205,7 +205,7 @@ class Connection(asyncio.Protocol):
         self._regulate()
 
     def _feed(self) -> None:
-        """Let the parser read what has arrived, and refuse what it cannot."""
+        """Feed the parser, and refuse what it cannot parse."""
         if self._parser.complete or not self._parser.begun:
             self._begun, self._asked = self._loop.time(), Match(OTHER, {})
         try:
@@ -216,7 +216,7 @@ class Connection(asyncio.Protocol):
             self._end(Unreadable(str(fault)), "broken")
 
     def _regulate(self) -> None:
-        """Read from the client only if there is room for what it sends."""
+        """Read from the client only while there is room for its data."""
         full = self._cycle is not None and self._cycle.waiting > HIGH_WATER
         reads = not (self._unread or self._rests or full)
         if reads != self._reads and not self.transport.is_closing():
@@ -227,7 +227,7 @@ class Connection(asyncio.Protocol):
                 self.transport.pause_reading()
 
     def _settle(self) -> None:
-        """Be done with a request once all of it is here and all of its answer has left."""
+        """Finish a request once all of it has arrived and its whole answer has been sent."""
         answered = self._refused or (self._cycle is not None and self._cycle.complete)
         if self.out.paused or not ((self._open and answered) or self._hung_up):
             return
@@ -237,7 +237,7 @@ class Connection(asyncio.Protocol):
             self._release()
 
     def _release(self) -> None:
-        """Let go of a request."""
+        """Release a request."""
         if self.out.hold:
             self.out.hold.leave()
         self._cycle = self.out.hold = None
@@ -248,9 +248,9 @@ class Connection(asyncio.Protocol):
     # the end of a request or of the connection
 
     def _refuse(self, problem: Problem, *, expects: bool) -> None:
-        """Refuse a request before a task is made of it.
+        """Refuse a request before a task is created for it.
 
-        A server that is asked for ten times what it can do has to say no in a tenth of the time.
+        At ten times its capacity, a server has a tenth of the usual time for each refusal.
         """
         length = self._parser.left
         short = length is not None and length <= MOST_IGNORED and not expects
@@ -265,12 +265,12 @@ class Connection(asyncio.Protocol):
             self._settle()
 
     def _rested(self) -> None:
-        """Read again from a client that was refused."""
+        """Resume reading from a refused client."""
         self._rests = False
         self._parse()
 
     def _look(self) -> None:
-        """End the connection if its client stalls."""
+        """Close the connection if its client stalls."""
         self._looking = self._loop.call_later(LOOK_S, self._look)
         now, limits = self._loop.time(), self._settings
         quiet = now - self._heard
@@ -281,7 +281,7 @@ class Connection(asyncio.Protocol):
             if quiet > LINGER_S:
                 self.transport.close()
         elif not self._reads:
-            # the client is not waited for
+            # the server is busy, not the client
             self._heard = now
         elif self._parser.begun and not self._parser.complete:
             late = now - self._begun > limits.upload_s and not self._asked.route.stream
@@ -291,7 +291,7 @@ class Connection(asyncio.Protocol):
             self.transport.close()
 
     def _end(self, problem: Problem, reason: str) -> None:
-        """End the connection, with a problem if no answer has begun."""
+        """Close the connection, with a problem if no answer has started."""
         if self._hung_up or self.transport.is_closing():
             return
         answered = self._refused
@@ -303,7 +303,7 @@ class Connection(asyncio.Protocol):
         self._hang_up()
 
     def _hang_up(self) -> None:
-        """Say no more, and hear no more; the connection is closed by the client, or else soon."""
+        """Stop sending and reading; the client closes the connection, or the server does soon after."""
         if not self._hung_up and not self.transport.is_closing():
             self._last = self._hung_up = True
             self._heard = self._loop.time()

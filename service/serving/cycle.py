@@ -1,4 +1,4 @@
-"""One request and its answer, as an application sees them: what it receives and sends."""
+"""One request and its answer as the ASGI application sees them: `receive` and `send`."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ from service.serving.parser import Head, Malformed
 
 logger = logging.getLogger("lossd")
 HIGH_WATER = 1 << 16
-"""Bytes of a body that wait for the application before no more are read from the client."""
+"""Bytes of a body that may wait for the application; beyond that, reading from the client pauses."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 ASGI = {"version": "3.0", "spec_version": "2.3"}
 BODILESS = (204, 304)
@@ -24,7 +24,7 @@ STATUS_LINES = {status.value: f"HTTP/1.1 {status} {status.phrase}".encode() for 
 
 
 class Wire(Protocol):
-    """The connection, for the requests on it."""
+    """The connection as its requests see it."""
 
     out: Outflow
 
@@ -36,7 +36,7 @@ class Wire(Protocol):
 
 
 class Cycle:
-    """A request that the application answers; what has arrived of its body is on its hold."""
+    """A request handled by the application; the received part of its body is counted on its hold."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Cycle:
         self.keep_alive = keep_alive
         self.started = self.complete = self.disconnected = False
         self.waiting = 0
-        """Bytes of the body that the application has not received."""
+        """Bytes of the body not yet received by the application."""
         self._hold: Hold | None = scope["state"]["hold"]
         self._wire = wire
         self._out = wire.out
@@ -65,22 +65,22 @@ class Cycle:
         self._bodiless = self._chunked = False
 
     async def run(self, app: ASGIApp) -> None:
-        """Let the application answer; an answer that it does not finish is broken off."""
+        """Run the application; an answer it leaves unfinished is broken off."""
         try:
             await app(self._scope, self.receive, self.send)
         except asyncio.CancelledError:
             self._wire.break_off()
             raise
         except Exception:
-            logger.exception("the application broke")
+            logger.exception("the application failed")
             self._wire.break_off()
         else:
             if not self.complete and not self.disconnected:
-                logger.error("the application has not finished its answer")
+                logger.error("the application did not finish its answer")
                 self._wire.break_off()
 
     def feed(self, body: bytes) -> None:
-        """Keep a piece of the body until it is received."""
+        """Keep a piece of the body until the application receives it."""
         self._chunks.append(body)
         self.waiting += len(body)
         if self._hold:
@@ -88,19 +88,19 @@ class Cycle:
         self._changed.set()
 
     def end(self) -> None:
-        """There is no more of the body."""
+        """Note the end of the body."""
         self._more = self._expects = False
         self._changed.set()
 
     def disconnect(self) -> None:
-        """The client has left."""
+        """Note that the client has left."""
         self.disconnected = True
         if self._hold:
             self._hold.gone = True
         self._changed.set()
 
     async def receive(self) -> Message:
-        """Return what has arrived of the body, once there is something; of a stream no more than `HIGH_WATER` at once."""
+        """Wait for more of the body and return it; for a stream at most `HIGH_WATER` bytes at once."""
         if self._expects and not self.started:
             self._out.write(CONTINUE)
         self._expects = False
@@ -122,7 +122,7 @@ class Cycle:
         return {"type": "http.request", "body": body, "more_body": self._more or bool(rest)}
 
     async def send(self, message: Message) -> None:
-        """Write a part of the answer, once the part before it has left."""
+        """Write a part of the answer, after the previous part has been sent."""
         await self._out.left()
         if self.disconnected:
             return
@@ -132,14 +132,14 @@ class Cycle:
             self._write(message.get("body", b""), more=message.get("more_body", False))
 
     def _start(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        """Write the head of the answer; where its body has a known length, it waits for the first part of it."""
+        """Write the head of the answer; if the body's length is known, it is sent together with the first part."""
         if self.started:
             raise RuntimeError("Expected the rest of an answer; got the start of another.")
         self.started = True
         lines = [b"%s: %s" % header for header in (*self._wire.default_headers, *headers)]
         fields = {name.lower(): value for name, value in headers}
         if self._expects or fields.get(b"connection", b"").lower() == b"close":
-            # nobody knows whether a body follows that the client was not told to send
+            # the client was not asked to send its body, and may or may not do so
             self.keep_alive = False
         if not self.keep_alive and b"connection" not in fields:
             lines.append(b"connection: close")
@@ -181,7 +181,7 @@ class Cycle:
             self._wire.answered()
 
     def _drop(self) -> None:
-        """Forget what has arrived of the body: it is not needed any more."""
+        """Discard the unread part of the body."""
         if self._hold:
             self._hold.give(self.waiting)
         self.waiting = 0
@@ -189,10 +189,10 @@ class Cycle:
 
 
 def scope_of(head: Head, transport: asyncio.Transport, state: Mapping[str, Any]) -> Scope:
-    """Return what the application learns of a request before its body; ``state`` is copied.
+    """Return the ASGI scope of a request; ``state`` is copied.
 
     Raises:
-        Malformed: the target is none that a request to this server can have.
+        Malformed: the request target is not valid for this server.
     """
     try:
         target = httptools.parse_url(head.target)

@@ -1,4 +1,4 @@
-"""The way out of a connection: what was written and has not left is held, and dropped if its client does not read on."""
+"""The sending side of a connection: unsent bytes are accounted for, and dropped if the client stops reading."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,23 +7,23 @@ from service.admission.account import Hold
 from service.settings import Settings
 
 LEAST = 1 << 14
-"""Bytes that a client has to read within ``LOSSD_IDLE_S``, unless fewer are left."""
+"""Bytes a client must read within ``LOSSD_IDLE_S``, unless fewer are left."""
 JOINED = 1 << 16
-"""Bytes up to which the parts of an answer are copied into one, which is sent faster than several."""
+"""Largest answer whose parts are copied into one buffer, which is faster than sending several."""
 
 
 class Outflow:
-    """The bytes on their way to a client, which are on the account of the request that is answered, ``hold``.
+    """The unsent bytes of a connection, counted on ``hold``, the account entry of the request being answered.
 
-    A client is too slow if fewer than `LEAST` bytes leave in ``LOSSD_IDLE_S``, or if one byte does not within
-    ``LOSSD_UPLOAD_S``, as much time as a request has to arrive. The system's own buffers are not seen here.
+    A client is too slow if it takes fewer than `LEAST` bytes in ``LOSSD_IDLE_S``, or if any byte waits longer than
+    ``LOSSD_UPLOAD_S``, the time a request has to arrive. Buffers of the operating system are not visible here.
     """
 
     def __init__(self, transport: asyncio.Transport, settings: Settings, now: Callable[[], float]) -> None:
-        # so that it is known when the last byte has left
+        # so that the transport reports when the last byte has been sent
         transport.set_write_buffer_limits(high=0)
         self.paused = False
-        """Whether some of what was written has not left."""
+        """Whether written bytes are still unsent."""
         self.hold: Hold | None = None
         self._transport = transport
         self._pause_s, self._whole_s = settings.idle_s, settings.upload_s
@@ -48,19 +48,19 @@ class Outflow:
             self.hold.add(size)
 
     async def left(self) -> None:
-        """Wait until all that was written has left, or nobody is there to read it."""
+        """Wait until everything written has been sent, or the client is gone."""
         if self.paused:
             await self._left.wait()
 
     def pause(self) -> None:
-        """Watch the client: what was written could not be sent at once."""
+        """Start watching the client: the socket did not take everything at once."""
         self.paused = True
         self._left.clear()
         self._seen, self._goal = self._written - self._transport.get_write_buffer_size(), self._written
         self._seen_at = self._goal_at = self._now()
 
     def resume(self) -> None:
-        """Let go of what was written: it has left, or the connection is gone."""
+        """Release the written bytes: they were sent, or the connection is gone."""
         self.paused = False
         if self.hold:
             self.hold.give(self._held)
@@ -68,7 +68,7 @@ class Outflow:
         self._left.set()
 
     def stalls(self) -> bool:
-        """Whether the client is too slow. It has to be asked more often than within any of the limits."""
+        """Whether the client is too slow. Must be called more often than the shorter of the two limits."""
         now = self._now()
         left = self._written - self._transport.get_write_buffer_size()
         if left - self._seen >= LEAST:

@@ -1,7 +1,7 @@
-"""The bytes of a connection, cut into requests: one at a time, each with its own body and no other's.
+"""Split a connection's bytes into requests, one at a time, each with its own body and no other's.
 
-httptools parses all that it is given, and stops where a client offers another protocol. Here it is given no more than
-one request, and an offer is ignored, as RFC 9110 7.8 allows.
+httptools parses everything it is given and stops where a client offers a protocol upgrade. Here it is given one
+request at a time, and upgrades are ignored, as RFC 9110 7.8 allows.
 """
 
 from dataclasses import dataclass, field
@@ -10,20 +10,20 @@ from typing import NoReturn, Protocol
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 END = b"\r\n\r\n"
-"""What the head of a request ends with, and the body if it comes in chunks."""
+"""The end of a request's head, and of a chunked body."""
 TURN = 1 << 16
-"""Bytes of a head or of chunks that are parsed before others have their turn. As chunks of one byte they take 5 ms."""
+"""Bytes of a head or of chunks to parse before other connections get their turn: 5 ms as chunks of one byte."""
 MOST_HEADERS = 200
-"""As values, the headers of a request take up to 30 times their bytes."""
+"""Parsed headers take up to 30 times their size on the wire."""
 NOT_HTTP = "Expected a request of HTTP/1.1; got one that is not well formed."
 
 
 class Malformed(Exception):
-    """What was sent is no HTTP, or could be read in two ways."""
+    """The request is not valid HTTP, or is ambiguous."""
 
 
 class Oversized(Exception):
-    """There are more headers, or more bytes that are no body, than a request may have."""
+    """The request has too many headers, or too many bytes outside its body."""
 
 
 @dataclass(slots=True)
@@ -39,7 +39,7 @@ class Head:
 
 
 class Handler(Protocol):
-    """Whoever is told of a request, in this order; ``on_body`` any number of times."""
+    """Receives the parts of a request in this order; ``on_body`` is called any number of times."""
 
     def on_head(self, head: Head) -> None: ...
     def on_body(self, body: bytes) -> None: ...
@@ -49,8 +49,8 @@ class Handler(Protocol):
 class RequestParser:
     """Parses one request after another.
 
-    ``head`` is the last one's, ``begun`` whether any of it has arrived, ``complete`` whether all of it has, and ``left``
-    how many bytes of its body have not; None where only its end tells.
+    ``head`` belongs to the current request; ``begun`` and ``complete`` say whether any or all of it has arrived;
+    ``left`` is the number of body bytes still to come, None if only the end of the body shows its length.
     """
 
     def __init__(self, handler: Handler, max_head: int) -> None:
@@ -58,16 +58,16 @@ class RequestParser:
         self._max_head = max_head
         self._parser = HttpRequestParser(self)
         self._fault: Malformed | Oversized | None = None
-        """What a call of httptools has raised, of which it may raise something else."""
+        """The exception raised in a callback of httptools, which may raise a different one in its place."""
         self._tail = b""
         self._begin()
 
     def feed(self, data: bytes) -> bytes:
-        """Parse what has arrived, but not beyond the request's end, nor longer than a turn; return the rest.
+        """Parse the received bytes up to the end of the request, at most one turn; return the rest.
 
         Raises:
-            Malformed: it is no HTTP.
-            Oversized: there is too much that is no body.
+            Malformed: the bytes are not valid HTTP.
+            Oversized: there are too many bytes outside the body.
         """
         if self.complete:
             self._begin()
@@ -82,7 +82,7 @@ class RequestParser:
         return data[position:]
 
     def _begin(self) -> None:
-        """Expect another request."""
+        """Start on another request."""
         self.head = Head()
         self.complete = False
         self.begun = self._announced = False
@@ -91,7 +91,7 @@ class RequestParser:
         self._body: list[bytes] = []
 
     def _end_of_step(self, data: bytes, position: int) -> int:
-        """Return how far to parse next, so that the request ends at the end of a step if it does at all."""
+        """Return where the next step ends: at the end of the request, if it lies in these bytes."""
         if self.left is not None:
             return min(position + self.left, len(data))
         if not position and (seam := (self._tail + data[:3]).find(END)) >= 0:
@@ -101,12 +101,12 @@ class RequestParser:
         return most if found < 0 else found + len(END)
 
     def _bound(self, step: memoryview) -> None:
-        """Count what is no body: the head, and what surrounds chunks."""
+        """Limit the bytes outside the body: the head, and the framing of chunks."""
         if self.left is None:
             room = self._max_head - self._framing
             self._framing += len(step)
             if self._framing > self._max_head and not self.head.complete:
-                # so that it is known what was asked
+                # parse what fits, so that the refusal can name the route
                 self._parse(step[: max(room, 0)])
                 raise Oversized
 
@@ -124,7 +124,7 @@ class RequestParser:
         self._ignore_upgrade()
 
     def _ignore_upgrade(self) -> None:
-        """Parse the head again without what it offers: a parser that has stopped there cannot go on with the body."""
+        """Parse the head again without the upgrade offer: a parser that has stopped there cannot read the body."""
         head = self.head
         if head.method == "CONNECT":
             raise Malformed("Expected a request for a resource of this server; got CONNECT.")
@@ -136,7 +136,7 @@ class RequestParser:
         self._parse(memoryview(b"\r\n".join([line, *kept]) + END))
 
     def _deliver(self, length: int) -> None:
-        """Tell the handler what a step has brought."""
+        """Pass on the events of a step to the handler."""
         if self.head.complete and not self._announced:
             self._announced = True
             self._framing = 0
@@ -171,7 +171,7 @@ class RequestParser:
             if len(self.head.headers) > MOST_HEADERS:
                 self._fail(Oversized())
             return
-        # a trailer means nothing here
+        # trailers are ignored
         self._trailers += len(name) + len(value) + len(b": \r\n")
         if self._trailers > self._max_head:
             self._fail(Oversized())
@@ -194,7 +194,7 @@ class RequestParser:
         self.complete = not self._parser.should_upgrade()
 
     def _length(self) -> int | None:
-        """Return the length of the body; None where it comes in chunks. httptools refuses what declares both."""
+        """Return the length of the body, None if it is chunked. httptools refuses requests that declare both."""
         head = self.head
         codings = [value for name, value in head.headers if name == b"transfer-encoding"]
         if not codings:
@@ -206,6 +206,6 @@ class RequestParser:
         return None
 
     def _fail(self, fault: Malformed | Oversized) -> NoReturn:
-        """End a call of httptools."""
+        """Abort the current call of httptools."""
         self._fault = fault
         raise fault

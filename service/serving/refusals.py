@@ -1,4 +1,4 @@
-"""Answers that the server gives itself, in place of the application."""
+"""Answers that the server writes itself, without the application."""
 
 import asyncio
 import secrets
@@ -20,15 +20,15 @@ from service.settings import Settings, variable
 from service.telemetry.stages import Stages
 
 UNTIMED = Stages().header()
-"""No stage takes time in an answer that is refused at once."""
+"""An immediate refusal has no timed stages."""
 REFUSALS_A_SECOND = 1000
-"""How many refusals take a tenth of the server's time."""
+"""Refusals a second that take a tenth of the server's time."""
 MOST_PAUSE_S = 0.5
-"""Longest pause in reading from a client that was refused."""
+"""Longest pause in reading from a refused client."""
 
 
 class Refusals:
-    """What is refused, and how that is written and recorded."""
+    """Decides which requests to refuse, and writes and records the refusals."""
 
     def __init__(self, settings: Settings, app_state: Mapping[str, Any], server_state: ServerState) -> None:
         self._settings = settings
@@ -37,15 +37,15 @@ class Refusals:
         self._server = server_state
 
     def of(self, route: Route) -> Problem | None:
-        """Return why there is no room for a request now; None if there is. Probes are always answered."""
+        """Return why there is no room for a request, or None. Probes are always accepted."""
         if self._account and not route.probe and (full := self._account.refusal()):
             return full
         return self._gate.refusal(route) if self._gate and self._gate.closed else None
 
     def answer(self, problem: Problem, reason: str, head: Head, *, close: bool) -> bytes:
-        """Record a refusal, and return it as it goes over the wire. ``head`` is as far as it has arrived.
+        """Record a refusal and return its bytes. ``head`` may be incomplete.
 
-        Those that leave the connection open may come by the thousand: they are counted, not logged one by one.
+        Refusals that keep the connection open may come by the thousand: they are counted, not logged one by one.
         """
         path = unquote(head.target.decode("latin-1").partition("?")[0])
         fields = dict(head.headers)
@@ -64,9 +64,9 @@ class Refusals:
         return b"\r\n".join([*lines, b"", bytes(response.body)])
 
     def pause(self, go_on: Callable[[], None]) -> None:
-        """Call something after a while for which a refused client waits, in case it ignores ``Retry-After``.
+        """Schedule a call after the pause that a refused client gets, in case it ignores ``Retry-After``.
 
-        The more there are, the longer: refusing them all must not take the time that the work needs.
+        The more refused clients there are, the longer the pause: refusals must not take time from the work.
         """
         if self._gate is None:
             go_on()
@@ -76,7 +76,7 @@ class Refusals:
         asyncio.get_running_loop().call_later(seconds, self._end_pause, self._gate, go_on)
 
     def _end_pause(self, gate: Gate, go_on: Callable[[], None]) -> None:
-        """Read again from a client that was refused."""
+        """Resume reading from a refused client."""
         gate.refused -= 1
         go_on()
 
@@ -95,14 +95,14 @@ class Refusals:
         )
 
     def stalled(self) -> Problem:
-        """Return the problem of a request that does not arrive."""
+        """Return the problem of a request that arrives too slowly."""
         whole = f"{self._settings.upload_s:g} s ({variable('upload_s')})"
         pause = f"{self._settings.idle_s:g} s ({variable('idle_s')})"
         return Stalled(f"Expected all of the request within {whole}, and no pause of {pause}.")
 
 
 def _identity(headers: Mapping[bytes, bytes]) -> bytes:
-    """Return the client's own request id, else its trace's, else a new one."""
+    """Return the client's request ID, else its trace ID, else a new one."""
     sent = headers.get(b"x-request-id", b"")
     if REQUEST_ID.fullmatch(sent):
         return sent

@@ -1,4 +1,4 @@
-"""What a server takes from its machine before it starts: standard files, open files, its port."""
+"""Resources that a server claims before it starts: standard files, the limit on open files, its port."""
 
 import logging
 import os
@@ -10,11 +10,11 @@ from service.settings import Settings, variable
 
 logger = logging.getLogger("lossd")
 OTHER_FILES = 128
-"""Open files of a worker that are no connections, at most."""
+"""Most files that a worker has open besides its connections."""
 
 
 def open_standard_files() -> None:
-    """Open what whoever started this has closed of the three: a connection would take the place of the log."""
+    """Reopen standard files that the parent closed: otherwise a connection could take the descriptor of the log."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -23,7 +23,7 @@ def open_standard_files() -> None:
 
 
 def with_open_files(settings: Settings) -> Settings:
-    """Raise the limit of open files to what the connections need; return settings that fit the limit there is."""
+    """Raise the limit on open files to what the connections need; if it stays lower, return settings that fit it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = settings.max_connections + OTHER_FILES
     if soft == resource.RLIM_INFINITY or soft >= needed:
@@ -32,7 +32,7 @@ def with_open_files(settings: Settings) -> Settings:
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     except (OSError, ValueError):
-        # macOS tells of a hard limit that it does not grant
+        # macOS reports a hard limit that it does not grant
         allowed = soft
     if allowed >= needed:
         return settings
@@ -48,18 +48,18 @@ def with_open_files(settings: Settings) -> Settings:
 
 
 def listen(settings: Settings) -> tuple[Settings, list[socket.socket]]:
-    """Bind the host's addresses, before anything says that the server runs; return settings with the port taken.
+    """Bind the host's addresses before the server reports that it runs; return settings with the actual port.
 
-    Exits with words where the port is in use, or the host is none of this machine.
+    Exits with a message if the port is in use, or the host is not an address of this machine.
     """
     port, bound = settings.port, list[socket.socket]()
     try:
         found = socket.getaddrinfo(settings.host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        # several names of one address are one
+        # several names may resolve to one address
         addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
         for family, address in addresses:
             bound.append(_bound(family, (address[0], port, *address[2:]), alone=len(addresses) == 1))
-            # where any port may be taken, all addresses have the same
+            # port 0: all addresses get the port that the first was given
             port = bound[0].getsockname()[1]
     except (OSError, UnicodeError) as error:
         sys.exit(
@@ -70,12 +70,12 @@ def listen(settings: Settings) -> tuple[Settings, list[socket.socket]]:
 
 
 def _bound(family: socket.AddressFamily, address: tuple[object, ...], *, alone: bool) -> socket.socket:
-    """Return a socket that is bound; one for all IPv6 addresses takes IPv4 too if it is ``alone``."""
+    """Return a bound socket; one for all IPv6 addresses also takes IPv4 if it is ``alone``."""
     bound = socket.socket(family, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if family == socket.AF_INET6:
         bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not alone)
     bound.bind(address)
-    # workers are given it
+    # workers inherit it
     bound.set_inheritable(True)
     return bound

@@ -1,4 +1,4 @@
-"""How the service is served: by uvicorn, in one process or several."""
+"""Serve the application with uvicorn, in one process or several."""
 
 import asyncio
 import logging
@@ -20,15 +20,15 @@ from service.telemetry import logs, shared
 
 logger = logging.getLogger("lossd")
 KEEP_ALIVE_S = 75
-"""Longer than the minute for which clients and proxies keep idle connections, so that they close first."""
+"""Longer than the minute that clients and proxies usually keep idle connections, so that they close first."""
 LAST_WORDS_S = 1
-"""Seconds that requests which a drained server has not finished have for their last words."""
+"""Seconds for requests that are still unfinished after draining to write a last answer."""
 
 
 class Config(uvicorn.Config):
-    """Uvicorn's options, and the settings, for each of ``workers``, which gets a copy as the ``worker`` it is.
+    """Uvicorn's configuration plus our settings, for number ``worker`` of ``workers``.
 
-    ``metrics`` is where several keep theirs, if anywhere.
+    ``metrics`` is the directory that workers share, if any.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Config(uvicorn.Config):
             end_with_parent(self.settings.drain_s, self.metrics)
         if self.metrics is not None:
             shared.join(self.metrics)
-        # it imports what keeps metrics
+        # imports the metrics, whose directory must be set by now
         from service.serving.connection import Connection
 
         self.http = cast("type[asyncio.Protocol]", partial(Connection, self.settings))
@@ -66,7 +66,7 @@ class Config(uvicorn.Config):
 
 
 def serve(settings: Settings) -> None:
-    """Serve until told to stop."""
+    """Serve until stopped by a signal."""
     resources.open_standard_files()
     logging.config.dictConfig(logs.config(settings.log_level))
     for warning in unknown(os.environ):
@@ -87,17 +87,17 @@ def serve(settings: Settings) -> None:
 
 
 def _count(settings: Settings) -> int:
-    """Return how many processes serve: as many as there are GPUs where the settings leave it open."""
+    """Return the number of worker processes; by default one for each GPU."""
     if settings.workers is not None:
         return settings.workers
-    # it imports torch, which the process that only watches over workers does without
+    # imports torch, which a process that only supervises workers does not need otherwise
     from service.app import workers
 
     return workers(settings.device)
 
 
 def _app(settings: Settings, worker: int) -> ASGIApp:
-    """Make the application, once the process that serves it is prepared for its imports."""
+    """Create the application; the process is prepared for its imports first."""
     from service.app import serving
 
     return serving(settings, worker)

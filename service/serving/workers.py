@@ -1,4 +1,4 @@
-"""The processes that serve, where there are several: one that dies or hangs is replaced, all end together."""
+"""Worker processes: a worker that dies or hangs is replaced, and all stop together."""
 
 import logging
 import multiprocessing
@@ -19,29 +19,29 @@ from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 logger = logging.getLogger("lossd")
 HANGS_S = 60.0
-"""Seconds without a heartbeat before a worker counts as hung, and is replaced."""
+"""Seconds without a heartbeat before a worker counts as hung and is replaced."""
 JOIN_S = 0.1
-"""Seconds between looks at whether a worker has ended."""
+"""Seconds between checks whether a worker has ended."""
 SOON_S = 10.0
-"""A worker that lived for less may die again: its replacement waits, each time longer."""
+"""Seconds. The replacement of a worker that lived less than this is delayed, each time longer."""
 LONGEST_WAIT_S = 30.0
 END_S = 5.0
-"""Seconds that a worker without a parent has for its end, beyond those in which it drains."""
+"""Seconds that a worker without a parent has to stop, in addition to its draining."""
 
 
 @dataclass
 class Life:
-    """When a worker began, and if it has died, when its replacement begins: at once, unless many die soon."""
+    """When a worker started and, if it died, when its replacement starts: at once, unless workers keep dying early."""
 
     began: float
     replace_at: float | None = None
     soon: int = 0
-    """Workers in a row that died soon."""
+    """Workers in a row that died early."""
     first: bool = True
-    """Whether no worker has been replaced."""
+    """Whether it is still the original worker."""
 
     def end(self) -> float:
-        """Note that the worker has died; return the seconds after which it is replaced."""
+        """Note that the worker has died; return the delay of its replacement in seconds."""
         now = monotonic()
         self.soon = self.soon + 1 if now - self.began < SOON_S else 0
         wait = min(LONGEST_WAIT_S, 2.0 ** (self.soon - 2)) if self.soon > 1 else 0.0
@@ -49,7 +49,7 @@ class Life:
         return wait
 
     def may_begin(self) -> bool:
-        """Return whether the replacement may begin, which it then does."""
+        """Return whether the replacement may start; if so, it counts as started."""
         now = monotonic()
         if self.replace_at is None or now < self.replace_at:
             return False
@@ -58,10 +58,10 @@ class Life:
 
 
 class Workers(Multiprocess):
-    """Processes that serve, each with a configuration of its own: they know which GPU they take.
+    """Worker processes, each with its own configuration, which selects its GPU.
 
-    One that dies is replaced at once by another of its configuration, one that hangs after `HANGS_S`. Uvicorn's own
-    watch waits for one worker's word at a time, and for long where that one has just died.
+    A dead worker is replaced at once by one with the same configuration, a hung one after `HANGS_S`. Uvicorn's own
+    supervisor checks one worker after another, and blocks for long on one that has just died.
     """
 
     def __init__(self, configs: Sequence[uvicorn.Config], sockets: list[socket.socket]) -> None:
@@ -81,7 +81,7 @@ class Workers(Multiprocess):
         return worker
 
     def handle_hup(self) -> None:
-        """Do nothing: keys are read again by themselves, and other settings need another start."""
+        """Do nothing: keys are reloaded anyway, and other settings need a restart."""
 
     handle_ttin = handle_ttou = handle_hup
 
@@ -95,13 +95,13 @@ class Workers(Multiprocess):
                 worker.join()
                 if worker.exitcode == STARTUP_FAILURE and life.first:
                     # another would not start either
-                    logger.critical("worker %s cannot start: all workers end", worker.pid)
+                    logger.critical("worker %s cannot start: stopping all workers", worker.pid)
                     self.failed = True
                     self.should_exit.set()
                     return
                 wait = life.end()
                 logger.warning(
-                    "worker %s died (%s) and is replaced in %g s", worker.pid, _cause(worker.exitcode), wait
+                    "worker %s died (%s); replacing it in %g s", worker.pid, _cause(worker.exitcode), wait
                 )
             if life.may_begin():
                 self.processes[place] = self._started(place)
@@ -117,10 +117,10 @@ class Workers(Multiprocess):
                             os.kill(other.pid, signal.SIGTERM)
 
     def _is_well(self, worker: Process) -> bool:
-        """Tell whether a worker lives, and has answered lately; ask it again if it has answered."""
+        """Return whether a worker is alive and has answered lately; send the next ping if it has."""
         if not worker.process.is_alive():
             return False
-        # one that has just died is seen next time
+        # a worker that has just died is noticed in the next round
         with suppress(OSError, EOFError):
             if worker.parent_conn.poll(0):
                 worker.parent_conn.recv()
@@ -132,21 +132,21 @@ class Workers(Multiprocess):
 
 
 def _cause(exitcode: int | None) -> str:
-    """Say how a worker ended."""
+    """Describe how a worker ended."""
     if exitcode is None or exitcode >= 0:
         return f"exit code {exitcode}"
     return signal.Signals(-exitcode).name
 
 
 def end_with_parent(drain_s: float, shared: Path | None) -> None:
-    """Let this worker drain and end if its parent is killed, and remove what workers share: nobody else would."""
+    """Drain and stop this worker if its parent is killed, and remove the workers' shared directory."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return
 
     def wait() -> None:
         parent.join()
-        logger.error("the process that started this worker is gone: the worker ends")
+        logger.error("the parent process is gone: stopping this worker")
         if shared is not None:
             shutil.rmtree(shared, ignore_errors=True)
         os.kill(os.getpid(), signal.SIGTERM)

@@ -1,1 +1,1 @@
-"""What is told of requests: metrics, logs, traces, statistics."""
+"""What operators see of requests: metrics, logs, traces, statistics."""

@@ -1,4 +1,4 @@
-"""A request and its answer, as metrics, logs and traces see them once both are over."""
+"""The record of a finished request, as metrics, logs and traces read it."""
 
 from typing import NamedTuple
 
@@ -6,9 +6,9 @@ from service.routes import Route
 from service.telemetry.stages import Stages
 
 CLIENT_GONE = 499
-"""The status of what nobody was left to answer, as nginx counts it."""
+"""Status of a request whose client left before the answer, as in nginx."""
 BY_STATUS = {413: "size", 429: "queue", 503: "unavailable", 504: "deadline"}
-"""Why a status was given, where whoever refused has not said it in ``stages.rejected``."""
+"""Reasons of refusals by status, where ``stages.rejected`` gives none."""
 REASONS = (
     *BY_STATUS.values(),
     "key",
@@ -20,11 +20,11 @@ REASONS = (
     "stalled",
     "broken",
 )
-"""Why requests are refused."""
+"""Reasons for which requests are refused."""
 
 
 class Finished(NamedTuple):
-    """What is known of a request when it is over. Durations are in seconds, its end is in seconds since 1970."""
+    """The record of a finished request. Durations are in seconds, ``ended`` is in seconds since 1970."""
 
     method: str
     path: bytes
@@ -40,18 +40,18 @@ class Finished(NamedTuple):
 
     @property
     def client_left(self) -> bool:
-        """Whether nobody was left to answer."""
+        """Whether the client left before the answer."""
         return self.status == CLIENT_GONE
 
     @property
     def rejected(self) -> str:
-        """Why it was refused, if it was; a probe that is told "not yet" is no work refused."""
+        """Why it was refused, or an empty text; a probe answered "not ready" does not count."""
         return self.stages.rejected or ("" if self.route.probe else BY_STATUS.get(self.status, ""))
 
     @property
     def loss(self) -> str:
-        """The loss's name, `unknown` where a loss was asked for that there is not, else nothing.
+        """The loss's name, `unknown` if there is no such loss, an empty text if there is none.
 
-        Nothing also where a request was refused before its loss was looked up.
+        It is empty too if the request was refused before its loss was looked up.
         """
         return self.stages.loss or ("unknown" if self.route.evaluates and self.status == 404 else "")

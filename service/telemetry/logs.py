@@ -1,4 +1,4 @@
-"""The log: JSON, one object a line, on standard output; no line holds anything of a tensor."""
+"""The log: one JSON object a line on standard output; it never contains data of tensors."""
 
 import logging
 import time
@@ -12,15 +12,15 @@ from service.telemetry.finished import Finished
 from service.telemetry.output import Output
 
 MOST_PATH = 200
-"""Characters of a path that a line repeats."""
+"""Most characters of a path in a line."""
 STDOUT = 1
 FLUSH_S = 1.0
-"""Seconds that the end of the process waits for the last lines to be written."""
+"""Seconds to wait for the last lines to be written at exit."""
 requests = logging.getLogger("lossd.requests")
 
 
 class JsonLines(logging.Handler):
-    """Writes a record, and the stack of an exception with it, as one JSON object."""
+    """Writes a record, with its exception's stack trace, as one JSON object."""
 
     def emit(self, record: logging.LogRecord) -> None:
         line: dict[str, Any] = _start(record.created, record.levelno, record.getMessage(), record.name)
@@ -29,12 +29,12 @@ class JsonLines(logging.Handler):
         OUTPUT.write(_encoded(line))
 
     def flush(self) -> None:
-        """Let the last lines be written; `logging` calls it at the end of the process."""
+        """Wait for the last lines; `logging` calls it at exit."""
         OUTPUT.flush(FLUSH_S)
 
 
 def config(level: str) -> dict[str, Any]:
-    """Return what ``logging.config.dictConfig`` takes: all in JSON, libraries of others from warnings on."""
+    """Return the argument of ``logging.config.dictConfig``: JSON for all, other libraries from warnings on."""
     level = level.upper()
     return {
         "version": 1,
@@ -48,7 +48,7 @@ def config(level: str) -> dict[str, Any]:
 def record(over: Sequence[Finished]) -> None:
     """Write a line for each request.
 
-    They do not go through records: what those look up takes longer than all the rest.
+    They bypass `logging.LogRecord`, which takes longer than everything else here.
     """
     lines = [_line(finished) for finished in over if requests.isEnabledFor(_level(finished))]
     if lines:
@@ -56,14 +56,14 @@ def record(over: Sequence[Finished]) -> None:
 
 
 def _level(finished: Finished) -> int:
-    """Return how much a request is worth telling."""
+    """Return the log level of a request."""
     if finished.status == 500:
         return logging.ERROR
     return logging.DEBUG if finished.route.probe and finished.status == 200 else logging.INFO
 
 
 def _line(finished: Finished) -> bytes:
-    """Return the line of a request; what there is nothing of is left out."""
+    """Return the line of a request, without empty fields."""
     stages = finished.stages
     message = f"{finished.method} {finished.route.label} {finished.status}"
     line = _start(finished.ended, _level(finished), message, requests.name)
@@ -89,7 +89,7 @@ def _line(finished: Finished) -> bytes:
 
 
 def _start(seconds: float, level: int, message: str, name: str) -> dict[str, Any]:
-    """Return what every line begins with."""
+    """Return the fields with which every line begins."""
     return {
         "time": datetime.fromtimestamp(seconds, UTC),
         "level": logging.getLevelName(level).lower(),
@@ -99,15 +99,15 @@ def _start(seconds: float, level: int, message: str, name: str) -> dict[str, Any
 
 
 def _encoded(line: dict[str, Any]) -> bytes:
-    """Return a line's bytes."""
+    """Encode a line."""
     return orjson.dumps(line, default=str, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE)
 
 
 def _dropped(count: int) -> bytes:
-    """Return the line that tells of lines that were dropped."""
-    message = f"dropped {count} lines of the log: standard output was not read"
+    """Return the line that reports dropped lines."""
+    message = f"dropped {count} log lines: standard output was not read"
     return _encoded(_start(time.time(), logging.WARNING, message, "lossd"))
 
 
 OUTPUT = Output(STDOUT, _dropped)
-"""What all lines of this process go to, as there is one standard output."""
+"""Receives all lines of this process, which has one standard output."""

@@ -1,7 +1,8 @@
-"""Prometheus metrics at /metrics, right over several workers, with labels that no client can multiply.
+"""Prometheus metrics at /metrics, correct with several workers, with labels of bounded cardinality.
 
-With ``PROMETHEUS_MULTIPROC_DIR`` set, which several workers do for themselves, each worker keeps its numbers in files there, and whichever is asked adds them up. Gauges are of the workers that live; what they show of queue
-and device is taken once a second, and when asked.
+With several workers, ``PROMETHEUS_MULTIPROC_DIR`` is set; each worker keeps its values in files there, and whichever is
+scraped adds them up. Gauges cover live workers only. The queue's and the device's are sampled once a second and at each
+scrape.
 """
 
 import os
@@ -44,8 +45,8 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
 REGISTRY = CollectorRegistry()
 
 
-class Told(NamedTuple):
-    """A metric as the documentation tells it."""
+class Metric(NamedTuple):
+    """A metric as the documentation lists it."""
 
     name: str
     kind: str
@@ -53,53 +54,53 @@ class Told(NamedTuple):
     meaning: str
 
 
-METRICS: list[Told] = []
+METRICS: list[Metric] = []
 
 
 def _counter(name: str, meaning: str, *labels: str) -> Counter:
     """Declare a counter."""
-    METRICS.append(Told(name, "counter", labels, meaning))
+    METRICS.append(Metric(name, "counter", labels, meaning))
     return Counter(name, meaning, labels, registry=REGISTRY)
 
 
 def _gauge(name: str, meaning: str, *labels: str, of_largest: bool = False) -> Gauge:
-    """Declare a gauge: over the workers that live their sum, or the largest."""
-    METRICS.append(Told(name, "gauge", labels, meaning))
+    """Declare a gauge; over the live workers it is their sum, or the largest value."""
+    METRICS.append(Metric(name, "gauge", labels, meaning))
     mode = "livemax" if of_largest else "livesum"
     return Gauge(name, meaning, labels, registry=REGISTRY, multiprocess_mode=mode)
 
 
 def _histogram(name: str, meaning: str, *labels: str, buckets: Sequence[float]) -> Histogram:
     """Declare a histogram."""
-    METRICS.append(Told(name, "histogram", labels, meaning))
+    METRICS.append(Metric(name, "histogram", labels, meaning))
     return Histogram(name, meaning, labels, registry=REGISTRY, buckets=buckets)
 
 
 disable_created_metrics()
 REQUESTS = _counter(
     "lossd_requests_total",
-    "Requests answered; status 499 where the client left first.",
+    "Requests answered; status 499 means that the client left first.",
     "route",
     "loss",
     "status",
 )
 DURATIONS = _histogram(
     "lossd_request_duration_seconds",
-    "Time by stage (decode, queue, compute, encode) and in total, uploads included.",
+    "Time by stage (decode, queue, compute, encode) and in total, including uploads.",
     "route",
     "stage",
     buckets=SECONDS,
 )
 ITEMS = _counter(
     "lossd_items_total",
-    "Items evaluated, alone, in a batch or in a stream; status as of a request.",
+    "Items evaluated, alone, in a batch or in a stream, with the status that a request would have.",
     "loss",
     "status",
 )
-BATCH_SIZE = _histogram("lossd_batch_size", "Calls that were computed together as one.", buckets=SIZES)
-QUEUE_DEPTH = _gauge("lossd_queue_depth", "Calls that wait for the device.")
+BATCH_SIZE = _histogram("lossd_batch_size", "Calls computed together as one.", buckets=SIZES)
+QUEUE_DEPTH = _gauge("lossd_queue_depth", "Calls waiting for the device.")
 INFLIGHT_BYTES = _gauge(
-    "lossd_inflight_bytes", "Bytes that requests hold, answers that have not left among them."
+    "lossd_inflight_bytes", "Bytes held by requests, including answers that are not sent yet."
 )
 REJECTED = _counter(
     "lossd_rejected_total",
@@ -107,55 +108,60 @@ REJECTED = _counter(
     "reason",
 )
 KEY_REQUESTS = _counter("lossd_key_requests_total", "Requests by the name of their key.", "key", "status")
-NONFINITE = _counter("lossd_nonfinite_total", "Answers with an element that is infinite or NaN.", "loss")
+NONFINITE = _counter("lossd_nonfinite_total", "Answers with an infinite or NaN element.", "loss")
 DEVICE_MEMORY = _gauge(
     "lossd_device_memory_bytes",
-    "Memory in use: resident on a CPU; allocated and reserved on a GPU, pinned on its host.",
+    "Memory in use: resident on a CPU; allocated and reserved on a GPU, and pinned on its host.",
     "device",
     "kind",
 )
 DEVICE_CAPACITY = _gauge(
-    "lossd_device_memory_capacity_bytes", "Memory that the device has.", "device", of_largest=True
+    "lossd_device_memory_capacity_bytes", "Total memory of the device.", "device", of_largest=True
 )
-OOM = _counter("lossd_oom_total", "Calls that the device's memory could not hold.")
+OOM = _counter("lossd_oom_total", "Calls that did not fit into the device's memory.")
 LOG_DROPPED = _counter(
-    "lossd_log_lines_dropped_total", "Lines of the log that were dropped, as standard output was not read."
+    "lossd_log_lines_dropped_total", "Log lines dropped because standard output was not read."
 )
 BUILD = _gauge(
-    "lossd_build_info", "Always 1; the labels tell what runs.", "version", "torch", "device", of_largest=True
+    "lossd_build_info",
+    "Always 1; the labels give the versions and the device.",
+    "version",
+    "torch",
+    "device",
+    of_largest=True,
 )
 for _reason in REASONS:
     REJECTED.labels(_reason)
 
 
 def as_markdown() -> str:
-    """Return the metrics as the table that the documentation shows."""
+    """Return the metrics as a table for the documentation."""
     rows = [
-        f"| `{told.name}` | {told.kind} | {', '.join(f'`{label}`' for label in told.labels)} | {told.meaning} |"
-        for told in METRICS
+        f"| `{metric.name}` | {metric.kind} | {', '.join(f'`{label}`' for label in metric.labels)} | {metric.meaning} |"
+        for metric in METRICS
     ]
     return "\n".join(["| metric | type | labels | meaning |", "| --- | --- | --- | --- |", *rows])
 
 
 def observer() -> Observer:
-    """Return what counts what only engine and wire see."""
+    """Return the observer that counts events of the engine and of wire."""
     return Observer(BATCH_SIZE.observe, OOM.inc, lambda loss: NONFINITE.labels(loss).inc())
 
 
 def describe(device: torch.device, version: str) -> None:
-    """Note what runs, and on what."""
+    """Set the versions and the device."""
     DEVICE_CAPACITY.labels(str(device)).set(memory.capacity(device))
     BUILD.labels(version, torch.__version__, str(device)).set(1)
 
 
 def router(update: Callable[[], None], shared: bool) -> APIRouter:
-    """Return the route that Prometheus asks; ``update`` brings the metrics up to date, which workers may share."""
+    """Return the route for Prometheus; ``update`` brings the metrics up to date. Workers may have ``shared`` ones."""
     routes = APIRouter(include_in_schema=False)
 
     @routes.api_route(PATH, methods=["GET", "HEAD"])
     async def scrape() -> Response:
         if shared and DIRECTORY not in os.environ:
-            raise Unavailable("The workers have no directory to share their metrics in; the log says why.")
+            raise Unavailable("The workers have no shared directory for their metrics; see the log.")
         update()
         return Response(await run_in_threadpool(text), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
@@ -163,7 +169,7 @@ def router(update: Callable[[], None], shared: bool) -> APIRouter:
 
 
 def text() -> bytes:
-    """Return all metrics in the text format 0.0.4, of all workers where there are several."""
+    """Return all metrics, of all workers, in the text format 0.0.4."""
     directory = os.environ.get(DIRECTORY)
     if directory is None:
         return generate_latest(_alone())
@@ -174,7 +180,7 @@ def text() -> bytes:
 
 
 def sample(queue: Queue, inflight_bytes: int) -> None:
-    """Read off what only shows when it is looked at."""
+    """Read gauges that change without an event."""
     INFLIGHT_BYTES.set(inflight_bytes)
     QUEUE_DEPTH.set(queue.depth)
     LOG_DROPPED.inc(logs.OUTPUT.count_dropped())
@@ -183,7 +189,7 @@ def sample(queue: Queue, inflight_bytes: int) -> None:
 
 
 def record(finished: Finished) -> None:
-    """Count a request that is over."""
+    """Count a finished request."""
     status = finished.status
     series = _series(finished.route, finished.loss, status)
     for count in series.counts:
@@ -200,13 +206,13 @@ def record(finished: Finished) -> None:
 
 
 def record_shed(route: str, reason: str, count: int) -> None:
-    """Count requests that were refused before they were looked at."""
+    """Count requests that were refused before they were parsed."""
     REQUESTS.labels(route, "", "429").inc(count)
     REJECTED.labels(reason).inc(count)
 
 
 def count_items(asked: Batch, outcomes: Sequence[Sequence[Outcome]]) -> None:
-    """Count the items of a batch, or of a part of a stream."""
+    """Count the items of a batch, or of a window of a stream."""
     tally = Tally(("unknown", problem.status) for problem in asked.problems.values())
     for group, pieces in zip(asked.groups, outcomes, strict=True):
         call = group.part.like if isinstance(group.part, Stack) else group.part
@@ -220,12 +226,12 @@ def count_items(asked: Batch, outcomes: Sequence[Sequence[Outcome]]) -> None:
 
 
 def _status(result: Evaluation | Problem) -> int:
-    """Return what an item's answer would have as its status, were it a request."""
+    """Return the status that an item would have as a request."""
     return result.status if isinstance(result, Problem) else 200
 
 
 class Series(NamedTuple):
-    """What a request of one route, loss and status is counted in, looked up once."""
+    """The counters of one route, loss and status, looked up once."""
 
     counts: tuple[Callable[[], None], ...]
     durations: tuple[Callable[[float], None], ...]
@@ -233,7 +239,7 @@ class Series(NamedTuple):
 
 @cache
 def _series(route: Route, loss: str, status: int) -> Series:
-    """Look up what a request is counted in."""
+    """Look up the counters of a request."""
     counts = [REQUESTS.labels(route.label, loss, status).inc]
     if loss and route.evaluates:
         counts.append(ITEMS.labels(loss, status).inc)
@@ -243,19 +249,19 @@ def _series(route: Route, loss: str, status: int) -> Series:
 
 @cache
 def _key_requests(key: str, status: int) -> Counter:
-    """Look up what a key's request is counted in."""
+    """Look up the counter of a key."""
     return KEY_REQUESTS.labels(key, status)
 
 
 @cache
 def _alone() -> CollectorRegistry:
-    """Return the metrics of a single process, with those of the process itself."""
+    """Return a registry for a single process, with the metrics of the process itself."""
     ProcessCollector(registry=REGISTRY)
     return REGISTRY
 
 
 def _forget_dead(directory: Path) -> None:
-    """Drop the gauges of workers that have ended; what they counted stays."""
+    """Remove the gauges of workers that have ended; their counters stay."""
     for file in directory.glob("gauge_live*.db"):
         pid = int(file.stem.rpartition("_")[2])
         try:

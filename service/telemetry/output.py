@@ -1,4 +1,4 @@
-"""Standard output, written by a thread of its own: whoever does not read it stops nobody."""
+"""Standard output, written by a thread: a reader that stops reading blocks nobody."""
 
 import os
 import select
@@ -8,13 +8,13 @@ from contextlib import suppress
 from threading import Condition, Thread
 
 MOST_WAITING = 1 << 20
-"""Bytes of lines that wait to be written, some thousand lines; more are dropped and counted."""
+"""Bytes of waiting lines, some thousands of them; more are dropped and counted."""
 
 
 class Output:
-    """Writes lines to a file descriptor; never waits for it, and never raises.
+    """Writes lines to a file descriptor; never blocks and never raises.
 
-    ``notice`` makes the line that tells how many were dropped. It follows as soon as all that waited is written.
+    ``notice`` makes the line that reports how many were dropped. It is written once the waiting lines are.
     """
 
     def __init__(self, descriptor: int, notice: Callable[[int], bytes]) -> None:
@@ -27,7 +27,7 @@ class Output:
         self._thread: Thread | None = None
 
     def write(self, lines: bytes) -> None:
-        """Let whole lines be written soon, or drop them if too many wait already."""
+        """Queue whole lines for writing, or drop them if too many are waiting."""
         with self._changed:
             if self._waiting + len(lines) > MOST_WAITING:
                 self._dropped += lines.count(b"\n")
@@ -40,18 +40,18 @@ class Output:
             self._changed.notify_all()
 
     def flush(self, seconds: float) -> None:
-        """Wait until all is written, for so long at most."""
+        """Wait until all is written, at most this long."""
         with self._changed:
             self._changed.wait_for(lambda: not self._waiting, seconds)
 
     def count_dropped(self) -> int:
-        """Return how many lines have been dropped since the last call."""
+        """Return the number of lines dropped since the last call."""
         with self._changed:
             more, self._counted = self._dropped - self._counted, self._dropped
         return more
 
     def _run(self) -> None:
-        """Write for as long as the process lives."""
+        """Write lines for as long as the process lives."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._blocks)
@@ -69,12 +69,12 @@ class Output:
                 self._changed.notify_all()
 
     def _write_all(self, lines: bytes) -> bool:
-        """Wait until all is written; return whether it could be."""
+        """Write all of it, blocking; return whether that worked."""
         with suppress(OSError):
             while lines:
                 try:
                     lines = lines[os.write(self._descriptor, lines) :]
                 except BlockingIOError:
-                    # another process has made it so
+                    # another process has made the descriptor non-blocking
                     select.select([], [self._descriptor], [])
         return not lines

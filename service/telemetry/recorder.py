@@ -1,4 +1,4 @@
-"""Tell metrics, logs and traces of requests, some at a time: in a row, each costs less than half."""
+"""Report finished requests to metrics, logs and traces in small batches, which halves the cost of each."""
 
 import asyncio
 import logging
@@ -12,13 +12,13 @@ from service.telemetry.traces import Traces
 
 logger = logging.getLogger("lossd")
 SOON_S = 0.01
-"""How long what is over waits for more."""
+"""Seconds that finished requests are buffered before they are reported."""
 MOST = 1000
 SAMPLE_S = 1.0
 
 
 class Recorder:
-    """Keeps finished requests for a moment, and then reports them; ``inflight_bytes`` is how many bytes others hold."""
+    """Buffers finished requests, then reports them; ``inflight_bytes`` returns the bytes that requests hold."""
 
     def __init__(self, queue: Queue, inflight_bytes: Callable[[], int], traces: Traces | None) -> None:
         self.queue = queue
@@ -28,7 +28,7 @@ class Recorder:
         self._shed: Counter[tuple[str, str]] = Counter()
 
     def add(self, finished: Finished) -> None:
-        """Keep what is over until it is told of soon."""
+        """Buffer a finished request; it is reported soon."""
         self._over.append(finished)
         if len(self._over) == 1:
             asyncio.get_running_loop().call_later(SOON_S, self.flush)
@@ -36,11 +36,11 @@ class Recorder:
             self.flush()
 
     def shed(self, route: str, reason: str) -> None:
-        """Count what was refused in so great a hurry that it is told of by the second."""
+        """Count a request that was refused before it was parsed; these are logged once a second."""
         self._shed[route, reason] += 1
 
     def flush(self) -> None:
-        """Count, trace and log all that is over."""
+        """Report the buffered requests."""
         over, self._over = self._over, []
         for finished in over:
             metrics.record(finished)
@@ -58,13 +58,13 @@ class Recorder:
         metrics.sample(self.queue, self.inflight_bytes())
 
     async def keep_sampling(self) -> None:
-        """Sample until cancelled, so that other workers find numbers of this one that are not old."""
+        """Sample until cancelled, so that scrapes of other workers find fresh values of this one."""
         while True:
             self.sample()
             await asyncio.sleep(SAMPLE_S)
 
     def close(self) -> None:
-        """Tell of the last, and export what is left."""
+        """Report the last requests and export the remaining traces."""
         self.flush()
         if self.traces:
             self.traces.close()

@@ -1,7 +1,7 @@
-"""The directory in which several workers keep their metrics, so that each can answer for all.
+"""The directory in which workers share their metrics, so that each can answer for all.
 
-Metrics are mapped files, and a write to a mapped file on a full disk kills its process. So each worker takes the room
-for its files before it begins; where there is none, it serves without metrics, and says so.
+Metrics are memory-mapped files, and a write to a mapped file on a full disk kills the process. So each worker allocates
+its files before it starts; without enough space it serves without metrics and logs a warning.
 """
 
 import fcntl
@@ -16,14 +16,14 @@ from pathlib import Path
 logger = logging.getLogger("lossd")
 PREFIX = "lossd-metrics-"
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
-"""The variable that names the directory; prometheus_client reads it when it is imported."""
+"""Environment variable with the directory; prometheus_client reads it at import."""
 SIZES = {"counter": 4 << 20, "histogram": 1 << 20, "gauge_livesum": 1 << 16, "gauge_livemax": 1 << 16}
-"""Bytes of a worker's files by the kind of their metrics: more than all series of the catalogue take."""
+"""Bytes of a worker's files by metric type: more than all series of the catalogue need."""
 
 
 @contextmanager
 def directory() -> Generator[Path | None]:
-    """Make the directory for the time of the ``with``; None where there can be none."""
+    """Create the directory for the time of the ``with``; None if that fails."""
     place = Path(os.environ.get("TMPDIR") or "/tmp")
     _remove_abandoned(place)
     try:
@@ -40,7 +40,7 @@ def directory() -> Generator[Path | None]:
 
 
 def join(made: Path) -> None:
-    """Keep the metrics of this process there, if there is room; before prometheus_client is imported."""
+    """Keep this process's metrics there, if there is space; call it before prometheus_client is imported."""
     files = {made / f"{kind}_{os.getpid()}.db": size for kind, size in SIZES.items()}
     try:
         for file, size in files.items():
@@ -54,22 +54,22 @@ def join(made: Path) -> None:
 
 
 def _tell_why(error: OSError) -> None:
-    """Say that there are no metrics."""
-    logger.warning("serving without metrics, which several workers share in a directory of TMPDIR: %s", error)
+    """Log why there are no metrics."""
+    logger.warning("serving without metrics: workers cannot share a directory in TMPDIR: %s", error)
 
 
 def _made(place: Path) -> tuple[Path, int]:
-    """Make a directory, and hold its lock for as long as this process lives."""
+    """Create a directory and hold its lock for the life of this process."""
     while True:
         made = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
         lock = _locked(made)
         if lock is not None and made.exists():
             return made, lock
-        # another server, which starts now too, took it for abandoned
+        # another server that is just starting took it for abandoned
 
 
 def _remove_abandoned(place: Path) -> None:
-    """Remove what servers that were killed have left: their locks went with them."""
+    """Remove the directories of killed servers, whose locks are gone."""
     for found in place.glob(f"{PREFIX}*"):
         lock = _locked(found)
         if lock is not None:
@@ -78,7 +78,7 @@ def _remove_abandoned(place: Path) -> None:
 
 
 def _locked(made: Path) -> int | None:
-    """Lock a directory of this user; None if another process holds the lock, or there is no such directory."""
+    """Lock a directory of this user; None if another process holds the lock, or the directory is gone."""
     with suppress(OSError):
         descriptor = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:

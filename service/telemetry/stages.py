@@ -1,6 +1,6 @@
-"""What a request went through: how long each stage took, whose it was, which loss it was about.
+"""The history of a request: the time of each stage, its ID, its key, its loss.
 
-Routes and middleware note it where they know it; the ``Server-Timing`` header, metrics, logs and traces tell it.
+Routes and middleware fill it in; the ``Server-Timing`` header, metrics, logs and traces read it.
 """
 
 from collections.abc import Generator
@@ -9,7 +9,7 @@ from time import perf_counter
 
 
 class Stages:
-    """Durations in seconds of the stages every answer names; those that did not happen took none."""
+    """Durations of a request's stages in seconds; 0 for stages it did not go through."""
 
     def __init__(self) -> None:
         self.start = perf_counter()
@@ -23,7 +23,7 @@ class Stages:
 
     @contextmanager
     def measure(self, stage: str) -> Generator[None]:
-        """Add the time that the body of a ``with`` takes to a stage."""
+        """Add the duration of a ``with`` to a stage."""
         start = self.began[stage] = perf_counter()
         try:
             yield

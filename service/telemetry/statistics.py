@@ -1,4 +1,4 @@
-"""What the Open Inference Protocol counts of each model: requests, calls computed as one, and their time."""
+"""Model statistics of the Open Inference Protocol: requests, calls computed as one, and their time."""
 
 import time
 from collections import defaultdict
@@ -9,13 +9,13 @@ from typing import Any
 from service.wire.inference.metadata import VERSION
 
 STAGES = {"queue": "queue", "compute_input": "decode", "compute_infer": "compute", "compute_output": "encode"}
-"""The protocol's names of the stages of a request."""
+"""The protocol's names for the stages of a request."""
 COMPUTED = ("compute_input", "compute_infer", "compute_output")
 
 
 @dataclass(slots=True)
 class Duration:
-    """How often something was done, and how long it took in all."""
+    """A number of events and their total time."""
 
     count: int = 0
     ns: int = 0
@@ -37,7 +37,7 @@ def _durations() -> Durations:
 
 @dataclass(slots=True)
 class ModelStatistics:
-    """The counts of one model. ``executions`` are calls computed as one, by how many requests they served."""
+    """The statistics of one model. ``executions`` counts calls computed as one by the number of requests in them."""
 
     last_ms: int = 0
     requests: int = 0
@@ -45,7 +45,7 @@ class ModelStatistics:
     executions: dict[int, Durations] = field(default_factory=dict[int, Durations])
 
     def succeed(self, stages: Mapping[str, float], seconds: float, together: int, *, leads: bool) -> None:
-        """Count an answer; whoever ``leads`` those computed ``together`` counts for the execution."""
+        """Count an answer; of the requests computed ``together``, the one that ``leads`` counts the execution."""
         self.last_ms = time.time_ns() // 1_000_000
         self.requests += 1
         self.times["success"].add(seconds)
@@ -57,12 +57,12 @@ class ModelStatistics:
                 execution[name].add(stages[STAGES[name]])
 
     def fail(self, seconds: float) -> None:
-        """Count a refusal."""
+        """Count a failure."""
         self.times["fail"].add(seconds)
 
     def document(self, name: str) -> dict[str, Any]:
-        """Return the counts as the protocol writes them."""
-        told = ("success", "fail", *STAGES, "cache_hit", "cache_miss")
+        """Return the statistics in the protocol's format."""
+        names = ("success", "fail", *STAGES, "cache_hit", "cache_miss")
         batches = [
             {"batch_size": size, **{name: times[name].document() for name in COMPUTED}}
             for size, times in sorted(self.executions.items())
@@ -73,7 +73,7 @@ class ModelStatistics:
             "last_inference": self.last_ms,
             "inference_count": self.requests,
             "execution_count": sum(times["compute_infer"].count for times in self.executions.values()),
-            "inference_stats": {name: self.times[name].document() for name in told},
+            "inference_stats": {name: self.times[name].document() for name in names},
             "response_stats": {},
             "batch_stats": batches,
             "memory_usage": [],

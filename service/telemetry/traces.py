@@ -1,6 +1,6 @@
-"""OpenTelemetry traces, where ``OTEL_EXPORTER_OTLP_ENDPOINT`` says where to: a span a request, one in it a stage.
+"""OpenTelemetry traces, if ``OTEL_EXPORTER_OTLP_ENDPOINT`` is set: a span for each request and for each of its stages.
 
-Spans are made when a request is over, from the times that `Stages` holds: while it runs, tracing costs nothing.
+Spans are made after the request from the times in `Stages`, so tracing costs nothing while it runs.
 """
 
 import os
@@ -19,7 +19,7 @@ ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 
 
 class Traces:
-    """Makes the spans of requests, and exports them in the background."""
+    """Makes the spans of requests and exports them in the background."""
 
     def __init__(self, provider: "TracerProvider") -> None:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -29,7 +29,7 @@ class Traces:
         self._parents = TraceContextTextMapPropagator()
 
     def record(self, finished: Finished) -> None:
-        """Make the spans of a request, and note the id of its trace."""
+        """Make the spans of a request and note its trace ID."""
         from opentelemetry.trace import SpanKind, Status, StatusCode, format_trace_id, set_span_in_context
 
         sent = {
@@ -43,7 +43,7 @@ class Traces:
             "lossd.request_id": finished.stages.request_id,
         }
         attributes |= {"lossd.loss": finished.loss} if finished.loss else {}
-        # what the process's own clock says of a stage, as the time of day
+        # converts the process's monotonic clock to the time of day
         start = finished.stages.start
         shift = finished.ended - finished.seconds - start
         span = self._tracer.start_span(
@@ -59,7 +59,7 @@ class Traces:
         end = start
         for stage, seconds in finished.stages.seconds.items():
             if seconds:
-                # a stage that did not note when it began followed on the one before
+                # a stage without a start of its own followed the one before
                 begin = finished.stages.began.get(stage, end)
                 end = begin + seconds
                 child = self._tracer.start_span(stage, inside, start_time=_nanoseconds(begin + shift))
@@ -68,17 +68,17 @@ class Traces:
         finished.stages.trace_id = format_trace_id(span.get_span_context().trace_id)
 
     def close(self) -> None:
-        """Export what is left, unless that takes long: a collector that is away holds no server up."""
+        """Export the remaining spans, within limits: an unreachable collector does not delay the shutdown."""
         closing = Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
         closing.join(CLOSE_S)
 
 
 def from_environment() -> Traces | None:
-    """Return what makes traces, if an endpoint is set.
+    """Return the tracer, if an endpoint is set.
 
     Raises:
-        ValueError: it is, but what exports is not installed.
+        ValueError: an endpoint is set, but the exporter is not installed.
     """
     if _endpoint() is None:
         return None
@@ -95,24 +95,24 @@ def from_environment() -> Traces | None:
 
 
 def refuse_missing() -> None:
-    """Look for what exports traces, if an endpoint is set.
+    """Check that the exporter is installed, if an endpoint is set.
 
     Raises:
         ValueError: it is not installed.
     """
     if (variable := _endpoint()) and not all(map(_is_installed, NEEDED)):
         raise ValueError(
-            f"{variable} is set, but what exports traces is not installed: pip install 'lossd[otel]'."
+            f"{variable} is set, but the trace exporter is not installed: pip install 'lossd[otel]'."
         )
 
 
 def _endpoint() -> str | None:
-    """Return the variable that says where traces go."""
+    """Return the variable that sets the endpoint."""
     return next((name for name in ENDPOINTS if os.environ.get(name)), None)
 
 
 def _is_installed(module: str) -> bool:
-    """Return whether a module could be imported."""
+    """Return whether a module can be imported."""
     try:
         return find_spec(module) is not None
     except ModuleNotFoundError:
@@ -120,5 +120,5 @@ def _is_installed(module: str) -> bool:
 
 
 def _nanoseconds(seconds: float) -> int:
-    """Return a time as OpenTelemetry counts it."""
+    """Convert a time to OpenTelemetry's unit."""
     return round(1e9 * seconds)

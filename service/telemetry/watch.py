@@ -1,4 +1,4 @@
-"""What passes between a client and the application: the bytes, the status, and whether the end was reached."""
+"""Watches the messages between a client and the application: their bytes, the status, the end."""
 
 from starlette.types import Message, Receive, Send
 
@@ -7,7 +7,7 @@ from service.telemetry.stages import Stages
 
 
 class Watch:
-    """Stands in for ``receive`` and ``send``; every answer that passes gets the headers all have."""
+    """Wraps ``receive`` and ``send``, and adds the common headers to every answer."""
 
     __slots__ = (
         "_receive",
@@ -29,13 +29,13 @@ class Watch:
         self.started = self.finished = False
 
     async def receive(self) -> Message:
-        """Receive, and count the bytes of the body."""
+        """Receive, counting the bytes of the body."""
         message = await self._receive()
         self.bytes_in += len(message.get("body", b""))
         return message
 
     async def send(self, message: Message) -> None:
-        """Send, and note the status, the bytes and the end."""
+        """Send, noting the status, the bytes and the end."""
         if message["type"] == "http.response.start":
             self.started = True
             self.status = message["status"]

@@ -1,7 +1,7 @@
-"""Items that differ in numbers alone, taken out of the parser with a few calls each: most batches are of one kind.
+"""Fast path for items that differ only in numbers, as in most batches: a few parser calls for each.
 
-Only what is plain is taken: numbers in rectangular arrays, or packed tensors. All else is left to `request.read`,
-which also reads one item of each kind, and so decides what all of them share.
+Only plain values are taken: numbers in rectangular arrays, or packed tensors. Everything else is left to `request.read`,
+which also reads the first item of each kind, and so decides what they have in common.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -27,15 +27,15 @@ from service.wire.written import raw_bytes
 
 PACKED = {*tensors.PACKED}
 MOST_NAMES = 16
-"""More than an item has."""
+"""More names than a valid item has."""
 JOINED = 1 << 22
-"""Bytes that are joined at once."""
+"""Most bytes joined at once."""
 
 
 class Format(NamedTuple):
-    """How a tensor's numbers lie in memory, in so many bytes; ``dtype`` is what a bool is packed as, one byte.
+    """Layout of a tensor's numbers in memory; a bool is packed as one byte of ``dtype``.
 
-    ``addressable``: they were JSON arrays, whose elements have pointers of their own.
+    ``addressable``: they came as JSON arrays, so elements have JSON Pointers.
     """
 
     dtype: torch.dtype
@@ -46,7 +46,7 @@ class Format(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What was taken of an item. ``kind`` is equal for items that differ in their ids and numbers alone."""
+    """The values taken from an item. ``kind`` is equal for items that differ only in ids and numbers."""
 
     kind: Hashable
     echo: Mapping[str, Any]
@@ -55,10 +55,10 @@ class Taken(NamedTuple):
 
 
 def take(document: Document, item: Any, loss: AnyLoss | None) -> Taken | None:
-    """Take an item of a loss; None where it needs a closer look.
+    """Take an item of a loss; return None if it needs the full reader.
 
     Raises:
-        Unreadable: a part of the item that was not parsed before is not JSON.
+        Unreadable: a part of the item that is parsed only here is not JSON.
     """
     if loss is None or not is_object(item) or len(item) > MOST_NAMES:
         return None
@@ -70,7 +70,7 @@ def take(document: Document, item: Any, loss: AnyLoss | None) -> Taken | None:
         try:
             value = item[name]
         except KeyError:
-            # the parser ends a name that is asked for where it has a NUL
+            # the parser cuts a requested name at a NUL
             return None
         if name == "inputs":
             inputs = value
@@ -94,18 +94,18 @@ def take(document: Document, item: Any, loss: AnyLoss | None) -> Taken | None:
         buffers.append(buffer)
     if len(formats) < len(given):
         return None
-    # a name that the item has twice stays so, and the reader tells of it
+    # a repeated name stays repeated, so that the reader reports it
     kind = (loss, tuple(names), tuple(options), tuple(formats.items()))
     return Taken(kind, echo, formats, buffers)
 
 
 def is_exact(identity: Any) -> bool:
-    """Tell whether an id is a string, or a number that comes back as it was sent."""
+    """Return whether an id is a string, or a number that is echoed exactly."""
     return type(identity) in (str, int) or (type(identity) is float and abs(identity) < EXACT)
 
 
 def inputs_of(taken: Taken) -> dict[str, Sent]:
-    """Return the tensors of an item, as the reader would read them."""
+    """Return the tensors of an item, equal to what the reader would return."""
     found: dict[str, Sent] = {}
     for (name, format), buffer in zip(taken.formats.items(), taken.buffers, strict=True):
         found[name] = Sent(_shaped(format, buffer, format.shape), format.addressable)
@@ -113,7 +113,7 @@ def inputs_of(taken: Taken) -> dict[str, Sent]:
 
 
 def stacks(taken: Sequence[Taken]) -> dict[str, Tensor]:
-    """Return the tensors of several items of one kind, stacked on a new first axis."""
+    """Return the tensors of items of one kind, stacked on a new first axis."""
     found: dict[str, Tensor] = {}
     for place, (name, format) in enumerate(taken[0].formats.items()):
         step = max(1, JOINED // format.size)
@@ -126,13 +126,13 @@ def stacks(taken: Sequence[Taken]) -> dict[str, Tensor]:
 
 
 def _shaped(format: Format, buffer: Any, shape: tuple[int, ...]) -> Tensor:
-    """Return memory as a tensor."""
+    """View memory as a tensor."""
     flat = torch.frombuffer(buffer, dtype=format.dtype)
     return (flat != 0 if format.boolean else flat).reshape(shape)
 
 
 def _take_tensor(document: Document, value: Any, whole: bool) -> tuple[Format, Any] | None:
-    """Take a tensor: how it lies in memory, and its memory."""
+    """Take a tensor: its layout and its memory."""
     value = document.resolve(value)
     if isinstance(value, Span):
         return _take_long(value, whole) if value.is_array else None
@@ -153,7 +153,7 @@ def _take_long(span: Span, whole: bool) -> tuple[Format, Any] | None:
 
 
 def _take_array(array: Any, whole: bool) -> tuple[Format, Any] | None:
-    """Take nested JSON arrays of numbers; ``whole`` ones must be spelled as integers."""
+    """Take nested JSON arrays of numbers; ``whole`` ones must be written as integers."""
     try:
         format = _format_of_array(shape_of(array), whole)
         elements = format and elements_of(array, format.shape)
@@ -167,7 +167,7 @@ def _take_array(array: Any, whole: bool) -> tuple[Format, Any] | None:
 
 @lru_cache(maxsize=4096)
 def _format_of_array(shape: tuple[int, ...], whole: bool) -> Format | None:
-    """Return how a JSON array of that shape lies in memory; None for one that is to be looked at."""
+    """Return the layout of a JSON array of that shape; None if the reader must look at it."""
     return None if 0 in shape else Format(torch.int64 if whole else torch.float64, shape, 8 * prod(shape))
 
 

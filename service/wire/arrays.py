@@ -1,4 +1,4 @@
-"""JSON arrays to tensors: long ones are read in pieces, into one memory."""
+"""Read JSON arrays into tensors: long ones in pieces, into one buffer."""
 
 from typing import Any
 
@@ -13,18 +13,18 @@ from service.wire.scan import scan
 from service.wire.text import BLOCK, Span, unreadable
 
 RISING = [np.dtype(np.bool_), np.dtype(np.int64), np.dtype(np.float64)]
-"""What numbers are kept as: the first that holds all of them."""
+"""Dtypes of the buffer: the first that can hold all numbers is used."""
 
 
 def read_array(array: Any, how: How) -> Sent:
     """Read nested JSON arrays.
 
     Raises:
-        Invalid: they are ragged, or hold something else than numbers.
-        Unreadable: a part of them that was not parsed before is not JSON.
+        Invalid: they are ragged, or hold other values than numbers.
+        Unreadable: a part that is parsed only here is not JSON.
     """
     if isinstance(array, Span):
-        # a number takes two bytes at least, with the comma behind it
+        # a number takes at least two bytes with its comma
         numbers = _Numbers(len(array) // 2 + 1, how.whole)
         shape = _read_span(array, None, how, numbers)
         values = numbers.values
@@ -36,21 +36,21 @@ def read_array(array: Any, how: How) -> Sent:
 
 
 class _Numbers:
-    """Up to so many numbers that come in pieces, in the least of the `RISING` dtypes that holds all of them."""
+    """A buffer for numbers that arrive in pieces, in the smallest of the `RISING` dtypes that holds all of them."""
 
     def __init__(self, most: int, whole: bool) -> None:
         self._whole = whole
         self._count = 0
-        # memory that is not written to takes none
+        # pages that are never written take no memory
         self._kept = np.empty(most, RISING[0])
 
     @property
     def values(self) -> Values:
-        """All of them."""
+        """All numbers."""
         return self._kept[: self._count]
 
     def add(self, piece: Values) -> None:
-        """Keep some more."""
+        """Append numbers."""
         if (
             self._whole
             and piece.dtype == np.float64
@@ -68,12 +68,12 @@ class _Numbers:
 
 
 def _are_integers(values: Values) -> bool:
-    """Tell whether floats are integers of which none can be meant to be another."""
+    """Return whether all floats are integers that float64 holds exactly."""
     return bool(((values == np.trunc(values)) & (np.abs(values) < EXACT)).all())
 
 
 def _read_span(span: Span, expected: Shape | None, how: How, numbers: _Numbers) -> Shape:
-    """Read a long array, and return its shape, which must be the one that is expected, if one is."""
+    """Read a long array and return its shape, which must be ``expected`` unless that is None."""
     if how.level > MAX_RANK:
         raise invalid(how.where, "rank", f"at most {MAX_RANK} dimensions", "more")
     if expected == ():
@@ -97,7 +97,7 @@ def _read_span(span: Span, expected: Shape | None, how: How, numbers: _Numbers) 
 def _read_run(
     span: Span, start: int, end: int, inner: Shape | None, how: How, first: int, numbers: _Numbers
 ) -> Shape:
-    """Read some elements of a long array, each of the shape ``inner``; ``first`` is the place of the first."""
+    """Read a run of elements of a long array, each of the shape ``inner``; ``first`` is the index of the first one."""
     text = b"[%b]" % memoryview(span.body)[start:end]
     try:
         array = json.parse(text, words=how.nonfinite)
@@ -112,10 +112,10 @@ def _read_run(
 
 
 def _long_element(span: Span, start: int, end: int, expected: Shape | None, how: How) -> Span:
-    """Return an element of a long array that is one itself.
+    """Return an element of a long array that is itself a long array.
 
     Raises:
-        Invalid: it is something else.
+        Invalid: it is another value.
         Unreadable: it is not JSON.
     """
     if span.body[start] in b'"{':

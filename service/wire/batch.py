@@ -1,4 +1,4 @@
-"""Batches: many items in one document, or one a line, each read as a request of its own: a bad one fails alone."""
+"""Batches: many items in one document, or one a line. Each is read as a separate request, so that each fails alone."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
@@ -21,10 +21,10 @@ from service.wire.text import Body
 
 FIELDS = ("items", "defaults")
 TOGETHER = 8
-"""Results that are written at once: each of their tensors has no more numbers than a piece."""
+"""Results written at once; none of their tensors is longer than a piece."""
 
 Outcome = Sequence[Evaluation | Problem]
-"""What became of the items of a group, in its order, or of a few of them."""
+"""The outcomes of some items of a group, in its order."""
 
 
 @roomy
@@ -33,8 +33,8 @@ def decode(catalogue: Catalogue, body: Body, most: int) -> Batch:
 
     Raises:
         Unreadable: the body is not JSON.
-        Invalid: what holds the items does not fit; faults of an item are its own.
-        TooLarge: there are more than ``most`` items, or they do not fit the memory.
+        Invalid: the envelope is not valid. Faults of items become their results.
+        TooLarge: there are more than ``most`` items, or they do not fit into memory.
     """
     document = Document(body)
     if not json.is_object(document.root):
@@ -60,7 +60,7 @@ def decode(catalogue: Catalogue, body: Body, most: int) -> Batch:
 
 @roomy
 def decode_lines(catalogue: Catalogue, lines: Sequence[bytes | Problem]) -> Batch:
-    """Read lines, each of which is an item, or could not be had."""
+    """Read lines; each is an item, or the problem that it has."""
     found = Items(catalogue, NONE)
     for line in lines:
         try:
@@ -75,10 +75,10 @@ def decode_lines(catalogue: Catalogue, lines: Sequence[bytes | Problem]) -> Batc
 
 @roomy
 def parts(batch: Batch, outcomes: Sequence[Sequence[Outcome]], observer: Observer = NOBODY) -> list[bytes]:
-    """Write what became of the items in parts, none of which keeps the interpreter for long.
+    """Write the results of a batch in parts, each of which blocks the interpreter only briefly.
 
     Raises:
-        TooLarge: it does not fit the memory.
+        TooLarge: they do not fit into memory.
     """
     found = results(batch, outcomes, lambda place: f"/v1/batch#/items/{place}", observer)
     values: dict[str, list[float]] = {}
@@ -87,16 +87,16 @@ def parts(batch: Batch, outcomes: Sequence[Sequence[Outcome]], observer: Observe
         if isinstance(value, int | float) and isfinite(value):
             values.setdefault(one["loss"], []).append(value)
     succeeded = sum(one["status"] == "ok" for one in found)
-    told = {
+    totals = {
         "succeeded": succeeded,
         "failed": len(found) - succeeded,
         "summary": {name: {"count": len(v), "mean": _mean(v)} for name, v in values.items()},
     }
-    return [*written.joined(chain([b'{"results":['], _each(found), [b"],", orjson.dumps(told)[1:]]))]
+    return [*written.joined(chain([b'{"results":['], _each(found), [b"],", orjson.dumps(totals)[1:]]))]
 
 
 def _each(found: Sequence[dict[str, Any]]) -> Iterator[bytes]:
-    """Yield the JSON of results with commas between them, a few at once."""
+    """Yield the JSON of results, separated by commas, a few at a time."""
     for start in range(0, len(found), TOGETHER):
         first, *others = written.parts(found[start : start + TOGETHER])
         *others, last = [first[1:], *others]
@@ -104,7 +104,7 @@ def _each(found: Sequence[dict[str, Any]]) -> Iterator[bytes]:
 
 
 def _mean(values: Sequence[float]) -> float:
-    """Return the mean of finite numbers, which is finite also where their sum is not.
+    """Return the mean of finite numbers, also if their sum overflows.
 
     >>> _mean([1.7e308, 1.7e308]), _mean([1, 2])
     (1.7e+308, 1.5)
@@ -120,7 +120,7 @@ def encode_lines(
     numbers: Sequence[int],
     observer: Observer = NOBODY,
 ) -> bytes:
-    """Write what became of lines, a line each; a bad one is told by its number, from 1."""
+    """Write the results of lines, one a line; a bad line is identified by its number, from 1."""
     found = results(batch, outcomes, lambda place: f"/v1/batch#line={numbers[place]}", observer)
     for number, one in zip(numbers, found, strict=True):
         if one["status"] == "error":
@@ -134,7 +134,7 @@ def results(
     instance: Callable[[int], str],
     observer: Observer,
 ) -> list[dict[str, Any]]:
-    """Return the members of each item's result; ``instance`` tells by its place which item a problem is with."""
+    """Return the members of each item's result; ``instance`` formats the place of an item in its problem."""
     members: list[dict[str, Any]] = [{}] * len(batch.echoes)
     for place, problem in batch.problems.items():
         members[place] = _refused(problem, instance(place))
@@ -149,7 +149,7 @@ def results(
 def _answers(
     group: Group, pieces: Sequence[Outcome], observer: Observer
 ) -> Iterator[dict[str, Any] | Problem]:
-    """Yield the members of each answer of a group, or the problem that there was."""
+    """Yield the members of each answer of a group, or its problem."""
     like = group.part.like if isinstance(group.part, Stack) else group.part
     for piece in pieces:
         if isinstance(piece, Evaluations):
@@ -165,5 +165,5 @@ def _answers(
 
 
 def _refused(problem: Problem, instance: str) -> dict[str, Any]:
-    """Return the members of the result of an item that has a problem."""
+    """Return the members of the result of a failed item."""
     return {"status": "error", "error": problem.document(instance)}

@@ -1,4 +1,4 @@
-"""What the items of a batch inherit: read once, and told of once where no item can use it."""
+"""Defaults that items of a batch inherit: read once, and refused once if no item can use them."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ FIELDS = ("loss", "params", *EXPECTED)
 
 @dataclass(frozen=True, slots=True)
 class Inherited:
-    """The params that the items of one loss inherit, and the faults of those that it does not take."""
+    """The params inherited by items of one loss, and the faults of those that are not valid for it."""
 
     valid: Mapping[str, Any]
     faults: Mapping[str, Fault]
@@ -27,7 +27,7 @@ NOTHING = Inherited({}, {})
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What items have that do not say otherwise."""
+    """Defaults of a batch."""
 
     loss: str | None = None
     envelope: Envelope = USUAL
@@ -36,7 +36,7 @@ class Defaults:
     inherited: dict[AnyLoss, Inherited] = field(default_factory=dict[AnyLoss, Inherited])
 
     def params_for(self, loss: AnyLoss) -> Inherited:
-        """Return what items of a loss inherit."""
+        """Return the params that items of a loss inherit."""
         if not self.params or self.document is None:
             return NOTHING
         if (known := self.inherited.get(loss)) is None:
@@ -44,7 +44,7 @@ class Defaults:
         return known
 
     def refuse_useless(self) -> None:
-        """Refuse params that no loss takes which was looked at.
+        """Refuse params that none of the batch's losses takes.
 
         Raises:
             Invalid: with a fault for each.
@@ -62,7 +62,7 @@ NONE = Defaults()
 
 
 def read_defaults(document: Document, value: Any, catalogue: Catalogue) -> tuple[Defaults, list[Fault]]:
-    """Read the defaults of a batch, as far as they do not depend on the items' losses."""
+    """Read the defaults of a batch, apart from params, which depend on the items' losses."""
     if value is None:
         return NONE, []
     if not json.is_object(value):
@@ -85,7 +85,7 @@ def read_defaults(document: Document, value: Any, catalogue: Catalogue) -> tuple
 
 
 def wrong_params(loss: AnyLoss, found: Mapping[str, Any], names: Collection[str]) -> list[Fault]:
-    """Return a fault for each of some params that are wrong, or missing where they were not found."""
+    """Return a fault for each named param that is invalid, or missing."""
     faults: list[Fault] = []
     for name in names:
         code, got = ("value", json.show(found[name])) if name in found else ("missing", "nothing")
@@ -111,7 +111,7 @@ def _inherit(document: Document, loss: AnyLoss, params: Mapping[str, Any]) -> In
 
 
 def _unknown(fault: Fault) -> Fault:
-    """Say of a name that no loss has such a param, and not what all of them have."""
+    """Reword a fault for a name that is unknown to all losses, without listing the params of one."""
     if fault.code != "unknown":
         return fault
     got = fault.detail.rpartition("; got ")[2]

@@ -1,4 +1,4 @@
-"""What the catalogue tells of a loss: its entry for clients and learners, and an example that runs."""
+"""Catalogue entries of losses for clients and learners, with an example that runs."""
 
 from functools import cache
 from typing import Any, cast
@@ -13,11 +13,11 @@ from service.catalogue.spec import Form, Input, Scales
 from service.wire.params import schema
 
 DIGITS = 4
-"""Decimals of the numbers in examples: short to read, and sums of probabilities stay within their slack."""
+"""Decimals in examples: short, yet sums of probabilities stay within the tolerance."""
 
 
 def brief(loss: AnyLoss) -> dict[str, Any]:
-    """Return a loss's line in the list."""
+    """Return a loss's entry in the list."""
     return {
         "name": loss.name,
         "title": loss.title,
@@ -29,7 +29,7 @@ def brief(loss: AnyLoss) -> dict[str, Any]:
 
 @cache
 def entry(loss: AnyLoss) -> dict[str, Any]:
-    """Return all that the catalogue tells of a loss."""
+    """Return the full entry of a loss."""
     return {
         **brief(loss),
         "aliases": list(loss.aliases),
@@ -51,11 +51,11 @@ def entry(loss: AnyLoss) -> dict[str, Any]:
 
 def params_schema(loss: AnyLoss) -> dict[str, Any]:
     """Return the JSON Schema of a loss's params."""
-    told = loss.prose.arguments
+    descriptions = loss.prose.arguments
     required = [name for name, param in loss.params.items() if param.default is REQUIRED]
     return {
         "type": "object",
-        "properties": {name: schema(param, told[name]) for name, param in loss.params.items()},
+        "properties": {name: schema(param, descriptions[name]) for name, param in loss.params.items()},
         **({"required": required} if required else {}),
         "additionalProperties": False,
     }
@@ -63,7 +63,7 @@ def params_schema(loss: AnyLoss) -> dict[str, Any]:
 
 @cache
 def example(loss: AnyLoss) -> dict[str, Any]:
-    """Return a request body that runs as it stands, the same each time."""
+    """Return a request body that runs as it is, always the same."""
     changed = {n: _short(v) for n, v in draw_params(loss).items() if v != loss.params[n].default}
     required = {n: tensor for n, tensor in example_inputs(loss).items() if not loss.inputs[n].optional}
     return {"inputs": required, **({"params": changed} if changed else {})}
@@ -71,13 +71,13 @@ def example(loss: AnyLoss) -> dict[str, Any]:
 
 @cache
 def example_inputs(loss: AnyLoss) -> dict[str, Any]:
-    """Return a value for each input of the example, and for each that it could have besides."""
+    """Return a value for each input of the example, and for each optional input."""
     drawn = draw_inputs(loss, draw_params(loss), optional=True)
     return {name: _rounded(tensor) for name, tensor in drawn.items()}
 
 
 def _input(name: str, spec: Input, description: str) -> dict[str, Any]:
-    """Describe an input: its first form, and all of them where it has several."""
+    """Describe an input: its first form, and all forms if there are several."""
     first, *others = dict.fromkeys(spec.forms)
     return {
         "name": name,
@@ -101,7 +101,7 @@ def _form(form: Form, *, domain: bool = False) -> dict[str, Any]:
 
 
 def _range(loss: AnyLoss) -> dict[str, Any]:
-    """Describe the bounds of the unreduced loss, for the params of the example where they depend on them."""
+    """Describe the bounds of the unreduced loss; if they depend on params, for those of the example."""
     bounds = zip(("least", "most"), loss.bounds(draw_params(loss)), strict=True)
     return {
         **{name: bound for name, bound in bounds if bound is not None},
@@ -121,7 +121,7 @@ def _scales(law: Scales) -> dict[str, Any]:
 
 
 def range_in_words(loss: AnyLoss) -> str:
-    """Say between which numbers the unreduced loss lies; nothing where there are no bounds."""
+    """Describe the bounds of the unreduced loss in words, or return an empty text."""
     bounds = _range(loss)
     least, most = (f"{bounds[end]:.5g}" if end in bounds else "" for end in ("least", "most"))
     words = (

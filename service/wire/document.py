@@ -1,7 +1,7 @@
-"""The one reader of JSON: every body, whatever its size, door and shape, is a `Document`.
+"""The reader of JSON: every body, of any size, from any door, is a `Document`.
 
-A short text is parsed whole. Of a long one the arrays and long strings are left out, and read where they are
-wanted, a block at a time: no step keeps the interpreter for more than some hundredths of a second.
+Short texts are parsed whole. In long ones, arrays and long strings are left out and read on demand, a block at a time:
+no step blocks the interpreter for more than some hundredths of a second.
 """
 
 import secrets
@@ -18,28 +18,28 @@ from service.wire.scan import scan
 from service.wire.text import BLOCK, Body, Span, trim, unreadable
 
 SHORT = 1 << 13
-"""Bytes of a text that is parsed whole: to look for arrays in it would take longer."""
+"""Texts of up to this many bytes are parsed whole: searching them for arrays would take longer."""
 ROOMY = 1 << 13
-"""Bytes of a text for each of its objects from which on its arrays are left out of it."""
+"""Bytes of text for each object from which on arrays are left out."""
 CROWDED = 1 << 20
-"""Bytes of a text of many objects up to which it is parsed whole, which takes some milliseconds."""
+"""Texts of many objects are parsed whole up to this many bytes, which takes some milliseconds."""
 MOST_BESIDE = 1 << 22
-"""Bytes of a text beside its arrays and long strings: to parse more would take too long."""
+"""Most bytes outside arrays and long strings: parsing more would take too long."""
 MOST_LISTED = 1 << 18
-"""Values of a list that become Python objects."""
+"""Most values of a list that become Python objects."""
 LONGEST_LISTED = 1 << 23
-"""Bytes of a list or a string that becomes a Python object; a longer one stays unread."""
+"""Longest list or string, in bytes, that becomes a Python object; a longer one stays unread."""
 
 
 class Document:
-    """A JSON text that is a body or a part of one. ``root`` is its value.
+    """A JSON text, a body or a part of one. ``root`` is its value.
 
-    ``row``: the text is the elements of an array, with commas between them. ``words``: NaN and Infinity are read as
+    ``row``: the text is a run of array elements separated by commas. ``words``: NaN and Infinity are read as
     strings. ``split``: arrays and long strings are left out.
 
     Raises:
-        Unreadable: it is not JSON, as far as it is read at once.
-        Invalid: there is too much of it beside its arrays and long strings.
+        Unreadable: it is not JSON, as far as it is parsed at once.
+        Invalid: too much of it lies outside arrays and long strings.
     """
 
     def __init__(
@@ -75,20 +75,20 @@ class Document:
         self.root = self.resolve(root)
 
     def resolve(self, value: Any) -> Any:
-        """Return a value, or what was left out at its place."""
+        """Return a value, or the array or string that was left out in its place."""
         return self._spans.get(value, value) if self._spans and type(value) is str else value
 
     def members(
         self, value: Any, known: Collection[str], *where: str | int
     ) -> tuple[dict[str, Any], list[Fault]]:
-        """Return the members of an object that are known, unread, and a fault for each unknown or repeated name."""
+        """Return the known members of an object, unread, and a fault for each unknown or repeated name."""
         found, faults = json.members(value, known, *where)
         if self._spans:
             found = {name: self.resolve(one) for name, one in found.items()}
         return found, faults
 
     def elements(self, array: Any) -> Iterator[tuple["Document", list[Any]]]:
-        """Yield the elements of an array in runs, each with the document that it is read from.
+        """Yield the elements of an array in runs, each with its document.
 
         Raises:
             Unreadable: a part of the array is not JSON.
@@ -107,7 +107,7 @@ class Document:
                 yield document, [document.resolve(one) for one in document.root]
 
     def plain(self, value: Any, levels: int = 1) -> Any:
-        """Return an array as a tuple, or of tuples; what is too long, too deep or holds objects stays unread.
+        """Return an array as a tuple, or nested tuples; values that are too long, too deep or hold objects stay unread.
 
         Raises:
             Unreadable: a part of the array is not JSON.
@@ -124,12 +124,12 @@ class Document:
         return value if found is not value and len(found) > MOST_LISTED else found
 
     def _row(self, start: int, end: int, *, split: bool) -> "Document":
-        """Return some elements of an array."""
+        """Return a run of an array's elements as a document."""
         return Document(self._body, start, end, row=True, words=self._words, split=split)
 
 
 def _is_crowded(body: Body, start: int, end: int) -> bool:
-    """Tell whether a text of a moderate length is made of many objects, whose arrays are short."""
+    """Return whether a text of moderate length consists of many objects, whose arrays are short."""
     if end - start > CROWDED:
         return False
     objects = np.count_nonzero(np.frombuffer(body, np.uint8, end - start, start) == ord("{"))
@@ -137,10 +137,10 @@ def _is_crowded(body: Body, start: int, end: int) -> bool:
 
 
 def _without(body: Body, start: int, end: int, spans: Sequence[Span], marks: Sequence[bytes]) -> bytes:
-    """Return a part of a body with strings in place of what is left out.
+    """Return a part of a body with marks in place of the values left out.
 
     Raises:
-        Invalid: it is still long.
+        Invalid: the rest is still long.
     """
     size = end - start - sum(map(len, spans))
     if size > MOST_BESIDE:
@@ -156,7 +156,7 @@ def _without(body: Body, start: int, end: int, spans: Sequence[Span], marks: Seq
 
 
 def _name(span: Span, place: int) -> bytes | None:
-    """Return the beginning of a long string that is the name of a member, by which it is refused."""
+    """Return the beginning of a long string that is a member's name, so that it can be refused."""
     behind = bytes(memoryview(span.body)[span.end : span.end + MOST_CHARACTERS]).lstrip()
     if span.is_array or not behind.startswith(b":"):
         return None
@@ -165,7 +165,7 @@ def _name(span: Span, place: int) -> bytes | None:
 
 
 def _place(place: int, start: int, spans: Sequence[Span], marks: Sequence[bytes]) -> int:
-    """Return where in a body something is that is at a place in what is left of it."""
+    """Translate a position in the shortened text to the position in the body."""
     for span, mark in zip(spans, marks, strict=True):
         left = len(mark) + 2
         if start + place < span.start + left:
@@ -175,7 +175,7 @@ def _place(place: int, start: int, spans: Sequence[Span], marks: Sequence[bytes]
 
 
 def _string(span: Span) -> Any:
-    """Return a long string as a Python value; unread where it is none."""
+    """Return a long string as a Python value; it stays unread if it is not a string."""
     try:
         return orjson.loads(span.text)
     except orjson.JSONDecodeError:

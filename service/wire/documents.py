@@ -1,6 +1,6 @@
-"""The JSON that travels, typed once: OpenAPI is made from it, and tests hold what is written against it.
+"""Typed JSON documents: OpenAPI is made from them, and tests compare the answers with them.
 
-Classes are named as their schemas, with ``Document`` behind names that the service has already.
+Classes are named as their schemas; ``Document`` is appended to names that the service already uses.
 """
 
 from typing import Annotated, Any, Literal, NotRequired
@@ -39,7 +39,7 @@ class ProblemDocument(TypedDict):
 
 
 class Status(TypedDict):
-    """Of the process, or its device."""
+    """The status of the process or of its device."""
 
     status: str
 
@@ -55,7 +55,7 @@ class LossBrief(TypedDict):
 
 
 class LossList(TypedDict):
-    """The losses that were asked for."""
+    """The matching losses."""
 
     losses: list[LossBrief]
 
@@ -70,16 +70,16 @@ class InputEntry(TypedDict):
     domain: str
     optional: bool
     description: str
-    forms: NotRequired[Annotated[list[Map], Field(description="Where there are several.")]]
+    forms: NotRequired[Annotated[list[Map], Field(description="All forms, if there are several.")]]
 
 
 class Range(TypedDict):
-    """Between which numbers the unreduced loss lies."""
+    """The bounds of the unreduced loss."""
 
-    least: NotRequired[Annotated[float, Field(description="Missing where there is no lower bound.")]]
-    most: NotRequired[Annotated[float, Field(description="Missing where there is no upper bound.")]]
+    least: NotRequired[Annotated[float, Field(description="Absent if there is no lower bound.")]]
+    most: NotRequired[Annotated[float, Field(description="Absent if there is no upper bound.")]]
     depends_on_params: Annotated[
-        bool, Field(description="true: the bounds are those for the params of the example.")
+        bool, Field(description="true: the bounds apply to the params of the example.")
     ]
 
 
@@ -88,15 +88,13 @@ class ScalesDocument(TypedDict):
 
     degree: Annotated[
         float,
-        Field(
-            description="The loss is factor**degree times itself where the inputs are factor times themselves."
-        ),
+        Field(description="Multiplying the inputs by a factor multiplies the loss by factor**degree."),
     ]
     inputs: Annotated[Names, Field(description="The inputs that are scaled together.")]
     entries: NotRequired[
         Annotated[
             int,
-            Field(description="How many leading entries of the last axis are scaled, where not all are."),
+            Field(description="How many leading entries of the last axis are scaled, if not all."),
         ]
     ]
     along: NotRequired[Annotated[Names, Field(description="The params that are scaled with the inputs.")]]
@@ -104,7 +102,7 @@ class ScalesDocument(TypedDict):
 
 
 class LossEntry(LossBrief):
-    """All that the catalogue has of a loss."""
+    """Everything in the catalogue about a loss."""
 
     aliases: Names
     formula: Annotated[str, Field(description="LaTeX")]
@@ -116,32 +114,32 @@ class LossEntry(LossBrief):
     scales: NotRequired[ScalesDocument]
     aux: Annotated[Names, Field(description="Names of extra outputs.")]
     exact_gradient: Annotated[
-        bool, Field(description="false: the gradient is, by design, not the derivative of the value.")
+        bool, Field(description="false: the gradient differs from the derivative of the value, by design.")
     ]
     use_when: str
     pitfalls: str
     sources: Names
-    example: Annotated[Map, Field(description="A request body that runs as it stands.")]
+    example: Annotated[Map, Field(description="A request body that runs as it is.")]
 
 
-EvaluatedLoss = Annotated[str, Field(description="The loss's name, also where an alias was asked for.")]
+EvaluatedLoss = Annotated[str, Field(description="The loss's name, even if the request used an alias.")]
 Value = Annotated[
     Any,
     Field(
-        description="A number for mean and sum, a tensor for none; null where it is not finite.",
+        description="A number for mean and sum, a tensor for none; null if it is not finite.",
         examples=[0.4170299470424652],
     ),
 ]
 GradientsByName = Annotated[Map, Field(description="A tensor for each input differentiated.")]
-AuxByName = Annotated[Map, Field(description="Extra named outputs, where the loss has some.")]
+AuxByName = Annotated[Map, Field(description="Extra named outputs, if the loss has any.")]
 Nonfinite = Annotated[
     dict[str, int],
-    Field(description="How many elements of an output are not finite, where there are any."),
+    Field(description="The number of non-finite elements of each output that has any."),
 ]
 
 
 class EvaluationDocument(TypedDict):
-    """What came of a request for one loss."""
+    """The result of a request for one loss."""
 
     loss: EvaluatedLoss
     value: Value
@@ -154,12 +152,14 @@ class EvaluationDocument(TypedDict):
 
 
 REQUEST = ConfigDict(extra="forbid")
-"""Of what clients send: no other members. Answers may gain some."""
+"""Requests allow no other members. Answers may gain some."""
 ReductionChoice = Annotated[
     Reduction, Field(description="How the unreduced loss becomes the value.", default="mean")
 ]
-DtypeChoice = Annotated[Dtype, Field(description="What the arithmetic runs in.", default="float32")]
-EncodingChoice = Annotated[Encoding, Field(description="How tensors come back.", default="json")]
+DtypeChoice = Annotated[Dtype, Field(description="The dtype of the arithmetic.", default="float32")]
+EncodingChoice = Annotated[
+    Encoding, Field(description="The encoding of tensors in the answer.", default="json")
+]
 Gradients = Annotated[
     Any,
     Field(
@@ -190,7 +190,7 @@ Params = Annotated[Map, Field(description="The loss's params.")]
 
 
 class Options(TypedDict):
-    """What a request has beside its inputs and params."""
+    """The fields of a request besides its inputs and params."""
 
     reduction: NotRequired[ReductionChoice]
     sample_weight: NotRequired[Weight]
@@ -212,7 +212,7 @@ class BatchItem(Options):
 
 
 class BatchDefaults(TypedDict):
-    """What items have that do not say otherwise."""
+    """Values for items that do not set their own."""
 
     __pydantic_config__ = REQUEST  # pyright: ignore[reportGeneralTypeIssues]
 
@@ -234,7 +234,7 @@ class BatchRequest(TypedDict):
 
 
 class BatchResult(TypedDict):
-    """What became of an item: the members of an evaluation, or an error."""
+    """The result of an item: the members of an evaluation, or an error."""
 
     id: NotRequired[Identity]
     status: Literal["ok", "error"]
@@ -247,23 +247,23 @@ class BatchResult(TypedDict):
     dtype: NotRequired[str]
     device: NotRequired[str]
     error: NotRequired[ProblemDocument]
-    line: NotRequired[Annotated[int, Field(description="Of a stream's bad line: its number, from 1.")]]
+    line: NotRequired[Annotated[int, Field(description="In a stream, the number of a bad line, from 1.")]]
 
 
 class BatchSummary(TypedDict):
-    """Of the items of one loss."""
+    """A summary of the items of one loss."""
 
     count: int
     mean: float
 
 
 class BatchResults(TypedDict):
-    """What became of each item, in order."""
+    """The result of each item, in order."""
 
     results: list[BatchResult]
     succeeded: int
     failed: int
     summary: Annotated[
         dict[str, BatchSummary],
-        Field(description="By loss, over its items whose value is a finite number."),
+        Field(description="By loss, over its items with a finite number as value."),
     ]

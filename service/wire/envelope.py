@@ -1,4 +1,4 @@
-"""The fields of a request beside its tensors and params."""
+"""The fields of a request other than its tensors and params."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
@@ -13,11 +13,11 @@ from service.wire.params import CONFIG, of_kinds
 
 Encoding = Literal["json", "base64"]
 MOST_NAMES = 32
-"""Names of inputs in a list: no loss has as many."""
+"""Most names in a list of inputs; no loss has as many."""
 
 
 class Envelope(BaseModel, frozen=True):
-    """The fields of a request beside its tensors and params."""
+    """The fields of a request other than its tensors and params."""
 
     model_config = CONFIG
 
@@ -39,7 +39,7 @@ EXPECTED = {
 def read_envelope(
     fields: Mapping[str, Any], *where: str, defaults: Envelope = USUAL
 ) -> tuple[Envelope, list[Fault]]:
-    """Validate the options among some fields; wrong ones are told and take their defaults."""
+    """Validate the options among some fields; invalid ones are reported and replaced by their defaults."""
     sent = {name: json.plain(fields[name], levels=1) for name in EXPECTED if name in fields}
     if not sent:
         return defaults, []

@@ -1,4 +1,4 @@
-"""The items of a batch, or the lines of a stream: read one by one, those that are alike checked together."""
+"""The items of a batch, or the lines of a stream: read one by one, like ones checked together."""
 
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
@@ -19,13 +19,13 @@ from service.wire.envelope import Encoding, read_envelope
 from service.wire.request import Read
 
 FIELDS = ("id", "loss", *request.FIELDS)
-MOST_TOLD = 1000
-"""Faults of all items that are told in full; further items are told their first one."""
+MOST_REPORTED = 1000
+"""Most faults reported in full over all items; further items report only their first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Valid items that are alike: their places, the calls that they make, and how their answers are written."""
+    """Valid items that are alike: their places, their calls, and the format of their answers."""
 
     places: Sequence[int]
     part: Part
@@ -34,7 +34,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What items ask for: each is in a group, or has a problem. ``echoes`` hold the ids of those that have one."""
+    """The items of a batch: each is in a group or has a problem. ``echoes`` hold their ids."""
 
     echoes: Sequence[Mapping[str, Any]]
     groups: Sequence[Group]
@@ -43,7 +43,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """Items that differ in their numbers alone: what the first was read as, the places of all, what was taken."""
+    """Items that differ only in their numbers: the first one as read, the places of all, the values taken."""
 
     first: Read
     places: list[int] = field(default_factory=list[int])
@@ -51,7 +51,7 @@ class _Kind:
 
 
 class Items:
-    """Reads items one after the other. No part of a document is kept: tensors have memory of their own."""
+    """Reads items one after another. Documents are not kept: tensors own their memory."""
 
     def __init__(self, catalogue: Catalogue, defaults: Defaults) -> None:
         self._catalogue = catalogue
@@ -61,7 +61,7 @@ class Items:
         self._calls: defaultdict[Hashable, list[tuple[int, Call]]] = defaultdict(list)
         self._encodings: dict[Hashable, Encoding] = {}
         self._problems: dict[int, Problem] = {}
-        self._told = 0
+        self._reported = 0
 
     def __len__(self) -> int:
         return len(self._echoes)
@@ -70,7 +70,7 @@ class Items:
         """Read the next item.
 
         Raises:
-            Unreadable: a part of the document that was not parsed before is not JSON.
+            Unreadable: a part of the document that is parsed only here is not JSON.
         """
         place, echo = len(self), dict[str, Any]()
         try:
@@ -84,12 +84,12 @@ class Items:
         self._echoes.append(echo)
 
     def refuse(self, problem: Problem) -> None:
-        """Note that the next item could not be had."""
+        """Record the problem of the next item."""
         self._echoes.append({})
         self._refuse(len(self) - 1, problem)
 
     def arranged(self) -> Batch:
-        """Return all items, those that are alike in groups."""
+        """Return all items, like ones in groups."""
         groups: list[Group] = []
         for kind in self._kinds.values():
             first = kind.first
@@ -106,23 +106,23 @@ class Items:
         return Batch(self._echoes, groups, self._problems)
 
     def _loss(self, document: Document, item: Any) -> AnyLoss | None:
-        """Return the loss that an item names, if it does and there is one."""
+        """Return the loss that an item names, if there is one."""
         if not json.is_object(item):
             return None
         return self._catalogue.find(document.resolve(item.get("loss", self._defaults.loss)))
 
     def _keep(self, place: int, taken: Taken, document: Document, item: Any) -> None:
-        """Keep what was taken of an item with others of its kind, of which the first is read."""
+        """Add the values of an item to its kind; the first item of a kind is read in full."""
         if (kind := self._kinds.get(taken.kind)) is None:
             kind = self._kinds[taken.kind] = _Kind(self._read(document, item, {}))
         kind.places.append(place)
         kind.taken.append(taken)
 
     def _read(self, document: Document, item: Any, echo: dict[str, Any]) -> Read:
-        """Read one item, and its id into its echo.
+        """Read one item, and store its id in its echo.
 
         Raises:
-            Invalid: it is no object, or names no loss.
+            Invalid: it is not an object, or has no loss.
             NotFound: there is no such loss.
             Unreadable: a part of it is not JSON.
         """
@@ -147,7 +147,7 @@ class Items:
         raise NotFound(str(UnknownLoss(name, closest)), *known[:MOST_FAULTS])
 
     def _bind(self, place: int, read: Read) -> None:
-        """Check what was read of an item against its loss."""
+        """Check an item against its loss."""
         try:
             call = read.bind()
         except Invalid as problem:
@@ -158,17 +158,17 @@ class Items:
         self._encodings[like] = read.encoding
 
     def _refuse(self, place: int, problem: Problem) -> None:
-        """Note an item's problem, of whose faults the first is told where there were many before."""
-        if self._told >= MOST_TOLD and len(problem.faults) > 1:
-            problem.detail += f" This is the first of them; {len(problem.faults) - 1} more are left out."
+        """Record an item's problem; if there were many faults before, only its first one."""
+        if self._reported >= MOST_REPORTED and len(problem.faults) > 1:
+            problem.detail += f" {len(problem.faults) - 1} more faults of this item are not listed."
             problem.faults = problem.faults[:1]
-        self._told += len(problem.faults)
-        # its frames hold the document
+        self._reported += len(problem.faults)
+        # the traceback would keep the document alive
         self._problems[place] = problem.with_traceback(None)
 
 
 def _wrong_id(identity: Any) -> Fault:
-    """Return the fault of an id that could not come back as it was sent."""
+    """Return the fault of an id that could not be echoed exactly."""
     expected = "a string or a number"
     if isinstance(identity, float):
         expected = "a string, or a number that float64 holds exactly"

@@ -1,4 +1,4 @@
-"""Read short JSON texts without making Python objects of numbers: simdjson parses, arrays stay in its memory."""
+"""Read short JSON texts without Python objects for numbers: simdjson parses, arrays stay in its memory."""
 
 import re
 import threading
@@ -16,18 +16,18 @@ from service.wire.text import TOO_DEEP, Span
 
 PARSED = {simdjson.Array, simdjson.Object}
 UNREAD = {*PARSED, Span}
-"""Types of what is not a Python value yet."""
+"""Types of values that are not converted to Python yet."""
 MOST_MEMBERS = 10_000
-"""Names of one object that are looked at. To make words of millions takes seconds, in which nothing else runs."""
+"""Most names of an object that are looked at. Decoding millions would block everything for seconds."""
 MOST_SHOWN = 60
-"""Characters of a value that messages quote."""
+"""Most characters of a value in messages."""
 
 IN_USE = "Tried to re-use a parser"
-"""How a parser says that something of its last document is still there, such as in an exception's frames."""
+"""The parser's message if a value of its last document is still referenced, such as from a traceback."""
 MOST_DIGITS = 20
-"""Characters of the integers that may be of 64 bits, with their sign."""
+"""Most characters of an integer that may fit into 64 bits, with its sign."""
 BEYOND = ("BIGINT_ERROR", "NUMBER_ERROR")
-"""How simdjson refuses integers beyond 64 bits."""
+"""Error codes of simdjson for integers beyond 64 bits."""
 _BEYOND_64_BITS = re.compile(
     rb'"(?:[^"\\]|\\.)*+"|(?<![\d.eE+-])(-\d{19,}+|\d{20,}+)(?=[\s,\]}]|$)', re.DOTALL
 )
@@ -36,7 +36,7 @@ _local = threading.local()
 
 
 class Broken(ValueError):
-    """A text is not JSON; ``place`` is where, in bytes, None where it is nested too deep."""
+    """A text is not JSON; ``place`` is the byte offset of the error, None if it is nested too deep."""
 
     def __init__(self, reason: str, place: int | None) -> None:
         super().__init__(reason)
@@ -45,10 +45,10 @@ class Broken(ValueError):
 
 
 def parse(text: bytes, *, alone: bool = False, words: bool = False) -> Any:
-    """Return the document: scalars as Python values, objects and arrays unread.
+    """Parse a document: scalars become Python values, objects and arrays stay unread.
 
-    A thread's documents share a parser, one at a time; ``alone`` gives this one its own. NaN and Infinity are
-    read as ``words`` where they are allowed.
+    Documents of a thread share a parser, one at a time; with ``alone`` this one gets its own. With ``words``, NaN and
+    Infinity are allowed and read as strings.
 
     Raises:
         Broken: the text is not JSON, or holds a number beyond float64.
@@ -57,13 +57,13 @@ def parse(text: bytes, *, alone: bool = False, words: bool = False) -> Any:
     try:
         return parser.parse(text)
     except (ValueError, RuntimeError) as error:
-        told = str(error)
-    if told.startswith(IN_USE):
+        message = str(error)
+    if message.startswith(IN_USE):
         return parse(text, alone=True, words=words)
     if words and (worded := spelled(text)) is not None:
         return parse(worded, alone=alone)
-    # floats may be of any length. What stands in a string stays as it is
-    mended = _BEYOND_64_BITS.sub(_as_float, text) if told.startswith(BEYOND) else text
+    # floats may have any number of digits. Strings stay as they are
+    mended = _BEYOND_64_BITS.sub(_as_float, text) if message.startswith(BEYOND) else text
     try:
         return simdjson.Parser().parse(mended)
     except (ValueError, RuntimeError):
@@ -71,31 +71,31 @@ def parse(text: bytes, *, alone: bool = False, words: bool = False) -> Any:
 
 
 def is_object(value: Any) -> bool:
-    """Tell whether a value is a JSON object."""
+    """Return whether a value is a JSON object."""
     return isinstance(value, simdjson.Object)
 
 
 def is_array(value: Any) -> bool:
-    """Tell whether a value is a JSON array."""
+    """Return whether a value is a JSON array."""
     return isinstance(value, simdjson.Array) or (isinstance(value, Span) and value.is_array)
 
 
 def is_span(value: Any) -> bool:
-    """Tell whether a value is an array or a string that is too long for what it is wanted for."""
+    """Return whether a value is an array or string that was too long to parse."""
     return isinstance(value, Span)
 
 
 def are_arrays(values: Iterable[Any]) -> bool:
-    """Tell whether all values are short JSON arrays, at C speed."""
+    """Return whether all values are short JSON arrays, at C speed."""
     return set(map(type, values)) <= {simdjson.Array}
 
 
 def members(value: Any, known: Collection[str], *where: str | int) -> tuple[dict[str, Any], list[Fault]]:
-    """Return the members of an object that are known, unread, and a fault for each unknown or repeated name."""
+    """Return the known members of an object, unread, and a fault for each unknown or repeated name."""
     if len(value) > MOST_MEMBERS:
         detail = f"Expected at most {MOST_MEMBERS} names; got {len(value)}."
         return {}, [Fault(pointer(*where), "size", detail)]
-    # the parser's own way through members reads all that is in them
+    # iterating over the parser's items would convert their values
     names: list[str] = list(value.keys())
     if len(names) == len(set(names)) and all(name in known for name in names):
         return {name: value[name] for name in names}, []
@@ -115,9 +115,9 @@ def members(value: Any, known: Collection[str], *where: str | int) -> tuple[dict
 
 
 def plain(value: Any, levels: int) -> Any:
-    """Return an array as a tuple, or of tuples; whatever holds objects, or arrays deeper than ``levels``, stays unread.
+    """Return an array as nested tuples; values with objects, or arrays deeper than ``levels``, stay unread.
 
-    What stays unread is looked at in passing: to hold millions of the parser's arrays takes seconds.
+    Unread values are not kept while looking: holding millions of the parser's arrays takes seconds.
     """
     if type(value) is not simdjson.Array:
         return value
@@ -132,7 +132,7 @@ def plain(value: Any, levels: int) -> Any:
 
 
 def show(value: Any) -> str:
-    """Write a value as messages quote it: as JSON, shortened.
+    """Format a value for messages: as JSON, shortened.
 
     >>> show("a")
     '"a"'
@@ -160,7 +160,7 @@ def _parser() -> simdjson.Parser:
 
 
 def _as_float(found: re.Match[bytes]) -> bytes:
-    """Write an integer beyond 64 bits as a float; a string stays, as does what simdjson can read."""
+    """Write an integer beyond 64 bits as a float; leave strings and other numbers unchanged."""
     digits = found[1]
     if digits is None or (len(digits) <= MOST_DIGITS and -(2**63) <= int(digits) < 2**64):
         return found[0]
@@ -168,7 +168,7 @@ def _as_float(found: re.Match[bytes]) -> bytes:
 
 
 def _what_is_wrong(text: bytes) -> tuple[str, int | None]:
-    """Say why a text is not JSON, and where: simdjson does not tell, orjson does."""
+    """Return why a text is not JSON, and where. simdjson does not say; orjson does."""
     try:
         text.decode()
     except UnicodeDecodeError as error:

@@ -21,7 +21,7 @@ from service.wire.text import Body
 
 
 class Decoded(NamedTuple):
-    """A valid call and how its answer is to be written."""
+    """A valid call, and the format of its answer."""
 
     call: Call
     encoding: Encoding
@@ -33,30 +33,30 @@ def decode(loss: AnyLoss, body: Body) -> Decoded:
 
     Raises:
         Unreadable: the body is not JSON.
-        Invalid: the body does not fit the loss; every fault is named.
-        TooLarge: it does not fit the memory.
+        Invalid: the body does not fit the loss; lists every fault.
+        TooLarge: it does not fit into memory.
     """
     document = Document(body)
     if not json.is_object(document.root):
         raise Invalid(Fault("", "type", f"Expected a JSON object; got {json.show(document.root)}."))
     found = read(document, loss, *document.members(document.root, FIELDS))
-    # the body is not needed any more
+    # free the body before the tensors are checked
     del document, body
     return Decoded(found.bind(), found.encoding)
 
 
 @roomy
 def parts(decoded: Decoded, evaluation: Evaluation, observer: Observer = NOBODY) -> list[bytes]:
-    """Write a response body in parts, none of which keeps the interpreter for long.
+    """Write an answer in parts, each of which blocks the interpreter only briefly.
 
     Raises:
-        TooLarge: it does not fit the memory.
+        TooLarge: it does not fit into memory.
     """
     return [*written.joined(written.parts(answer(decoded, evaluation, observer)))]
 
 
 def answer(decoded: Decoded, evaluation: Evaluation, observer: Observer = NOBODY) -> dict[str, Any]:
-    """Return the members of an answer, tensors as what orjson writes."""
+    """Return the members of an answer; tensors are in a form that `written.parts` takes."""
     call, encoding = decoded
     body: dict[str, Any] = {
         "loss": call.loss.name,
@@ -78,7 +78,7 @@ def answers(
     evaluations: Evaluations,
     observer: Observer = NOBODY,
 ) -> list[dict[str, Any]]:
-    """Return the members of the answer to each of several calls that were evaluated together."""
+    """Return the members of the answer to each of several calls evaluated together."""
     values = written.write_each(evaluations.value, encoding if like.reduction == "none" else "json")
     gradients = _each_named(evaluations.gradients, len(values), encoding)
     shared = _options(like, evaluations.device)
@@ -100,7 +100,7 @@ def answers(
 
 
 def _each_named(named: Mapping[str, Tensor], count: int, encoding: str) -> Iterable[dict[str, Any]]:
-    """Return, for each of several calls, its own of some named stacks."""
+    """Return the part of each call from stacked tensors by name."""
     if not named:
         return [{} for _ in range(count)]
     columns = [written.write_each(tensor, encoding) for tensor in named.values()]
@@ -108,19 +108,19 @@ def _each_named(named: Mapping[str, Tensor], count: int, encoding: str) -> Itera
 
 
 def _options(call: Call, device: torch.device) -> dict[str, str]:
-    """Return what an answer repeats of its call."""
+    """Return the options that an answer repeats."""
     dtype = str(call.dtype).removeprefix("torch.")
     return {"reduction": call.reduction, "dtype": dtype, "device": str(device)}
 
 
 def _nonfinite(evaluation: Evaluation) -> dict[str, int]:
-    """Count the elements of each output that are not finite, leaving out outputs without any."""
+    """Count the non-finite elements of each output that has any."""
     counts = {name: _count_nonfinite(tensor) for name, tensor in _outputs(evaluation)}
     return {name: count for name, count in counts.items() if count}
 
 
 def _outputs(found: Evaluation | Evaluations) -> Iterator[tuple[str, Tensor]]:
-    """Yield the outputs by the names that ``nonfinite`` has for them."""
+    """Yield the outputs by their names in ``nonfinite``."""
     yield "value", found.value
     for name, tensor in found.gradients.items():
         yield f"gradients.{name}", tensor
@@ -129,12 +129,12 @@ def _outputs(found: Evaluation | Evaluations) -> Iterator[tuple[str, Tensor]]:
 
 
 def _count_nonfinite(tensor: Tensor) -> int:
-    """Count the elements that are not finite."""
-    # one such element shows in the sum, which is much sooner there than the count
+    """Count the non-finite elements."""
+    # any such element makes the sum non-finite, which is much faster to check
     return 0 if math.isfinite(tensor.sum().item()) else int((~tensor.isfinite()).sum())
 
 
 def _count_each(stack: Tensor) -> list[int]:
-    """Count the elements that are not finite in each of several stacked tensors."""
+    """Count the non-finite elements of each of several stacked tensors."""
     counts: Any = (~stack.isfinite()).reshape(len(stack), -1).sum(1)
     return counts.tolist()

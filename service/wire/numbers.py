@@ -1,8 +1,8 @@
-"""The numbers of one parsed JSON array, in a row.
+"""The numbers of one parsed JSON array, as a flat sequence.
 
-simdjson's flat buffer forgets the nesting, so the shape is read off the first element of each level, every other
-length is compared with it, and what stands in place of a number is found. Only what is wrong somewhere is looked
-through element by element.
+simdjson's flat buffer loses the nesting. So the shape is taken from the first element of each level, all other lengths
+are compared with it, and values that are not numbers are found. Only arrays with a fault are searched element by
+element.
 """
 
 from collections.abc import Collection, Iterable
@@ -20,13 +20,13 @@ from service.wire.json import are_arrays, is_array, show
 MAX_RANK = 32
 NUMBERS = {bool, int, float}
 NONFINITE: dict[Any, float] = {None: nan, "NaN": nan, "Infinity": inf, "-Infinity": -inf}
-"""What stands for a number that JSON does not have, where a door reads such."""
+"""Substitutes for numbers that JSON does not have, on doors that accept them."""
 EXACT = 2.0**53
-"""Floats from here on may stand for an integer that float64 does not have."""
+"""Floats from here on may stand for integers that float64 does not have."""
 LEAST = -(2.0**63)
-"""The float that integers just below 64 bits are read as."""
+"""The float that integers just below the 64-bit range are read as."""
 DENSE = 32
-"""Bytes of an array up to which to compare its brackets takes less time than to ask for its length."""
+"""Up to this many bytes, comparing an array's brackets is faster than asking for its length."""
 
 Path = tuple[str | int, ...]
 Shape = tuple[int, ...]
@@ -35,9 +35,9 @@ Values = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """How numbers are read: with all digits of large ``whole`` ones, with words for those that are not finite.
+    """How numbers are read: exactly if they are large and ``whole``, and with words for non-finite ones.
 
-    ``where`` is the tensor's place in the request, ``index`` that of an array in the tensor.
+    ``where`` is the tensor's path in the request, ``index`` that of an array in the tensor.
     """
 
     where: Path = ()
@@ -47,35 +47,35 @@ class How:
 
     @property
     def level(self) -> int:
-        """How many arrays are around."""
+        """The number of enclosing arrays."""
         return len(self.index)
 
     @property
     def path(self) -> Path:
-        """The place of the array in the request."""
+        """The path of the array in the request."""
         return (*self.where, *self.index)
 
     @property
     def words(self) -> Collection[Any]:
-        """What stands for numbers."""
+        """Accepted substitutes for numbers."""
         return NONFINITE if self.nonfinite else ()
 
     def at(self, place: int) -> "How":
-        """Return how an element is read."""
+        """Return how to read an element."""
         return replace(self, index=(*self.index, place))
 
     def to(self, index: Shape, first: int) -> Path:
-        """Return the path to an element by its index behind the ``first`` elements."""
+        """Return the path to an element by its index, counted from ``first``."""
         return (*self.path, index[0] + first, *index[1:])
 
 
 def values_of(array: Any, shape: Shape, how: How, text: bytes | None = None, first: int = 0) -> Values:
-    """Return all numbers of nested arrays in a row.
+    """Return all numbers of nested arrays as a flat sequence.
 
-    ``text`` is their JSON, where it is at hand, ``first`` the place of the first element.
+    ``text`` is their JSON, if available, ``first`` the index of the first element.
 
     Raises:
-        Invalid: they have another shape, or hold something else than numbers.
+        Invalid: they have another shape, or hold other values than numbers.
     """
     if text is not None and b'"' not in text:
         elements, fits = None, _has_shape(array, shape, text)
@@ -89,10 +89,10 @@ def values_of(array: Any, shape: Shape, how: How, text: bytes | None = None, fir
 
 
 def shape_of(array: Any, where: Path = ()) -> Shape:
-    """Return the lengths of the arrays on the way to the first number.
+    """Return the lengths of the arrays down to the first number.
 
     Raises:
-        Invalid: there are more of them than any tensor has dimensions.
+        Invalid: they are nested deeper than any tensor has dimensions.
     """
     shape: list[int] = []
     while is_array(array):
@@ -106,7 +106,7 @@ def shape_of(array: Any, where: Path = ()) -> Shape:
 
 
 def elements_of(array: Any, shape: Shape) -> list[Any] | None:
-    """Return what stands where numbers belong, in a row; None unless the arrays around have the shape."""
+    """Return the innermost elements as a flat list; None unless the arrays around them have the shape."""
     level = array.as_list()
     for length in shape[1:]:
         if set(map(type, level)) != {list} or set(map(len, level)) != {length}:
@@ -116,7 +116,7 @@ def elements_of(array: Any, shape: Shape) -> list[Any] | None:
 
 
 def are_numbers(elements: Iterable[Any]) -> bool:
-    """Tell whether elements are numbers, at C speed: they have a sum."""
+    """Return whether elements are numbers, at C speed: only numbers have a sum."""
     try:
         sum(elements)
     except TypeError:
@@ -125,7 +125,7 @@ def are_numbers(elements: Iterable[Any]) -> bool:
 
 
 def _has_shape(array: Any, shape: Shape, text: bytes) -> bool:
-    """Tell whether nested arrays have a shape, and no arrays in place of numbers, by a text without strings."""
+    """Return whether nested arrays have a shape, from their text, which must hold no strings."""
     brackets = int(np.count_nonzero(np.frombuffer(text, np.uint8) == ord("[")))
     if brackets != sum(prod(shape[:level]) for level in range(len(shape))):
         return False
@@ -135,7 +135,7 @@ def _has_shape(array: Any, shape: Shape, text: bytes) -> bool:
 
 
 def _brackets(shape: Shape) -> bytes:
-    """Return the JSON of nested arrays without what is in them.
+    """Return the JSON of nested arrays without their elements.
 
     >>> _brackets((2, 3))
     b'[[,,],[,,]]'
@@ -147,19 +147,19 @@ def _brackets(shape: Shape) -> bytes:
 
 
 def _is_rectangular(array: Any, shape: Shape) -> bool:
-    """Tell whether every array above the numbers is as long as the shape says."""
+    """Return whether every array above the numbers has the length that the shape gives."""
     try:
         for depth in range(1, len(shape)):
             if not set(map(len, _level(array, depth))) <= {shape[depth]}:
                 return False
     except TypeError:
         return False
-    # an empty string or object is as long as an empty array, and has no elements that would give it away
+    # empty strings and objects have the length of an empty array, and no elements to give them away
     return 0 not in shape or are_arrays(_level(array, len(shape) - 1))
 
 
 def _level(array: Any, depth: int) -> Iterable[Any]:
-    """Return what lies ``depth`` levels down in nested arrays, one after the other, at C speed."""
+    """Return the values ``depth`` levels down in nested arrays, one after another, at C speed."""
     items: Iterable[Any] = (array,)
     for _ in range(depth):
         items = chain.from_iterable(items)
@@ -167,9 +167,9 @@ def _level(array: Any, depth: int) -> Iterable[Any]:
 
 
 def _numbers(array: Any, shape: Shape, how: How, elements: list[Any] | None) -> Values | None:
-    """Return all numbers of nested arrays of a shape; None where there is something else.
+    """Return all numbers of nested arrays of a shape; None if there are other values.
 
-    ``elements`` are what stands where numbers belong, None where that is no array, and not at hand.
+    ``elements`` are the innermost elements, None if they are not available.
     """
     if not prod(shape):
         return np.zeros(0)
@@ -180,7 +180,7 @@ def _numbers(array: Any, shape: Shape, how: How, elements: list[Any] | None) -> 
             continue
         if values.size != prod(shape) or not (elements is None or are_numbers(elements)):
             return None
-        # an integer among numbers spelled 1.0 has lost its last digits here
+        # an integer among numbers written as 1.0 has lost its last digits here
         if not (how.whole and dtype is np.float64 and bool((np.abs(values) >= EXACT).any())):
             return values
     if elements is None:
@@ -192,7 +192,7 @@ def _numbers(array: Any, shape: Shape, how: How, elements: list[Any] | None) -> 
 
 
 def _mixed_numbers(elements: list[Any]) -> Values | None:
-    """Return numbers among true and false, or integers among fractions, with all digits; None where others are."""
+    """Return numbers mixed with booleans, or integers mixed with fractions, exactly; None if there are other values."""
     found = set(map(type, elements))
     if not found <= NUMBERS:
         return None
@@ -205,20 +205,20 @@ def _mixed_numbers(elements: list[Any]) -> Values | None:
 
 
 def _nonfinite_numbers(elements: list[Any]) -> Values | None:
-    """Return numbers among which some are not finite; None where there is something else."""
+    """Return numbers with non-finite ones among them; None if there are other values."""
     try:
         numbers = [*map(NONFINITE.get, elements, elements)]
     except TypeError:
         return None
-    # numpy reads other strings as numbers, too
+    # numpy would also parse other strings as numbers
     return np.array(numbers, np.float64) if set(map(type, numbers)) <= NUMBERS else None
 
 
 def _exact(number: float) -> int:
-    """Return the integer that a number is.
+    """Return a number as an integer.
 
     Raises:
-        ValueError: it has a fraction, or may be one of several integers just below 64 bits.
+        ValueError: it has a fraction, or may stand for one of several integers just below 64 bits.
     """
     if number != int(number) or (number == LEAST and type(number) is float):
         raise ValueError
@@ -226,10 +226,10 @@ def _exact(number: float) -> int:
 
 
 def _refuse_misfits(array: Any, shape: Shape, how: How, first: int) -> None:
-    """Find the first thing in nested arrays that does not fit the shape, level by level.
+    """Find the first value in nested arrays that does not fit the shape, level by level.
 
     Raises:
-        Invalid: there is one.
+        Invalid: always, unless all fit.
     """
     for depth in range(1, len(shape)):
         for place, row in enumerate(_level(array, depth)):
@@ -244,7 +244,7 @@ def _refuse_misfits(array: Any, shape: Shape, how: How, first: int) -> None:
 
 
 def _index(place: int, shape: Shape) -> Shape:
-    """Return the index of the element at a place in row-major order."""
+    """Return the index of an element from its position in row-major order."""
     return tuple(int(i) for i in np.unravel_index(place, shape))
 
 

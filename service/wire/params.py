@@ -1,4 +1,4 @@
-"""Hyper-parameters on the wire: their pydantic types, their JSON Schema, and the words for what is wanted."""
+"""Params on the wire: their pydantic types, their JSON Schema, and their description for messages."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -25,13 +25,13 @@ BOUNDS = {
 
 @cache
 def params_model(loss: AnyLoss) -> type[BaseModel]:
-    """Return the model that validates those of a loss's params that are sent, lists as the tuples of `json.plain`."""
+    """Return the model that validates the params of a request; lists are the tuples of `json.plain`."""
     fields: dict[str, Any] = {name: (_lenient(param), param.default) for name, param in loss.params.items()}
     return create_model("Params", __config__=CONFIG, **fields)
 
 
 def validated(loss: AnyLoss, sent: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return the params among those sent that are valid, as the loss takes them, and the names of the others."""
+    """Return the valid params of a request, as the loss takes them, and the names of the others."""
     model = params_model(loss)
     try:
         found = model.model_validate(sent)
@@ -42,7 +42,7 @@ def validated(loss: AnyLoss, sent: Mapping[str, Any]) -> tuple[dict[str, Any], l
 
 
 def complete(loss: AnyLoss, given: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[str]]:
-    """Return all params of a loss, in the order of its declaration, and the names of those that nobody gave."""
+    """Return all params of a loss in the order of declaration, and the names of missing ones."""
     if not given and len(loss.defaults) == len(loss.params):
         return loss.defaults, []
     found = {**loss.defaults, **given}
@@ -52,14 +52,14 @@ def complete(loss: AnyLoss, given: Mapping[str, Any]) -> tuple[Mapping[str, Any]
 
 
 def levels(param: Param) -> int:
-    """Return how many levels of lists a param may have, at least one."""
+    """Return how deep the lists of a param may be nested, at least one level."""
     return len(param.values.dims.split()) if param.values else 1
 
 
 def schema(param: Param, description: str) -> dict[str, Any]:
-    """Return the JSON Schema of a param: a bare type, or untyped where it takes several.
+    """Return the JSON Schema of a param: a bare type, or untyped if it takes several.
 
-    A null default is left out, as is null itself: client generators know no unions.
+    A null default, and null itself, are left out, because client generators handle unions badly.
     """
     choices = [_schema(annotation) for annotation in _without_none(param.annotation)]
     found: dict[str, Any] = {**choices[0]} if len(choices) == 1 else {}
@@ -75,7 +75,7 @@ def schema(param: Param, description: str) -> dict[str, Any]:
 
 
 def wanted(annotation: Any) -> str:
-    """Say in words what a param may be, for messages.
+    """Describe the values of a param for messages.
 
     >>> from annotated_types import Gt
     >>> wanted(Annotated[float, Gt(0)] | None)
@@ -86,7 +86,7 @@ def wanted(annotation: Any) -> str:
 
 
 def _words(found: Mapping[str, Any]) -> str:
-    """Put a JSON Schema into words."""
+    """Describe a JSON Schema in words."""
     if "enum" in found:
         return " or ".join(show(choice) for choice in found["enum"])
     if found.get("type") == "array":
@@ -102,7 +102,7 @@ def _words(found: Mapping[str, Any]) -> str:
 
 
 def _plural(words: str) -> str:
-    """Return the plural of what `_words` says."""
+    """Return the plural of a description by `_words`."""
     article, _, noun = words.partition(" ")
     name, _, bounds = noun.partition(" ")
     return f"{name}s {bounds}".strip() if article in ("a", "an") else words
@@ -118,7 +118,7 @@ def _schema(annotation: Any) -> dict[str, Any]:
 
 
 def _with_formats(found: dict[str, Any]) -> dict[str, Any]:
-    """Say that numbers are doubles and integers of 64 bits, at any depth."""
+    """Declare numbers as doubles and integers as 64-bit, at any depth."""
     if (format := FORMATS.get(found.get("type", ""))) and "enum" not in found:
         return {"type": found["type"], "format": format, **{k: v for k, v in found.items() if k != "type"}}
     if "items" in found:
@@ -132,7 +132,7 @@ def _without_none(annotation: Any) -> list[Any]:
 
 
 def _alternatives(annotation: Any) -> list[Any]:
-    """Return the members of a union, or the type itself, without the metadata that only the engine reads."""
+    """Return the members of a union, or the type itself, without metadata for the engine."""
     if get_origin(annotation) in (Union, UnionType):
         return [found for argument in get_args(annotation) for found in _alternatives(argument)]
     if get_origin(annotation) is Annotated and any(isinstance(m, Values) for m in annotation.__metadata__):
@@ -141,7 +141,7 @@ def _alternatives(annotation: Any) -> list[Any]:
 
 
 def _lenient(param: Param) -> Any:
-    """Return a param's type for validation: integers may be written ``8.0``, as some clients write 8."""
+    """Return a param's type for validation, where integers may be written as ``8.0``."""
     kinds = {_schema(choice).get("type") for choice in _without_none(param.annotation)}
     if kinds == {"integer"}:
         return Annotated[param.annotation, BeforeValidator(_whole)]
@@ -149,7 +149,7 @@ def _lenient(param: Param) -> Any:
 
 
 def of_kinds(*kinds: type) -> BeforeValidator:
-    """Return what refuses a list of anything else with one error: pydantic would make one for each element."""
+    """Return a validator that refuses a list with one error; pydantic would report each element."""
 
     def check(value: Any) -> Any:
         if isinstance(value, tuple) and not _kinds(cast(Items, value)) <= {*kinds}:
@@ -167,12 +167,12 @@ def _kinds(items: Items) -> set[type]:
 
 
 def _whole(value: Any) -> Any:
-    """Return a float without a fraction as the integer that it is; refuse what is none of 64 bits.
+    """Return a float without a fraction as an integer.
 
     Raises:
-        ValueError: it is beyond 64 bits, with which torch computes, or true or false.
+        ValueError: it is a boolean, or outside 64 bits, with which torch computes.
     """
-    # an integer just below 64 bits is this float
+    # this float may stand for an integer just below 64 bits
     if isinstance(value, bool) or (value == -(2.0**63) and isinstance(value, float)):
         raise ValueError
     whole = int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,4 +1,4 @@
-"""The members of one request to what the engine is asked, with every fault that they have."""
+"""Read the members of one request, with all their faults."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ FIELDS = ("inputs", "params", *EXPECTED, "sample_weight", "grad_output")
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What was read of a request: all that the engine is asked, and the faults found so far."""
+    """A request as read, with the faults found so far."""
 
     request: Request
     encoding: Encoding
@@ -41,10 +41,10 @@ def read(
     faults: Sequence[Fault],
     defaults: Defaults = NONE,
 ) -> Read:
-    """Read the members of a request; wrong ones are told and left out, or take their defaults.
+    """Read the members of a request; invalid ones are reported, and left out or replaced by their defaults.
 
     Raises:
-        Unreadable: a part of the document that was not parsed before is not JSON.
+        Unreadable: a part of the document that is parsed only here is not JSON.
     """
     return _Reader(document, loss, fields, faults, defaults).read()
 
@@ -67,7 +67,7 @@ class _Reader:
         self.defaults = defaults
 
     def read(self) -> Read:
-        """Read all of them."""
+        """Read all members."""
         envelope, faults = read_envelope(self.fields, defaults=self.defaults.envelope)
         self.faults += faults
         request = Request(
@@ -83,7 +83,7 @@ class _Reader:
         return Read(request, envelope.encoding, self.faults)
 
     def _read_params(self) -> Mapping[str, Any]:
-        """Validate the params; wrong ones are told and take their defaults."""
+        """Validate the params; invalid ones are reported and replaced by their defaults."""
         loss = self.loss
         if (
             "params" not in self.fields
@@ -98,12 +98,12 @@ class _Reader:
         self.faults += wrong_params(loss, found, wrong)
         self.faults += [fault for name, fault in inherited.faults.items() if name not in found]
         given, missing = complete(loss, {**inherited.valid, **valid})
-        untold = [name for name in missing if name not in found and name not in inherited.faults]
-        self.faults += wrong_params(loss, {}, untold)
+        absent = [name for name in missing if name not in found and name not in inherited.faults]
+        self.faults += wrong_params(loss, {}, absent)
         return given
 
     def _read_inputs(self) -> dict[str, Sent]:
-        """Read the loss's tensors; wrong ones are told and left out."""
+        """Read the loss's tensors; invalid ones are reported and left out."""
         known, inputs = self.loss.inputs, dict[str, Sent]()
         if "inputs" not in self.fields:
             self.faults.append(Fault("/inputs", "missing", "Expected an object of tensors; got nothing."))
@@ -121,7 +121,7 @@ class _Reader:
         return inputs
 
     def _object(self, name: str, known: Collection[str]) -> dict[str, Any] | None:
-        """Return the known members of an object field; None where it is absent, or no object, which is told."""
+        """Return the known members of an object field; None if it is absent, or not an object, which is reported."""
         if name not in self.fields:
             return None
         value = self.fields[name]
@@ -133,7 +133,7 @@ class _Reader:
         return found
 
     def _read_tensor(self, value: Any, *where: str, whole: bool = False) -> Sent | None:
-        """Read one tensor; None where there is none, or a fault."""
+        """Read one tensor; None if it is missing or invalid."""
         if value is None:
             return None
         try:

@@ -1,4 +1,4 @@
-"""What does not fit in memory while it is read or written is too large, whoever says so."""
+"""A request that does not fit into memory while it is read or written is a `TooLarge`, whichever library fails."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -12,7 +12,7 @@ R = TypeVar("R")
 
 
 def roomy(function: Callable[P, R]) -> Callable[P, R]:
-    """Let a function tell of memory that did not suffice as of the request's size, by `TooLarge`."""
+    """Decorate a function so that it raises `TooLarge` when memory runs out."""
 
     @wraps(function)
     def within(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -21,7 +21,7 @@ def roomy(function: Callable[P, R]) -> Callable[P, R]:
         except (MemoryError, RuntimeError) as error:
             if not is_exhausted(error):
                 raise
-        # past the handler nothing holds what was read
-        raise TooLarge("Expected a request that fits the memory that is free; got one that takes more.")
+        # past the handler, nothing references the partial result
+        raise TooLarge("Expected a request that fits into free memory; got one that needs more.")
 
     return within

@@ -1,7 +1,7 @@
-"""Find the arrays and long strings of a large JSON text that lie in no other array.
+"""Find the outermost arrays and long strings of a large JSON text.
 
-Nothing is proved here: each piece that is cut out is parsed by itself, and so is the text that remains. A cut in a
-wrong place makes a piece that is no JSON.
+The scan proves nothing: each piece is parsed separately, and so is the rest of the text. A wrong cut makes a piece that
+is not JSON.
 """
 
 from bisect import bisect_right
@@ -14,24 +14,24 @@ from service.problems import Fault, Invalid
 from service.wire.text import BLOCK, TOO_DEEP, Body, Octets, Span, unreadable
 
 LEAST = 1 << 10
-"""Bytes of the arrays and strings that are cut out: what is shorter is parsed sooner with its neighbours."""
+"""Shortest array or string to cut out, in bytes: shorter ones are parsed faster with their neighbours."""
 DEEPEST = 1024
-"""Levels of arrays and objects: simdjson reads no more."""
+"""Most levels of nesting; simdjson's limit."""
 MOST_ARRAYS = 100_000
-"""Arrays that a text may have beside each other: each takes some microseconds."""
+"""Most arrays of a text: each takes some microseconds."""
 TRIES = 3
-"""Stretches of an array in which a comma is looked for: one has none where its comma is in the next block."""
+"""Stretches of an array to search for a comma: one may lack it because its comma is in the next block."""
 
 Places = NDArray[np.int64]
 NOWHERE: Places = np.zeros(0, np.int64)
 
 
 def scan(body: Body, start: int, end: int) -> list[Span]:
-    """Return the arrays and long strings in a part of a body that lie in no other array, in their order.
+    """Return the outermost arrays and long strings in a part of a body, in order.
 
     Raises:
-        Unreadable: brackets or quotes have no counterpart.
-        Invalid: there are a great many arrays.
+        Unreadable: brackets or quotes are unbalanced.
+        Invalid: there are too many arrays.
     """
     scanner = _Scanner(body)
     for low in range(start, end, BLOCK):
@@ -40,10 +40,10 @@ def scan(body: Body, start: int, end: int) -> list[Span]:
 
 
 class _Block(NamedTuple):
-    """What stands where in a block that begins at ``low``.
+    """The structure of a block that begins at ``low``.
 
-    ``quotes`` begin and end strings, ``inside`` tells whether the block begins within one, ``brackets`` are those
-    outside of strings, ``depths`` how many are open behind each, and ``depth`` before the first.
+    ``quotes`` begin and end strings, ``inside`` says whether the block begins in one, ``brackets`` are those outside
+    strings, ``depths`` the number of open ones after each, and ``depth`` before the first.
     """
 
     low: int
@@ -63,13 +63,13 @@ class _Block(NamedTuple):
         return self._comma([*before, *which.tolist()], last=False)
 
     def last_comma(self, level: int, opened: int | None) -> int | None:
-        """Return the last comma between elements of an array that ends behind the block."""
+        """Return the last comma between elements of an array that ends after the block."""
         which = np.flatnonzero(self.depths[opened or 0 :] == level)[-TRIES:] + (opened or 0)
         before = [-1] if opened is None and self.depth == level else []
         return self._comma([*which[::-1].tolist(), *before], last=True)
 
     def _comma(self, places: list[int], *, last: bool) -> int | None:
-        """Return the first comma that there is behind one of some brackets; behind -1 the block begins."""
+        """Return the first comma after one of some brackets; -1 stands for the beginning of the block."""
         for place in places:
             begin = int(self.brackets[place]) + 1 if place >= 0 else 0
             end = int(self.brackets[place + 1]) if place + 1 < len(self.brackets) else len(self.text)
@@ -78,7 +78,7 @@ class _Block(NamedTuple):
         return None
 
     def comma(self, begin: int, end: int, *, last: bool) -> int | None:
-        """Return the last or the first comma in a stretch that is in no string."""
+        """Return the last or the first comma in a stretch without strings."""
         for _ in range(TRIES):
             place = self.raw.rfind(b",", begin, end) if last else self.raw.find(b",", begin, end)
             if place < 0:
@@ -95,10 +95,10 @@ class _Block(NamedTuple):
 
 
 class _Scanner:
-    """What is known of a text after each of its blocks.
+    """The state of the scan after each block.
 
-    ``_array`` is where the outermost array begins that is open, ``_level`` the depth in it, ``_stuck`` whether the
-    last block had no comma between its elements, as in the middle of a long one.
+    ``_array`` is the start of the open outermost array, ``_level`` its depth, ``_stuck`` whether the last block had no
+    comma between its elements, as in the middle of a long one.
     """
 
     def __init__(self, body: Body) -> None:
@@ -116,7 +116,7 @@ class _Scanner:
         self._stuck = False
 
     def look(self, low: int, high: int) -> None:
-        """Look at the next block."""
+        """Scan the next block."""
         raw = bytes(self._view[low:high])
         text = np.frombuffer(raw, np.uint8)
         quotes, inside = self._quotes(raw, text), self._string is not None
@@ -128,7 +128,7 @@ class _Scanner:
         brackets = _brackets(text)
         if inside or len(quotes):
             brackets = brackets[(np.searchsorted(quotes, brackets) + inside) % 2 == 0]
-        # an opening bracket has a bit that a closing one lacks
+        # opening brackets have a bit that closing ones lack
         depths = self._depth + np.cumsum(np.where(text[brackets] & 2, 1, -1))
         block = _Block(low, raw, text, quotes, inside, brackets, depths, self._depth)
         self._check(block)
@@ -141,7 +141,7 @@ class _Scanner:
             self._cut(block.last_comma(self._level, opened))
 
     def found(self, end: int) -> list[Span]:
-        """Return what was found in the whole text."""
+        """Return the arrays and strings found in the whole text."""
         if self._string is not None or self._depth:
             raise unreadable(self._body, "unexpected end of data", end)
         starts = [array.start for array in self._arrays]
@@ -153,7 +153,7 @@ class _Scanner:
         return sorted([*self._arrays, *filter(alone, self._strings)], key=lambda span: span.start)
 
     def _quotes(self, raw: bytes, text: Octets) -> Places:
-        """Return the quotes that begin or end a string: not those behind an odd number of backslashes."""
+        """Return the quotes that begin or end a string: those after an even number of backslashes."""
         quotes = np.flatnonzero(text == ord('"')) if b'"' in raw else NOWHERE
         if b"\\" not in raw and not self._escaped:
             return quotes
@@ -168,7 +168,7 @@ class _Scanner:
         return quotes[~escaped[quotes]]
 
     def _pair(self, edges: Places) -> None:
-        """Note the long strings that end in a block, and the one that does not."""
+        """Record the long strings that end in a block, and the one that stays open."""
         if self._string is not None:
             edges = np.concatenate(([self._string], edges))
         self._string = int(edges[-1]) if len(edges) % 2 else None
@@ -177,7 +177,7 @@ class _Scanner:
             self._strings.append(Span(self._body, int(starts[place]), int(ends[place]) + 1))
 
     def _check(self, block: _Block) -> None:
-        """Refuse a bracket that closes nothing, and one level too many."""
+        """Refuse a bracket without a counterpart, and too deep nesting."""
         if not len(block.depths):
             return
         if block.depths.min() < 0:
@@ -187,7 +187,7 @@ class _Scanner:
             raise unreadable(self._body, TOO_DEEP)
 
     def _follow(self, block: _Block) -> int | None:
-        """Follow the outermost arrays through a block; return by which bracket the last one was opened in it."""
+        """Follow the outermost arrays through a block; return the bracket that opened the last one in it."""
         squares = np.flatnonzero(block.text[block.brackets] == ord("["))
         opened, place = None, 0
         while True:
@@ -219,20 +219,20 @@ class _Scanner:
         self._array = None
 
     def _cut(self, comma: int | None) -> None:
-        """Note a comma between elements of the open array, if it is a new one."""
+        """Record a comma between elements of the open array, if it is new."""
         self._stuck = comma is None
         if comma is not None and comma not in self._commas[-1:]:
             self._commas.append(comma)
 
 
 def _brackets(text: Octets) -> Places:
-    """Return where brackets are, of either kind: they differ in one bit."""
+    """Return the positions of all brackets; those of a kind differ in one bit."""
     curly = text | 0x20
     return np.flatnonzero((curly == ord("{")) | (curly == ord("}")))
 
 
 def _first_below(depths: Places, place: int, level: int) -> int | None:
-    """Return the first place from one on whose depth is below a level, looking ever farther."""
+    """Return the first position from ``place`` on with a depth below ``level``, searching in growing steps."""
     width = 64
     while place < len(depths):
         below = depths[place : place + width] < level

@@ -33,11 +33,11 @@ DTYPES: dict[str, torch.dtype] = {
 PACKED = ("dtype", "shape", "data")
 WANTED = "a number, rectangular arrays of numbers, or {dtype, shape, data}"
 MAX_BESIDE_ZERO = 1 << 20
-"""Bound of the product of an empty tensor's other sizes, which no length of data bounds: [n, 0] is n times []."""
+"""Largest product of an empty tensor's other sizes, which no data bounds: [n, 0] is n times []."""
 PIECE = 1 << 20
-"""Characters of base64 that are read at once, in less than a millisecond."""
+"""Characters of base64 decoded at once, in less than a millisecond."""
 ESCAPE = len("\\u0000")
-"""Characters of the longest escape."""
+"""Length of the longest escape."""
 
 
 def read(
@@ -45,11 +45,11 @@ def read(
 ) -> Sent:
     """Read any of the wire forms of a tensor.
 
-    ``whole`` keeps all digits of large integers, ``nonfinite`` reads null as NaN and the words for such numbers.
+    ``whole`` keeps all digits of large integers, ``nonfinite`` allows NaN and infinity as words, and null for NaN.
 
     Raises:
-        Invalid: it is none of them, ragged, or not as long as it says.
-        Unreadable: a part of it that was not parsed before is not JSON.
+        Invalid: it is none of them, is ragged, or has the wrong length.
+        Unreadable: a part of it that is parsed only here is not JSON.
     """
     if is_object(value):
         return _read_packed(document, value, where)
@@ -88,7 +88,7 @@ def read_shape(value: Any, where: Path) -> list[int]:
     """Read a tensor's shape.
 
     Raises:
-        Invalid: it is no list of integers of at least 0, or has more elements than can be meant.
+        Invalid: it is not a list of integers of at least 0, or has implausibly many elements.
     """
     if not is_array(value):
         raise invalid(where, "shape", "a list of integers of at least 0", show(value))
@@ -105,7 +105,7 @@ def read_shape(value: Any, where: Path) -> list[int]:
 
 
 def from_bytes(raw: bytearray | memoryview, dtype: torch.dtype, shape: list[int]) -> Tensor:
-    """Return row-major, little-endian bytes as a tensor, which has their memory. A bool is true where one is not 0."""
+    """Return row-major, little-endian bytes as a tensor that shares their memory. A bool is true if its byte is not 0."""
     if not prod(shape):
         return torch.zeros(shape, dtype=dtype)
     tensor = torch.frombuffer(raw, dtype=torch.uint8 if dtype == torch.bool else dtype)
@@ -113,7 +113,7 @@ def from_bytes(raw: bytearray | memoryview, dtype: torch.dtype, shape: list[int]
 
 
 def _length(data: str | Span, expected: int) -> int:
-    """Return how many characters a string has; of a long one with escapes, what is expected if that may be."""
+    """Return the length of a string; for a long one with escapes ``expected``, if that is possible."""
     if isinstance(data, str):
         return len(data)
     length = len(data) - 2
@@ -123,7 +123,7 @@ def _length(data: str | Span, expected: int) -> int:
 
 
 def _unpack(data: str | Span, size: int, where: Path) -> bytearray | memoryview:
-    """Undo base64."""
+    """Decode base64."""
     try:
         raw = (
             pybase64.b64decode_as_bytearray(data, validate=True)
@@ -139,15 +139,15 @@ def _unpack(data: str | Span, size: int, where: Path) -> bytearray | memoryview:
 
 
 def _join(data: Span, size: int) -> bytearray | memoryview:
-    """Undo the base64 of a long string of so many bytes, of which as many are returned as there are.
+    """Decode a long string of base64; return its bytes, at most ``size``.
 
     Raises:
-        ValueError: it is not base64, or of more bytes.
+        ValueError: it is not base64, or has more bytes.
     """
     found, filled, rest = np.empty(size, np.uint8), 0, b""
     for piece in _unescaped(data):
         if piece and filled % 3:
-            raise ValueError("characters behind padding")
+            raise ValueError("characters after the padding")
         whole = len(rest) + len(piece) & ~3
         text, rest = rest + piece[: whole - len(rest)], piece[whole - len(rest) :]
         raw = np.frombuffer(pybase64.b64decode_as_bytearray(text, validate=True), np.uint8)
@@ -161,10 +161,10 @@ def _join(data: Span, size: int) -> bytearray | memoryview:
 
 
 def _unescaped(string: Span) -> Iterator[bytes]:
-    """Yield the characters of a long string: encoders write a slash with a backslash, as they please.
+    """Yield the characters of a long string without escapes: some encoders escape slashes.
 
     Raises:
-        ValueError: there is something else than ASCII.
+        ValueError: it has characters outside ASCII.
     """
     rest = b""
     for piece in string.pieces(PIECE):

@@ -1,4 +1,4 @@
-"""Parts of a JSON text: long ones are looked at a block at a time, so that other threads get their turn."""
+"""Parts of a JSON text; long ones are processed a block at a time, so that other threads get their turn."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,20 +9,20 @@ from numpy.typing import NDArray
 from service.problems import Unreadable
 
 BLOCK = 1 << 18
-"""Bytes that are looked at or parsed at once: a block of `[1],` keeps the interpreter for about 10 ms."""
+"""Bytes processed at once: parsing a block of `[1],` blocks the interpreter for about 10 ms."""
 TOO_DEEP = "its arrays and objects are nested too deep"
 
 Body = bytes | bytearray | memoryview
-"""What a client sent."""
+"""The bytes sent by a client."""
 Octets = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Span:
-    """An array or a string of a body, with its brackets or quotes, that was not parsed.
+    """An unparsed array or string of a body, with its brackets or quotes.
 
-    ``commas`` stand between elements of the array: at least one in two blocks, and one on either side of an
-    element that is longer.
+    ``commas`` lie between elements of the array: at least one in two blocks, and one on either side of each longer
+    element.
     """
 
     body: Body
@@ -35,7 +35,7 @@ class Span:
 
     @property
     def text(self) -> bytes:
-        """All of it."""
+        """The whole text."""
         return bytes(memoryview(self.body)[self.start : self.end])
 
     @property
@@ -44,12 +44,12 @@ class Span:
         return self.body[self.start] == ord("[")
 
     def pieces(self, length: int) -> Iterator[bytes]:
-        """Yield the characters of the string as they are written, so many at once."""
+        """Yield the characters of the string as written, this many at a time."""
         for start in range(self.start + 1, self.end - 1, length):
             yield bytes(memoryview(self.body)[start : min(start + length, self.end - 1)])
 
     def runs(self) -> Iterator[tuple[int, int]]:
-        """Yield where runs of the array's elements begin and end; the commas between them are left out.
+        """Yield the bounds of runs of the array's elements, without the commas between the runs.
 
         Raises:
             Unreadable: there is nothing between two commas.
@@ -64,7 +64,7 @@ class Span:
 
 
 def trim(body: Body, start: int, end: int) -> tuple[int, int]:
-    """Return a part of a body without the white space at its ends."""
+    """Return the bounds of a part of a body without surrounding white space."""
     octets = np.frombuffer(body, np.uint8)
     while start < end and octets[start] <= ord(" "):
         found = np.flatnonzero(octets[start : min(start + BLOCK, end)] > ord(" "))
@@ -77,7 +77,7 @@ def trim(body: Body, start: int, end: int) -> tuple[int, int]:
 
 
 def unreadable(body: Body, reason: str, place: int | None = None) -> Unreadable:
-    """Return the problem of a body that is not JSON, and where it is not."""
+    """Return the problem of a body that is not JSON, with the place of the error."""
     if place is None:
         return Unreadable(f"The body is not readable JSON: {reason}.")
     octets = np.frombuffer(body, np.uint8, count=place)

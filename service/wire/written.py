@@ -1,4 +1,4 @@
-"""Values to JSON in parts: a large tensor is written a piece at a time, so that other threads get their turn."""
+"""Write values as JSON in parts: large tensors a piece at a time, so that other threads get their turn."""
 
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,17 +12,17 @@ import torch
 from torch import Tensor
 
 PIECE = 1 << 15
-"""Numbers that are written at once, in a millisecond or two."""
+"""Numbers written at once, in a millisecond or two."""
 PACKED = 3 << 18
-"""Bytes that are written as base64 at once, in less than a millisecond: three are four characters."""
+"""Bytes written as base64 at once, in less than a millisecond; three bytes are four characters."""
 MARK = secrets.token_hex(16)
-"""What is written in place of what is left out, and found again: nobody is told of it."""
+"""Placeholder for a tensor that is written later; a secret, so that no client can put it into a string."""
 OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Large:
-    """A tensor that is written in pieces."""
+    """A tensor written in pieces."""
 
     tensor: Tensor
     encoding: str
@@ -33,7 +33,7 @@ class Large:
 
 
 def write(tensor: Tensor, encoding: str) -> Any:
-    """Return a tensor as what `parts` writes: a number, an array, or a flat description with base64."""
+    """Return a tensor in a form that `parts` takes: a number, an array, or an object with base64."""
     if tensor.numel() > PIECE:
         return Large(tensor, encoding)
     if encoding == "base64":
@@ -42,7 +42,7 @@ def write(tensor: Tensor, encoding: str) -> Any:
 
 
 def write_each(stack: Tensor, encoding: str) -> Sequence[Any]:
-    """Return each of several stacked tensors as `write` does."""
+    """Return each of several stacked tensors in the form that `write` returns."""
     if encoding == "base64" or prod(stack.shape[1:]) > PIECE:
         return [write(tensor, encoding) for tensor in stack.unbind()]
     written = as_json(stack)
@@ -50,19 +50,19 @@ def write_each(stack: Tensor, encoding: str) -> Sequence[Any]:
 
 
 def raw_bytes(tensor: Tensor) -> memoryview:
-    """Return a tensor's row-major bytes without a copy where it is contiguous."""
+    """Return a tensor's row-major bytes, without a copy if it is contiguous."""
     return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def as_json(tensor: Tensor) -> Any:
-    """Return a tensor as an array that orjson writes."""
-    # numpy has no bfloat16, and float32 writes every half number exactly
+    """Return a tensor as an array that orjson can write."""
+    # numpy has no bfloat16, and float32 holds every half-precision number exactly
     half = tensor.dtype in (torch.bfloat16, torch.float16)
     return (tensor.float() if half else tensor).contiguous().numpy()
 
 
 def parts(value: Any) -> list[bytes]:
-    """Return the JSON of a value, which may hold what `write` returns anywhere, in parts."""
+    """Return the JSON of a value in parts; results of `write` may occur anywhere in it."""
     left_out: list[Large] = []
 
     def leave_out(large: Large) -> str:
@@ -80,7 +80,7 @@ def parts(value: Any) -> list[bytes]:
 
 
 def joined(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield parts as fewer that are not much longer than a piece."""
+    """Join short parts until they are about as long as a piece."""
     some: list[bytes] = []
     length = 0
     for part in parts:
@@ -109,7 +109,7 @@ def _array(array: Any) -> Iterator[bytes]:
 
 
 def _packed(tensor: Tensor) -> Iterator[bytes]:
-    """Yield the JSON of a tensor that is packed."""
+    """Yield the JSON of a packed tensor."""
     described = {"dtype": str(tensor.dtype).removeprefix("torch."), "shape": list(tensor.shape)}
     yield orjson.dumps(described)[:-1] + b',"data":"'
     raw = raw_bytes(tensor)

@@ -411,8 +411,8 @@ def test_lengths_of_the_json_that_are_none(client: Client, length: str) -> None:
     ("change", "told"),
     [
         ({"length": None}, f"/inputs/0 logits: Expected the header {HEADER} with a binary input; got none."),
-        ({"tail": b"xx"}, "/inputs Expected 20 bytes behind the JSON, the sum of binary_data_size; got 22."),
-        ({"cut": 3}, "/inputs/1 targets: Expected 8 bytes behind the JSON and the inputs before; got 5."),
+        ({"tail": b"xx"}, "/inputs Expected 20 bytes after the JSON, the sum of binary_data_size; got 22."),
+        ({"cut": 3}, "/inputs/1 targets: Expected 8 bytes after the JSON and the inputs before; got 5."),
         ({"size": 8}, "/inputs/0 logits: Expected binary_data_size 12 (FP32 [1, 3]); got 8."),
         ({"size": -1}, "/inputs/0/parameters/binary_data_size Expected a number of bytes; got -1."),
         ({"size": True}, "/inputs/0/parameters/binary_data_size Expected a number of bytes; got true."),

@@ -3,7 +3,7 @@
 import importlib
 import json
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 import tests.oracles
 from service.catalogue.domains import Real
-from service.catalogue.registry import AnyLoss
+from service.catalogue.registry import AnyLoss, Catalogue
 from service.catalogue.sample import draw_inputs, draw_params
 from service.catalogue.spec import Params
 from service.engine.bind import bind
 from service.engine.call import Call, Request, Sent
 from service.engine.evaluate import evaluate
 from service.losses import CATALOGUE
+from service.losses.regression import robust
 from tests.conformance.cases import variants, with_inputs
 from tests.oracles.oracle import Oracle, Oracles
 
@@ -43,11 +44,15 @@ every_oracle = pytest.mark.parametrize("oracle", ORACLES, ids=lambda oracle: ora
 
 
 def test_every_loss_has_one_oracle() -> None:
+    assert not missing(CATALOGUE, {oracle.loss for oracle in ORACLES})
     assert sorted(oracle.loss for oracle in ORACLES) == sorted(CATALOGUE)
 
 
-def test_every_loss_has_an_anchor() -> None:
-    assert {anchor["loss"] for anchor in ANCHORS} >= set(CATALOGUE)
+def test_a_loss_without_an_oracle_is_named_with_the_file_to_edit() -> None:
+    [line] = missing(Catalogue(robust), {"log_cosh", "pseudo_huber", "smooth_l1"})
+    assert line == (
+        "huber has no oracle: write one for it in tests/oracles/regression/robust.py, as CONTRIBUTING.md shows"
+    )
 
 
 @every_oracle
@@ -89,6 +94,15 @@ def test_anchor_values(anchor: dict[str, Any]) -> None:
     compare_gradients(call, anchor.get("gradients", {}), 2e-5, str(anchor))
 
 
+def missing(catalogue: Catalogue, known: Collection[str]) -> list[str]:
+    """Return a line for each loss without an oracle, with the file where it belongs."""
+    return [
+        f"{loss.name} has no oracle: write one for it in {_file_of(loss)}, as CONTRIBUTING.md shows"
+        for loss in catalogue.values()
+        if loss.name not in known
+    ]
+
+
 def random_calls(oracle: Oracle) -> Iterator[Call]:
     """Draw calls over every choice of the params, form, optional input and size that the oracle names."""
     loss = CATALOGUE[oracle.loss]
@@ -109,7 +123,7 @@ def call_of(loss: AnyLoss, inputs: Mapping[str, Any], params: Mapping[str, Any],
     return _bind(loss, tensors, {**loss.defaults, **given}, **options)
 
 
-def compare(oracle: Oracle, call: Call, told: str) -> None:
+def compare(oracle: Oracle, call: Call, where: str) -> None:
     """Assert that every output of a call equals the oracle's."""
     loss = CATALOGUE[oracle.loss]
     terms = loss.terms(call.inputs, call.params)
@@ -123,23 +137,28 @@ def compare(oracle: Oracle, call: Call, told: str) -> None:
         tensor = found[name]
         assert tensor is not None
         want: NDArray[np.float64] = np.asarray(value, dtype=np.float64)
-        assert tensor.shape == want.shape, f"{name}: {told}"
+        assert tensor.shape == want.shape, f"{name}: {where}"
         np.testing.assert_allclose(
             tensor.numpy().astype(np.float64),
             want,
             rtol=oracle.tolerance,
             atol=oracle.tolerance,
-            err_msg=f"{name}: {told}, params {dict(call.params)}",
+            err_msg=f"{name}: {where}, params {dict(call.params)}",
         )
 
 
-def compare_gradients(call: Call, expected: Mapping[str, Any], tolerance: float, told: str) -> None:
+def compare_gradients(call: Call, expected: Mapping[str, Any], tolerance: float, where: str) -> None:
     """Assert that gradients are finite where the value is, and as given where they are given."""
     gradients = evaluate(replace(call, gradients_of=tuple(expected))).gradients
     for name, value in expected.items():
         want = np.asarray(value, dtype=np.float64)
         found = np.where(np.isnan(want), np.nan, gradients[name].numpy())
-        np.testing.assert_allclose(found, want, rtol=tolerance, atol=tolerance, err_msg=f"{name}: {told}")
+        np.testing.assert_allclose(found, want, rtol=tolerance, atol=tolerance, err_msg=f"{name}: {where}")
+
+
+def _file_of(loss: AnyLoss) -> str:
+    """Return the path of the module of oracles that mirrors the module of a loss."""
+    return loss.function.__module__.replace("service.losses", "tests.oracles").replace(".", "/") + ".py"
 
 
 def _bind(loss: AnyLoss, inputs: Mapping[str, torch.Tensor], params: Params, **options: Any) -> Call:

@@ -56,7 +56,7 @@ def test_a_server_whose_device_fails_answers_and_ends(tmp_path: Path) -> None:
         assert process.wait(WAIT_S) == DEVICE_FAILURE
     log = (tmp_path / "log").read_text()
     assert log.count("critical") == 1
-    assert "cpu has failed: CUDA error: unspecified launch failure: the server ends with status 70" in log
+    assert "cpu has failed: CUDA error: unspecified launch failure: exiting with status 70" in log
 
 
 def test_a_worker_whose_device_fails_is_replaced(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_a_worker_that_dies_again_and_again_is_replaced_ever_later(tmp_path: Pat
             until(lambda deaths=deaths: len([m for m in running.messages if "died" in m]) == deaths)
         told = [m.split(" ", 2)[2] for m in running.messages if "died" in m]
     waits = [float(words.split(" in ")[1].split()[0]) for words in told]
-    assert all(words.startswith("died (SIGKILL) and is replaced") for words in told)
+    assert all(words.startswith("died (SIGKILL); replacing it") for words in told)
     assert waits == sorted(waits)
 
 

@@ -1,4 +1,4 @@
-"""What the losses over exclusive classes share: the classes lie along axis 1, a target picks one of them."""
+"""Shared parts of losses over exclusive classes: classes lie along axis 1, a target selects one of them."""
 
 from math import nan
 from typing import Annotated, NamedTuple
@@ -10,7 +10,7 @@ from service.catalogue.spec import Divisor, Unreduced
 
 
 class CountedLoss(NamedTuple):
-    """A loss per element, and what the mean divides by for it: NaN if that is nothing, as torch has it."""
+    """A loss per element, and its divisor; without any, the mean is NaN, as in torch."""
 
     loss: Annotated[Tensor, Unreduced("N ...")]
     divisor: Annotated[Tensor, Divisor("N ...", empty=nan)]

@@ -69,9 +69,9 @@ def cross_entropy(
     Args:
         logits: Unnormalised log-probabilities; the second axis runs over the classes (the only one of a
             single sample).
-        targets: Index of the true class, or a probability for each class: told apart by their shape.
+        targets: Index of the true class, or a probability for each class: distinguished by their shape.
         weight: One weight for each class; the mean divides by the weights of the true classes.
-        ignore_index: Target value whose elements cost nothing and leave the mean.
+        ignore_index: Target value whose elements cost nothing and are excluded from the mean.
         label_smoothing: Share of the probability that is spread evenly over all classes, the true one too.
 
     Use when:
@@ -98,7 +98,7 @@ def cross_entropy(
         loss = torch.where(share == 0, 0.0, loss * share)
     if label_smoothing:
         counted = targets != ignore_index
-        # inside as well as outside: what stands at ignored elements must not reach the gradient
+        # inside and outside: values at ignored elements must not reach the gradient
         known = torch.where(counted.unsqueeze(axis), logits, 0.0)
         even = torch.full_like(logits, 1 / logits.shape[axis])
         spread = torch.where(counted, _from_probabilities(known, even, weights, 0.0).loss, 0.0)
@@ -129,7 +129,7 @@ def nll(
         log_probabilities: Logarithms of class probabilities; the second axis runs over the classes.
         targets: Index of the true class.
         weight: One weight for each class; the mean divides by the weights of the true classes.
-        ignore_index: Target value whose elements cost nothing and leave the mean.
+        ignore_index: Target value whose elements cost nothing and are excluded from the mean.
 
     Use when:
         The model already returns log-probabilities.
@@ -170,11 +170,11 @@ def linear_cross_entropy(
         \quad z_c = f \cdot v_c, \quad q_c = (1 - \varepsilon)\,[c = y] + \varepsilon / C
 
     Args:
-        features: What the last layer sees, one row a sample.
+        features: Inputs of the last layer, one row a sample.
         weights: The last layer's weights, one row a class.
         targets: Index of the true class.
         weight: One weight for each class in the loss; the mean divides by the weights of the true classes.
-        ignore_index: Target value whose elements cost nothing and leave the mean.
+        ignore_index: Target value whose elements cost nothing and are excluded from the mean.
         label_smoothing: Share of the probability that is spread evenly over all classes, the true one too.
 
     Use when:

@@ -1,4 +1,4 @@
-"""Losses that turn down what is already right, so that a few hard elements outweigh many easy ones."""
+"""Losses that turn down elements that are already right, so that a few hard elements outweigh many easy ones."""
 
 from math import log
 from typing import Annotated
@@ -85,10 +85,10 @@ def softmax_focal(
         targets: Index of the true class.
         alpha: Weight of the true class: one for all, or one for each class; null weighs none.
         gamma: How fast easy samples fade; 0 leaves cross entropy.
-        ignore_index: Target value whose elements cost nothing and leave the mean.
+        ignore_index: Target value whose elements cost nothing and are excluded from the mean.
 
     Use when:
-        Exactly one class is right, and most samples belong to a class that is easy to tell.
+        Exactly one class is right, and most samples belong to a class that is easy to recognise.
 
     Pitfalls:
         `alpha` does not enter the divisor of the mean, unlike the weights of `cross_entropy`: it scales the

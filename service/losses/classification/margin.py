@@ -158,7 +158,7 @@ def modified_huber(
         Labels have outliers, and scores are to be read as probabilities, (z + 1) / 2 cut to 0 and 1.
 
     Pitfalls:
-        Scores beyond -1 and 1 are not told apart as probabilities.
+        As probabilities, scores beyond -1 and 1 are indistinguishable.
 
     Sources:
         - Zhang (2004), Solving Large Scale Linear Prediction Problems Using Stochastic Gradient Descent

@@ -42,7 +42,7 @@ def multi_margin(
         weight: One weight for each class, by which the loss of its samples is multiplied.
 
     Use when:
-        Every rival should stay a margin behind, not only the best one.
+        Every rival should stay behind by a margin, not only the best one.
 
     Pitfalls:
         Divides by the number of classes, not of rivals. `weight` does not change what the mean divides by,
@@ -81,7 +81,7 @@ def categorical_hinge(
         targets: Index of the true class.
 
     Use when:
-        A margin against the best rival is what decides, and probabilities are not wanted.
+        Only the margin against the best rival matters, and no probabilities are needed.
 
     Pitfalls:
         Two scores a sample have a gradient, so training is slow with many classes. The keras loss of this
@@ -106,7 +106,7 @@ def multiclass_perceptron(
     logits: Annotated[Tensor, Prediction("N C")],
     targets: Annotated[Tensor, Target("N", ClassIndex("C"))],
 ) -> Annotated[Tensor, Unreduced("N")]:
-    r"""How far the true class is behind the best one: zero as soon as the answer is right.
+    r"""Distance of the true class from the best one: zero as soon as the answer is right.
 
     Formula:
         \max_j z_j - z_y

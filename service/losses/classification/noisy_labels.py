@@ -33,7 +33,7 @@ def poly1_cross_entropy(
     Args:
         logits: Unnormalised log-probabilities; the second axis runs over the classes.
         targets: Index of the true class.
-        epsilon: What is added to the coefficient of 1 - p, which is 1 in cross entropy.
+        epsilon: Added to the coefficient of 1 - p, which is 1 in cross entropy.
 
     Use when:
         Cross entropy works and one more number to tune may gain a little.
@@ -113,7 +113,7 @@ def symmetric_cross_entropy(
         targets: Index of the true class.
         alpha: Weight of the cross entropy, which learns fast and also learns the noise.
         beta: Weight of the reverse cross entropy, which resists the noise.
-        log_zero: A, what stands for the logarithm of the zeros of a one-hot target.
+        log_zero: A, which replaces the logarithm of the zeros of a one-hot target.
 
     Use when:
         Labels are noisy and some classes are harder than others.

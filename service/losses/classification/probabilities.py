@@ -1,4 +1,4 @@
-"""Losses that take probabilities, where the logits behind them are not at hand."""
+"""Losses that take probabilities, for models whose logits are not available."""
 
 from math import log1p
 from typing import Annotated
@@ -27,7 +27,7 @@ def categorical_cross_entropy(
 
     Args:
         probabilities: Probability of each class; the second axis runs over the classes.
-        targets: Index of the true class, or a probability for each class: told apart by their shape.
+        targets: Index of the true class, or a probability for each class: distinguished by their shape.
         eps: Distance that the probabilities keep from 0 and 1 inside the logarithm.
 
     Use when:

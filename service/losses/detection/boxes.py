@@ -1,4 +1,4 @@
-"""What axis-aligned box losses share: formats, which boxes are valid, how a pair lies, and how it overlaps."""
+"""Shared parts of axis-aligned box losses: formats, valid boxes, the position and overlap of a pair."""
 
 import math
 from dataclasses import dataclass

@@ -99,8 +99,8 @@ def ciou(
         boxes: Predicted boxes, in `box_format`.
         targets: The true box of each predicted one.
         box_format: `xyxy` for two corners, `xywh` for top-left corner and size, `cxcywh` for centre and size.
-        eps: Added to what divides: an area to areas, a length to the heights of aspect ratios, in the unit of
-            the boxes, and a number to what divides in a. Boxes without area need none.
+        eps: Added to divisors: an area to areas, a length to the heights of aspect ratios, in the unit of the
+            boxes, and a number to the divisor of a. Boxes without area need none.
 
     Use when:
         A detector regresses boxes of many aspect ratios, as the YOLO family does.
@@ -146,8 +146,8 @@ def xiou(
         boxes: Predicted boxes, in `box_format`.
         targets: The true box of each predicted one.
         box_format: `xyxy` for two corners, `xywh` for top-left corner and size, `cxcywh` for centre and size.
-        eps: Added to what divides: an area to areas, a length to the heights of aspect ratios, in the unit of
-            the boxes, and a number to what divides in a. Boxes without area need none.
+        eps: Added to divisors: an area to areas, a length to the heights of aspect ratios, in the unit of the
+            boxes, and a number to the divisor of a. Boxes without area need none.
 
     Use when:
         Results of a YOLO fork that trains with it are to be reproduced.

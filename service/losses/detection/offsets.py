@@ -157,13 +157,13 @@ def bounded_iou(
         targets: The true box of each predicted one.
         beta: Where smooth L1 turns from a parabola into a line.
         box_format: `xyxy` for two corners, `xywh` for top-left corner and size, `cxcywh` for centre and size.
-        eps: A length added to what divides, in the unit of the boxes. Boxes without area need none.
+        eps: A length added to divisors, in the unit of the boxes. Boxes without area need none.
 
     Use when:
-        Each coordinate of a box should be weighed by what it matters to the overlap, as older detectors did.
+        Each coordinate of a box should be weighted by its effect on the overlap, as in older detectors.
 
     Pitfalls:
-        Gives four numbers for each pair, in the order x, y, w, h, whatever `box_format` is. Offsets are
+        Gives four numbers for each pair, in the order x, y, w, h, for any `box_format`. Offsets are
         measured against the sides of the target: beyond half a side they have no gradient. Libraries often add
         an `eps` of 1e-3, which swamps boxes in [0, 1].
 

@@ -1,4 +1,4 @@
-"""Losses made of intersection over union, and of what lies around the union."""
+"""Losses of intersection over union, and of the space around the union."""
 
 from math import log
 from typing import Annotated, Literal
@@ -51,7 +51,7 @@ def iou(
     Args:
         boxes: Predicted boxes, in `box_format`.
         targets: The true box of each predicted one.
-        mode: What is made of the IoU: `linear`, `square` or `log`.
+        mode: The function of the IoU: `linear`, `square` or `log`.
         floor: f, the least IoU that `log` sees; below it there is no gradient.
         box_format: `xyxy` for two corners, `xywh` for top-left corner and size, `cxcywh` for centre and size.
         eps: An area added to the union, in the squared unit of the boxes. Boxes without area need none.
@@ -206,8 +206,8 @@ def alpha_iou(
         variant: The loss whose terms are raised to the power.
         floor: f, the least IoU that is raised to the power; below it the power of another term is a line.
         box_format: `xyxy` for two corners, `xywh` for top-left corner and size, `cxcywh` for centre and size.
-        eps: Added to what divides: an area to areas, a length to the heights of aspect ratios, in the unit of
-            the boxes, and a number to what divides in a. Boxes without area need none.
+        eps: Added to divisors: an area to areas, a length to the heights of aspect ratios, in the unit of the
+            boxes, and a number to the divisor of a. Boxes without area need none.
 
     Use when:
         Boxes are found, and the accuracy at high IoU thresholds should rise.

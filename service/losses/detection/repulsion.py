@@ -92,7 +92,7 @@ def repulsion(
 def _from_targets(
     box: Tensor, target: Tensor, assignments: Tensor, box_format: BoxFormat, sigma: float, eps: float
 ) -> Tensor:
-    """Return the mean cost of what boxes cover of the most overlapped target that is not theirs."""
+    """Return the mean cost of covering the most overlapped target of another box."""
     numbers = torch.arange(target.shape[1], device=assignments.device)
     foreign = assignments[:, None] != numbers
     shares = _all_shares(box, target, box_format, eps)

@@ -102,7 +102,7 @@ def rotated_kld(
         alpha: Divides the distance of the centres: above 1 centres matter less.
 
     Use when:
-        Rotated objects of all sizes and aspect ratios are to be found, as in aerial images.
+        You detect rotated objects of all sizes and aspect ratios, as in aerial images.
 
     Pitfalls:
         A square has no angle: its angle gradient is zero. Angles that differ by pi, or by half of it with the
@@ -254,11 +254,11 @@ def kfiou(
     Args:
         boxes: Predicted boxes: centre x, y, width, height, angle in radians.
         targets: The true box of each predicted one.
-        fun: What is made of K: `none`, `ln` or `exp`.
+        fun: The function of K: `none`, `ln` or `exp`.
         eps: An area added to the union, in the squared unit of the boxes, and a number under the logarithm.
 
     Use when:
-        Width, height and angle of rotated boxes are to be fitted beside a separate loss of the centres.
+        You fit width, height and angle of rotated boxes, next to a separate loss of the centres.
 
     Pitfalls:
         It ignores the centres by design: always add a term for them. K is at most 1/3, so a perfect fit costs

@@ -23,7 +23,7 @@ class Edges(NamedTuple):
 
 
 def edges(boxes: Tensor, targets: Tensor, box_format: BoxFormat) -> Edges:
-    """Compare boxes ``[4, ...]`` with targets that they broadcast with, by differences of what was sent.
+    """Compare boxes ``[4, ...]`` with targets that they broadcast with, by differences of the original coordinates.
 
     Corners that are computed first would round a difference to the digits of the coordinates.
     """
@@ -51,7 +51,7 @@ def shares(boxes: Tensor, targets: Tensor, box_format: BoxFormat, eps: float) ->
 
 
 class _Differentiable(Protocol):
-    """What `_Shares` is to its caller."""
+    """The type of `_Shares` for callers."""
 
     def apply(
         self, boxes: Tensor, targets: Tensor, box_format: BoxFormat, eps: float, /
@@ -128,7 +128,7 @@ def _sticking_out(near: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _across(lengths: Tensor, each: Tensor) -> Tensor:
-    """Return what an area gains along each axis, from the lengths along the other."""
+    """Return the derivative of an area along each axis, from the lengths along the other."""
     return torch.stack([lengths[1] * each, lengths[0] * each])
 
 
@@ -144,7 +144,7 @@ def _to_format(of_near: Tensor, of_far: Tensor, box_format: BoxFormat) -> Tensor
 
 
 def _beside(tensor: Tensor, dim: int | None, size: int) -> Tensor:
-    """Put the axis that runs over calls second, behind that of the four numbers."""
+    """Move the axis of calls to the second place, after that of the four numbers."""
     if dim is None:
         return tensor.unsqueeze(1).expand(4, size, *tensor.shape[1:])
     return tensor.movedim(dim, 1)

@@ -64,7 +64,7 @@ def kl_div(
         The whole target distribution is known: soft labels, a teacher, a posterior.
 
     Pitfalls:
-        The first input is log-probabilities: take `log_softmax` of logits, not `log` of what does not sum to
+        The first input is log-probabilities: take `log_softmax` of logits, not `log` of values that do not sum to
         1. The order matters: this is KL(targets || predictions), which punishes predictions that miss mass.
         With `pointwise` the mean divides by the classes too, so it is not the mean of the divergences.
 

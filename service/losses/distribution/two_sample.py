@@ -138,7 +138,7 @@ def _distances(first: Tensor, second: Tensor) -> Tensor:
 
 
 class _Measure(Protocol):
-    """What `_Distances` is to its caller."""
+    """The type of `_Distances` for callers."""
 
     def apply(self, first: Tensor, second: Tensor, /) -> Tensor: ...
 

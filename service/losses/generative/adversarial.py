@@ -98,7 +98,7 @@ def wasserstein_critic(
         fake_scores: Raw scores of generated samples.
 
     Use when:
-        Training should follow a distance that still tells something where real and fake do not overlap.
+        Training should follow a distance that is still informative where real and fake do not overlap.
 
     Pitfalls:
         To be minimised: papers often print what the critic maximises, the same with the other sign. It is
@@ -256,7 +256,7 @@ def hinge_gan_discriminator(
 def hinge_gan_generator(
     fake_scores: Annotated[Tensor, Prediction("...")],
 ) -> Annotated[Tensor, Unreduced("...")]:
-    r"""Generator against a hinge discriminator: linear in the score, with no hinge of its own.
+    r"""Generator against a hinge discriminator: linear in the score, without a hinge.
 
     Formula:
         -z_f

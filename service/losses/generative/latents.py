@@ -55,7 +55,7 @@ def _least_bound(params: Params) -> Bounds:
 
 
 class NegativeBound(NamedTuple):
-    """The negative evidence lower bound of each sample, and the two parts it is made of."""
+    """The negative evidence lower bound of each sample, and its two parts."""
 
     loss: Annotated[Tensor, Unreduced("N")]
     reconstruction: Annotated[Tensor, Diagnostic("N")]
@@ -149,7 +149,7 @@ def vq_commitment(
         beta: Weight of the second term, the commitment of the encoder.
 
     Use when:
-        Training a VQ-VAE or another model with a codebook, beside its reconstruction loss.
+        Training a VQ-VAE or another model with a codebook, in addition to its reconstruction loss.
 
     Pitfalls:
         The value holds both terms, but sg stops gradients: codes learn from the first term only, the encoder

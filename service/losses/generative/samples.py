@@ -1,4 +1,4 @@
-"""Samples of any shape as rows: what a loss sums within each sample, whatever its dimensions."""
+"""Samples of any shape as rows, for losses that sum within each sample."""
 
 from torch import Tensor
 

@@ -105,7 +105,7 @@ def scaled_cosine_error(
     Args:
         predictions: Reconstructed features of each masked node.
         targets: Its features.
-        gamma: Power; 1 is the cosine distance itself, more plays down what is nearly right.
+        gamma: Power; 1 is the cosine distance itself, more plays down small errors.
 
     Use when:
         You reconstruct the features of masked nodes, and their lengths vary too much for a squared error.

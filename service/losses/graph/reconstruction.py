@@ -132,7 +132,7 @@ def vgae_kl(
         log_stds: Logarithm of its standard deviation, not of its variance.
 
     Use when:
-        You train a variational graph autoencoder, beside `gae_reconstruction` or
+        You train a variational graph autoencoder, in addition to `gae_reconstruction` or
         `adjacency_reconstruction`.
 
     Pitfalls:
@@ -168,7 +168,7 @@ def laplacian_smoothness(
         edges: Pairs of linked nodes: sources in the first row, targets in the second.
 
     Use when:
-        Neighbours should be alike, as a penalty beside another loss.
+        Neighbours should be alike, as a penalty in addition to another loss.
 
     Pitfalls:
         Alone it is 0 for equal embeddings everywhere. List each undirected edge once, or the sum is twice

@@ -158,7 +158,7 @@ def sobel_edge(
 
 
 def _slopes(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what the two filters of Sobel find, along the rows and along the columns."""
+    """Return the results of Sobel's two filters, along rows and along columns."""
     padded = bordered(images)
     # differences first, which are exact where neighbours are alike
     across, down = padded[..., 2:] - padded[..., :-2], padded[..., 2:, :] - padded[..., :-2, :]

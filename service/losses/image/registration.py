@@ -73,7 +73,7 @@ def local_ncc(
         # what is not more than the rounding of the sums is that of a flat window
         return torch.where(variance <= (kernel_size + 8) * ROUNDING * power, 0.0, variance * area)
 
-    # in float64, which tells a window that hardly varies from a flat one far above 0
+    # in float64, which distinguishes a nearly flat window from a flat one far above 0
     estimated, known, area = predictions.double(), targets.double(), kernel_size**2
     mean_p, mean_t = window_means(estimated), window_means(known)
     variance_p, variance_t = variation(estimated, mean_p), variation(known, mean_t)

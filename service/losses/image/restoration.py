@@ -96,7 +96,7 @@ def total_variation(
         eps: Added under the root of `l2`, which has no slope at 0 without it, in squared units of the pixels.
 
     Use when:
-        An image should be smooth except at a few sharp edges; beside a loss that ties it to the data.
+        An image should be smooth except at a few sharp edges; add it to a loss that ties the image to the data.
 
     Pitfalls:
         The sum grows with the size of the image, and so does its weight against other losses: `mean` does

@@ -1,13 +1,13 @@
-"""What must hold of the sizes of images and windows for a loss to be defined on them."""
+"""Conditions on the sizes of images and windows for a loss to be defined."""
 
 from service.catalogue.domains import Facts
 from service.catalogue.spec import Condition, SizeRange
 
 NOT_EMPTY = (SizeRange("H", least=1), SizeRange("W", least=1))
-"""What an image needs for a filter that works on its border too."""
+"""Sizes that an image needs for a filter that includes its border."""
 
 DIFFERENCED = (SizeRange("H", least=2), SizeRange("W", least=2))
-"""What an image needs for it to have neighbours in both directions."""
+"""Sizes that an image needs to have neighbours in both directions."""
 
 _MOST_HALVINGS = 62
 """No image comes near 2^62 pixels a side: beyond it messages name this many, so that they stay printable."""
@@ -58,5 +58,5 @@ def _least_side(facts: Facts) -> int:
 
 
 def _step(facts: Facts) -> int:
-    """Return what a side must be a multiple of; an even one of at least 3 pixels has 4, so two of these."""
+    """Return the number that a side must be a multiple of; an even one of at least 3 pixels has 4, so two of these."""
     return 1 << min(facts.params["levels"], _MOST_HALVINGS)

@@ -201,5 +201,5 @@ def _dissimilarity(pair: _Pair, window: Tensor, c1: float, c2: float) -> tuple[T
 
 
 def _either(first: Tensor, second: Tensor) -> Tensor:
-    """Return one minus the product of what two are one minus of."""
+    """Return one minus the product of (1 - x) and (1 - y)."""
     return first + second - first * second

@@ -1,1 +1,1 @@
-"""Losses that shape a space of embeddings, where what belongs together lies together."""
+"""Losses that shape a space of embeddings, in which similar things lie together."""

@@ -88,11 +88,11 @@ def arcface(
         scale: Factor of the cosines.
 
     Use when:
-        Many classes of few samples are to be told apart by angle, as faces are.
+        There are many classes of few samples to distinguish by angle, as with faces.
 
     Pitfalls:
         The margin is in radians; where a library takes degrees, 28.6 of them are 0.5. Past the angle
-        pi - m the cosine would rise again, so it goes on as a line. Training from scratch may not
+        pi - m the cosine would rise again, so it continues as a line. Training from scratch may not
         start with the full margin. A zero vector has no direction: its cosine to all others is 0, and
         it gets no gradient.
 
@@ -119,7 +119,7 @@ def sub_center_arcface(
     margin: Annotated[float, Ge(0), Le(pi / 2)] = 0.5,
     scale: Annotated[float, Gt(0)] = 64.0,
 ) -> Annotated[Tensor, Unreduced("N")]:
-    r"""ArcFace with several directions a class, the nearest counting: noisy labels get one of their own.
+    r"""ArcFace with several directions a class, the nearest counting: noisy labels get a separate one.
 
     Formula:
         -s\, \tilde c_y + \log\Big( e^{s \tilde c_y} + \sum_{k \ne y} e^{s \cos \theta_k} \Big),

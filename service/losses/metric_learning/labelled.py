@@ -19,7 +19,7 @@ SIX_ROWS = Example(sizes={"N": 6})
 
 
 class AnchorLoss(NamedTuple):
-    """A loss per anchor, and what the mean divides by for it."""
+    """A loss per anchor, and its divisor."""
 
     loss: Annotated[Tensor, Unreduced("N")]
     divisor: Annotated[Tensor, Divisor("N")]
@@ -57,9 +57,9 @@ def batch_hard_triplet(
         A batch holds a few samples of each of many classes, as in the re-identification of persons.
 
     Pitfalls:
-        Mislabelled samples are the hardest of all, and this loss looks at nothing else. It may collapse to
+        Mislabelled samples are the hardest of all, and this loss sees only those. It may collapse to
         all embeddings equal, where it stays at the margin: soften, or start with `batch_all_triplet`.
-        Embeddings are not normalised. Anchors without a positive or without a negative leave the mean.
+        Embeddings are not normalised. Anchors without a positive or without a negative are excluded from the mean.
 
     Sources:
         - Hermans et al. (2017), In Defense of the Triplet Loss for Person Re-Identification,
@@ -276,7 +276,7 @@ def circle(
     Pitfalls:
         The weights in brackets are constants to the gradient, so it is not the derivative of the
         value. Keras differentiates them, and takes distances: other gradients. Rows without a
-        positive or without a negative leave the mean. A zero vector has no direction: its cosine to
+        positive or without a negative are excluded from the mean. A zero vector has no direction: its cosine to
         all others is 0, and it gets no gradient.
 
     Sources:
@@ -323,7 +323,7 @@ def nca(
 
     Pitfalls:
         On normalised embeddings squared distances end at 4, so a scale of 1 can never make a class
-        certain: raise it. Rows without a positive leave the mean. A zero vector stays where it is
+        certain: raise it. Rows without a positive are excluded from the mean. A zero vector stays where it is
         when normalised, and gets no gradient.
 
     Sources:

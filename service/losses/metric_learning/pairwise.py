@@ -1,4 +1,4 @@
-"""What the losses on embeddings share: directions, distances, who is whose positive, sums of exponentials."""
+"""Shared parts of losses on embeddings: directions, distances, positives and negatives, sums of exponentials."""
 
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -48,7 +48,7 @@ PIECE = 1 << 18
 
 
 class _Measure(Protocol):
-    """What `_FastSlopes` is to its caller."""
+    """The type of `_FastSlopes` for callers."""
 
     def apply(self, rows: Tensor, columns: Tensor, /) -> Tensor: ...
 

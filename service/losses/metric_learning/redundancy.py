@@ -11,7 +11,7 @@ from service.catalogue.spec import Example, Prediction, SizeRange, Unreduced
 from service.losses.metric_learning.pairwise import others
 
 PARTS = ("invariance", "variance", "covariance")
-"""What `vicreg` weighs."""
+"""The terms of `vicreg`."""
 
 
 @loss(

@@ -1,4 +1,4 @@
-"""Discounted cumulative gain: what an item is worth, what a rank takes off, and the best a list can have."""
+"""Discounted cumulative gain: the gain of an item, the discount of a rank, and the best value of a list."""
 
 import math
 

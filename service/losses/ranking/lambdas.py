@@ -1,4 +1,4 @@
-"""Pairwise losses that weigh a pair by what swapping its items would change of the NDCG."""
+"""Pairwise losses that weight a pair by the change in NDCG if its items were swapped."""
 
 import math
 from typing import Annotated, Literal
@@ -53,7 +53,7 @@ def lambda_loss(
         mu: Weight of the first term in `ndcg_loss2pp`.
 
     Use when:
-        NDCG is what you are measured by.
+        NDCG is your metric.
 
     Pitfalls:
         The logarithm has base 2, that of `lambdarank` is natural. The value is a sum over a list's pairs

@@ -14,7 +14,7 @@ from service.losses.ranking.preferences import hinge, logistic, sum_over_pairs
 from service.losses.surprise import softplus
 
 LARGEST = torch.finfo(torch.float64).max
-"""What stands in for infinite scores, some powers of 2 apart: minus themselves they are 0, not NaN."""
+"""Substitutes for infinite scores, some powers of 2 apart: their differences are 0, not NaN."""
 
 
 class PairsLoss(NamedTuple):
@@ -197,7 +197,7 @@ def listmle(
     order = descending(targets, valid)
     counted = valid.gather(-1, order)
     # in float64: the derivative is the exponential of a difference, which at 1e4 keeps 4 digits in float32;
-    # finite, as infinity minus itself is NaN: what is left out lies below every item of minus infinity
+    # finite, because infinity minus itself is NaN: excluded items rank below those of minus infinity
     ranked = scores.double().clamp(-LARGEST / 8, LARGEST / 8).gather(-1, order)
     ranked = torch.where(counted, ranked, -LARGEST / 2)
     later = ranked.flip(-1).logcumsumexp(-1).flip(-1)[:, 1:]
@@ -211,11 +211,11 @@ def _cross_entropy(weights: Tensor, scores: Tensor, mask: Tensor | None) -> Tens
     # in float64, which has the digits of a share near 1; finite, as a weight of 0 times infinity would be NaN
     known = scores.double().clamp(-LARGEST / 8, LARGEST / 8)
     if mask is not None:
-        # what is left out lies below every item of minus infinity
+        # excluded items rank below those of minus infinity
         known, weights = torch.where(mask, known, -LARGEST / 2), torch.where(mask, weights, 0.0)
     return _infinite(-(weights * known.log_softmax(-1)).sum(-1)).to(scores)
 
 
 def _infinite(costs: Tensor) -> Tensor:
-    """Return infinity for what only an infinite score can cost."""
+    """Return infinity where only an infinite score gives such a cost."""
     return torch.where(costs > LARGEST / 2**64, torch.inf, costs)

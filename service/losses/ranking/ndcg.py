@@ -15,11 +15,11 @@ from service.losses.ranking.gains import cumulative_gain, exponential_gains, ide
 from service.losses.ranking.items import descending, valid_items
 
 FAR = 1000.0
-"""A lead of so many temperatures is as good as any: its exponential is 0 in float64."""
+"""Differences of this many temperatures count as infinite: their exponential is 0 in float64."""
 
 
 class NdcgLoss(NamedTuple):
-    """What a list's NDCG lacks of 1, and whether it has any relevant item; without one it leaves the mean."""
+    """One minus the NDCG of a list, and whether it has relevant items; without any it is excluded from the mean."""
 
     loss: Annotated[Tensor, Unreduced("N")]
     divisor: Annotated[Tensor, Divisor("N")]
@@ -55,11 +55,11 @@ def approx_ndcg(
             true ones.
 
     Use when:
-        NDCG is what you are measured by, and you want a loss whose value can be read as it.
+        NDCG is your metric, and you want a loss whose value can be read as it.
 
     Pitfalls:
         The lower the temperature, the truer the ranks and the smaller the gradients: at differences of many
-        temperatures nothing is learned. Lists without relevant items leave the mean. Other libraries return
+        temperatures nothing is learned. Lists without relevant items are excluded from the mean. Other libraries return
         the negative NDCG: this is 1 more.
 
     Sources:
@@ -111,12 +111,12 @@ def neural_ndcg(
         max_iter: Rounds of dividing by the column sums, then by the row sums.
 
     Use when:
-        NDCG is what you are measured by, lists are short, and `approx_ndcg` is too coarse.
+        NDCG is your metric, lists are short, and `approx_ndcg` is too coarse.
 
     Pitfalls:
         Exactly `max_iter` rounds are made; implementations that stop early by the worst list of a batch
         give a list a value that depends on its neighbours. Time and memory grow with the square of the
-        length. Lists without relevant items leave the mean.
+        length. Lists without relevant items are excluded from the mean.
 
     Sources:
         - Pobrotyn and Bialobrzeski (2021), NeuralNDCG, https://arxiv.org/abs/2102.07831
@@ -158,7 +158,7 @@ def ndcg(
         targets: Relevance of each item.
         mask: True for real items, false for padding.
         k: Ranks that count; null for all.
-        gain: What an item is worth: 2^y - 1 or its relevance y itself.
+        gain: The gain of an item: 2^y - 1, or its relevance y itself.
 
     Use when:
         You compare rankers. To train one, use `lambdarank` or `approx_ndcg`.
@@ -180,7 +180,7 @@ def ndcg(
 
 
 def _shortfall(gain: Tensor, ideal: Tensor, least: float = 0.0) -> NdcgLoss:
-    """Return what a gain lacks of the ideal one, as a share of it; 0 where there is nothing to gain.
+    """Return one minus the ratio of a gain to the ideal one; 0 if the ideal one is 0.
 
     Less than ``least`` it lacks by rounding only.
     """
@@ -193,7 +193,7 @@ def _softly_sorted(gains: Tensor, scores: Tensor, valid: Tensor, temperature: fl
     """Return the expected gain at each rank of the valid items, 0 at the ranks beyond."""
     count = valid.sum(-1, keepdim=True)
     rank = torch.arange(1, scores.shape[-1] + 1, device=scores.device)
-    # in float64: what tells two items apart may be small beside their distance from a third
+    # in float64: the difference between two items may be small compared with that to a third
     levels = _without_gaps(scores.double() / temperature, valid)
     spread = torch.where(valid[:, None], levels[:, :, None] - levels[:, None], 0.0).abs().sum(-1)
     lead = (count + 1 - 2 * rank)[:, :, None] * levels[:, None] - spread[:, None]
@@ -209,7 +209,7 @@ def _softly_sorted(gains: Tensor, scores: Tensor, valid: Tensor, temperature: fl
 
 
 def _without_gaps(scores: Tensor, valid: Tensor) -> Tensor:
-    """Return scores in the same order, no two neighbours further apart than a softmax tells, the last at 0."""
+    """Return scores in the same order, with neighbours no further apart than a softmax can distinguish, the last at 0."""
     order = descending(scores.detach(), valid)
     ranked = scores.gather(-1, order)
     gaps = ranked[:, :-1] - ranked[:, 1:]

@@ -10,7 +10,7 @@ from torch import Tensor
 from service.catalogue.rounds import rounds
 
 Cost = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Takes the differences s_i - s_j of pairs; returns what each pair costs, and the derivative of that."""
+"""Takes the differences s_i - s_j of pairs; returns the cost of each pair, and its derivative."""
 
 Weight = Callable[[slice], Tensor]
 """Returns the weights of the pairs of a range of items with all items."""
@@ -20,7 +20,7 @@ BLOCK = 2**20
 
 
 class PairSum(NamedTuple):
-    """What the pairs of each list cost together, and how many there are."""
+    """The total cost of the pairs in each list, and their number."""
 
     total: Tensor
     pairs: Tensor

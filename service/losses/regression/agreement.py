@@ -25,7 +25,7 @@ def pearson_correlation(
     predictions: Annotated[Tensor, Prediction("... T")],
     targets: Annotated[Tensor, Target("... T")],
 ) -> Annotated[Tensor, Unreduced("...")]:
-    r"""One minus the correlation of two sequences, whatever their scales and offsets.
+    r"""One minus the correlation of two sequences, independent of their scales and offsets.
 
     Formula:
         1 - \frac{\sum_t \hat x_t x_t}{\sqrt{\sum_t \hat x_t^2 \sum_t x_t^2}},

@@ -122,7 +122,7 @@ def welsch(
           https://doi.org/10.1080/03610917808812083
     """
     scaled = ((predictions - targets) / c).detach()
-    # far beyond what has a pull, where its square and the product with it are finite
+    # far beyond the range with a gradient, but small enough for finite squares and products
     scaled = scaled.clamp(-1e3, 1e3)
     decay = torch.exp(-scaled.square() / 2)
     return sloped(

@@ -1,4 +1,4 @@
-"""Errors relative to the size of what is predicted: percentages and logarithms."""
+"""Errors relative to the size of the target: percentages and logarithms."""
 
 from typing import Annotated
 
@@ -79,7 +79,7 @@ def smape(
 
     Pitfalls:
         Ranges to 200; some libraries leave out the 2, and give half of it, or a fraction. Where the signs
-        differ it is 200 whatever the prediction, so nothing is learnt there. 0 where both are 0.
+        differ it is 200 for any prediction, so nothing is learnt there. 0 where both are 0.
 
     Sources:
         - Armstrong (1985), Long-Range Forecasting: From Crystal Ball to Computer

@@ -65,7 +65,7 @@ def smooth_l1(
         The absolute error is right and its jumping gradient near zero is not, as for the offsets of boxes.
 
     Pitfalls:
-        Its slope far away stays 1 whatever `beta`, that of `huber` is `delta`: the two agree at 1 only.
+        Its slope far away is 1 for any `beta`, that of `huber` is `delta`: the two agree at 1 only.
 
     Sources:
         - Girshick (2015), Fast R-CNN, https://arxiv.org/abs/1504.08083

@@ -52,7 +52,7 @@ def soft_cldice(
         mode: Whether classes exclude each other (softmax), overlap (sigmoid), or there is but one (sigmoid).
         iterations: How often the soft skeleton S erodes the mask: at least half the width of the objects.
         smooth: Pixels added above and below, so that an empty mask predicted as empty costs nothing.
-        include_background: Whether class 0 has a loss of its own.
+        include_background: Whether class 0 is included.
 
     Use when:
         Thin structures must not break: vessels, roads, cracks.
@@ -65,7 +65,7 @@ def soft_cldice(
     Sources:
         - Shit et al. (2021), clDice, https://arxiv.org/abs/2003.07311
     """
-    # in float64, which tells apart what float32 would find equal: the least and greatest neighbour of a pixel
+    # in float64, which distinguishes values that are equal in float32: the least and greatest neighbour of a pixel
     masks = soft_masks(logits.double(), targets, mode, include_background=include_background)
     probabilities, truths = masks.probabilities, masks.truths
     false = _uncovered(_skeleton(probabilities, iterations), truths, smooth)
@@ -83,7 +83,7 @@ def _uncovered(lines: Tensor, masks: Tensor, smooth: float) -> Tensor:
 
 
 def _skeleton(masks: Tensor, iterations: int) -> Tensor:
-    """Return what each erosion leaves that an opening would remove: thin ridges."""
+    """Return the thin ridges that an opening would remove after each erosion."""
     # each a batch of one channel: torch pools no batch of no channels
     maps = masks.flatten(0, 1).unsqueeze(1)
     lines = torch.zeros_like(maps)

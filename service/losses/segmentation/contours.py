@@ -52,14 +52,14 @@ def boundary(
         logits: Scores of each pixel, with a class axis unless the masks are binary.
         targets: Class index of each pixel (multiclass), or the masks themselves, cut at 0.5.
         mode: Whether classes exclude each other (softmax), overlap (sigmoid), or there is but one (sigmoid).
-        include_background: Whether class 0 has a loss of its own; the authors leave it out.
+        include_background: Whether class 0 is included; the authors exclude it.
 
     Use when:
         Beside a region loss, with a weight that grows while training: it refines borders.
 
     Pitfalls:
         Negative at a good fit, as probability inside the mask lowers it. A class without true pixels, or with
-        nothing else, costs 0 whatever is predicted. Distances are Euclidean, in pixels of equal spacing.
+        nothing else, costs 0 for any prediction. Distances are Euclidean, in pixels of equal spacing.
 
     Sources:
         - Kervadec et al. (2019), Boundary loss for highly unbalanced segmentation,
@@ -102,7 +102,7 @@ def hausdorff_dt(
             pass 0.5.
         mode: Whether classes exclude each other (softmax), overlap (sigmoid), or there is but one (sigmoid).
         alpha: How strongly far errors count.
-        include_background: Whether class 0 has a loss of its own.
+        include_background: Whether class 0 is included.
 
     Use when:
         The metric is the Hausdorff distance, and a few pixels far off spoil it.
@@ -166,7 +166,7 @@ def hausdorff_er(
         mode: Whether classes exclude each other (softmax), overlap (sigmoid), or there is but one (sigmoid).
         alpha: How strongly errors that survive more erosions count.
         erosions: How often errors are eroded by B, the mean over a pixel's cross.
-        include_background: Whether class 0 has a loss of its own.
+        include_background: Whether class 0 is included.
 
     Use when:
         The Hausdorff distance matters, and the loss is to run on a GPU throughout.
@@ -178,7 +178,7 @@ def hausdorff_er(
     Sources:
         - Karimi and Salcudean (2020), Reducing the Hausdorff Distance, https://arxiv.org/abs/1904.10030
     """
-    # in float64, which tells apart what float32 would find equal: the greatest errors, to which others are scaled
+    # in float64, which distinguishes values that are equal in float32: the greatest errors, to which others are scaled
     masks = soft_masks(logits.double(), targets, mode, include_background=include_background)
     errors = (masks.false - masks.missed).square()
     eroded = torch.zeros_like(total(errors))

@@ -1,4 +1,4 @@
-"""How far soft masks agree, as counts of pixels: what every loss of region overlap is a ratio of."""
+"""Counts of pixels in which soft masks agree; every loss of region overlap is a ratio of them."""
 
 from math import log
 from typing import NamedTuple
@@ -72,5 +72,5 @@ def overlap_range(params: Params) -> tuple[float, float]:
 
 
 def present(loss: Tensor, truths: Tensor, zero_absent: bool) -> Tensor:
-    """Return the loss, or 0 for it where there is nothing of a class and that is to cost nothing."""
+    """Return the loss, or 0 for absent classes if they are to cost nothing."""
     return torch.where(truths > 0, loss, 0) if zero_absent else loss

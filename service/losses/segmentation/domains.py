@@ -12,7 +12,7 @@ from service.catalogue.domains import Domain, Facts, Kind
 
 @dataclass(frozen=True, slots=True)
 class HardMask(Domain):
-    """Pixels of an object, 1, and of what surrounds it, 0; ``ignore`` names the param of a value to skip."""
+    """Pixels of an object, 1, and of its surroundings, 0; ``ignore`` names the param of a value to skip."""
 
     ignore: str | None = None
     kind: ClassVar[Kind] = "int"

@@ -266,5 +266,5 @@ def unified_focal(
 def _clamped(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Return the sigmoid of logits and its logarithm, as far from 0 and 1 as probabilities may go."""
     low, high = LEAST_PROBABILITY, 1 - LEAST_PROBABILITY
-    # the logarithm of a probability near 1 has lost the digits of what is missing
+    # the logarithm of a probability near 1 has lost the digits of the difference
     return logits.sigmoid().clamp(low, high), F.logsigmoid(logits).clamp(log(low), log(high))

@@ -1,4 +1,4 @@
-"""Soft masks out of logits and targets, alike in every mode: what all losses of this family start from."""
+"""Soft masks from logits and targets in every mode, with which all losses of this family start."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NamedTuple, Protocol, cast
@@ -84,7 +84,7 @@ PER_CLASS = [
 
 
 def _classes(facts: Facts) -> int:
-    """Return how many classes the logits have: one where there is no axis for them."""
+    """Return the number of classes of the logits, 1 if they have no axis for them."""
     return facts.size("C") if "C" in facts.sizes else 1
 
 
@@ -101,7 +101,7 @@ HAS_FOREGROUND = Condition(
     lambda facts: facts.params["include_background"] or _classes(facts) >= 2,
 )
 CLASSES = (TWO_CLASSES, HAS_FOREGROUND)
-"""What must hold of the classes in every loss that has a ``mode`` and ``include_background``."""
+"""Conditions on the classes of every loss with a ``mode`` and ``include_background``."""
 
 
 class Masks(NamedTuple):
@@ -182,7 +182,7 @@ def softmax(logits: Tensor) -> Tensor:
 
 
 class _Differentiable(Protocol):
-    """What `_Softmax` is to its caller."""
+    """The type of `_Softmax` for callers."""
 
     def apply(self, logits: Tensor, axis: int, /) -> Tensor: ...
 

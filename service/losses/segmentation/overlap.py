@@ -66,7 +66,7 @@ def dice(
         squared: Whether the sums below are of squares, as in V-Net.
         log_loss: Whether the loss is minus the logarithm of the overlap, or of 1e-7 where that is more.
         reduce_batch: Whether pixels are counted over the whole batch, not image by image.
-        include_background: Whether class 0 has a loss of its own.
+        include_background: Whether class 0 is included.
         ignore_index: Target value of pixels that do not count.
         zero_absent: Whether a class without a true pixel costs nothing.
 
@@ -129,7 +129,7 @@ def jaccard(
         smooth: Pixels added above and below, so that an empty mask predicted as empty costs nothing.
         log_loss: Whether the loss is minus the logarithm of the overlap, or of 1e-7 where that is more.
         reduce_batch: Whether pixels are counted over the whole batch, not image by image.
-        include_background: Whether class 0 has a loss of its own.
+        include_background: Whether class 0 is included.
         ignore_index: Target value of pixels that do not count.
         zero_absent: Whether a class without a true pixel costs nothing.
 
@@ -187,7 +187,7 @@ def tversky(
         smooth: Pixels added above and below, so that an empty mask predicted as empty costs nothing.
         log_loss: Whether the loss is minus the logarithm of the overlap, or of 1e-7 where that is more.
         reduce_batch: Whether pixels are counted over the whole batch, not image by image.
-        include_background: Whether class 0 has a loss of its own.
+        include_background: Whether class 0 is included.
         ignore_index: Target value of pixels that do not count.
         zero_absent: Whether a class without a true pixel costs nothing.
 
@@ -249,7 +249,7 @@ def focal_tversky(
         gamma: The power is one over it: above 1, small losses keep steep gradients.
         smooth: Pixels added above and below, so that an empty mask predicted as empty has the full score.
         reduce_batch: Whether pixels are counted over the whole batch, not image by image.
-        include_background: Whether class 0 has a loss of its own.
+        include_background: Whether class 0 is included.
         ignore_index: Target value of pixels that do not count.
 
     Use when:
@@ -298,7 +298,7 @@ def log_cosh_dice(
         mode: Whether classes exclude each other (softmax), overlap (sigmoid), or there is but one (sigmoid).
         smooth: Pixels added above and below, so that an empty mask predicted as empty costs nothing.
         reduce_batch: Whether pixels are counted over the whole batch, not image by image.
-        include_background: Whether class 0 has a loss of its own.
+        include_background: Whether class 0 is included.
         ignore_index: Target value of pixels that do not count.
 
     Use when:
@@ -367,7 +367,7 @@ def generalized_dice(
         Classes differ in size by orders of magnitude.
 
     Pitfalls:
-        A class that an image lacks has no weight of its own; it takes the largest of that image, so a few
+        A class that an image lacks takes the largest weight of that image, so a few
         false positives there cost much. Weights are those of the targets, and carry no gradient. They are
         relative to the smallest class: where a weight is 1 over a squared size itself, as in some libraries,
         any `smooth` outweighs the classes of a large image.
@@ -394,7 +394,7 @@ def _class_weights(sizes: Tensor, weight_type: Literal["square", "simple", "unif
 
 
 NOTHING = 1e-37
-"""Fewer pixels than this are none: float32 would tell no such numbers apart."""
+"""Fewer pixels than this count as none: float32 could not distinguish such numbers."""
 
 
 @loss(
@@ -428,7 +428,7 @@ def mcc(
         eps: Added inside the root to a product of four numbers of pixels, one of which is 0 if there is
             nothing of a class or nothing else.
         reduce_batch: Whether pixels are counted over the whole batch, not image by image.
-        include_background: Whether class 0 has a loss of its own.
+        include_background: Whether class 0 is included.
         ignore_index: Target value of pixels that do not count.
 
     Use when:

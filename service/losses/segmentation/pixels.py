@@ -1,4 +1,4 @@
-"""Cross entropy of pixels, plain or focal: what hybrid losses add to an overlap."""
+"""Cross entropy of pixels, plain or focal, which hybrid losses add to an overlap."""
 
 import torch
 from torch import Tensor

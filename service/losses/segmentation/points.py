@@ -64,7 +64,7 @@ def point_mask_dice(
         smooth: Points added above and below, so that an empty mask predicted as empty costs nothing.
 
     Use when:
-        An instance head is trained at points, beside the cross entropy at the same points.
+        An instance head is trained at points, with the cross entropy at the same points.
 
     Pitfalls:
         Coordinates are (x, y), not (row, column). With few points the default `smooth` is a large part of the

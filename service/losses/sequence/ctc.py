@@ -53,7 +53,7 @@ class Labels(Domain):
 
 
 class AlignmentLoss(NamedTuple):
-    """A loss per sample, and what the mean averages instead."""
+    """A loss per sample, and the terms that the mean averages instead."""
 
     loss: Annotated[Tensor, Unreduced("N")]
     mean_terms: Annotated[Tensor, MeanTerms("N")]

@@ -1,4 +1,4 @@
-"""Log-scores of minus infinity, of what cannot happen, in arithmetic that is differentiated."""
+"""Log-scores of minus infinity, for impossible events, in differentiable arithmetic."""
 
 from math import inf
 

@@ -44,7 +44,7 @@ def token_cross_entropy(
     Args:
         logits: Unnormalised log-probabilities; the last axis runs over the vocabulary.
         targets: Index of the right token at each position.
-        ignore_index: Target value of positions, such as padding, that cost nothing and leave the mean.
+        ignore_index: Target value of positions, such as padding, that cost nothing and are excluded from the mean.
         label_smoothing: Share of the probability that is spread evenly over the vocabulary.
 
     Use when:
@@ -54,7 +54,7 @@ def token_cross_entropy(
         Nothing is shifted here: the target of a position is the token that follows it. The mean runs over all
         tokens that count; averaging the means of sequences, or of unequal batches whose gradients are
         accumulated, gives another number. The vocabulary is the last axis. If every token is ignored, the
-        mean is NaN. `perplexity` leaves the smoothing out.
+        mean is NaN. `perplexity` ignores the smoothing.
 
     Sources:
         - Bengio et al. (2003), A Neural Probabilistic Language Model,
@@ -65,7 +65,7 @@ def token_cross_entropy(
     loss = surprise(logits, targets, -1, ignore=ignore_index)
     perplexity = (loss.sum() / counted.sum()).exp()
     if label_smoothing:
-        # inside as well as outside: what stands at ignored positions must not reach the gradient
+        # inside and outside: values at ignored positions must not reach the gradient
         known = torch.where(counted[..., None], logits, 0.0)
         even = torch.where(counted, -known.log_softmax(-1).mean(-1), 0.0)
         loss = (1 - label_smoothing) * loss + label_smoothing * even

@@ -1,1 +1,1 @@
-"""The Open Inference Protocol: its JSON and raw bytes to the calls of the native door, and back."""
+"""The Open Inference Protocol: from its JSON and raw bytes to calls of the engine, and back."""

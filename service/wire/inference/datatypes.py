@@ -1,4 +1,4 @@
-"""Datatypes of the Open Inference Protocol: what their bytes and their JSON numbers are as tensors."""
+"""Datatypes of the Open Inference Protocol, and how their bytes and JSON numbers become tensors."""
 
 from collections.abc import Sequence
 from math import prod
@@ -30,13 +30,13 @@ DATATYPES: dict[str, torch.dtype] = {
 }
 NAMES = {dtype: name for name, dtype in DATATYPES.items()}
 WIDE_UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
-"""What torch stores, but hardly computes with."""
+"""Dtypes that torch stores but mostly cannot compute with."""
 
 
 def from_bytes(buffer: bytearray, offset: int, dtype: torch.dtype, shape: Sequence[int]) -> Tensor:
-    """Return row-major, little-endian bytes in a buffer as a tensor that shares its memory where it can.
+    """Return row-major, little-endian bytes in a buffer as a tensor, without a copy if possible.
 
-    It cannot where its elements would lie out of alignment. A bool is true where its byte is not 0.
+    Misaligned elements are copied. A bool is true if its byte is not 0.
     """
     if not (count := prod(shape)):
         return widened(torch.zeros(shape, dtype=dtype))
@@ -50,7 +50,7 @@ def from_bytes(buffer: bytearray, offset: int, dtype: torch.dtype, shape: Sequen
 def from_json(
     document: Document, value: Any, dtype: torch.dtype, shape: Sequence[int], where: tuple[str, ...]
 ) -> Tensor:
-    """Return JSON numbers, nested or flat, as a tensor of a datatype's values.
+    """Return JSON numbers, nested or flat, as a tensor of a datatype.
 
     Raises:
         Invalid: they are ragged, not as many as the shape says, or not of the datatype.
@@ -63,12 +63,12 @@ def from_json(
     if not floating and (place := _first_not_of(flat, dtype)) is not None:
         detail = f"Expected {_words(dtype)}; got {show(flat[place].item())} at element {place}."
         raise Invalid(Fault(pointer(*where), "datatype", detail))
-    # integers are of 64 bits from here on, whatever they were sent as
+    # from here on all integers have 64 bits
     return (flat.to(dtype) if floating or dtype == torch.bool else flat).reshape(list(shape))
 
 
 def widened(tensor: Tensor) -> Tensor:
-    """Return unsigned integers as signed ones; as floats where one of them is beyond 64 bits."""
+    """Convert unsigned integers to signed ones; to floats if one of them exceeds 64 bits."""
     if tensor.dtype not in WIDE_UNSIGNED:
         return tensor
     values = tensor.numpy()
@@ -77,12 +77,12 @@ def widened(tensor: Tensor) -> Tensor:
 
 
 def _first_not_of(flat: Tensor, dtype: torch.dtype) -> int | None:
-    """Return the place of the first number that an integer datatype does not have."""
+    """Return the index of the first number outside an integer datatype."""
     if not flat.numel() or flat.dtype == torch.bool:
         return None
     least, most = _range(dtype)
     if flat.is_floating_point():
-        # what is beyond signed 64 bits has been rounded, perhaps to one more than the greatest
+        # numbers beyond signed 64 bits were rounded, perhaps to one more than the largest
         fits = (flat >= least) & (flat == flat.trunc())
         fits &= flat <= float(most) if dtype == torch.uint64 else flat < float(most + 1)
     else:
@@ -91,11 +91,11 @@ def _first_not_of(flat: Tensor, dtype: torch.dtype) -> int | None:
 
 
 def _range(dtype: torch.dtype) -> tuple[int, int]:
-    """Return the least and the greatest integer of a datatype."""
+    """Return the smallest and the largest integer of a datatype."""
     return (0, 1) if dtype == torch.bool else (torch.iinfo(dtype).min, torch.iinfo(dtype).max)
 
 
 def _words(dtype: torch.dtype) -> str:
-    """Say what the numbers of an integer datatype are."""
+    """Describe the values of an integer datatype."""
     least, most = _range(dtype)
     return "true and false, or 1 and 0" if dtype == torch.bool else f"integers from {least} to {most}"

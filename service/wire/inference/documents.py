@@ -1,4 +1,4 @@
-"""The JSON of the Open Inference Protocol, typed once: OpenAPI is made from it."""
+"""Typed JSON documents of the Open Inference Protocol; OpenAPI is made from them."""
 
 from typing import Annotated, Any, Literal, NotRequired
 
@@ -33,7 +33,7 @@ REQUESTED = (
     "Which outputs to return, in this order: value, grad.<input>, aux.<name>. The default is value and aux.*."
 )
 PARAMETERS = (
-    "reduction, gradients (a bool, or names with commas between them), dtype, timeout in microseconds, "
+    "reduction, gradients (a bool, or names separated by commas), dtype, timeout in microseconds, "
     "binary_data_output, and the loss's own params by name, lists as a JSON string."
 )
 
@@ -90,7 +90,7 @@ class InferenceModel(TypedDict):
 
 
 class InferenceConfigTensor(TypedDict):
-    """A tensor as Triton configures it."""
+    """A tensor in Triton's configuration format."""
 
     name: str
     data_type: str
@@ -99,7 +99,7 @@ class InferenceConfigTensor(TypedDict):
 
 
 class InferenceConfig(TypedDict):
-    """A model as Triton configures it."""
+    """A model in Triton's configuration format."""
 
     name: str
     platform: str
@@ -110,7 +110,7 @@ class InferenceConfig(TypedDict):
 
 
 class InferenceStatistics(TypedDict):
-    """What models have done."""
+    """Counts and times of models."""
 
     model_stats: list[Map]
 
@@ -129,7 +129,7 @@ class InferenceNothing(TypedDict):
 
 
 class InferenceInput(TypedDict):
-    """A tensor that is sent."""
+    """A tensor in a request."""
 
     name: str
     datatype: Datatype
@@ -139,7 +139,7 @@ class InferenceInput(TypedDict):
 
 
 class InferenceRequestedOutput(TypedDict):
-    """An output that is asked for."""
+    """A requested output."""
 
     name: str
     parameters: NotRequired[Map]
@@ -155,7 +155,7 @@ class InferenceRequest(TypedDict):
 
 
 class InferenceOutput(TypedDict):
-    """A tensor that is returned."""
+    """A tensor in an answer."""
 
     name: str
     datatype: Datatype
@@ -165,7 +165,7 @@ class InferenceOutput(TypedDict):
 
 
 class InferenceResponse(TypedDict):
-    """What came of a request."""
+    """The result of a request."""
 
     model_name: str
     model_version: str
@@ -176,7 +176,7 @@ class InferenceResponse(TypedDict):
 class InferenceError(TypedDict):
     """What is wrong with a request."""
 
-    error: Annotated[str, Field(description="All that is wrong, in one text.")]
+    error: Annotated[str, Field(description="All faults, in one text.")]
     type: str
     title: str
     status: int

@@ -1,4 +1,4 @@
-"""The inputs of a request of the Open Inference Protocol: numbers in its JSON, or bytes behind it."""
+"""The inputs of an Open Inference Protocol request: numbers in its JSON, or bytes after it."""
 
 from collections.abc import Collection
 from math import prod
@@ -17,9 +17,9 @@ HEADER = "Inference-Header-Content-Length"
 
 
 class Inputs:
-    """Reads inputs one after the other, each of whose bytes lie behind those of the one before.
+    """Reads inputs one after another; their bytes follow the JSON in the same order.
 
-    ``sent`` holds them by name, ``places`` where each stands. Pointers of ``faults`` lead through names, not places.
+    ``sent`` holds them by name, ``places`` their positions. Pointers of ``faults`` use names instead of positions.
     """
 
     def __init__(self, known: Collection[str], buffer: bytearray, start: int, *, split: bool) -> None:
@@ -35,10 +35,10 @@ class Inputs:
         self._lost = False
 
     def read(self, document: Document, value: Any) -> None:
-        """Read the field ``inputs``; ``given`` tells whether it is an array.
+        """Read the field ``inputs``; ``given`` says whether it is an array.
 
         Raises:
-            Unreadable: a part of it that was not parsed before is not JSON.
+            Unreadable: a part of it that is parsed only here is not JSON.
         """
         if not json.is_array(value):
             got = "nothing" if value is None else json.show(value)
@@ -54,15 +54,15 @@ class Inputs:
             except Invalid as invalid:
                 self.faults += invalid.faults
         if self._position < len(self._buffer) and not self._lost:
-            told, there = self._position - self._start, len(self._buffer) - self._start
-            detail = f"Expected {told} bytes behind the JSON, the sum of binary_data_size; got {there}."
+            expected, there = self._position - self._start, len(self._buffer) - self._start
+            detail = f"Expected {expected} bytes after the JSON, the sum of binary_data_size; got {there}."
             self.faults.append(Fault("/inputs", "length", detail))
 
     def _read(self, document: Document, place: int, item: Any) -> None:
         """Read one input.
 
         Raises:
-            Invalid: it is none.
+            Invalid: it is not a valid input.
         """
         if not json.is_object(item):
             raise _invalid(("inputs", place), "type", "an object", json.show(item))
@@ -89,7 +89,7 @@ class Inputs:
             self.sent[name] = self._from_bytes(begin, size, dtype, shape, where)
 
     def _size(self, parameters: Any, place: int) -> int | None:
-        """Return how many bytes behind the JSON are an input's; None where its numbers are in the JSON."""
+        """Return the number of bytes after the JSON that belong to an input; None if its numbers are in the JSON."""
         where = ("inputs", place, "parameters")
         if parameters is None:
             return None
@@ -103,7 +103,7 @@ class Inputs:
         return size
 
     def _name(self, name: Any, place: int) -> str:
-        """Return the name of an input that is known and new."""
+        """Return the name of an input if it is known and new."""
         where = ("inputs", place, "name")
         if not isinstance(name, str) or name not in self.known:
             got = quoted(name) if isinstance(name, str) else "nothing" if name is None else json.show(name)
@@ -116,21 +116,21 @@ class Inputs:
     def _from_bytes(
         self, begin: int, size: int, dtype: torch.dtype, shape: list[int], where: tuple[str, ...]
     ) -> Sent:
-        """Read bytes behind the JSON."""
+        """Read bytes after the JSON."""
         if size != (expected := prod(shape) * dtype.itemsize):
-            told = f"binary_data_size {expected} ({NAMES[dtype]} {shape})"
-            raise _invalid(where, "length", told, f"{size}")
+            wanted = f"binary_data_size {expected} ({NAMES[dtype]} {shape})"
+            raise _invalid(where, "length", wanted, f"{size}")
         if not self._split and size:
             raise _invalid(where, "length", f"the header {HEADER} with a binary input", "none")
         if begin + size > len(self._buffer):
             self._lost = True
             left = max(0, len(self._buffer) - begin)
-            raise _invalid(where, "length", f"{size} bytes behind the JSON and the inputs before", f"{left}")
+            raise _invalid(where, "length", f"{size} bytes after the JSON and the inputs before", f"{left}")
         return Sent(from_bytes(self._buffer, begin, dtype, shape))
 
 
 def _datatype(value: Any, where: tuple[str, ...]) -> torch.dtype:
-    """Return the dtype that a datatype names."""
+    """Return the dtype of a datatype's name."""
     if not isinstance(value, str) or value not in DATATYPES:
         got = "nothing" if value is None else json.show(value)
         raise _invalid(where, "datatype", f"one of {', '.join(DATATYPES)}", got)

@@ -1,4 +1,4 @@
-"""What the Open Inference Protocol tells of a model: names, datatypes and shapes of its tensors."""
+"""Model metadata of the Open Inference Protocol: names, datatypes and shapes of tensors."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -16,7 +16,7 @@ DATATYPE: Mapping[Kind, str] = {"float": "FP32", "int": "INT64", "bool": "BOOL"}
 
 @cache
 def model(loss: AnyLoss) -> dict[str, Any]:
-    """Return a model's metadata. A size that calls choose, or a run of them, is -1."""
+    """Return a model's metadata. Variable sizes, and runs of sizes, are -1."""
     inputs = [
         {"name": name, "datatype": DATATYPE[spec.kind], "shape": _shape(spec.forms[0].dims)}
         for name, spec in loss.inputs.items()
@@ -37,8 +37,8 @@ def model(loss: AnyLoss) -> dict[str, Any]:
 
 @cache
 def config(loss: AnyLoss) -> dict[str, Any]:
-    """Return a model's configuration, in the words of Triton."""
-    told = model(loss)
+    """Return a model's configuration in Triton's format."""
+    metadata = model(loss)
     optional = {name for name, spec in loss.inputs.items() if spec.optional}
     return {
         "name": loss.name,
@@ -47,15 +47,15 @@ def config(loss: AnyLoss) -> dict[str, Any]:
         "max_batch_size": 0,
         "input": [
             {**_in_config(tensor), **({"optional": True} if tensor["name"] in optional else {})}
-            for tensor in told["inputs"]
+            for tensor in metadata["inputs"]
         ],
-        "output": [_in_config(tensor) for tensor in told["outputs"]],
+        "output": [_in_config(tensor) for tensor in metadata["outputs"]],
     }
 
 
 @cache
 def outputs_of(loss: AnyLoss) -> Mapping[str, str]:
-    """Return the dims of every output that a call can ask for: the value's are one size, 1 unless unreduced."""
+    """Return the dims of every output that can be requested; the reduced value has one element."""
     floating = [name for name, spec in loss.inputs.items() if spec.floating] if loss.differentiable else []
     return {
         "value": "N",
@@ -65,18 +65,18 @@ def outputs_of(loss: AnyLoss) -> Mapping[str, str]:
 
 
 def _always(loss: AnyLoss, output: str) -> bool:
-    """Whether every call has an output, as clients that ask for all that is listed take it."""
+    """Return whether every call has an output: some clients request everything that is listed."""
     spec = loss.inputs.get(output.removeprefix(GRADIENT)) if output.startswith(GRADIENT) else None
     return spec is None or (spec.kind == "float" and not spec.optional)
 
 
 def _shape(dims: str) -> list[int]:
-    """Return dims as the protocol writes them."""
+    """Write dims in the protocol's format."""
     return [int(part) if part.isdecimal() else -1 for part in split(dims)]
 
 
 def _in_config(tensor: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a tensor's metadata as a configuration has it."""
+    """Convert a tensor's metadata to the configuration format."""
     return {
         "name": tensor["name"],
         "data_type": f"TYPE_{tensor['datatype']}",

@@ -1,11 +1,11 @@
-"""NaN and Infinity as clients of the Open Inference Protocol write them, which JSON does not have."""
+"""NaN and Infinity in JSON, as clients of the Open Inference Protocol write them although JSON forbids it."""
 
 MOST_QUOTES = 1 << 18
-"""Quotes of a body that is mended: no request of use has as many strings."""
+"""Most quotes in a body that is repaired: no sensible request has as many strings."""
 
 
 def spelled(body: bytes) -> bytes | None:
-    """Return a body whose NaN and Infinity stand in quotes; None where it has none, or a great many strings.
+    """Return a body with its NaN and Infinity quoted; None if it has none, or too many strings.
 
     >>> spelled(b'{"NaN": [NaN, -Infinity]}')
     b'{"NaN": ["NaN", "-Infinity"]}'
@@ -16,12 +16,12 @@ def spelled(body: bytes) -> bytes | None:
     parts: list[bytes] = []
     for part in body.split(b'"'):
         parts.append(part if inside else _quoted(part))
-        # a quote behind an odd number of backslashes does not end a string
+        # a quote after an odd number of backslashes does not end a string
         inside = not inside or (len(part) - len(part.rstrip(b"\\"))) % 2 == 1
     return b'"'.join(parts)
 
 
 def _quoted(part: bytes) -> bytes:
-    """Put quotes around the words in what lies between strings."""
+    """Quote the words in a part outside strings."""
     quoted = part.replace(b"NaN", b'"NaN"').replace(b"Infinity", b'"Infinity"')
     return quoted.replace(b'-"Infinity"', b'"-Infinity"')

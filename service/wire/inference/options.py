@@ -1,4 +1,4 @@
-"""The parameters of a request of the Open Inference Protocol: options of the call, and the loss's own params."""
+"""The parameters of an Open Inference Protocol request: options of the call, and params of the loss."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, get_args
@@ -13,12 +13,12 @@ from service.wire.params import complete, levels, validated, wanted
 T = TypeVar("T")
 NAMES = ("reduction", "gradients", "dtype", "timeout", "binary_data_output")
 RESERVED = ("sequence_id", "sequence_start", "sequence_end", "priority", "headers")
-"""Parameters to which other servers give a meaning: they are left alone, as those that begin with `TRITON` are."""
+"""Parameters with a meaning on other servers, ignored here, as are those that begin with `TRITON`."""
 TRITON = "triton_"
 
 
 class Options:
-    """Reads parameters; wrong ones are told and take their defaults. ``dtype`` is None where none is asked for."""
+    """Reads parameters; invalid ones are reported and replaced by defaults. ``dtype`` is None by default."""
 
     def __init__(self, loss: AnyLoss, document: Document, value: Any) -> None:
         self.loss = loss
@@ -36,7 +36,7 @@ class Options:
         self.params = self._params()
 
     def _known(self, value: Any) -> Mapping[str, Any]:
-        """Return the parameters that mean something here."""
+        """Return the parameters that are not ignored."""
         if value is None:
             return {}
         if not json.is_object(value):
@@ -56,17 +56,17 @@ class Options:
         return default
 
     def _gradients(self) -> bool | tuple[str, ...]:
-        """Return of which inputs gradients are wanted."""
+        """Return the inputs whose gradients are requested."""
         value = self._sent.get("gradients", False)
         if isinstance(value, bool):
             return value
         if isinstance(value, str):
             return tuple(name for part in value.split(",") if (name := part.strip()))
-        self._refuse("gradients", "true, false or input names with commas between them")
+        self._refuse("gradients", "true, false or input names separated by commas")
         return False
 
     def _timeout(self) -> float | None:
-        """Return the seconds within which the client wants its answer; none where it says 0."""
+        """Return the client's timeout in seconds; None if it is 0."""
         value = self._sent.get("timeout", 0)
         if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
             return value / 1e6 or None
@@ -74,14 +74,14 @@ class Options:
         return None
 
     def _binary(self) -> bool:
-        """Return whether outputs that do not say otherwise come in binary."""
+        """Return whether outputs are binary by default."""
         value = self._sent.get("binary_data_output", False)
         if not isinstance(value, bool):
             self._refuse("binary_data_output", "true or false")
         return value is True
 
     def _params(self) -> Mapping[str, Any]:
-        """Validate the loss's own params; a string may hold one as JSON, as lists must be sent."""
+        """Validate the params of the loss; a string may hold a param as JSON, as is necessary for lists."""
         sent = {name: value for name, value in self._sent.items() if name in self.loss.params}
         valid, wrong = validated(self.loss, sent)
         if texts := [name for name in wrong if isinstance(sent[name], str)]:
@@ -93,18 +93,18 @@ class Options:
         return params
 
     def _levels(self, name: str) -> int:
-        """Return how many levels of lists a parameter may have."""
+        """Return how deep the lists of a parameter may be nested."""
         return levels(self.loss.params[name]) if name in self.loss.params else 1
 
     def _refuse(self, name: str, expected: str) -> None:
-        """Note what a parameter should have been."""
+        """Report an invalid parameter."""
         there = name in self._written
         code, got = ("value", json.show(self._written[name])) if there else ("missing", "nothing")
         self.faults.append(Fault(pointer("parameters", name), code, f"Expected {expected}; got {got}."))
 
 
 def _read(text: str, levels: int) -> Any:
-    """Return what a string holds as JSON; the string where it is none."""
+    """Parse a string as JSON; return the string itself if it is not JSON."""
     try:
         document = Document(text.encode())
         return document.plain(document.root, levels)

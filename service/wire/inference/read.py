@@ -1,8 +1,8 @@
-"""A request of the Open Inference Protocol to a valid call.
+"""An Open Inference Protocol request to a valid call.
 
-The arithmetic is what the parameter ``dtype`` says, else float64 where an input is FP64, else float32. Results
-come in the dtype computed in: FP16 and BF16 inputs are read to the bit, which float32 holds, and give FP32,
-rounded to half precision only where ``dtype`` asks for that.
+The parameter ``dtype`` sets the dtype of the arithmetic; by default it is float64 if an input is FP64, else float32.
+Results have the dtype of the arithmetic: FP16 and BF16 inputs are exact in float32 and give FP32, rounded to half
+precision only if ``dtype`` asks for it.
 """
 
 from collections.abc import Mapping
@@ -25,17 +25,17 @@ from service.wire.text import Body
 FIELDS = ("id", "parameters", "inputs", "outputs")
 OUTPUT = ("name", "parameters")
 BESIDE = ("sample_weight", "grad_output")
-"""Tensors that any loss takes beside its own."""
+"""Tensors that every loss takes in addition to its inputs."""
 LONGEST_HEAD = 1 << 16
-"""Bytes at the start of a body in which the end of its JSON is looked for."""
+"""Bytes at the start of a body in which to search for the end of the JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A valid call, and how its answer is to be written.
+    """A valid call, and the format of its answer.
 
-    ``outputs`` maps those asked for to whether they come in binary; where there are none, all that is computed
-    comes, ``binary`` or not.
+    ``outputs`` maps the requested outputs to whether they are binary; if none are requested, all computed ones are
+    returned, ``binary`` or not.
     """
 
     call: Call
@@ -45,15 +45,15 @@ class Decoded:
 
 
 class Reader:
-    """Reads the JSON of one request, and then its tensors."""
+    """Reads the JSON of one request, then its tensors."""
 
     @roomy
     def __init__(self, loss: AnyLoss, head: Body) -> None:
-        """Read all but the tensors.
+        """Read everything except the tensors.
 
         Raises:
             Unreadable: the head is not JSON.
-            Invalid: it is no object.
+            Invalid: it is not an object.
         """
         self.loss = loss
         self.faults: list[Fault] = []
@@ -70,12 +70,12 @@ class Reader:
 
     @roomy
     def decode(self, buffer: bytearray, start: int, *, split: bool) -> Decoded:
-        """Read the tensors, of which the binary ones begin at ``start``, and return the valid call.
+        """Read the tensors, with the binary ones from ``start`` on, and return the valid call.
 
-        ``split``: the request says where its JSON ends.
+        ``split``: the request gives the length of its JSON.
 
         Raises:
-            Invalid: with every fault, each at its place in the request.
+            Invalid: with every fault and its place in the request.
         """
         inputs = Inputs((*self.loss.inputs, *BESIDE), buffer, start, split=split)
         inputs.read(self._document, self._fields.get("inputs"))
@@ -89,7 +89,7 @@ class Reader:
         return Decoded(call, self._identity, self._outputs, self.options.binary)
 
     def _request(self, inputs: Inputs) -> Request:
-        """Return what the engine is asked."""
+        """Return the request for the engine."""
         options, sent = self.options, inputs.sent
         return Request(
             loss=self.loss,
@@ -103,13 +103,13 @@ class Reader:
         )
 
     def _upstream(self, sent: Sent | None) -> Sent | None:
-        """Return the upstream gradient; that of a reduced value may have the value's shape here, [1]."""
+        """Return the upstream gradient; for a reduced value the shape [1] is allowed here."""
         if sent is None or self.options.reduction == "none" or tuple(sent.tensor.shape) != (1,):
             return sent
         return replace(sent, tensor=sent.tensor.reshape(()))
 
     def _gradients(self) -> bool | tuple[str, ...]:
-        """Return of which inputs gradients are wanted: those among the outputs, and what the parameters say."""
+        """Return the inputs whose gradients are requested as outputs or in the parameters."""
         wanted = self.options.gradients
         if isinstance(wanted, bool) and not self._outputs:
             return wanted
@@ -117,11 +117,11 @@ class Reader:
 
     @property
     def _of_outputs(self) -> list[str]:
-        """The inputs whose gradients are among the outputs."""
+        """The inputs whose gradients are requested as outputs."""
         return [name.removeprefix(GRADIENT) for name in self._outputs if name.startswith(GRADIENT)]
 
     def _missing(self, inputs: Inputs) -> list[Fault]:
-        """Return a fault for each input that a loss cannot do without."""
+        """Return a fault for each missing input."""
         return [
             Fault(pointer("inputs", name), "missing", "Expected a tensor; got nothing.")
             for name, spec in self.loss.inputs.items()
@@ -129,7 +129,7 @@ class Reader:
         ]
 
     def _placed(self, fault: Fault, inputs: Inputs) -> Fault:
-        """Return a fault that the engine tells by name at its place in the request."""
+        """Translate the pointer of a fault from names to positions in the request."""
         first, *rest = fault.pointer.strip("/").split("/")
         if first == "params":
             return Fault(pointer("parameters", *rest), fault.code, fault.detail)
@@ -147,7 +147,7 @@ class Reader:
         return Fault(pointer(*where), fault.code, f"{name}: {fault.detail}")
 
     def _read_identity(self) -> str | None:
-        """Return the client's name for its request."""
+        """Return the request's id."""
         identity = self._fields.get("id")
         if identity is not None and not isinstance(identity, str):
             self.faults.append(Fault("/id", "type", f"Expected a string; got {json.show(identity)}."))
@@ -155,7 +155,7 @@ class Reader:
         return identity
 
     def _read_outputs(self) -> dict[str, bool]:
-        """Return the outputs that are asked for, and whether in binary."""
+        """Return the requested outputs, and whether each is binary."""
         asked, value = dict[str, bool](), self._fields.get("outputs")
         if value is None:
             return asked
@@ -178,7 +178,7 @@ class Reader:
         return asked
 
     def _known_output(self, name: Any, asked: Mapping[str, bool], place: int) -> str | None:
-        """Return the name of an output; None where it is not known or not new, which is told."""
+        """Return the name of an output; report it and return None if it is unknown or repeated."""
         known, where = outputs_of(self.loss), pointer("outputs", place, "name")
         if not isinstance(name, str) or name not in known:
             got = quoted(name) if isinstance(name, str) else "nothing" if name is None else json.show(name)
@@ -191,7 +191,7 @@ class Reader:
         return name
 
     def _is_binary(self, document: Document, parameters: Any, place: int) -> bool:
-        """Return whether an output comes in binary."""
+        """Return whether an output is binary."""
         where = ("outputs", place, "parameters")
         if parameters is None:
             return self.options.binary
@@ -209,14 +209,14 @@ class Reader:
     def _members(
         self, document: Document, value: Any, known: tuple[str, ...], *where: str | int
     ) -> dict[str, Any]:
-        """Return the members of an object that are known; others are ignored, repeated ones told."""
+        """Return the known members of an object; others are ignored, repeated ones reported."""
         found, faults = document.members(value, known, *where)
         self.faults += [fault for fault in faults if fault.code != "unknown"]
         return found
 
 
 def end_of_json(body: Body) -> int | None:
-    """Return where the JSON at the start of a body ends, which a request did not tell; None where there is none."""
+    """Find the end of the JSON at the start of a body without a length header; None if there is none."""
     try:
         return JSONDecoder().raw_decode(bytes(body[:LONGEST_HEAD]).decode("latin-1"))[1]
     except (ValueError, RecursionError):

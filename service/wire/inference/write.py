@@ -1,4 +1,4 @@
-"""An evaluation to the answer of the Open Inference Protocol: JSON, and the raw bytes behind it."""
+"""An evaluation to an Open Inference Protocol answer: JSON, and raw bytes after it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ from service.wire.room import roomy
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """An answer: its JSON in parts, and the bytes of its tensors that are ``binary``, which share their memory."""
+    """An answer: its JSON in parts, and the bytes of its ``binary`` tensors, without copies."""
 
     heads: Sequence[bytes]
     tensors: Sequence[memoryview]
 
     @property
     def binary(self) -> bool:
-        """Whether some tensor is."""
+        """Whether any tensor is binary."""
         return bool(self.tensors)
 
 
@@ -50,7 +50,7 @@ def encode(decoded: Decoded, evaluation: Evaluation) -> Encoded:
 
 
 def _computed(decoded: Decoded, evaluation: Evaluation) -> dict[str, Tensor]:
-    """Return the outputs asked for in their order, else all there are. A reduced value is one number."""
+    """Return the requested outputs in their order, else all. A reduced value has the shape [1]."""
     value = evaluation.value
     found = {
         "value": value if decoded.call.reduction == "none" else value.reshape(1),
