@@ -3,6 +3,7 @@
 With ``cpu`` for the device it is a rehearsal.
 """
 
+import os
 import statistics
 import subprocess
 import sys
@@ -471,6 +472,11 @@ def faults() -> None:
         [sys.executable, "-c", FAULT.format(program=program)], capture_output=True, text=True
     )
     say(f"- {what}: {' | '.join(alone.stdout.splitlines())}")
+    # the option of the image
+    program = "from service.engine import device as d; from service.losses import CATALOGUE; import torch; d.warm_up(torch.device('cuda:0'), list(CATALOGUE.values())[:40]); print(torch.cuda.memory_reserved() >> 20, 'MiB')"
+    env = {**os.environ, "PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+    alone = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env)
+    say(f"- expandable segments: {alone.stdout.strip() or alone.stderr[-300:]}")
 
 
 def main() -> None:
