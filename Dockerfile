@@ -3,18 +3,18 @@
 #   docker build -t lossd .                            torch for CPUs
 #   docker build -t lossd --build-arg TORCH=cuda .     torch for CUDA, several GB larger
 #
-# What is pinned, and how:
-#   the base image     by its digest, where PYTHON_IMAGE gives it: python:3.11-slim@sha256:...
+# Pinned:
+#   the base image     by its digest, if PYTHON_IMAGE gives one: python:3.11-slim@sha256:...
 #   Python packages    by version and hash, in requirements/, which `make lock` writes from constraints.txt
-#   torch for CPUs     by version, in constraints.txt: its hash differs between the indexes that have it
-#   torch for CUDA     by version and hash, with all that it needs, in requirements/cuda.txt
-# What is installed, by name, version and licence, is in /opt/lossd/sbom.cdx.json (CycloneDX).
+#   torch for CPUs     by version, in constraints.txt: its hash differs between indexes
+#   torch for CUDA     by version and hash, with its requirements, in requirements/cuda.txt
+# Names, versions and licences of all packages are in /opt/lossd/sbom.cdx.json (CycloneDX).
 ARG PYTHON_IMAGE=python:3.11-slim
 
 FROM ${PYTHON_IMAGE} AS build
 # cpu or cuda
 ARG TORCH=cpu
-# Where torch for CPUs is, beside the index that pip is set up with, which is the only one if this is empty.
+# An additional index for torch for CPUs; if empty, only the index that pip is configured with is used.
 ARG TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
 ENV PATH=/opt/lossd/bin:$PATH \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
@@ -23,7 +23,7 @@ ENV PATH=/opt/lossd/bin:$PATH \
 RUN python -m venv --without-pip /opt/lossd
 WORKDIR /src
 COPY constraints.txt ./
-# torch first: its layer is the large one, and changes least. Nothing but torch itself is from its index.
+# torch first: its layer is the largest and changes least. Only torch itself comes from its index.
 RUN if [ "$TORCH" = cpu ]; then \
       pip install --no-compile --no-deps -c constraints.txt ${TORCH_CPU_INDEX:+--extra-index-url "$TORCH_CPU_INDEX"} torch; \
     fi
@@ -33,13 +33,13 @@ RUN pip install --no-compile --no-deps --require-hashes -r "requirements/$TORCH.
     rm -rf /opt/lossd/lib/*/*/torch/include /opt/lossd/lib/*/*/torch/test /opt/lossd/lib/*/*/torch/bin/*[Tt]est*
 COPY pyproject.toml README.md LICENSE ./
 COPY service service
-# Built by the setuptools that is pinned above; nothing more is fetched.
+# Built by the setuptools pinned above; nothing else is downloaded.
 RUN pip install --no-compile --no-index --no-deps --no-build-isolation . && pip check
-# Bytecode of what serving imports, which is a fifth of what is installed: the image runs where it cannot be written.
+# Bytecode of the modules that serving imports, a fifth of all: at run time the image may be read-only.
 ENV PYTHONPYCACHEPREFIX=/opt/lossd/bytecode
 RUN timeout 20 lossd serve --port 0 || test $? -eq 124
 
-# A stage of its own: of the tool, which is pinned by version alone, nothing but its document is in the image.
+# A separate stage: of the tool, which is pinned by version only, the image contains just the document.
 FROM build AS sbom
 RUN python -m venv --without-pip /opt/sbom && \
     PIP_PYTHON=/opt/sbom/bin/python pip install -c constraints.txt cyclonedx-bom && \
@@ -48,7 +48,7 @@ RUN python -m venv --without-pip /opt/sbom && \
 
 FROM ${PYTHON_IMAGE} AS run
 ARG TORCH=cpu
-# No program of the base image may raise its rights, even where no-new-privileges is forgotten.
+# No program of the base image may be setuid, even if no-new-privileges is forgotten.
 RUN find / -xdev -type f -perm /6000 -exec chmod a-s {} +
 COPY --from=build /opt/lossd /opt/lossd
 COPY --from=sbom /opt/sbom/sbom.cdx.json /opt/lossd/
@@ -63,7 +63,7 @@ ENV PATH=/opt/lossd/bin:$PATH \
     PYTORCH_ALLOC_CONF=expandable_segments:True
 # LOSSD_DEVICE: an image for CUDA must not fall back to the CPU in silence. PYTORCH_ALLOC_CONF: calls of many sizes
 # do not fragment the memory of a GPU.
-# A number, so that an orchestrator can tell that it is not root; any other serves as well.
+# A number, so that an orchestrator can verify that it is not root; any other works as well.
 USER 65532:65532
 WORKDIR /tmp
 EXPOSE 8000

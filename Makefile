@@ -1,6 +1,6 @@
 # Two commands on a machine with Python 3.11+ and make: `make serve` and `make test`.
 PYTHON ?= python3
-# docker where its engine answers, else buildah, which needs none
+# docker if its engine answers, else buildah, which needs none
 IMAGE_BUILDER ?= $(shell docker info >/dev/null 2>&1 && echo docker || echo buildah)
 # the format in which buildah keeps HEALTHCHECK
 export BUILDAH_FORMAT := docker
@@ -15,7 +15,7 @@ GPU_HAS := numpy|scipy|setuptools|sympy|mpmath|networkx|jinja2|markupsafe|fsspec
 .DEFAULT_GOAL := help
 .PHONY: help serve install test test-clients test-fuzz fuzz test-image check format openapi docs lock bench attacks gpu-wheels gpu-check image clean
 
-help:  ## show what there is to make
+help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 serve: $(VENV)/.installed  ## serve on 127.0.0.1:8000
@@ -24,20 +24,20 @@ serve: $(VENV)/.installed  ## serve on 127.0.0.1:8000
 test: $(VENV)/.installed-dev  ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/fuzz
 
-test-fuzz: $(VENV)/.installed-fuzz  ## attack every operation for some minutes, always in the same way
+test-fuzz: $(VENV)/.installed-fuzz  ## attack every operation for some minutes, deterministically
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/fuzz
 
-fuzz: $(VENV)/.installed-fuzz  ## attack a real server for MINUTES (10), in a way that SEED repeats
+fuzz: $(VENV)/.installed-fuzz  ## attack a real server for MINUTES (10); SEED repeats a run
 	$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
-test-clients: $(VENV)/.installed-clients  ## run the tests that Triton's, KServe's and MLServer's clients make of /v2
+test-clients: $(VENV)/.installed-clients  ## test /v2 with the clients of Triton, KServe and MLServer
 	$(BIN)/python -m pytest -rs tests/inference_protocol
 
 test-image: $(VENV)/.installed-image  ## lint the Dockerfile, build the image, test it as it runs
 	$(BIN)/hadolint Dockerfile
 	IMAGE_BUILDER=$(IMAGE_BUILDER) $(BIN)/python -m pytest --timeout 1800 -rs tests/container/checks.py
 
-install: $(VENV)/.installed-dev  ## install the service and what its development needs
+install: $(VENV)/.installed-dev  ## install the service and its development tools
 
 check: $(VENV)/.installed-dev  ## lint, types, and that generated files are up to date
 	$(BIN)/ruff check .
@@ -60,12 +60,12 @@ openapi: $(VENV)/.installed-dev  ## write openapi/openapi.json
 docs: $(VENV)/.installed-dev  ## write docs/losses and the generated parts of other texts
 	$(BIN)/python -m service docs docs/losses README.md docs/operations.md
 
-# cpu.txt has what torch needs without CUDA, which is what it needs on macOS, but not torch itself: Dockerfile says why
-lock: $(VENV)/.installed-image  ## write requirements/, the hashes of what is in the image
+# cpu.txt has the requirements of torch without CUDA, as on macOS, but not torch itself; the Dockerfile explains why
+lock: $(VENV)/.installed-image  ## write requirements/, the hashes of the packages in the image
 	MACOSX_DEPLOYMENT_TARGET=14.0 $(LOCK) --python-platform macos --no-emit-package torch -o requirements/cpu.txt
 	$(LOCK) --universal -o requirements/cuda.txt
 
-bench: $(VENV)/.installed-dev  ## measure the README's speed claims beside plain FastAPI
+bench: $(VENV)/.installed-dev  ## measure the README's speed claims next to plain FastAPI
 	$(BIN)/python -m benchmarks
 	@echo
 	$(BIN)/python -m benchmarks.doors
@@ -74,11 +74,11 @@ bench: $(VENV)/.installed-dev  ## measure the README's speed claims beside plain
 	@echo
 	$(BIN)/python -m benchmarks.scale
 
-attacks: $(VENV)/.installed-dev  ## measure what attacks do to a server, for some minutes
+attacks: $(VENV)/.installed-dev  ## measure the effect of attacks on a server, for some minutes
 	$(BIN)/python -m benchmarks.attacks
 
-# torch and what it brings along are there; pip knows no range of platforms
-gpu-wheels: $(VENV)/.installed-dev  ## fetch into .whl what a machine with a GPU, Python 3.12, torch and no network lacks, 14 MB
+# torch and its requirements are installed already; pip cannot name a range of platforms
+gpu-wheels: $(VENV)/.installed-dev  ## download into .whl the packages for a GPU machine with Python 3.12 and torch but no network, 14 MB
 	grep -oE '^[A-Za-z0-9_.-]+==[0-9a-z.]+' requirements/cpu.txt | grep -vE '^($(GPU_HAS))==' > $(VENV)/gpu-wheels.txt
 	$(BIN)/pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
 		$(foreach version,1 2014 _2_5 _2_17 _2_24 _2_27 _2_28 _2_31 _2_34,--platform manylinux$(version)_x86_64) \
@@ -113,7 +113,7 @@ $(VENV)/.installed-fuzz: $(VENV)/.installed-dev
 	$(PIP) -e '.[dev,fuzz]'
 	touch $@
 
-# kserve and mlserver ask for versions that exclude each other's; they run with those in constraints.txt.
+# kserve and mlserver require versions that exclude each other; they work with those in constraints.txt.
 # perf_analyzer is a program for Linux on x86-64 inside older wheels of tritonclient
 $(VENV)/.installed-clients: $(VENV)/.installed-dev
 	$(PIP) -e '.[dev,clients]'

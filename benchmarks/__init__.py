@@ -1,1 +1,1 @@
-"""The speed claims of the README, reproducible, each beside a peer in the same run."""
+"""The speed claims of the README, reproducible, each with a peer in the same run."""

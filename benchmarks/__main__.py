@@ -1,4 +1,4 @@
-"""Print the README's speed claims beside plain FastAPI, measured in turns in one run."""
+"""Print the README's speed claims next to plain FastAPI, measured in turns in one run."""
 
 import os
 import platform
@@ -21,7 +21,7 @@ def main() -> None:
     """Run the benchmarks and print the tables."""
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}")
     print(
-        "medians of alternating turns on loopback, one client connection unless said; cross entropy, float32"
+        "medians of alternating turns on loopback, one client connection by default; cross entropy, float32"
     )
     with servers.lossd() as ours, servers.plain_fastapi() as peer, servers.plain_fastapi("dicts") as dicts:
         beside_peers(ours.url, peer.url, dicts.url)
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def beside_peers(ours: str, peer: str, dicts: str) -> None:
-    """Print what plain FastAPI does too, with a declared response model and with plain dicts."""
+    """Print the comparison with plain FastAPI, with a declared response model and with plain dicts."""
     urls = {"lossd": ours, "peer": peer, "dicts": dicts}
     print(
         "\n| what | lossd | FastAPI, response model | FastAPI, dict | ratios |\n| --- | --- | --- | --- | --- |"
@@ -61,7 +61,7 @@ def beside_peers(ours: str, peer: str, dicts: str) -> None:
 
 
 def beside_itself(url: str) -> None:
-    """Print what is compared with another way to the same."""
+    """Print comparisons with other ways to the same result."""
     print()
     for rows, classes, turns in ((1024, 1000, 9), (256, 100, 40)):
         calls = {"json": (PATH, request(rows, classes)), "base64": (PATH, packed(rows, classes))}
@@ -77,7 +77,7 @@ def beside_itself(url: str) -> None:
 
 
 def stream(server: servers.Server) -> str:
-    """Describe how a stream went."""
+    """Describe the times and memory of a stream."""
     first, last, grown = load.stream(server.url, server.process)
     return f"first result after {1e3 * first:.0f} ms, last after {last:.1f} s, memory grew by {grown / 1e6:.0f} MB"
 
@@ -95,7 +95,7 @@ def batches(ours: str, peer: str, dicts: str) -> list[float]:
 
 
 def one_batch(url: str) -> float:
-    """Return the median seconds of a batch that nothing else runs beside."""
+    """Return the median seconds of a batch while nothing else runs."""
     connection, many = Connection(url), bodies.batch(ITEMS)
     return statistics.median([_seconds(connection, "/v1/batch", many) for _ in range(12)][2:])
 
@@ -136,7 +136,7 @@ def row(what: str, times: list[float]) -> str:
 
 
 def _seconds(connection: Connection, path: str, body: bytes) -> float:
-    """Return how long a call takes."""
+    """Return the seconds that a call takes."""
     start = time.perf_counter()
     connection.post(path, body)
     return time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""Print where the time of one call with an 11 MB body goes, beside what it cannot do without."""
+"""Print where the time of one call with an 11 MB body goes, next to the unavoidable parts."""
 
 import re
 import statistics
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def stages_of(url: str, body: bytes) -> tuple[dict[str, float], float]:
-    """Return the median milliseconds of each stage that the server tells, and the client's median seconds."""
+    """Return the median milliseconds of each stage reported by the server, and the client's median seconds."""
     connection = Connection(url)
     seen: defaultdict[str, list[float]] = defaultdict(list)
 
@@ -50,7 +50,7 @@ def stages_of(url: str, body: bytes) -> tuple[dict[str, float], float]:
 
 
 def median(call: Callable[[], object]) -> float:
-    """Return the median seconds of a call, after two that do not count."""
+    """Return the median seconds of a call, after two for warming up."""
     times: list[float] = []
     for _ in range(TURNS + 2):
         start = time.perf_counter()

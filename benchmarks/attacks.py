@@ -1,8 +1,8 @@
-"""Print what attacks do to a server: how soon others are answered meanwhile, and the memory that it takes.
+"""Print the effect of attacks on a server: the latency of other clients meanwhile, and the memory it takes.
 
 ``python -m benchmarks.attacks [--only NAME] [--python PATH --cwd PATH]``; the last two name another version's
-interpreter and checkout, to compare. Beside each attack one client calls ``mse`` on a kept connection, and another
-asks ``/healthz`` every 10 ms. Each attack has a server of its own, with the default limits but for ``ENVIRONMENT``.
+interpreter and checkout, to compare. During each attack one client calls ``mse`` on a persistent connection, and another
+requests ``/healthz`` every 10 ms. Each attack has its own server, with the default limits except ``ENVIRONMENT``.
 """
 
 import argparse
@@ -27,16 +27,16 @@ ALIVE = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
 SECONDS = 8.0
 """Seconds after which an attack gives up."""
 PATIENCE_S = 30.0
-"""Seconds for which the last answers beside an attack are waited for."""
+"""Seconds to wait for the last answers during an attack."""
 SETTLE_S = 5.0
-"""Seconds after which memory is looked at again: longer than `LOSSD_IDLE_S` here takes to drop a client."""
+"""Seconds before memory is measured again: longer than `LOSSD_IDLE_S` here, after which clients are dropped."""
 END_S = 20.0
-"""Seconds after SIGTERM after which a server is killed."""
+"""Seconds between SIGTERM and SIGKILL."""
 MB = 1e6
 
 
 class Probe(threading.Thread):
-    """Asks again and again over one connection, and notes when it was answered."""
+    """Sends requests over one connection, one after another, and records the times of the answers."""
 
     def __init__(self, target: Target, call: bytes, pause: float) -> None:
         super().__init__(daemon=True)
@@ -65,7 +65,7 @@ class Probe(threading.Thread):
             time.sleep(self.pause)
 
     def stop(self) -> None:
-        """Let the last answer come."""
+        """Wait for the last answer."""
         self._stopped.set()
         self.join(PATIENCE_S)
         self.answered.append(time.monotonic())
@@ -77,7 +77,7 @@ class Probe(threading.Thread):
         return max(later - earlier for earlier, later in pairs) - self.pause
 
     def _ask(self) -> bool:
-        """Ask once; return whether the answer is a 200."""
+        """Send one request; return whether the answer is a 200."""
         if self._connection is None:
             self._connection = socket.create_connection((self.target.host, self.target.port), PATIENCE_S)
         self._connection.sendall(self.call)
@@ -99,7 +99,7 @@ def measure(name: str, python: str, cwd: Path | None) -> str:
             probe.start()
         ours.send("go")
         statuses = ours.recv() if ours.poll(SECONDS + PATIENCE_S) else {"hangs": 1}
-        # what the attacker keeps open is dropped meanwhile, or is held for good
+        # the attacker's open connections are dropped meanwhile, or kept for good
         time.sleep(SETTLE_S)
         most, after = peak(server.process), resident(server.process)
         for probe in (small, alive):
@@ -114,11 +114,11 @@ def measure(name: str, python: str, cwd: Path | None) -> str:
 
 
 def seconds_to_end(process: int) -> str:
-    """Ask a server to end; return how long it took."""
+    """Stop a server; return the seconds it took."""
     os.kill(process, signal.SIGTERM)
     start = time.monotonic()
     while time.monotonic() - start < END_S:
-        # what has ended stays a zombie until whoever started it has looked
+        # an ended process stays a zombie until its parent waits for it
         if Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
             return f"{time.monotonic() - start:.1f}"
         time.sleep(0.05)
@@ -127,7 +127,7 @@ def seconds_to_end(process: int) -> str:
 
 
 def _attack(name: str, host: str, port: int, parent: Connection) -> None:
-    """Prepare an attack, wait for the word, attack, and tell what statuses there were."""
+    """Prepare an attack, wait for the signal, attack, and report the statuses of the answers."""
     run = ATTACKS[name]()
     parent.send("ready")
     parent.recv()

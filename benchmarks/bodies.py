@@ -1,4 +1,4 @@
-"""The bodies that benchmarks send: cross entropy of random logits, as JSON, as base64, as items."""
+"""Request bodies of the benchmarks: cross entropy of random logits, as JSON, as base64, as items."""
 
 import base64
 from typing import Any
@@ -17,12 +17,12 @@ def arrays(rows: int, classes: int, seed: int = 0) -> dict[str, Any]:
 
 
 def request(rows: int, classes: int) -> bytes:
-    """Return a JSON body that all servers take."""
+    """Return a JSON body that all servers accept."""
     return _written({"inputs": arrays(rows, classes)})
 
 
 def packed(rows: int, classes: int) -> bytes:
-    """Return the same tensors as base64, which is asked for in return too."""
+    """Return the same tensors as base64, with base64 in the answer too."""
     inputs = {
         name: {
             "dtype": str(array.dtype),

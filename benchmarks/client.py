@@ -1,4 +1,4 @@
-"""A client that costs next to nothing, so that what is measured is the server."""
+"""A minimal client, so that the server is what is measured."""
 
 import socket
 import threading
@@ -9,7 +9,7 @@ JSON = "content-type: application/json"
 
 
 class Connection:
-    """One kept connection that posts a body, JSON unless told otherwise, and reads the whole answer."""
+    """A persistent connection that posts a body, JSON by default, and reads the whole answer."""
 
     def __init__(self, url: str) -> None:
         host, port = url.removeprefix("http://").split(":")
@@ -36,7 +36,7 @@ class Connection:
         self._socket.close()
 
     def _receive(self, start: int) -> int:
-        """Read what is there."""
+        """Read the available bytes."""
         count = self._socket.recv_into(self._buffer[start:])
         assert count, "the server has closed the connection"
         return count
@@ -68,14 +68,14 @@ class Stream:
             for _ in range(found):
                 yield
             seen += found
-            # what was counted is let go of, and what may be a part of the next is kept
+            # drop counted bytes, keep those that may begin the next result
             rest = rest[rest.rfind(b'"status":"ok"') + 13 :] if found else rest[-13:]
 
 
 def calls_a_second(
     url: str, path: str, body: bytes, header: str = JSON, *, connections: int = 8, seconds: float = 3.0
 ) -> float:
-    """Return how many calls a server answers in a second to a few clients at once."""
+    """Return the number of calls a second that a server answers to a few concurrent clients."""
     counts: list[int] = []
     end = time.perf_counter() + seconds
 

@@ -1,4 +1,4 @@
-"""Print one table: the same call through each door, beside plain FastAPI and beside a server that only echoes."""
+"""Print one table: the same call through each door, next to plain FastAPI and to a server that only echoes."""
 
 import base64
 import statistics
@@ -22,7 +22,7 @@ SIZES = ((1024, 1000, 15), (32, 10, 300))
 
 @dataclass(frozen=True)
 class Way:
-    """One way to send a call and to have its gradient back."""
+    """One way to send a call and get its gradient."""
 
     url: str
     path: str
@@ -94,7 +94,7 @@ def as_binary(tensors: Mapping[str, np.ndarray]) -> tuple[bytes, int]:
 
 
 def as_base64(tensors: Mapping[str, np.ndarray]) -> bytes:
-    """Return a native request with packed tensors, which asks for the same."""
+    """Return an equivalent native request with packed tensors."""
     packed = {
         name: {
             "dtype": str(tensor.dtype),

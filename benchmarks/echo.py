@@ -1,4 +1,4 @@
-"""The limit of what a server on this event loop and parser can do: it reads a body and sends it back."""
+"""The limit of a server on this event loop and parser: it reads a body and sends it back."""
 
 from typing import Any
 

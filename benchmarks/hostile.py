@@ -1,6 +1,6 @@
-"""Clients that try to stop a server or to fill its memory, each as small as it can be made.
+"""Clients that try to stop a server or fill its memory, each as small as possible.
 
-An `Attack` is prepared first, so that what is measured is not the time in which its bodies are made. Clients of
+An `Attack` is prepared first, so that making its bodies is not measured. Clients of
 an attack run in threads until ``until``, and count the statuses that they get.
 """
 
@@ -21,12 +21,12 @@ LINES = "content-type: application/x-ndjson"
 IMPATIENT = "request-timeout: 0.2"
 CLOSE = "connection: close"
 PATIENCE_S = 20.0
-"""Seconds for which what is sent once is waited for beyond the time of an attack."""
+"""Seconds to wait for the answers after an attack."""
 
 
 @dataclass
 class Target:
-    """The server that is attacked, and for how long."""
+    """The attacked server, and the end of the attack."""
 
     host: str
     port: int
@@ -51,7 +51,7 @@ class Target:
 
 Run = Callable[[Target], None]
 Attack = Callable[[], Run]
-"""Makes the bodies, and returns what sends them."""
+"""Makes the bodies, and returns a function that sends them."""
 
 
 def request(path: str, body: bytes, *headers: str, version: str = "1.1") -> bytes:
@@ -178,7 +178,7 @@ def receive(connection: socket.socket) -> str:
 
 
 def _send(connection: socket.socket, data: bytes) -> None:
-    """Send, unless the server has had enough."""
+    """Send, unless the server has closed the connection."""
     with suppress(OSError):
         connection.sendall(data)
 
@@ -193,7 +193,7 @@ def _together(client: Callable[[], None], count: int) -> None:
 
 
 def _rounds(loss: str, param: str, rounds: int) -> Attack:
-    """Loop so often over one element that nobody waits for it."""
+    """Loop over one element for longer than anybody waits."""
     inputs = {"logits": [[[0.5]]], "targets": [[[1]]]}
     return lambda: looping(evaluate(loss, IMPATIENT, inputs=inputs, params={"mode": "binary", param: rounds}))
 
@@ -244,7 +244,7 @@ def _sub_centers() -> Run:
 
 
 def _gradient_names(count: int, length: int) -> Attack:
-    """Ask for gradients that there are not, with names that no other request has."""
+    """Request gradients with unknown names, different in each request."""
 
     def calls() -> Iterator[bytes]:
         for number in range(count):
@@ -255,7 +255,7 @@ def _gradient_names(count: int, length: int) -> Attack:
 
 
 def _loss_names(count: int, length: int) -> Attack:
-    """Ask for losses that there are not."""
+    """Request unknown losses."""
 
     def calls() -> Iterator[bytes]:
         for number in range(count):
@@ -266,13 +266,13 @@ def _loss_names(count: int, length: int) -> Attack:
 
 
 def _defaults(items: int, **defaults: object) -> Attack:
-    """Send faults that hold for every item."""
+    """Send faults that apply to every item."""
     body = b'{"items":[%b],"defaults":%b}' % (b",".join([b"{}"] * items), orjson.dumps(defaults))
     return lambda: looping(request("/v1/batch", body, JSON), clients=1)
 
 
 def _large_answers(*headers: str, version: str = "1.1", rate: float = 0.0) -> Attack:
-    """Ask for 8 MB, and do not read them, or slowly."""
+    """Request answers of 8 MB, and read them slowly or not at all."""
     inputs = {"predictions": packed(200_000, value=1 / 3), "targets": packed(200_000)}
     call = evaluate("mse", *headers, version=version, inputs=inputs, reduction="none")
     return lambda: unread(call, 40, rate)

@@ -1,4 +1,4 @@
-"""What no single call shows: small calls beside large ones, a long stream, the memory that a large body takes."""
+"""Load that no single call shows: small calls next to large ones, a long stream, the memory of a large body."""
 
 import statistics
 import threading
@@ -62,7 +62,7 @@ def stream(url: str, process: int) -> tuple[float, float, float]:
 
 
 def peak_over_body(url: str, process: int) -> tuple[int, float]:
-    """Return the bytes of a large body, and how many times that the server took at its peak beyond idle."""
+    """Return the bytes of a large body, and the server's peak memory beyond idle as a multiple of it."""
     body = request(8192, 1000)
     before = resident(process)
     Connection(url).post(PATH, body)
@@ -70,16 +70,16 @@ def peak_over_body(url: str, process: int) -> tuple[int, float]:
 
 
 def resident(process: int) -> int:
-    """Return the bytes of memory that a process has."""
+    """Return the resident memory of a process in bytes."""
     return _status(process, "VmRSS")
 
 
 def peak(process: int) -> int:
-    """Return the most bytes of memory that a process has had."""
+    """Return the peak resident memory of a process in bytes."""
     return _status(process, "VmHWM")
 
 
 def _status(process: int, name: str) -> int:
-    """Return one of the sizes that Linux tells of a process, in bytes."""
+    """Return one of the sizes that Linux reports for a process, in bytes."""
     lines = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
     return int(lines[name].split()[0]) * 1024

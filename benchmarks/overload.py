@@ -1,4 +1,4 @@
-"""Print what ten times the capacity does to a server: what it still answers, how soon it refuses, how it recovers."""
+"""Print the effect of ten times its capacity on a server: its rate, the latency of refusals, and its recovery."""
 
 import asyncio
 import statistics
@@ -19,17 +19,17 @@ class Tally:
     seconds: dict[int, list[float]] = field(default_factory=dict[int, list[float]])
 
     def rate(self, status: int) -> float:
-        """Return how many answers of a status there were in a second."""
+        """Return the answers a second with a status."""
         return len(self.seconds.get(status, ())) / SECONDS
 
     def percentile(self, status: int, share: float) -> float:
-        """Return the milliseconds within which a share of the answers of a status was there."""
+        """Return a percentile of the milliseconds until answers with a status."""
         taken = sorted(self.seconds.get(status, [float("nan")]))
         return 1e3 * taken[min(len(taken) - 1, int(share * len(taken)))]
 
 
 class Caller(asyncio.Protocol):
-    """One connection, which asks again as soon as it is answered, as no well-behaved client does after a 429."""
+    """One connection that sends the next request at once after each answer, ignoring Retry-After."""
 
     def __init__(self, call: bytes, tally: Tally, until: float) -> None:
         self.call = call
@@ -84,9 +84,9 @@ async def load(url: str, connections: int, seconds: float = SECONDS) -> Tally:
 
 
 def main() -> None:
-    """Measure at capacity, at ten times of it, and at once after it."""
+    """Measure at capacity, at ten times of it, and directly after it."""
     print(
-        f"LOSSD_MAX_QUEUE = {CAPACITY}; calls [8, 10] with gradients, each connection asks again without pause\n"
+        f"LOSSD_MAX_QUEUE = {CAPACITY}; calls [8, 10] with gradients, each connection retries without pause\n"
     )
     print("| connections | answered a second | median, p99 | refused a second | median, p99 |")
     print("| --- | --- | --- | --- | --- |")

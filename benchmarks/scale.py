@@ -1,6 +1,6 @@
-"""Print one table: CPU time and memory of losses at large sizes, beside the formula as one would write it.
+"""Print one table: CPU time and memory of losses at large sizes, next to the formula as one would write it.
 
-``python -m benchmarks.scale [name …]`` measures every loss, or those named, each in a process of its own.
+``python -m benchmarks.scale [name …]`` measures every loss, or those named, each in a separate process.
 """
 
 import resource
@@ -28,12 +28,12 @@ from service.losses import CATALOGUE
 
 Inputs = Mapping[str, Tensor]
 LABELS = 64
-"""How many classes the embeddings of a labelled batch have."""
+"""Classes in a labelled batch of embeddings."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Losses that are measured at one size, and what they are to stay below."""
+    """Losses measured at one size, with their goals."""
 
     size: str
     sizes: Mapping[str, int | tuple[int, ...]]
@@ -63,7 +63,7 @@ GROUPS = (
 
 @dataclass(frozen=True)
 class Cost:
-    """What one evaluation took: the value that came of it, and the peak of its process."""
+    """The time of one evaluation, its value, and the peak memory of its process."""
 
     value: float
     seconds: float
@@ -74,7 +74,7 @@ class Cost:
 
 
 def main(wanted: list[str]) -> None:
-    """Measure the losses that the catalogue has, and print the table."""
+    """Measure the losses in the catalogue, and print the table."""
     print("float32, one thread, value and gradients, better of two calls; peaks are the whole process's\n")
     print("| loss, size | CPU time, peak memory | goal | plain torch formula |\n| --- | --- | --- | --- |")
     known = set(CATALOGUE)
@@ -115,7 +115,7 @@ def draw(name: str, group: Group) -> dict[str, Tensor]:
 
 
 def in_new_process(measure: Callable[[], Cost]) -> Cost | str:
-    """Return what something costs in a fresh interpreter, or that it cost the interpreter its life."""
+    """Return the cost of a function in a fresh interpreter, or that the interpreter was killed."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
         try:
             return fresh.submit(measure).result()
@@ -155,7 +155,7 @@ def cost(call: Callable[[Inputs], Tensor], path: Path) -> Cost:
     times: list[float] = []
     value = torch.tensor(torch.nan)
     for _ in range(2):
-        # of one thread that is the time which a call takes, whatever else the machine is busy with
+        # for one thread, CPU time is the time of a call on an otherwise idle machine
         start = time.process_time()
         value = call(inputs)
         times.append(time.process_time() - start)
@@ -163,8 +163,8 @@ def cost(call: Callable[[Inputs], Tensor], path: Path) -> Cost:
 
 
 def peak_bytes() -> int:
-    """Return the most memory that this process has had."""
-    # on Linux ru_maxrss is the parent's where that has had more
+    """Return the peak memory of this process."""
+    # on Linux ru_maxrss starts at the parent's value
     status = Path("/proc/self/status")
     if status.exists():
         lines = dict(line.split(":", 1) for line in status.read_text().splitlines())

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 
 END_S = 40
-"""Seconds that a server may take to end, longer than it drains: the machine may be busy."""
+"""Seconds for a server to end, longer than it drains, as the machine may be busy."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def plain_fastapi(app: str = "app") -> Generator[Server]:
 
 @contextmanager
 def echo() -> Generator[Server]:
-    """Serve what sends each body back: the limit of the same server."""
+    """Serve an application that echoes each body: the limit of the same server."""
     with _uvicorn("benchmarks.echo:app", "/") as server:
         yield server
 
@@ -88,7 +88,7 @@ def _running(
         try:
             process.wait(END_S)
         finally:
-            # one that hangs is a failure, but is not left behind
+            # a hung server is a failure, but must not be left running
             process.kill()
 
 

@@ -1,6 +1,6 @@
-"""Print whether memory stays flat: 200,000 mixed requests, then 200 that fail for want of memory.
+"""Print whether memory stays flat: 200,000 mixed requests, then 200 that run out of memory.
 
-``python -m benchmarks.soak [requests]``; the server is warmed by a tenth of them before memory is looked at.
+``python -m benchmarks.soak [requests]``; the server is warmed up with a tenth of them before memory is measured.
 """
 
 import base64
@@ -26,7 +26,7 @@ def main(requests: int) -> None:
     """Run the requests, and print the memory on the way."""
     chooser = random.Random(0)
     calls = mixed()
-    # so much work is admitted that it is the allocator who refuses
+    # admit enough work that the allocator refuses it
     with servers.lossd(env={"LOSSD_MAX_WORK": str(1 << 60)}) as server:
         address = server.url.removeprefix("http://")
         connection = http.client.HTTPConnection(address, timeout=60)
@@ -47,7 +47,7 @@ def main(requests: int) -> None:
 
 
 def mixed() -> list[tuple[str, bytes, int]]:
-    """Return calls with how often each is made: all losses, batches, streams, megabytes, what is refused."""
+    """Return calls with their weights: all losses, batches, streams, large bodies, invalid ones."""
     json = "application/json"
     calls = [
         (f"/v1/losses/{loss.name}", json, orjson.dumps(describe.example(loss)), 10)
@@ -84,7 +84,7 @@ def run(
     count: int,
     chooser: random.Random,
 ) -> None:
-    """Make so many calls, drawn by their weights."""
+    """Make a number of calls, drawn by their weights."""
     for target, body, _ in chooser.choices(calls, [weight for _, _, weight in calls], k=count):
         path, media = target.split("\n")
         connection.request("POST", path, body, {"content-type": media})
@@ -94,7 +94,7 @@ def run(
 
 
 def fail(connection: http.client.HTTPConnection, count: int) -> dict[int, int]:
-    """Ask for pairs that no memory holds; return how often each status came back."""
+    """Request pairs that fit into no memory; return the count of each status."""
     rows = 1 << 18
     inputs = {"embeddings": zeros("float16", [rows, 4], 2), "targets": zeros("uint8", [rows], 1)}
     body = orjson.dumps({"inputs": inputs})

@@ -67,7 +67,7 @@ class Settings(BaseSettings):
         Size,
         Field(
             description="Most bytes of bodies and answers held at once by a worker; computing takes about five times "
-            "as many. Beyond, bodies over 64 KiB get a 429.",
+            "as many. While there are more, bodies over 64 KiB get a 429.",
         ),
     ] = 1024 * 1024 * 1024
     max_queue: Annotated[

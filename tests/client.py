@@ -13,7 +13,7 @@ from service.settings import Settings
 
 
 class Client:
-    """Sends requests to an application of its own."""
+    """Sends requests to its own application."""
 
     def __init__(self, app: ASGIApp | None = None) -> None:
         self.app = app or create_app(Settings(device="cpu"))
@@ -42,10 +42,10 @@ class Client:
 @asynccontextmanager
 async def running(app: ASGIApp) -> AsyncGenerator[None]:
     """Start an application, as a server does, and shut it down again."""
-    told, heard = asyncio.Queue[Message](), asyncio.Queue[Message]()
-    serving = asyncio.ensure_future(app({"type": "lifespan", "state": {}}, told.get, heard.put))
+    messages, heard = asyncio.Queue[Message](), asyncio.Queue[Message]()
+    serving = asyncio.ensure_future(app({"type": "lifespan", "state": {}}, messages.get, heard.put))
     for phase in ("startup", "shutdown"):
-        await told.put({"type": f"lifespan.{phase}"})
+        await messages.put({"type": f"lifespan.{phase}"})
         assert (await heard.get())["type"] == f"lifespan.{phase}.complete"
         if phase == "startup":
             yield

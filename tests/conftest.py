@@ -16,5 +16,5 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="module")
 def client() -> Client:
-    """One application for the tests of a module: its pool of threads is what takes time to make."""
+    """One application for the tests of a module, as starting its threads takes time."""
     return Client()

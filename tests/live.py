@@ -1,4 +1,4 @@
-"""A real server in a process of its own, for what only one can show."""
+"""A real server in a separate process, for tests that need one."""
 
 from collections.abc import Generator
 

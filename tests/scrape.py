@@ -1,4 +1,4 @@
-"""Read what /metrics tells, as Prometheus does."""
+"""Read /metrics as Prometheus does."""
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families

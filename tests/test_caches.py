@@ -1,4 +1,4 @@
-"""No cache grows with what clients send: each has a cap, or is keyed by what we declare alone."""
+"""No cache grows with what clients send: each has a cap, or only keys that we declare."""
 
 import asyncio
 import functools
@@ -36,7 +36,7 @@ def caches() -> dict[str, Any]:
     for module in pkgutil.walk_packages(service.__path__, "service."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    # a server's start puts what there is out of the collector's sight
+    # starting a server exempts existing objects from garbage collection
     gc.unfreeze()
     found: list[Any] = [thing for thing in gc.get_objects() if type(thing) is kind]
     return {
@@ -95,7 +95,7 @@ def test_what_clients_make_up_makes_nothing_grow_for_good(client: Client) -> Non
 
 
 async def post(client: Client, path: str, body: bytes) -> None:
-    """Send a request as a server does, which takes a fraction of what a client takes."""
+    """Send a request as a server does, in a fraction of a client's time."""
     messages: list[Message] = [{"type": "http.request", "body": body}]
 
     async def receive() -> Message:

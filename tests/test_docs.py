@@ -60,8 +60,8 @@ def test_each_loss_has_a_section_with_its_example(loss: AnyLoss) -> None:
     _, url, *_, body = shlex.split(command)
     assert url.endswith(f"/v1/losses/{loss.name}")
     assert orjson.loads(body) == describe.example(loss)
-    for told in (loss.title, loss.prose.summary, *loss.aliases, *loss.inputs, *loss.params):
-        assert told in section
+    for text_part in (loss.title, loss.prose.summary, *loss.aliases, *loss.inputs, *loss.params):
+        assert text_part in section
     assert f"({Path(_page_of(loss)).name}#{loss.name})" in PAGES["README.md"]
 
 
@@ -70,5 +70,5 @@ def _page_of(loss: AnyLoss) -> str:
 
 
 def _anchors(text: str) -> set[str]:
-    """Return what GitHub calls the headings of a page."""
+    """Return GitHub's anchors of a page's headings."""
     return {heading.lower().replace(" ", "-") for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}

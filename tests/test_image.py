@@ -1,4 +1,4 @@
-"""What can be told of the container image without building it."""
+"""Checks of the container image that need no build."""
 
 import json
 import re
@@ -28,7 +28,7 @@ COPIED = [
 
 
 def last(instruction: str) -> str:
-    """Return what the final stage's last such instruction says."""
+    """Return the last such instruction of the final stage."""
     return next(
         line.removeprefix(instruction).strip()
         for line in reversed(FINAL_STAGE)
@@ -64,7 +64,7 @@ def test_the_build_context_has_no_more(path: str) -> None:
 
 def test_it_runs_without_root() -> None:
     user = last("USER").partition(":")[0]
-    # a number, so that an orchestrator can tell that it is not root
+    # a number, so that an orchestrator can verify that it is not root
     assert user.isdecimal() and int(user) > 0
 
 
@@ -149,7 +149,7 @@ def pinned(torch: str) -> dict[str, tuple[str, list[str]]]:
 
 
 def needed(name: str) -> set[str]:
-    """Return what a package needs here, with what that needs; of torch nothing, which differs between its builds."""
+    """Return a package's requirements here, recursively; none for torch, whose builds differ."""
     found: set[str] = set()
     names = [name]
     while names:

@@ -1,4 +1,4 @@
-"""What a client may cost before there is a request, and while there is one: only a real server shows it."""
+"""Limits on the cost of a client, before and during a request, on a real server."""
 
 import socket
 import time
@@ -49,7 +49,7 @@ def held(url: str) -> float:
 
 
 def everything(connection: socket.socket) -> bytes:
-    """Return what a server sends until it closes."""
+    """Return everything a server sends until it closes."""
     received = b""
     while piece := connection.recv(1 << 16):
         received += piece

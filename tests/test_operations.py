@@ -1,4 +1,4 @@
-"""What operators rely on: documents, alerts and dashboard tell of what there is, and of nothing else."""
+"""The operators' documentation, alerts and dashboard match the code."""
 
 import json
 import re
@@ -26,9 +26,9 @@ ALERTS: list[dict[str, Any]] = [
 ]
 DASHBOARD: dict[str, Any] = json.loads((GRAFANA / "dashboards" / "lossd.json").read_text())
 SERIES = {
-    f"{told.name}{suffix}": {*told.labels, "instance", "job", *(["le"] if suffix == "_bucket" else [])}
-    for told in METRICS
-    for suffix in (("_bucket", "_sum", "_count") if told.kind == "histogram" else ("",))
+    f"{metric.name}{suffix}": {*metric.labels, "instance", "job", *(["le"] if suffix == "_bucket" else [])}
+    for metric in METRICS
+    for suffix in (("_bucket", "_sum", "_count") if metric.kind == "histogram" else ("",))
 }
 EXPRESSIONS = [alert["expr"] for alert in ALERTS] + [
     target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]
@@ -42,7 +42,7 @@ def test_the_generated_tables_are_up_to_date() -> None:
 def test_every_setting_and_every_metric_is_told_and_no_other() -> None:
     settings = {variable(name) for name in Settings.model_fields}
     assert set(re.findall(r"\bLOSSD_[A-Z_]*[A-Z]", OPERATIONS)) == settings
-    metrics = {told.name for told in METRICS}
+    metrics = {metric.name for metric in METRICS}
     assert set(re.findall(r"\blossd_[a-z_]*[a-z]", OPERATIONS)) == metrics
 
 

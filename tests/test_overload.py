@@ -1,4 +1,4 @@
-"""Ten times what a server takes at once: it refuses the rest, answers what it has accepted, and recovers at once."""
+"""Ten times a server's capacity: it refuses the rest, answers what it has accepted, and recovers at once."""
 
 import asyncio
 
@@ -18,17 +18,17 @@ def test_over_the_capacity_some_are_answered_and_the_rest_refused() -> None:
         call = {"inputs": {"predictions": [1], "targets": [3]}}
         answer = httpx.post(f"{server.url}/v1/losses/mse", json=call)
         assert (answer.status_code, answer.json()["value"]) == (200, 4), "the queue is empty again"
-        told = httpx.get(f"{server.url}/metrics").text
+        scraped = httpx.get(f"{server.url}/metrics").text
     assert tally.seconds.keys() == {200, 429}
     assert len(tally.seconds[200]) > CAPACITY
     rejected = next(
-        line for line in told.splitlines() if line.startswith('lossd_rejected_total{reason="queue"}')
+        line for line in scraped.splitlines() if line.startswith('lossd_rejected_total{reason="queue"}')
     )
     assert float(rejected.split()[-1]) >= len(tally.seconds[429])
 
 
 def test_a_refusal_tells_what_to_do() -> None:
-    """While one request is under way, the only one that is taken, the next is told when to come back."""
+    """While the only accepted request is running, the next one gets a Retry-After."""
     head = b"POST /v1/batch HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n"
     with servers.lossd(env={"LOSSD_DEVICE": "cpu", "LOSSD_MAX_QUEUE": "1"}) as server:
         host, port = server.url.removeprefix("http://").split(":")
@@ -54,7 +54,7 @@ def test_a_refusal_tells_what_to_do() -> None:
 
 
 def test_two_small_requests_that_would_take_minutes_stop_nobody() -> None:
-    """They end with their deadline, and the server when it is told to."""
+    """They end with their deadline, and the server on SIGTERM."""
     inputs = {"logits": [[[[0.5]], [[0.1]]]], "targets": [[[1]]]}
     long = {"inputs": inputs, "params": {"iterations": 20_000}}
     call = {"inputs": {"predictions": [1], "targets": [3]}}

@@ -88,15 +88,15 @@ def test_every_number_has_an_upper_bound() -> None:
     schema = Settings.model_json_schema()["properties"]
     unbounded = [
         name
-        for name, told in schema.items()
-        if told.get("type") in ("integer", "number") and "maximum" not in told
+        for name, entry in schema.items()
+        if entry.get("type") in ("integer", "number") and "maximum" not in entry
     ]
     assert not unbounded
 
 
 def test_names_that_are_no_settings_are_told_with_the_nearest() -> None:
-    told = unknown(["LOSSD_PORT", "lossd_port", "PATH", "LOSSD_CORS_ORIGIN", "lossd_thread"])
-    assert [(line.split()[0], line.split()[-1]) for line in told] == [
+    warnings = unknown(["LOSSD_PORT", "lossd_port", "PATH", "LOSSD_CORS_ORIGIN", "lossd_thread"])
+    assert [(line.split()[0], line.split()[-1]) for line in warnings] == [
         ("LOSSD_CORS_ORIGIN", "LOSSD_CORS_ORIGINS."),
         ("lossd_thread", "LOSSD_THREADS."),
     ]

@@ -1,4 +1,4 @@
-"""Wait for what a test means, however busy the machine is."""
+"""Wait for conditions, on a machine of any load."""
 
 import time
 from collections.abc import Callable, Generator

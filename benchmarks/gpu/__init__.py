@@ -1,1 +1,1 @@
-"""What a GPU gives, and whether the service is right on one: `check.sh` runs everything worth running once."""
+"""Speed and correctness on a GPU: `check.sh` runs everything worth running once."""

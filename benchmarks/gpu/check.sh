@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU, in one go, within BUDGET_S seconds: tests, probes, timings; the report is $OUT/report.md.
-# Run it in the project's root, on a machine that may reach nothing: it needs torch, numpy, scipy, httpx and pytest with its
+# Run it in the project's root; no network is needed. It needs torch, numpy, scipy, httpx and pytest with its
 # plugins timeout and xdist, and takes the other packages from .whl (`make gpu-wheels`, 14 MB).
 # DEVICE=cpu rehearses it on a machine without a GPU.
 set -uo pipefail

@@ -45,7 +45,7 @@ FAULTS: Mapping[str, str] = {
     "a grid that is too large": "torch.zeros(1, device='cuda').expand(2**33).cumsum(0)[0].item()",
     "a tensor of 2^33 bytes that is freed": "torch.zeros(2**33, dtype=torch.uint8, device='cuda').sum().item()",
 }
-"""What goes wrong on a device, as a program each; `FAULT` tells whether a small kernel still runs afterwards."""
+"""Faults on a device, one program each; `FAULT` shows whether a small kernel still runs afterwards."""
 FAULT = """
 import torch
 torch.zeros(1, device="cuda").item()
@@ -62,7 +62,7 @@ except BaseException as error:
 
 
 def say(text: str) -> None:
-    """Print a line, and write all lines so far: what is over in time keeps what it has."""
+    """Print a line, and write all lines so far, so that an interrupted run keeps its results."""
     OUT.append(text)
     print(f"{time.perf_counter() - START:6.1f}s {text}", flush=True)
     with open(sys.argv[2], "w") as file:
@@ -76,7 +76,7 @@ def wait() -> None:
 
 
 def median_us(what: Callable[[], object], count: int = 50) -> float:
-    """Return the median time of something, the device waited for, in microseconds."""
+    """Return the median time of a function in microseconds, including the wait for the device."""
     for _ in range(min(5, count)):
         what()
     seconds: list[float] = []
@@ -90,7 +90,7 @@ def median_us(what: Callable[[], object], count: int = 50) -> float:
 
 
 def worst(there: Evaluation, here: Evaluation) -> float:
-    """Return the largest error in units of the greatest number of its tensor."""
+    """Return the largest error relative to the largest number of its tensor."""
     errors = [0.0]
     wanted = outputs(here)
     for name, tensor in outputs(there).items():
@@ -108,7 +108,7 @@ def worst(there: Evaluation, here: Evaluation) -> float:
 
 
 def equal(a: Evaluation, b: Evaluation) -> bool:
-    """Tell whether two evaluations have the same bits."""
+    """Return whether two evaluations have the same bits."""
     others = outputs(b)
     return all(
         torch.equal(tensor.nan_to_num(), others[name].nan_to_num()) for name, tensor in outputs(a).items()
@@ -116,7 +116,7 @@ def equal(a: Evaluation, b: Evaluation) -> bool:
 
 
 class Numbers:
-    """What comes of comparing each variant of each loss with the CPU, alone and together, twice."""
+    """The results of comparing each variant of each loss with the CPU, alone and together, twice."""
 
     def __init__(self) -> None:
         self.wrong: list[str] = []
@@ -149,7 +149,7 @@ class Numbers:
             self.apart.add(name)
 
     def report(self) -> None:
-        """Write what was seen."""
+        """Write the results."""
         say(
             f"{self.cases} cases of {len(LOSSES)} losses; {len(self.wrong)} beyond 1e-9 (float64) or 1e-4 (float32) of the CPU's"
         )
@@ -188,7 +188,7 @@ def watched(call: Call) -> tuple[Evaluation, set[str]]:
     places = {
         f"{w.filename.split('/service/')[-1]}:{w.lineno}" for w in seen if "synchroniz" in str(w.message)
     }
-    # the one wait that there must be is for the results
+    # the only necessary wait is for the results
     return found, {place for place in places if "torch/cuda/streams.py" not in place}
 
 
@@ -311,7 +311,7 @@ def threads() -> None:
 
 
 def rate(call: Call, number: int, count: int, pin: bool) -> float:
-    """Return how many calls a second some threads compute."""
+    """Return the calls a second of some threads."""
 
     def work() -> None:
         for _ in range(count // number):
@@ -443,7 +443,7 @@ def captured(stack: Stack, there: Mapping[str, Tensor]) -> tuple[float, float]:
 
 
 def memory() -> None:
-    """Write what is held at the end."""
+    """Write the memory held at the end."""
     if CUDA:
         stats = torch.cuda.memory.host_memory_stats()
         pinned = {name: size for name, size in stats.items() if name.endswith((".current", ".peak"))}
@@ -451,7 +451,7 @@ def memory() -> None:
 
 
 def faults() -> None:
-    """Do what breaks a call or a device, in a process each, and see whether the device still computes."""
+    """Provoke each fault in a separate process, and check whether the device still computes."""
     if not CUDA:
         return
     say("## Faults")
@@ -480,7 +480,7 @@ def faults() -> None:
 
 
 def main() -> None:
-    """Do all, each whatever comes of the others."""
+    """Run all probes, even if some fail."""
     torch.set_num_threads(1)
     for part in (numbers, steps, copies, threads, together, crossover, graphs, memory, faults):
         try:

@@ -18,7 +18,7 @@ from service.wire.inference.inputs import HEADER
 
 
 def inference(rows: int, classes: int) -> tuple[bytes, str]:
-    """Return a binary request that asks for the gradient, and its headers."""
+    """Return a binary request for the gradient, and its headers."""
     arrays = bodies.arrays(rows, classes)
     inputs = [
         {
@@ -36,7 +36,7 @@ def inference(rows: int, classes: int) -> tuple[bytes, str]:
 
 
 def pairs(rows: int) -> bytes:
-    """Return a body for a loss of all pairs of rows, which wants no gradient."""
+    """Return a body for a loss of all pairs of rows, without gradient."""
     rng = np.random.default_rng(0)
     inputs: dict[str, Any] = {
         name: rng.standard_normal((rows, 128)).astype(np.float32) for name in ("anchor", "positive")
@@ -45,7 +45,7 @@ def pairs(rows: int) -> bytes:
 
 
 def kinds() -> dict[str, tuple[str, bytes, str, int]]:
-    """Return what is sent: a path, a body, a header, and how often."""
+    """Return the requests: path, body, header and count."""
     binary, header = inference(1024, 1000)
     large, large_header = inference(8192, 1000)
     route = "/v2/models/cross_entropy/infer"
@@ -130,7 +130,7 @@ def measure(running: list[servers.Server], lines: list[str]) -> None:
 
 
 def first_calls(url: str) -> str:
-    """Call each loss once: what a warm-up should have taken away."""
+    """Call each loss once, which a warm-up should have made fast."""
     seconds: list[tuple[float, str]] = []
     with httpx.Client(base_url=url, timeout=30) as client:
         for name in [one["name"] for one in client.get("/v1/losses").json()["losses"]]:

@@ -1,8 +1,8 @@
 """The account: the resources of every request, from its first byte in to its last byte out.
 
-A `Hold` is the entry of one request: bytes (received, inflated, decoded, computed, written but not sent) and callbacks
-that give back other resources, such as a place in the queue. It ends with its last user: when the application has
-answered, no thread works on the request, and the last byte is sent or the connection is gone.
+A `Hold` is the entry of one request: the bytes of its body, received and inflated, and of its answer until they are
+sent, and callbacks that give back other resources, such as a place in the queue. It ends with its last user: when the
+application has answered, no thread works on the request, and the last byte is sent or the connection is gone.
 """
 
 import threading
@@ -13,9 +13,7 @@ from service.problems import Busy
 from service.settings import variable
 
 SMALL = 64 * 1024
-"""Bytes up to which a hold is never refused, so that small calls get through beside large ones.
-
-The queue bounds how many requests there are."""
+"""Bytes up to which a hold is never refused, so that small calls get through; the queue bounds their number."""
 
 
 class Account:

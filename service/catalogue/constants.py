@@ -1,4 +1,4 @@
-"""Numbers that losses need as tensors, such as class weights: each list is copied to a device once, not for every call.
+"""Constant tensors of losses, which are copied to a device once instead of with each call.
 
 A copy from memory that is not pinned makes the host wait for the device.
 """
@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 KEPT_BYTES = 1 << 13
-"""Longer lists, in bytes, are not cached."""
+"""Longest list to keep on a device, in bytes."""
 KEPT = 256
-"""Lists to cache: at most 2 MiB."""
+"""Lists to keep: at most 2 MiB."""
 
 
 def constant(values: float | Sequence[float] | Sequence[Sequence[float]], like: Tensor) -> Tensor:
@@ -29,14 +29,14 @@ def constant(values: float | Sequence[float] | Sequence[Sequence[float]], like: 
         return _sent(here, device)
     there = _kept(here.numpy().tobytes(), here.dtype, here.shape, device)
     if there.is_cuda:
-        # once it is freed, the allocator does not reuse its memory before this stream is done
+        # its memory is not reused before this stream has finished with it
         there.record_stream(torch.cuda.current_stream(device))
     return there
 
 
 @lru_cache(maxsize=KEPT)
 def _kept(numbers: bytes, dtype: torch.dtype, shape: torch.Size, device: torch.device) -> Tensor:
-    """Return a tensor on a device that any stream may read."""
+    """Return a tensor on a device, readable by any stream."""
     there = _sent(torch.frombuffer(bytearray(numbers), dtype=dtype).reshape(shape), device)
     if there.is_cuda:
         torch.cuda.current_stream(device).synchronize()

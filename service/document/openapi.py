@@ -69,7 +69,7 @@ def document(catalogue: Catalogue) -> Json:
         "tags": [{"name": name} for name in sorted({t for loss in catalogue.values() for t in loss.tasks})]
         + [{"name": name} for name in ("batch", "catalogue", openapi_inference.TAG, "operations")],
         "paths": paths,
-        # none where the server has no keys
+        # no key is needed if the server has none
         "security": [{}, {"bearer": []}, {"key": []}],
         "components": {
             "schemas": schemas,
@@ -82,7 +82,7 @@ def document(catalogue: Catalogue) -> Json:
 
 
 def stem(loss: AnyLoss) -> str:
-    """Return ``CrossEntropy`` for ``cross_entropy``: what the names of a loss's schemas begin with."""
+    """Return ``CrossEntropy`` for ``cross_entropy``: the prefix of a loss's schema names."""
     return loss.name.title().replace("_", "")
 
 
@@ -95,7 +95,7 @@ def _evaluate_operation(loss: AnyLoss) -> Json:
         "description": f"{loss.prose.summary}{_bounded(loss)}",
         "tags": list(loss.tasks),
         "requestBody": {"required": True, "content": {"application/json": content}},
-        "responses": _responses("The value, and what else was asked for.", "Evaluation", *problems()),
+        "responses": _responses("The value, and the other requested outputs.", "Evaluation", *problems()),
     }
 
 
@@ -114,12 +114,12 @@ def _batch_operation() -> Json:
         ],
         "defaults": {"gradients": False},
     }
-    responses = _responses("What became of each item, in order.", "BatchResults", *problems())
+    responses = _responses("The result of each item, in order.", "BatchResults", *problems())
     responses["200"]["content"]["application/x-ndjson"] = {"schema": reference("BatchResult")}
     return {
         "operationId": "batch",
         "summary": "Evaluate many items",
-        "description": "Items of any losses; like ones are computed together, and a bad one fails alone.",
+        "description": "Items of any losses. Like items are computed together, and a bad one fails alone.",
         "tags": ["batch"],
         "requestBody": {
             "required": True,
@@ -162,7 +162,7 @@ def _request_schemas(loss: AnyLoss) -> Json:
 
 
 def _tensor(spec: Input, description: str, example: Any) -> Json:
-    """Describe an input tensor: untyped, with what the declaration says under ``x-`` keys."""
+    """Describe an input tensor: untyped, with the declaration under ``x-`` keys."""
     first = spec.forms[0]
     return {
         "description": f"{description} {TENSOR}",
@@ -176,10 +176,10 @@ def _tensor(spec: Input, description: str, example: Any) -> Json:
 
 def _list_operation() -> Json:
     """Describe the list of losses."""
-    operation = _get("list_losses", "List the losses, or find some", "LossList", "catalogue", 401)
+    operation = _get("list_losses", "List or search the losses", "LossList", "catalogue", 401)
     task, words = (
         "Only losses for this task.",
-        "Words to look for, such as class imbalance; the best match comes first.",
+        "Search words, such as class imbalance; the best match comes first.",
     )
     operation["parameters"] = [
         {
@@ -196,7 +196,7 @@ def _list_operation() -> Json:
 
 def _show_operation() -> Json:
     """Describe the entry of one loss."""
-    operation = _get("get_loss", "Show all about one loss", "LossEntry", "catalogue", 401, 404)
+    operation = _get("get_loss", "Get one loss", "LossEntry", "catalogue", 401, 404)
     description = "A loss's name or alias."
     operation["parameters"] = [
         {

@@ -8,9 +8,9 @@ from service.document.schemas import reference
 Json = dict[str, Any]
 TAG = "inference"
 BINARY = (
-    "Tensors may also travel as raw bytes: little-endian, row-major, one behind the other after the JSON, whose "
-    "length Inference-Header-Content-Length tells; such an input has parameters.binary_data_size in place of data. "
-    "Outputs come so where parameters.binary_data_output, or parameters.binary_data of an output, is true. Bodies "
+    "Tensors may also be sent as raw bytes: little-endian, row-major, one after another after the JSON, whose "
+    "length is in Inference-Header-Content-Length; such an input has parameters.binary_data_size instead of data. "
+    "Outputs are binary if parameters.binary_data_output, or parameters.binary_data of an output, is true. Bodies "
     "may be in gzip or deflate."
 )
 TEXT: Json = {"type": "string"}
@@ -29,7 +29,7 @@ def paths() -> Json:
         },
         "/v2/models": {"get": _operation("list_models", "The names of the models", "InferenceModels")},
         "/v2/models/stats": {
-            "get": _operation("list_statistics", "What all models have done", "InferenceStatistics")
+            "get": _operation("list_statistics", "Statistics of all models", "InferenceStatistics")
         },
         model: {"get": _of_model("get_model", "Inputs and outputs of a model", "InferenceModel")},
         f"{model}/ready": {
@@ -37,7 +37,7 @@ def paths() -> Json:
         },
         f"{model}/config": {"get": _of_model("get_config", "A model's configuration", "InferenceConfig")},
         f"{model}/stats": {
-            "get": _of_model("get_statistics", "What a model has done", "InferenceStatistics")
+            "get": _of_model("get_statistics", "Statistics of a model", "InferenceStatistics")
         },
         f"{model}/infer": {"post": _infer()},
         "/v2/repository/index": {"post": _index()},

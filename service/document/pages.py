@@ -198,10 +198,8 @@ def _scaled(loss: AnyLoss) -> str:
     first = f"the first {law.entries} entries of " if law.entries else ""
     scaled = f"Multiplying {first}{_codes((*law.inputs, *law.along))} by a factor"
     given = " and ".join(f"`{name}` {show(value)}" for name, value in law.params.items())
-    effect = {
-        0: "leaves the loss unchanged",
-        1: "multiplies the loss by that factor",
-    }.get(law.degree, f"multiplies the loss by that factor to the power {law.degree:g}")
+    effects = {0.0: "leaves the loss unchanged", 1.0: "multiplies the loss by that factor"}
+    effect = effects.get(law.degree, f"multiplies the loss by that factor to the power {law.degree:g}")
     return f"{scaled}{f', with {given},' if given else ''} {effect}."
 
 

@@ -60,7 +60,7 @@ def _schema(kind: type) -> Json:
 
 
 def _kept(node: Any) -> Any:
-    """Leave out what only repeats a name, and say how wide numbers are."""
+    """Remove redundant titles, and declare the width of numbers."""
     if isinstance(node, list):
         return [_kept(item) for item in cast(list[Any], node)]
     if not isinstance(node, dict):

@@ -70,7 +70,7 @@ async def wait(future: asyncio.Future[T], receive: Receive, due: Due) -> T:
             await _wait_longer(future, receive, due)
         return future.result()
     finally:
-        # tells the worker that nobody is waiting
+        # signals to the worker that nobody is waiting
         future.cancel()
 
 

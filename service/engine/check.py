@@ -201,7 +201,7 @@ def conditions(loss: AnyLoss, facts: Facts) -> list[Fault]:
 
 
 def result(request: Request, fit: Fit, unreduced: Shape) -> list[Fault]:
-    """Check what depends on the shape of the result: the reduction, ``sample_weight`` and ``grad_output``."""
+    """Check fields that depend on the shape of the result: the reduction, ``sample_weight`` and ``grad_output``."""
     faults: list[Fault] = []
     if request.reduction == "mean" and prod(unreduced) == 0:
         name = next(iter(request.loss.inputs))
@@ -227,7 +227,9 @@ def _check_weight(weight: Sent, unreduced: Shape) -> list[Fault]:
     shape, tensor = tuple(weight.tensor.shape), weight.tensor
     fits = len(shape) <= len(unreduced) and all(s in (1, u) for s, u in zip(shape, unreduced, strict=False))
     if not fits and not (weight.any_rank and prod(unreduced) == 0):
-        expected = f"Expected {list(unreduced)}, or what broadcasts to it from the left; got {list(shape)}."
+        expected = (
+            f"Expected {list(unreduced)}, or a shape that broadcasts to it from the left; got {list(shape)}."
+        )
         return [Fault("/sample_weight", "shape", expected)]
     if (index := _first(~((tensor >= 0) & (tensor.isfinite())))) is None:
         return []

@@ -46,7 +46,7 @@ class Fit:
 
 
 def shapes_of(inputs: Mapping[str, Sent]) -> Shapes:
-    """Return the shapes of what was sent."""
+    """Return the shapes of the tensors sent."""
     return tuple([(n, None if sent.any_rank else tuple(sent.tensor.shape)) for n, sent in inputs.items()])
 
 

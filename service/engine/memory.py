@@ -37,7 +37,7 @@ REFUSED = "device_memory"
 
 
 def within_memory(compute: Callable[[], T], device: torch.device) -> T:
-    """Compute on a device; if memory runs out, free what is cached and try once more.
+    """Compute on a device; if memory runs out, free cached memory and try once more.
 
     Raises:
         TooLarge: it does not fit even so; states the size of the allocation and the free memory.

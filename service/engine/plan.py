@@ -1,4 +1,4 @@
-"""What follows from all of a request but the values of its tensors, worked out once for each kind of request."""
+"""Plans: everything about a request except the values of its tensors, worked out once for each kind of request."""
 
 import math
 from collections.abc import Mapping
@@ -19,11 +19,11 @@ from service.engine.fit import Shapes, fit, shapes_of
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What follows from all of a request but the values of its inputs, and is worked out once for each kind.
+    """Everything about a request except the values of its inputs, worked out once for each kind.
 
-    ``bounds`` holds between which numbers all of an input's values are admitted, None where all are anyway,
-    ``dtypes`` what floating inputs are rounded to.
-    ``params`` are those of the request as the arithmetic takes them, None where they are the same.
+    ``bounds`` holds the range of each input's admitted values, None if all are admitted; ``dtypes`` the dtypes that
+    floating inputs are rounded to.
+    ``params`` are the request's params as the arithmetic takes them, None if they are unchanged.
     """
 
     kinds: Mapping[str, Kind]
@@ -34,7 +34,7 @@ class Plan:
     work: int
 
     def admit(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-        """Cast inputs, or stacks of them, whose least and greatest values show that all are admitted."""
+        """Cast inputs, or stacks of them, if their smallest and largest values prove that all are admitted."""
         admitted: dict[str, Tensor] = {}
         for name, kind in self.kinds.items():
             tensor = inputs[name]
@@ -50,11 +50,11 @@ class Plan:
 
 
 def plan(request: Request) -> Plan | None:
-    """Return the plan of a request; None where it must be looked at as a whole, or has a fault."""
+    """Return the plan of a request; None if it needs the full check, or has a fault."""
     loss, gradients = request.loss, request.gradients
     if loss.conditions or request.sample_weight or request.grad_output:
         return None
-    # plans are kept, so that nothing in their keys may be as long as a client likes
+    # plans are cached, so nothing in their keys may have an unbounded length
     if not isinstance(gradients, bool) and not _are_inputs(loss, gradients):
         return None
     params = tuple(request.params.items())
@@ -64,7 +64,7 @@ def plan(request: Request) -> Plan | None:
 
 
 def _are_inputs(loss: AnyLoss, gradients: tuple[str, ...]) -> bool:
-    """Tell whether gradients are asked for with names of inputs, and no more of them than there are."""
+    """Return whether ``gradients`` are names of inputs, and no more than there are."""
     return len(gradients) <= len(loss.inputs) and {*gradients} <= loss.inputs.keys()
 
 
@@ -106,16 +106,16 @@ def _plan(
 
 
 def cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """Round a floating input to the dtype asked for, and carry half types in float32."""
+    """Round a floating input to the requested dtype; half types are computed in float32."""
     return tensor.to(dtype).float() if dtype in HALF else tensor.to(dtype)
 
 
 def rounding(domain: Domain, dtype: torch.dtype) -> torch.dtype:
-    """Return what a floating input is rounded to: to no half type where another number is another thing."""
+    """Return the dtype to round a floating input to; never a half type if values are marks or indices."""
     return torch.float32 if dtype in HALF and domain.exact else dtype
 
 
 def round_param(param: Any, dtype: torch.dtype) -> Any:
-    """Let a param beyond the dtype of the arithmetic be infinite, as elements of tensors are."""
+    """Round a param beyond the dtype of the arithmetic to infinity, as elements of tensors are."""
     most = torch.finfo(torch.float32 if dtype in HALF else dtype).max
     return math.copysign(math.inf, param) if isinstance(param, float) and abs(param) > most else param

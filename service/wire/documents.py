@@ -28,7 +28,7 @@ class FaultDocument(TypedDict):
 
 
 class ProblemDocument(TypedDict):
-    """What is wrong with a request (RFC 9457)."""
+    """The problem with a request (RFC 9457)."""
 
     type: str
     title: str

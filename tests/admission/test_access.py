@@ -1,4 +1,4 @@
-"""Who is let in: with a key of the file, as often as that key may; everyone else is told what is missing."""
+"""Access: requests need a key from the file and stay within its limits; others are refused with a reason."""
 
 import asyncio
 import json

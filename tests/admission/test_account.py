@@ -1,4 +1,4 @@
-"""What requests hold together: bytes within a limit, and what is given back at the end alone."""
+"""The account: bytes of all requests stay within a limit, and everything is given back at the end."""
 
 import pytest
 
@@ -12,9 +12,9 @@ def test_bytes_over_the_limit_are_refused_where_others_hold_some() -> None:
     account = Account(LIMIT)
     alone, other = account.open(), account.open()
     alone.take(2 * LIMIT)
-    with pytest.raises(Busy) as told:
+    with pytest.raises(Busy) as raised:
         other.take(SMALL + 1)
-    assert told.value.limit == "bytes"
+    assert raised.value.limit == "bytes"
     assert (account.bytes, other.bytes) == (2 * LIMIT, 0)
     alone.give(2 * LIMIT)
     other.take(SMALL + 1)

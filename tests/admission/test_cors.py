@@ -1,4 +1,4 @@
-"""Origins are what browsers send, however they were written, or are refused."""
+"""Origins are normalised to what browsers send, or refused."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The file of keys: what is written to it, what is read from it, and when."""
+"""The file of keys: adding, reading and reloading."""
 
 import json
 import os
@@ -85,10 +85,10 @@ def test_a_name_is_not_given_twice(path: Path) -> None:
 def test_a_broken_line_is_told_and_stays_out_of_the_message(path: Path, line: str, words: str) -> None:
     keys.new(path, "a")
     path.write_text(path.read_text() + line + "\n")
-    with pytest.raises(ValueError, match=words) as told:
+    with pytest.raises(ValueError, match=words) as raised:
         KeyFile(path)
-    assert str(told.value).startswith("LOSSD_API_KEYS_FILE: ")
-    assert "000" not in str(told.value)
+    assert str(raised.value).startswith("LOSSD_API_KEYS_FILE: ")
+    assert "000" not in str(raised.value)
 
 
 def test_bytes_that_are_no_text_are_refused_with_words(path: Path) -> None:

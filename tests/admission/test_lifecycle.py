@@ -1,4 +1,4 @@
-"""How a server ends: it waits for what is worked on, whoever has left, and then for nothing."""
+"""Shutdown: the server waits for running requests, even if their clients have left, and for nothing else."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What nobody has caught is a bug of ours, unless it is memory that there is none of."""
+"""An uncaught exception is a bug of ours, unless memory ran out."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What a key may use: a rate in bursts of a second, and so many at once."""
+"""Quotas of a key: a rate with bursts of one second, and concurrent requests."""
 
 import pytest
 
@@ -10,10 +10,10 @@ def test_a_second_of_a_rate_may_be_used_at_once() -> None:
     quota = Quota()
     for _ in range(100):
         quota.admit(100, 0)
-    with pytest.raises(Throttled) as told:
+    with pytest.raises(Throttled) as raised:
         quota.admit(0.001, 0)
-    assert told.value.limit == "rate"
-    assert 1 <= told.value.retry_after <= 1000
+    assert raised.value.limit == "rate"
+    assert 1 <= raised.value.retry_after <= 1000
 
 
 def test_what_has_ended_is_no_longer_under_way() -> None:
@@ -21,9 +21,9 @@ def test_what_has_ended_is_no_longer_under_way() -> None:
     for _ in range(5):
         quota.admit(0, 1)()
     end = quota.admit(0, 1)
-    with pytest.raises(Throttled) as told:
+    with pytest.raises(Throttled) as raised:
         quota.admit(0, 1)
-    assert (told.value.limit, told.value.retry_after) == ("concurrency", 1)
+    assert (raised.value.limit, raised.value.retry_after) == ("concurrency", 1)
     end()
     quota.admit(0, 1)
 

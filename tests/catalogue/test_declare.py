@@ -61,7 +61,7 @@ def test_an_argument_without_a_role_is_refused() -> None:
         return predictions
 
     bare.__doc__ = DOCSTRING.replace("    targets: Observed values.\n", "")
-    with pytest.raises(TypeError, match="carries no Input"):
+    with pytest.raises(TypeError, match="has no Input"):
         loss(title="Bare", tasks=("regression",))(bare)
 
 

@@ -1,4 +1,4 @@
-"""Patterns of dimensions: what matches, with what sizes, and how messages show it."""
+"""Patterns of dimensions: matching, sizes, and their format in messages."""
 
 from typing import Any
 

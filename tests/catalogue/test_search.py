@@ -1,4 +1,4 @@
-"""What a learner asks for is found, the best first."""
+"""Search finds what a learner asks for, best match first."""
 
 import pytest
 

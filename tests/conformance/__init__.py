@@ -1,1 +1,1 @@
-"""What holds of every loss. A new one is tested from the moment it is declared."""
+"""Properties of every loss. A new one is tested as soon as it is declared."""

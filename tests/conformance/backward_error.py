@@ -21,7 +21,7 @@ UNIT = 2.0**-24
 MOST = 256
 """How many times the backward error a value may be off."""
 ALLOWANCE = 4 * UNIT
-"""What an element may be off besides, where a loss declares that its unit is 1."""
+"""Additional error of an element if a loss declares 1 as its unit."""
 SLACK = 0.05
 """How far a gradient may be off, as a share of its largest element."""
 TINY = torch.finfo(torch.float32).tiny
@@ -100,7 +100,7 @@ def _measured(case: str, call: Call) -> Error:
 
 
 def _product(inputs: Tensor, gradient: Tensor) -> float:
-    """Return Σ|x·∂l/∂x|, what is not finite left out."""
+    """Return Σ|x·∂l/∂x| over finite terms."""
     return (inputs * gradient).abs().nan_to_num(0, 0, 0).sum().item()
 
 
@@ -112,7 +112,7 @@ def _distance(found: Tensor, truth: Tensor) -> float:
 
 
 def _slope_error(inputs: Tensor, found: Tensor, truth: Tensor, admitted: float) -> float:
-    """Return how far a gradient is off, over what is admitted: of its largest element, or of the value's error."""
+    """Return a gradient's error relative to the allowed one: of its largest element, or of the value's error."""
     if not truth.isfinite().all() or (truth.abs() > LARGEST).any() or not truth.numel():
         return 0.0
     off = (found.double() - truth).abs().nan_to_num(torch.inf)

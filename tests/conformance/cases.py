@@ -29,7 +29,7 @@ class Variant:
     optional: bool
 
     def request(self, seed: int = 0, **fields: Any) -> Request:
-        """Draw a request; ``fields`` are its options, float64 unless told otherwise."""
+        """Draw a request; ``fields`` are its options, float64 by default."""
         inputs = draw_inputs(self.loss, self.params, row=self.row, optional=self.optional, seed=seed)
         fields = {"dtype": torch.float64, **fields}
         return Request(
@@ -83,7 +83,7 @@ def _choices(annotation: Any) -> list[Any]:
 
 
 def _valid(variant: Variant) -> bool:
-    """Tell whether the declaration admits a variant."""
+    """Return whether the declaration admits a variant."""
     try:
         variant.call()
     except Invalid:

@@ -170,7 +170,7 @@ def _after(first: Change, second: Change) -> Change:
 
 
 def _projected(loss: AnyLoss, inputs: Inputs, base: Base) -> Inputs:
-    """Bring what has left its domain back into it, or leave it as it is in the base."""
+    """Move values outside their domain back into it, or keep those of the base."""
     sizes = _sizes(loss, base)
     found: dict[str, Tensor] = {}
     for name, tensor in inputs.items():
@@ -194,7 +194,7 @@ def _sizes(loss: AnyLoss, base: Base) -> Sizes:
 
 
 def _brought_into(domain: Domain, tensor: Tensor) -> Tensor:
-    """Return the values of a domain that are nearest in kind to what has left it."""
+    """Return the values of a domain that are most similar to those outside it."""
     match domain:
         case Between(low, high):
             return tensor.clamp(low, high)
@@ -210,5 +210,5 @@ def _brought_into(domain: Domain, tensor: Tensor) -> Tensor:
 
 
 def _equal(left: Inputs, right: Inputs) -> bool:
-    """Tell whether two changes come to the same."""
+    """Return whether two changes come to the same."""
     return all(torch.equal(left[name], right[name]) for name in left)

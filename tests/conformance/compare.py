@@ -14,7 +14,7 @@ CLOSE = {torch.float64: 1e-12, torch.float32: 2e-4, torch.bfloat16: 5e-2, torch.
 
 
 def assert_same(found: Evaluation, expected: Evaluation, close: float) -> None:
-    """Compare all results: a gradient near zero is as near as the largest one allows."""
+    """Compare all results; gradients relative to the largest one."""
     wanted = outputs(expected)
     for name, tensor in outputs(found).items():
         scale = wanted[name].double().nan_to_num(0, 0, 0).abs().max().item() if tensor.numel() else 0
@@ -38,14 +38,14 @@ def outputs(evaluation: Evaluation) -> dict[str, Tensor]:
 
 
 def of_each_divisor(loss: Any) -> Iterator[Variant]:
-    """Yield the default call, and that with all optional inputs: masks and weights make for other divisors."""
+    """Yield the default call, and one with all optional inputs: masks and weights change divisors."""
     first, *others = variants(loss)
     yield first
     yield from [v for v in others if v.optional and (v.params, v.row) == (first.params, first.row)][:1]
 
 
 def sent(variant: Variant, seed: int, reduction: Any, weighted: bool, upstream: bool, **fields: Any) -> Call:
-    """Draw a call with a weight for each element, and an upstream gradient, that no other call has."""
+    """Draw a call with its own weights and upstream gradient."""
     plain = variant.call(seed, reduction="none", **fields)
     shape = evaluate(plain).value.shape
     draw = torch.Generator().manual_seed(100 + seed)

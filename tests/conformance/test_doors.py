@@ -53,8 +53,8 @@ def test_all_outputs_that_are_listed_can_be_had_at_once(client: Client, loss: An
         "parameters": _written(_changed(loss, params)),
     }
     answer = client.post(f"/v2/models/{loss.name}/infer", content=orjson.dumps(body), headers=PLAIN)
-    told = {output["name"]: output["datatype"] for output in listed}
-    assert {name: NAMES[tensor.dtype] for name, tensor in outputs(answer).items()} == told
+    datatypes = {output["name"]: output["datatype"] for output in listed}
+    assert {name: NAMES[tensor.dtype] for name, tensor in outputs(answer).items()} == datatypes
 
 
 def _single(drawn: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -76,7 +76,7 @@ def _written(params: Mapping[str, Any]) -> dict[str, Any]:
 def _native(
     client: Client, loss: AnyLoss, sent: Mapping[str, Tensor], params: Mapping[str, Any], reduction: str
 ) -> dict[str, Tensor]:
-    """Return what the native door gives, under the names of the other."""
+    """Return the native door's answer, under the names of the other."""
     inputs = {
         name: orjson.loads(b"".join(written.parts(written.write(tensor, "base64"))))
         for name, tensor in sent.items()
@@ -84,12 +84,12 @@ def _native(
     fields = {"inputs": inputs, "params": params, "reduction": reduction, "encoding": "base64"}
     answer = client.evaluate(loss.name, **fields)
     assert answer.status_code == 200, answer.text
-    told = answer.json()
-    value = told["value"]
+    evaluation = answer.json()
+    value = evaluation["value"]
     return {
         "value": _unpacked(value) if reduction == "none" else torch.tensor([value], dtype=torch.float32),
-        **{f"grad.{name}": _unpacked(tensor) for name, tensor in told["gradients"].items()},
-        **{f"aux.{name}": _unpacked(tensor) for name, tensor in told.get("aux", {}).items()},
+        **{f"grad.{name}": _unpacked(tensor) for name, tensor in evaluation["gradients"].items()},
+        **{f"aux.{name}": _unpacked(tensor) for name, tensor in evaluation.get("aux", {}).items()},
     }
 
 

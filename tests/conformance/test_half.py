@@ -1,4 +1,4 @@
-"""Half types: what a model in them gives is admitted, and targets that mark or index are not rounded to them."""
+"""Half types: outputs of models in half precision are valid, and targets that are marks or indices are not rounded."""
 
 import base64
 import math
@@ -44,7 +44,7 @@ def test_a_sum_that_is_off_by_a_thousandth_is_refused_in_single() -> None:
 
 
 def has_distributions(loss: AnyLoss) -> bool:
-    """Tell whether an input of a loss may hold distributions."""
+    """Return whether an input of a loss may hold distributions."""
     return any(isinstance(form.domain, Simplex) for spec in loss.inputs.values() for form in spec.forms)
 
 

@@ -64,6 +64,6 @@ def _times(param: Any, factor: float) -> Any:
 
 
 def _assert_close(found: Tensor, expected: Tensor, params: Mapping[str, Any]) -> None:
-    """Compare with what a law gives, relative to the largest element."""
+    """Compare with the result of a law, relative to the largest element."""
     slack = 1e-9 * expected.abs().max().item() if expected.numel() else 0.0
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=slack, msg=str(params))

@@ -1,4 +1,4 @@
-"""Shapes, reductions and weights: what the value is made of."""
+"""Shapes, reductions and weights of the value."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Measure what declared work takes: bytes at the peak, operations and seconds of a core, whatever grows.
+"""Measure the cost of declared work: peak bytes, operations and seconds of a core, for all growing sizes.
 
 ``python -m tests.conformance.work [name …]`` prints the dearest calls of each loss, as multiples of the bounds in
 `service.engine.cost`: what is over 1 is declared too low.
@@ -56,7 +56,7 @@ class Grown:
 
 @dataclass(frozen=True)
 class Taken:
-    """What an evaluation took: the most bytes of tensors at once, the inputs included, and calls of operators."""
+    """The cost of an evaluation: peak bytes of tensors, including inputs, and calls of operators."""
 
     bytes: int
     operations: int
@@ -74,7 +74,7 @@ def all_grown(loss: AnyLoss) -> Iterator[Grown]:
 
 
 def _counts(variant: Variant) -> list[str]:
-    """Return the params that the work names: what else is a whole number makes for no more of it."""
+    """Return the params named in the work; other integers do not add to it."""
     return sorted(variant.loss.names_in_work & variant.params.keys())
 
 

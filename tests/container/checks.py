@@ -1,4 +1,4 @@
-"""What holds of the image as it runs: read-only, without capabilities, as a user that it does not know."""
+"""Properties of the running image: read-only, without capabilities, as an arbitrary user."""
 
 import json
 import threading
@@ -95,9 +95,9 @@ def test_it_lists_what_is_installed(built: Engine, container: Container) -> None
 
 def test_it_says_what_it_is(built: Engine) -> None:
     labels = json.loads(built.call("image", "inspect", "--format", "{{json .Config.Labels}}", IMAGE))
-    told = {key.rpartition(".image.")[2]: value for key, value in labels.items()}
-    assert told["version"] == version("lossd")
-    assert (told["revision"], told["licenses"], told["base.name"]) == ("0123abc", "MIT", built.base)
+    oci = {key.rpartition(".image.")[2]: value for key, value in labels.items()}
+    assert oci["version"] == version("lossd")
+    assert (oci["revision"], oci["licenses"], oci["base.name"]) == ("0123abc", "MIT", built.base)
 
 
 def test_it_needs_no_shell(built: Engine) -> None:

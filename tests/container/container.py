@@ -15,7 +15,7 @@ from tests.container.engine import Engine
 IMAGE = "localhost/lossd:test"
 USER = "12345:0"
 HARDENED = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
-# what podman would add: places to write, and checks that need systemd
+# podman's defaults: writable places, and health checks that need systemd
 PODMAN = ("--read-only-tmpfs=false", "--no-healthcheck")
 READY_S = 30
 DRAIN_S = 20
@@ -48,7 +48,7 @@ class Container:
     url: str
 
     def run(self, *command: str) -> str:
-        """Return what a command prints inside."""
+        """Return the output of a command in the container."""
         return self.engine.call("exec", self.name, *command)
 
     def ready_within(self, seconds: float) -> float:
@@ -68,11 +68,11 @@ class Container:
         raise AssertionError(f"not ready within {seconds} s: {self.engine.logs(self.name)}")
 
     def python(self, code: str) -> str:
-        """Return what code prints inside."""
+        """Return the output of Python code in the container."""
         return self.run("python", "-c", code)
 
     def look(self) -> dict[str, Any]:
-        """Return which files can be written and which raise rights, and the server's status as the kernel tells it."""
+        """Return writable files, setuid files, and the server's status from the kernel."""
         return json.loads(self.python(LOOK))
 
     def stop(self) -> int:

@@ -1,4 +1,4 @@
-"""What builds and runs images: Docker where its engine answers, else buildah and podman, which need none."""
+"""Tools that build and run images: Docker if its engine answers, else buildah and podman, which need none."""
 
 import ast
 import os
@@ -27,7 +27,7 @@ class Engine:
     base: str
 
     def call(self, *arguments: str) -> str:
-        """Return what the engine prints.
+        """Return the engine's output.
 
         Raises:
             AssertionError: it failed; with what it printed.
@@ -35,7 +35,7 @@ class Engine:
         return called(self.command, *arguments)
 
     def logs(self, name: str) -> str:
-        """Return what a container has written to its standard output and error."""
+        """Return the standard output and error of a container."""
         ended = subprocess.run(
             (self.command, "logs", name),
             stdout=subprocess.PIPE,
@@ -66,7 +66,7 @@ def engine() -> Generator[Engine]:
 
 
 def called(*command: str) -> str:
-    """Return what a command prints.
+    """Return the output of a command.
 
     Raises:
         AssertionError: it failed; with what it printed.
@@ -77,7 +77,7 @@ def called(*command: str) -> str:
 
 
 def _install() -> None:
-    """Install what is missing, as root on Debian; end with words elsewhere."""
+    """Install missing tools, as root on Debian; exit with a message elsewhere."""
     if os.geteuid() or not shutil.which("apt-get"):
         pytest.exit(f"needs a Docker engine, or to be root on Debian for {', '.join(PACKAGES)}", returncode=1)
     if not all(_succeeds("dpkg", "--status", package) for package in PACKAGES):

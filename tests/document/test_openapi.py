@@ -1,4 +1,4 @@
-"""The OpenAPI document: committed as it is served, valid, and free of what client generators stumble over."""
+"""The OpenAPI document: committed as it is served, valid, and free of constructs that break client generators."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,7 +125,7 @@ def test_operation_ids_are_unique() -> None:
 
 
 def _objects(node: Any) -> Iterator[dict[str, Any]]:
-    """Yield every JSON object in a document, but not what stands in examples."""
+    """Yield every JSON object in a document, except in examples."""
     if isinstance(node, dict):
         yield node
         for key, value in node.items():

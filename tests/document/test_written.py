@@ -1,4 +1,4 @@
-"""What the service writes is what the document says: each answer is held against its schema, with no other members."""
+"""Answers match the OpenAPI document: each is checked against its schema, with no other members."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Items of a batch, and lines of a stream, give what each gives alone: the same answers, the same faults."""
+"""Items of a batch and lines of a stream give the same answers and faults as alone."""
 
 import base64
 from typing import Any

@@ -192,9 +192,9 @@ def test_a_default_that_some_items_can_use_is_a_fault_of_the_others(client: Clie
 def test_an_answer_of_faults_has_a_bound(client: Client) -> None:
     bad = {"loss": "mse", "inputs": {}} | {f"x{number}": 0 for number in range(60)}
     body = batch(client, *[bad] * 300)
-    told = [len(one["error"]["errors"]) for one in body["results"]]
-    assert told[0] == 62
-    assert sum(told) < 1000 + 62 + 300
+    counts = [len(one["error"]["errors"]) for one in body["results"]]
+    assert counts[0] == 62
+    assert sum(counts) < 1000 + 62 + 300
     assert "61 more" in body["results"][-1]["error"]["detail"]
 
 

@@ -1,4 +1,4 @@
-"""POST /v2/models/{name}/infer: what the protocol promises, and what its refusals say."""
+"""POST /v2/models/{name}/infer: the protocol's promises, and its error messages."""
 
 import asyncio
 import gzip
@@ -27,7 +27,7 @@ BINARY = {"binary_data_output": True}
 
 
 def refused(answer: httpx.Response, status: int = 400) -> str:
-    """Return what an answer says is wrong."""
+    """Return the error in an answer."""
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json"), answer.text
     problem = answer.json()
     assert problem["status"] == status
@@ -204,7 +204,7 @@ def test_the_dtype_computed_in_is_the_one_of_the_outputs(
     else:
         answer = infer_binary(client, "mse", tensors, parameters=parameters)
     assert answer.content.count(f'"{computed}"'.encode()) == 2
-    # two elements: the gradient of the mean is what was sent
+    # two elements: the gradient of the mean equals the prediction
     found = outputs(answer)["grad.predictions"]
     assert torch.equal(found, tensors["predictions"].to(found.dtype))
 
@@ -251,7 +251,7 @@ def test_data_may_be_nested_or_flat(client: Client) -> None:
     for data in ([2, 1, 0.1], [[2, 1, 0.1]], [[2], [1], [0.1]]):
         answer = infer(client, "cross_entropy", [{**INPUTS[0], "data": data}, INPUTS[1]])
         assert outputs(answer)["value"] == pytest.approx(VALUE)
-    for data, told in (
+    for data, message in (
         ([[2, 1], [0.1]], "length 2"),
         ([2, [1, 0.1]], "Expected a number"),
         ([2, 1, 0.1, 3], "Expected 3 elements for shape [1, 3]; got 4"),
@@ -259,7 +259,7 @@ def test_data_may_be_nested_or_flat(client: Client) -> None:
     ):
         error = refused(infer(client, "cross_entropy", [{**INPUTS[0], "data": data}, INPUTS[1]]))
         assert "logits" in error
-        assert told in error
+        assert message in error
 
 
 def test_scalars_and_empty_tensors(client: Client) -> None:
@@ -408,7 +408,7 @@ def test_lengths_of_the_json_that_are_none(client: Client, length: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"length": None}, f"/inputs/0 logits: Expected the header {HEADER} with a binary input; got none."),
         ({"tail": b"xx"}, "/inputs Expected 20 bytes after the JSON, the sum of binary_data_size; got 22."),
@@ -437,7 +437,7 @@ def test_lengths_of_the_json_that_are_none(client: Client, length: str) -> None:
         ({"input": {"shape": None}}, "/inputs/0/shape logits: Expected a list of integers"),
     ],
 )
-def test_binary_inputs_that_do_not_fit(client: Client, change: dict[str, Any], told: str) -> None:
+def test_binary_inputs_that_do_not_fit(client: Client, change: dict[str, Any], message: str) -> None:
     inputs = [binary(name, tensor) for name, tensor in CALL.items()]
     if "size" in change:
         inputs[0]["parameters"]["binary_data_size"] = change["size"]
@@ -446,11 +446,11 @@ def test_binary_inputs_that_do_not_fit(client: Client, change: dict[str, Any], t
     body = body[: len(body) - change.get("cut", 0)] + change.get("tail", b"")
     headers = {HEADER: str(length)} if change.get("length", 0) is not None else {}
     answer = client.post("/v2/models/cross_entropy/infer", content=body, headers=headers)
-    assert told in refused(answer)
+    assert message in refused(answer)
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "message"),
     [
         ({"inputs": None}, "/inputs Expected an array of inputs; got nothing."),
         ({"inputs": {}}, "/inputs Expected an array of inputs; got {}."),
@@ -517,10 +517,10 @@ def test_binary_inputs_that_do_not_fit(client: Client, change: dict[str, Any], t
         ({"inputs": INPUTS, "id": 3}, "/id Expected a string; got 3."),
     ],
 )
-def test_requests_that_do_not_fit(client: Client, fields: dict[str, Any], told: str) -> None:
+def test_requests_that_do_not_fit(client: Client, fields: dict[str, Any], message: str) -> None:
     sent = {name: value for name, value in fields.items() if value is not None}
     answer = client.post("/v2/models/cross_entropy/infer", content=orjson.dumps(sent))
-    assert told in refused(answer)
+    assert message in refused(answer)
 
 
 @pytest.mark.parametrize(

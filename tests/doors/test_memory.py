@@ -1,4 +1,4 @@
-"""Nothing of a request stays: what a client makes up is in no cache without a bound, whatever field it is in."""
+"""Nothing of a request stays: no cache without a bound holds values from clients, in any field."""
 
 import asyncio
 import gc
@@ -156,7 +156,7 @@ def test_memory_returns_whatever_is_made_up(app: ASGIApp, field: str) -> None:
         for place in range(first, first + TIMES):
             begin = f"{place:x}".rjust(6, "z")
             assert await answered(app, FIELDS[field](begin * (LENGTH // len(begin)))) < 500
-        # what is counted of requests is held back until it is asked for
+        # finished requests are buffered until the metrics are scraped
         assert await answered(app, Ask("GET", "/metrics")) == 200
         gc.collect()
         return tracemalloc.get_traced_memory()[0]

@@ -1,4 +1,4 @@
-"""What the Open Inference Protocol tells beside inferences: server, models, configuration, statistics."""
+"""The Open Inference Protocol besides inference: server, models, configuration, statistics."""
 
 import asyncio
 
@@ -42,9 +42,9 @@ def test_every_path_answers_get_and_head(client: Client, path: str) -> None:
 
 
 def test_the_server_tells_its_extensions(client: Client) -> None:
-    told = client.get("/v2").json()
-    assert told["name"] == "lossd"
-    assert told["extensions"] == [
+    metadata = client.get("/v2").json()
+    assert metadata["name"] == "lossd"
+    assert metadata["extensions"] == [
         "binary_tensor_data",
         "model_repository",
         "model_configuration",
@@ -80,15 +80,15 @@ def test_every_loss_is_a_model(client: Client) -> None:
 
 @every_loss
 def test_metadata_and_configuration_agree(client: Client, loss: AnyLoss) -> None:
-    told, config = (
+    metadata, config = (
         client.get(f"/v2/models/{loss.name}").json(),
         client.get(f"/v2/models/{loss.name}/config").json(),
     )
-    assert told["name"] == config["name"] == loss.name
-    assert [tensor["name"] for tensor in told["inputs"]] == list(loss.inputs)
-    assert told["outputs"][0] == {"name": "value", "datatype": "FP32", "shape": [-1]}
+    assert metadata["name"] == config["name"] == loss.name
+    assert [tensor["name"] for tensor in metadata["inputs"]] == list(loss.inputs)
+    assert metadata["outputs"][0] == {"name": "value", "datatype": "FP32", "shape": [-1]}
     for kind, key in (("inputs", "input"), ("outputs", "output")):
-        for tensor, entry in zip(told[kind], config[key], strict=True):
+        for tensor, entry in zip(metadata[kind], config[key], strict=True):
             assert entry["name"] == tensor["name"]
             assert entry["data_type"] == f"TYPE_{tensor['datatype']}"
             assert entry["dims"] == tensor["shape"]
@@ -97,9 +97,9 @@ def test_metadata_and_configuration_agree(client: Client, loss: AnyLoss) -> None
 
 
 def test_dims_are_told_as_the_protocol_writes_them(client: Client) -> None:
-    told = client.get("/v2/models/giou").json()
-    assert told["inputs"][0] == {"name": "boxes", "datatype": "FP32", "shape": [-1, 4]}
-    assert [output["name"] for output in told["outputs"]] == [
+    metadata = client.get("/v2/models/giou").json()
+    assert metadata["inputs"][0] == {"name": "boxes", "datatype": "FP32", "shape": [-1, 4]}
+    assert [output["name"] for output in metadata["outputs"]] == [
         "value",
         "grad.boxes",
         "grad.targets",
@@ -140,8 +140,8 @@ def test_requests_are_counted() -> None:
     for _ in range(3):
         outputs(infer(client, "mse", inputs))
     infer(client, "mse", [])
-    told = client.get("/v2/models/mse/stats").json()
-    [counts] = told["model_stats"]
+    metadata = client.get("/v2/models/mse/stats").json()
+    [counts] = metadata["model_stats"]
     assert (counts["inference_count"], counts["execution_count"]) == (3, 3)
     stats = counts["inference_stats"]
     assert [stats[name]["count"] for name in ("success", "fail", "queue", "cache_hit")] == [3, 1, 3, 0]

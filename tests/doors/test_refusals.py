@@ -1,4 +1,4 @@
-"""Each kind of wrong request is answered with where it is wrong and what was expected."""
+"""Each kind of invalid request gets an answer with the place of the fault and the expected value."""
 
 from typing import Any
 
@@ -185,7 +185,7 @@ def test_hostile_bodies_are_refused_at_once(client: Client, body: bytes, status:
 
 @pytest.mark.parametrize("label", [b"-9223372036854775809", b"-9223372036854776000.0"])
 def test_an_integer_just_below_64_bits_is_no_other(client: Client, label: bytes) -> None:
-    """As a float it is the least of 64 bits, which is an integer of its own."""
+    """As a float it equals the smallest 64-bit integer, which is a different number."""
     least = b"-9223372036854775808"
     for first, status in ((least, 200), (label, 422)):
         for targets in (b"[%b, 1]" % first, b"[%b, 1.0]" % first):

@@ -1,4 +1,4 @@
-"""The contract of POST /v1/batch as NDJSON: what only a real server shows, over a socket."""
+"""The contract of POST /v1/batch as NDJSON, over a socket of a real server."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""The limit of work: whichever door a call comes through, what it would take is refused before it is computed."""
+"""The limit of work: on every door, calls over it are refused before they are computed."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def item(rows: int, loss: str = "clip") -> dict[str, Any]:
     return {"loss": loss, "inputs": {"anchor": views, "positive": views}}
 
 
-def told(rows: int) -> str:
+def refusal(rows: int) -> str:
     return (
         f"Expected at most {LIMIT} elements of work (LOSSD_MAX_WORK); "
         f"got inputs for which clip is estimated to take {8 * rows + rows * rows}."
@@ -37,7 +37,7 @@ def told(rows: int) -> str:
 
 def assert_refused(problem: dict[str, Any], rows: int) -> None:
     assert problem["type"] == "urn:lossd:problem:too-large"
-    assert problem["detail"] == told(rows)
+    assert problem["detail"] == refusal(rows)
     assert [(error["pointer"], error["code"]) for error in problem["errors"]] == [("/inputs", "work")]
 
 
@@ -54,7 +54,7 @@ def test_an_inference_is_413_in_the_form_of_its_protocol(client: Client, rows: i
     views = torch.ones(rows, 2)
     answer = infer_binary(client, "clip", {"anchor": views, "positive": views})
     assert answer.status_code == 413
-    assert told(rows) in answer.json()["error"]
+    assert refusal(rows) in answer.json()["error"]
 
 
 @pytest.mark.parametrize("copies", [1, 3])

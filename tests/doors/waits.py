@@ -1,4 +1,4 @@
-"""Losses that work for as long as a test wants, to see what becomes of others meanwhile."""
+"""Losses that run for as long as a test wants, to observe other requests meanwhile."""
 
 import threading
 from types import ModuleType
@@ -23,7 +23,7 @@ GO_ON = threading.Event()
 def stubborn(
     predictions: Annotated[Tensor, Prediction("N")], *, units: Annotated[int, Ge(1)] = SLOW
 ) -> Annotated[Tensor, Unreduced("N")]:
-    """Works until it may end, whoever waits.
+    """Runs until the test lets it end, even if nobody waits.
 
     Formula:
         p

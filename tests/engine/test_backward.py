@@ -1,4 +1,4 @@
-"""Autograd's private engine gives what its public function gives."""
+"""Autograd's private engine gives the same as its public function."""
 
 import pytest
 import torch

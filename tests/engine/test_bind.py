@@ -1,4 +1,4 @@
-"""A request is checked against its loss's declaration, and every fault is told where it is."""
+"""A request is checked against its loss's declaration, and every fault is reported with its place."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which device computes, whether it still does, and what a warm-up finds out."""
+"""Choosing a device, checking that it still works, and warming it up."""
 
 import warnings
 from collections.abc import Callable

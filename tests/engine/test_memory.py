@@ -30,8 +30,8 @@ def test_what_cannot_be_allocated_is_too_large_after_a_second_try() -> None:
         tries.append(1)
         torch.empty(10**15)
 
-    told = r"fits the \d+ bytes that are free of cpu .LOSSD_DEVICE.; got one that takes 4000000000000000 bytes more"
-    with pytest.raises(TooLarge, match=told) as raised:
+    message = r"fits the \d+ bytes that are free of cpu .LOSSD_DEVICE.; got one that takes 4000000000000000 bytes more"
+    with pytest.raises(TooLarge, match=message) as raised:
         within_memory(compute, CPU)
     assert [fault.code for fault in raised.value.faults] == ["device_memory"]
     assert len(tries) == 2
@@ -48,7 +48,7 @@ def test_what_fits_once_memory_was_given_back_is_computed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "size"),
+    ("message", "size"),
     [
         (
             "CUDA out of memory. Tried to allocate 20.50 GiB. GPU 0 has a total capacity of 79 GiB",
@@ -58,9 +58,9 @@ def test_what_fits_once_memory_was_given_back_is_computed() -> None:
         ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", None),
     ],
 )
-def test_what_a_gpu_asked_for_is_told_in_bytes(told: str, size: int | None) -> None:
+def test_what_a_gpu_asked_for_is_told_in_bytes(message: str, size: int | None) -> None:
     def compute() -> None:
-        raise torch.OutOfMemoryError(told)
+        raise torch.OutOfMemoryError(message)
 
     expected = f"takes {size} bytes more" if size else "more than can be counted"
     with pytest.raises(TooLarge, match=expected):
@@ -113,9 +113,9 @@ def test_params_beyond_what_arithmetic_has_are_the_clients_mistake() -> None:
     loss = CATALOGUE["tukey_biweight"]
     inputs = {name: Sent(torch.zeros(2)) for name in ("predictions", "targets")}
     call = bind(Request(loss=loss, inputs=inputs, params={**loss.defaults, "c": 1e300}, dtype=torch.float64))
-    with pytest.raises(Invalid) as told:
+    with pytest.raises(Invalid) as raised:
         evaluate(call)
-    assert told.value.faults[0].code == "range"
+    assert raised.value.faults[0].code == "range"
 
 
 def test_calls_that_do_not_fit_together_wait_for_each_other() -> None:

@@ -274,7 +274,7 @@ def test_without_fusing_nothing_is_computed_together() -> None:
 
 
 def test_what_differs_in_anything_but_its_values_is_not_computed_together() -> None:
-    """Each has what it has alone, in its own dtype: all arrive at once, twice."""
+    """Each gets the same result as alone, in its own dtype: all arrive at once, twice."""
     variant = variants(CATALOGUE["cross_entropy"])[0]
     ones = Sent(torch.ones_like(variant.call(0, reduction="none").inputs["targets"], dtype=torch.float32))
     others = [

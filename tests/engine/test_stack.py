@@ -13,7 +13,7 @@ VARIANT = variants(CATALOGUE["cross_entropy"])[0]
 
 
 def calls(count: int) -> list[Call]:
-    """Return calls with weights and upstream gradients, each with those of its own."""
+    """Return calls, each with different weights and upstream gradients."""
     plain = VARIANT.call(0, reduction="none")
     shape = plain.inputs["targets"].shape
     return [

@@ -1,4 +1,4 @@
-"""The examples do what they say, against a live server."""
+"""The examples work, against a live server."""
 
 import json
 import os

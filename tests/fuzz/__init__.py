@@ -1,1 +1,1 @@
-"""Requests that no one would think of: what the document admits, and what nothing admits."""
+"""Requests that no one would think of, valid and invalid ones."""

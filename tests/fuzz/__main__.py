@@ -1,6 +1,6 @@
-"""Attack a real server for minutes, and tell at the end what came of it.
+"""Attack a real server for minutes, and report the results at the end.
 
-A failure is told with the request that caused it, as small as it can be made, and the attack goes on.
+A failure is reported with a minimal request that causes it, and the attack continues.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def _attack(server: servers.Server, seconds: float, start: int) -> list[str]:
-    """Attack until the time is up, and return what was found."""
+    """Attack until the time is up, and return the findings."""
     attacker = Attacker(Live(server.url))
     failures: dict[str, str] = {}
     before, end, rounds = _resident(server.process), monotonic() + seconds, 0
@@ -53,10 +53,12 @@ def _attack(server: servers.Server, seconds: float, start: int) -> list[str]:
             try:
                 _round(attacker, kind, start + rounds, end)
             except AssertionError as error:
-                told = f"{kind}: {error}".partition("\n")[0]
-                failures.setdefault(told[:80], "\n".join([told, *getattr(error, "__notes__", ())])[:4000])
+                message = f"{kind}: {error}".partition("\n")[0]
+                failures.setdefault(
+                    message[:80], "\n".join([message, *getattr(error, "__notes__", ())])[:4000]
+                )
         rounds += 1
-        # what is loaded and kept for good is there by then
+        # by then everything that stays in memory is loaded
         first = first or _resident(server.process)
         if monotonic() < end - seconds / 2:
             halfway = _resident(server.process)

@@ -1,4 +1,4 @@
-"""Attacks: a kind of request each, and what must hold when it is made."""
+"""Attacks: one kind of request each, with the invariants that must hold."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -98,4 +98,4 @@ ATTACKS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Attacker, Any], None]
     "frames": (requests.frames(), Attacker.infer),
     "megabytes": (requests.megabytes(), Attacker.flood),
 }
-"""Each kind of request, and what is done with one."""
+"""Each kind of request, with the function that makes one."""

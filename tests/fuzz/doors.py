@@ -27,7 +27,7 @@ class Sent:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back, and after how long."""
+    """An answer, and the time it took."""
 
     status: int
     headers: Mapping[str, str]
@@ -42,7 +42,7 @@ class Door(Protocol):
 
 
 class InProcess:
-    """Calls an application as a server would; what it raises is raised here."""
+    """Calls an application as a server would, and propagates its exceptions."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -62,7 +62,7 @@ class InProcess:
         self._loop.close()
 
     async def _exchange(self, sent: Sent) -> list[Message]:
-        """Return what the application sends."""
+        """Return the messages that the application sends."""
         last = len(sent.chunks) - 1
         arriving = iter(
             [

@@ -1,4 +1,4 @@
-"""What holds of every answer, whatever was asked."""
+"""Invariants of every answer, for any request."""
 
 import re
 from typing import Any
@@ -10,7 +10,7 @@ from tests.fuzz.doors import Answer, Sent
 REFUSED = {400, 404, 405, 413, 415, 422, 429, 503}
 POINTER = re.compile(r"(/([^~/]|~[01])*)*")
 SECONDS, SECONDS_A_MEGABYTE = 5.0, 4.0
-"""Bounds of what an answer takes, with room for a machine that is busy with other work."""
+"""Bounds on the time and memory of an answer, with room for a busy machine."""
 INFERENCE_HEADER = "inference-header-content-length"
 
 

@@ -44,7 +44,7 @@ def _excluded(case: Any) -> Iterator[Any]:
     """Yield the checks that do not hold of a request, each by the contract; no server error is let through."""
     operation = case.operation.label
     if operation in OF_LOSSES or operation == "GET /v1/losses/{name}":
-        # one path, of which the document spells POST out for each loss, and tells GET once for all
+        # one path: the document lists POST for each loss, and GET once for all
         yield checks.allow_header_conformance
     if operation in TAKE_TENSORS:
         # no union describes a tensor, since generators of clients know none: anything may be one
@@ -55,6 +55,6 @@ def _excluded(case: Any) -> Iterator[Any]:
 
 
 def _has_null(body: Any) -> bool:
-    """Tell whether a param is null."""
+    """Return whether a param is null."""
     params = body.get("params") if isinstance(body, dict) else None
     return isinstance(params, dict) and None in params.values()

@@ -1,1 +1,1 @@
-"""CUDA: on a real device where there is one, else on one that only looks like it."""
+"""CUDA: on a real device if available, else on a pretended one."""

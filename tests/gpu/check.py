@@ -1,4 +1,4 @@
-"""Find, without a GPU, what would break or wait on one: every loss is computed on the pretended device.
+"""Find errors and waits of a GPU without one: every loss is computed on the pretended device.
 
 ``python -m tests.gpu.check [loss …]`` prints a table, and exits with 1 where a loss mixes devices, gives other numbers
 than the CPU, or makes the host wait or brings tensors to the device itself.
@@ -33,7 +33,7 @@ CLOSE = {torch.float64: 1e-12, torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.
 
 @dataclass
 class Row:
-    """What was seen of one loss."""
+    """The findings about one loss."""
 
     faults: list[str] = field(default_factory=list[str])
     alone: Counter[str] = field(default_factory=Counter[str])
@@ -64,7 +64,7 @@ def main(names: list[str]) -> int:
 
 
 def _unknown(name: str, own: list[str]) -> list[str]:
-    """Return the waits and uploads of a loss that is known for none."""
+    """Return the unexpected waits and uploads of a loss."""
     uploads = [where for where in own if where.startswith("upload")]
     waits = [where for where in own if where not in uploads]
     return [
@@ -133,7 +133,7 @@ def _watched(
 
 
 def _keep_most(counts: Counter[str], log: pretend.Log) -> None:
-    """Keep the most that was seen of each wait and upload."""
+    """Keep the maximum of each wait and upload."""
     for what, found in (("", log.waits), ("upload @ ", log.uploads)):
         for where, times in found.items():
             counts[what + where] = max(times, counts[what + where])

@@ -1,4 +1,4 @@
-"""A device that only looks like a GPU, so that what would break or wait on one is seen without it.
+"""A device that pretends to be a GPU, to find errors and waits without one.
 
 torch has a place for backends of others (PrivateUse1), which may be written in Python since 2.10. A tensor on this one
 wraps a CPU tensor. Autograd, vmap and custom functions treat it as they treat CUDA, the backward pass on a thread of
@@ -50,7 +50,7 @@ MAKERS = ("arange", "arange.start", "arange.start_step", "eye", "eye.m", "linspa
 
 @dataclass
 class Log:
-    """What happened on the device; what the host did is counted by its place in the service."""
+    """The log of the device; actions of the host are counted by their place in the service."""
 
     kernels: Counter[str] = field(default_factory=Counter[str])
     waits: Counter[str] = field(default_factory=Counter[str])
@@ -58,13 +58,13 @@ class Log:
     threads: set[str] = field(default_factory=set[str])
 
     def clear(self) -> None:
-        """Forget what happened."""
+        """Clear the log."""
         for counts in (self.kernels, self.waits, self.uploads):
             counts.clear()
 
 
 LOG = Log()
-"""The one of this process."""
+"""The device of this process."""
 
 
 class Pretended(torch.Tensor):
@@ -95,12 +95,12 @@ class Pretended(torch.Tensor):
 
 
 def exists() -> bool:
-    """Tell whether this torch has the hook."""
+    """Return whether this torch has the hook."""
     return hasattr(backend_registration, "_setup_privateuseone_for_python_backend")
 
 
 def install() -> tuple[torch.device, Log]:
-    """Give this process the device; return it, and the log of what happens on it."""
+    """Add the device to this process; return it and its log."""
     backend_registration._setup_privateuseone_for_python_backend(NAME)  # pyright: ignore
     everything = torch.library.Library("_", "IMPL")
     everything.fallback(lambda op, *args, **kwargs: _run(op, args, kwargs), "PrivateUse1")
@@ -114,7 +114,7 @@ def install() -> tuple[torch.device, Log]:
 
 
 _KEPT: list[torch.library.Library] = []
-"""What ends with its object."""
+"""References that end with their object."""
 
 
 def _maker(op: Any) -> Callable[..., Any]:
@@ -147,13 +147,13 @@ def _run(op: Any, args: Any, kwargs: Any) -> Any:
         return args[0]
     if to_host:
         return found
-    # what is written in place comes back as the tensor that was given
+    # operations in place return the tensor they were given
     given = {id(t.held): t for t in fakes}
     return tree_map_only(torch.Tensor, lambda t: given[id(t)] if id(t) in given else Pretended(t), found)
 
 
 def _count(name: str, args: Any, fakes: list[Any], to_host: bool) -> None:
-    """Log what an operation costs."""
+    """Log the cost of an operation."""
     if name == "copy_":
         into, source = args[0], args[1]
         if isinstance(into, Pretended) and not isinstance(source, Pretended):
@@ -173,7 +173,7 @@ def _count(name: str, args: Any, fakes: list[Any], to_host: bool) -> None:
 
 
 def _refuse_mixed(name: str, args: Any, tensors: list[torch.Tensor]) -> None:
-    """Refuse tensors of two devices, but where CUDA takes them."""
+    """Refuse tensors of different devices, except where CUDA accepts them."""
     others = [t for t in tensors if not isinstance(t, Pretended)]
     if len(others) == len(tensors):
         return

@@ -1,4 +1,4 @@
-"""A CUDA device computes what the CPU computes, whatever is asked for, and outlives what clients do to it."""
+"""A CUDA device computes the same as the CPU for all requests, and survives hostile ones."""
 
 import asyncio
 import warnings
@@ -36,7 +36,7 @@ DEVICE = torch.device("cuda:0")
 CLOSE = {torch.float64: 1e-9, torch.float32: 2e-4, torch.bfloat16: 5e-2, torch.float16: 5e-3}
 DTYPES = pytest.mark.parametrize("dtype", CLOSE, ids=str)
 MARGIN = 1 << 22
-"""Bytes that any call may take beside its work: differences of distances, and 512 for each tensor at least."""
+"""Bytes that a call may take besides its work: pieces of distances, and at least 512 for each tensor."""
 WAITS = {"boundary", "hausdorff_dt", "ctc"}
 """Losses whose distances are measured on the CPU, and whose lengths torch reads there."""
 
@@ -94,7 +94,7 @@ def _waits(call: Call) -> set[str]:
             evaluate(call, DEVICE)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    # the one wait that there must be is for the results
+    # the only necessary wait is for the results
     waits = {f"{w.filename}:{w.lineno}" for w in seen if "synchroniz" in str(w.message)}
     return {place for place in waits if "torch/cuda/streams.py" not in place}
 
@@ -144,7 +144,7 @@ def test_threads_that_compute_at_once_do_not_disturb_each_other() -> None:
 
 
 def test_a_call_that_does_not_fit_is_refused_and_the_next_is_answered() -> None:
-    # of this process alone: others may be computing
+    # of this process only: others may be computing
     torch.cuda.set_per_process_memory_fraction((1 << 30) / torch.cuda.mem_get_info()[1])
     pairs = variants(CATALOGUE["info_nce"])[0].call(dtype=torch.float32)
     rng = torch.Generator().manual_seed(0)

@@ -1,4 +1,4 @@
-"""No loss mixes devices, waits or uploads where it need not: seen on the device that only looks like a GPU."""
+"""No loss mixes devices, or waits or uploads without need, on the pretended GPU."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The call that every client makes, and what must come of it."""
+"""The call that every client makes, and its expected result."""
 
 import warnings
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the README shows of the inference door runs as it stands."""
+"""The README's examples of the inference door run as printed."""
 
 import re
 import shutil
@@ -16,7 +16,7 @@ SECTION = README.split("## Clients of Triton, KServe and MLServer\n")[1].split("
 
 
 def run(language: str, command: list[str], server: str) -> str:
-    """Run the section's snippet in a language, sent to a server; return what it prints."""
+    """Run the section's snippet in a language against a server; return its output."""
     [snippet] = re.findall(rf"```{language}\n(.*?)```", SECTION, re.DOTALL)
     text = snippet.replace("http://127.0.0.1:8000", server).replace(
         "127.0.0.1:8000", server.removeprefix("http://")

@@ -1,1 +1,1 @@
-"""What single families promise beyond what holds of every loss."""
+"""Properties of single families, beyond those of every loss."""

@@ -30,7 +30,7 @@ def run(name: str, boxes: Any, targets: Any, **fields: Any) -> Evaluation:
 
 
 def sent(numbers: Any) -> Sent:
-    """Return what a JSON client sends."""
+    """Return the JSON that a client would send."""
     tensor = numbers if isinstance(numbers, Tensor) else torch.tensor(numbers, dtype=torch.float64)
     return Sent(tensor, addressable=True, any_rank=tensor.numel() == 0)
 

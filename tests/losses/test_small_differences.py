@@ -1,4 +1,4 @@
-"""Float32 keeps the digits of what is small: good fits, tails, units in which everything is little."""
+"""Float32 keeps the digits of small values: good fits, tails, large units."""
 
 from collections.abc import Callable, Mapping
 from math import exp, inf, isclose, log

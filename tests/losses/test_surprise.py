@@ -1,4 +1,4 @@
-"""Negative log-probabilities: all digits where a model is sure, limits at infinity, nothing of what is left out."""
+"""Negative log-probabilities: all digits where a model is sure, limits at infinity, no influence of excluded elements."""
 
 import math
 from collections.abc import Mapping
@@ -286,7 +286,7 @@ def _together(call: Call) -> list[Evaluation]:
 
 
 def _compare(evaluation: Evaluation, value: Any, gradients: Values, atol: float = 1e-6) -> None:
-    """Compare with what is known, relative to it."""
+    """Compare with known values, relative to them."""
     torch.testing.assert_close(evaluation.value, torch.tensor(value).float(), rtol=1e-5, atol=atol)
     for name, expected in gradients.items():
         torch.testing.assert_close(

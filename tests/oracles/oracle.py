@@ -1,4 +1,4 @@
-"""What an oracle is: a reference formula for one loss, and the edges at which it is compared."""
+"""Oracles: a reference formula for one loss, with the edges at which they are compared."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -71,7 +71,7 @@ def test_edges_equal_the_oracle(oracle: Oracle) -> None:
 
 @every_oracle
 def test_large_real_predictions_stay_finite(oracle: Oracle) -> None:
-    """Scores of ±1e4 must not overflow float32: only what the mathematics itself sends beyond may."""
+    """Scores of ±1e4 must not overflow float32, unless the exact value does."""
     loss = CATALOGUE[oracle.loss]
     if oracle.grows:
         pytest.skip("the exact value is beyond float32")

@@ -252,7 +252,7 @@ def test_an_answer_without_a_length_ends_with_the_connection_in_http_1_0() -> No
 
 @pytest.mark.parametrize("path", [b"/a", b"/early"])
 def test_a_body_that_waits_to_be_asked_for_is_asked_for_or_never_expected(path: bytes) -> None:
-    """What follows an answer that came first may be the body or a request: nobody can tell."""
+    """Bytes after an early answer may be the body or the next request: nobody can know."""
     app = Application()
     with serving(app) as running, connected(running) as opened:
         sent = post(path, INNER, b"expect: 100-continue\r\n")
@@ -284,7 +284,7 @@ def test_the_answer_to_head_has_no_body(path: bytes) -> None:
 
 
 def test_a_server_that_ends_finishes_what_it_has_begun() -> None:
-    """And tells its clients to ask another one next; those that have asked nothing it leaves at once."""
+    """Its answers close the connection; idle connections are closed at once."""
     app = Application()
     app.go.clear()
     with serving(app) as running, connected(running) as asking, connected(running) as idle:

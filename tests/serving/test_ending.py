@@ -1,4 +1,4 @@
-"""How a server ends: what is begun is finished, nothing new is taken, and a worker that dies is replaced."""
+"""Shutdown of a server: running requests finish, new ones are refused; a worker that dies is replaced."""
 
 import os
 import signal
@@ -142,12 +142,12 @@ def test_what_is_cut_off_is_told_so() -> None:
             assert connection.recv(65536).startswith(b"HTTP/1.1 100 ")
             connection.sendall(b"{")
             process.send_signal(signal.SIGTERM)
-            told = b""
+            refusal = b""
             while piece := connection.recv(65536):
-                told += piece
+                refusal += piece
         assert process.wait(WAIT_S) == 0
-    assert told.startswith(b"HTTP/1.1 503 ")
-    assert b"connection: close" in told
+    assert refusal.startswith(b"HTTP/1.1 503 ")
+    assert b"connection: close" in refusal
 
 
 def test_a_worker_that_is_killed_is_replaced() -> None:

@@ -42,7 +42,7 @@ def ready(url: str) -> bool:
 
 
 def ask(url: str, loss: str) -> int:
-    """Evaluate on a connection of its own."""
+    """Evaluate on a separate connection."""
     predictions = "logits" if loss == "hinge" else "predictions"
     body = {"inputs": {predictions: [1.5, -0.5], "targets": [1, 1]}}
     return httpx.post(f"{url}/v1/losses/{loss}", json=body, timeout=WAIT_S).status_code

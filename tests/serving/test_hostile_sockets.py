@@ -24,7 +24,7 @@ CHUNKED = POST + b"transfer-encoding: chunked\r\n\r\n"
 WHOLE = SIZED + b"\r\n" + BODY
 PIECE = b"%x\r\n%b\r\n" % (len(BODY), BODY)
 SECONDS = 10.0
-"""What an answer, or the end of a connection, may take."""
+"""Seconds that an answer, or the end of a connection, may take."""
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def running(log: Path) -> Generator[servers.Server]:
 
 @pytest.fixture(autouse=True)
 def _no_harm(running: servers.Server, log: Path) -> Generator[None]:
-    """After each test the server answers, and its log tells of no bug."""
+    """After each test the server still answers, and its log shows no bug."""
     yield
     answer = httpx.post(
         f"{running.url}/v1/losses/mse", content=BODY, headers={"content-type": "application/json"}
@@ -140,7 +140,7 @@ BROKEN: dict[str, bytes] = {
 
 @pytest.mark.parametrize("request_", BROKEN.values(), ids=BROKEN)
 def test_broken_http_is_refused_and_its_connection_closed(running: servers.Server, request_: bytes) -> None:
-    """A request behind it is not answered: it may be what another made of the broken one's body."""
+    """A request after it is not answered: it may be part of the broken one's body."""
     found = statuses(sent(running, request_ + WHOLE))
     assert len(found) <= 1 or set(found) <= {400}, found
     assert not found or 400 <= found[0] < 500, found
@@ -302,7 +302,7 @@ def test_two_thousand_connections_leave_nothing_behind(running: servers.Server) 
 
 
 def _settled(running: servers.Server) -> tuple[int, float]:
-    """Return how many files a server has open, and its resident megabytes, once what is going on has ended."""
+    """Return how many files a server has open, and its resident megabytes, once all requests have ended."""
     process = Path(f"/proc/{running.process}")
     found = (0, 0.0)
     for _ in range(20):

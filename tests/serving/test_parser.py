@@ -11,7 +11,7 @@ MOST = 4096
 
 @dataclass
 class Seen:
-    """What the parser has told of each request."""
+    """Collects the parser's events for each request."""
 
     heads: list[Head] = field(default_factory=list[Head])
     bodies: list[bytes] = field(default_factory=list[bytes])

@@ -1,4 +1,4 @@
-"""What a machine may lack: a server starts without it and says so, or does not start and says why."""
+"""Missing resources: a server starts without them and logs it, or exits with a reason."""
 
 import contextlib
 import json
@@ -85,8 +85,8 @@ def test_workers_that_cannot_share_metrics_serve_without(tmp_path: Path, lacks: 
     with serving(tmp_path, "--workers", "2", before=before, **env) as running:
         assert httpx.post(f"{running.url}/v1/losses/mse", json=CALL).json()["value"] == 4
         assert httpx.get(f"{running.url}/metrics").status_code == 503
-        told = [m for m in running.messages if m.startswith("serving without metrics")]
-        assert len(told) == (2 if lacks == "room" else 1), "each worker, or whoever makes the directory"
+        reported = [m for m in running.messages if m.startswith("serving without metrics")]
+        assert len(reported) == (2 if lacks == "room" else 1), "each worker, or whoever makes the directory"
         assert not [m for m in running.messages if "died" in m]
 
 
@@ -101,7 +101,7 @@ def test_a_parent_that_is_killed_leaves_neither_workers_nor_their_directory(tmp_
 
 
 def lives(process: int) -> bool:
-    """Tell whether a process runs: one that has ended may wait for a parent that looks."""
+    """Return whether a process runs: one that has ended may wait for a parent that looks."""
     with contextlib.suppress(OSError):
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
@@ -113,9 +113,9 @@ def test_a_worker_that_dies_again_and_again_is_replaced_ever_later(tmp_path: Pat
             until(lambda deaths=deaths: len(running.workers) == 1 + deaths)
             os.kill(running.workers[-1], signal.SIGKILL)
             until(lambda deaths=deaths: len([m for m in running.messages if "died" in m]) == deaths)
-        told = [m.split(" ", 2)[2] for m in running.messages if "died" in m]
-    waits = [float(words.split(" in ")[1].split()[0]) for words in told]
-    assert all(words.startswith("died (SIGKILL); replacing it") for words in told)
+        reported = [m.split(" ", 2)[2] for m in running.messages if "died" in m]
+    waits = [float(words.split(" in ")[1].split()[0]) for words in reported]
+    assert all(words.startswith("died (SIGKILL); replacing it") for words in reported)
     assert waits == sorted(waits)
 
 
@@ -137,9 +137,9 @@ def test_a_log_that_nobody_reads_stops_nobody(tmp_path: Path) -> None:
             dropped = 0.0
             for _ in range(10_000):
                 assert client.get(f"{url}{path}", headers=headers).status_code == 404
-            told = client.get(f"{url}/metrics").text.splitlines()
+            reported = client.get(f"{url}/metrics").text.splitlines()
         [dropped] = [
-            float(line.split()[1]) for line in told if line.startswith("lossd_log_lines_dropped_total ")
+            float(line.split()[1]) for line in reported if line.startswith("lossd_log_lines_dropped_total ")
         ]
         assert dropped > 0
         lines: list[dict[str, Any]] = []
@@ -154,7 +154,7 @@ def test_a_log_that_nobody_reads_stops_nobody(tmp_path: Path) -> None:
 
 
 def answers(url: str) -> bool:
-    """Tell whether a server answers with a 200."""
+    """Return whether a server answers with a 200."""
     with contextlib.suppress(httpx.TransportError):
         return httpx.get(url).status_code == 200
     return False
@@ -225,6 +225,6 @@ def test_no_connection_takes_the_place_of_a_closed_standard_output(tmp_path: Pat
 
 def test_what_is_misspelt_is_told_at_the_start(tmp_path: Path) -> None:
     with serving(tmp_path, LOSSD_MAX_QEUE="3") as running:
-        told = [line for line in running.lines if "LOSSD_MAX_QEUE" in line["message"]]
-    assert [line["level"] for line in told] == ["warning"]
-    assert "LOSSD_MAX_QUEUE" in told[0]["message"]
+        reported = [line for line in running.lines if "LOSSD_MAX_QEUE" in line["message"]]
+    assert [line["level"] for line in reported] == ["warning"]
+    assert "LOSSD_MAX_QUEUE" in reported[0]["message"]

@@ -1,4 +1,4 @@
-"""What ``service/serving`` uses of uvicorn and of httptools, held against the versions that are installed."""
+"""The internals of uvicorn and httptools that ``service/serving`` uses, checked against the installed versions."""
 
 import inspect
 import threading
@@ -77,7 +77,7 @@ def test_a_worker_answers_a_ping_on_its_pipe() -> None:
 
 
 class Heard:
-    """What httptools calls, in order."""
+    """Records the callbacks of httptools, in order."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
@@ -89,7 +89,7 @@ class Heard:
 
 
 def test_httptools_stops_behind_the_head_of_a_request_that_offers_an_upgrade() -> None:
-    """And takes it for a request without a body: what is built on that is needless once this fails."""
+    """It then takes the request for one without a body: our workaround can go once this fails."""
     heard = Heard()
     parser = httptools.HttpRequestParser(heard)
     head = b"POST / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: h2c\r\ncontent-length: 3\r\n\r\n"

@@ -1,4 +1,4 @@
-"""A server in a thread of the test, with an application of a few lines that shows what reaches one."""
+"""A server in a thread of the test, with a tiny application that shows what it receives."""
 
 import asyncio
 import socket
@@ -18,7 +18,7 @@ from service.serving.connection import Connection
 from service.settings import Settings
 
 SECONDS = 20.0
-"""What anything that is waited for may take on a machine that is busy."""
+"""Seconds to wait for anything on a busy machine."""
 
 
 class Application:

@@ -1,4 +1,4 @@
-"""One line of JSON a request, that tells who, what and how long, and nothing of what was sent."""
+"""One line of JSON a request with caller, route and duration, and none of its data."""
 
 import json
 import logging
@@ -159,10 +159,10 @@ def test_an_exception_is_one_line_with_its_stack(capfd: pytest.CaptureFixture[st
         logger.exception("it broke: %s", "\n")
     handler.flush()
     [line] = capfd.readouterr().out.splitlines()
-    told = json.loads(line)
-    assert (told["level"], told["message"]) == ("error", "it broke: \n")
-    assert told["exception"].startswith("Traceback")
-    assert told["exception"].endswith("RuntimeError: first\nsecond")
+    parsed = json.loads(line)
+    assert (parsed["level"], parsed["message"]) == ("error", "it broke: \n")
+    assert parsed["exception"].startswith("Traceback")
+    assert parsed["exception"].endswith("RuntimeError: first\nsecond")
 
 
 @pytest.mark.parametrize(

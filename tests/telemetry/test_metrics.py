@@ -1,4 +1,4 @@
-"""What is counted, and that no client decides how many series there are."""
+"""Metrics are counted correctly, and clients cannot multiply their series."""
 
 import asyncio
 import json
@@ -53,7 +53,7 @@ def told(client: Client) -> Samples:
 
 @contextmanager
 def more(client: Client) -> Generator[Callable[..., float]]:
-    """Yield a function that tells by how much a sample has grown since."""
+    """Yield a function that returns the growth of a sample since then."""
     before = told(client)
     yield lambda name, **labels: value(told(client), name, **labels) - value(before, name, **labels)
 
@@ -243,7 +243,7 @@ def test_no_client_decides_how_many_series_there_are(client: Client) -> None:
         client.get("/v1/losses", headers={"x-api-key": f"k{round_}", "x-request-id": f"r{round_}"})
 
     ask(0)
-    # the first look at the metrics is a request of its own
+    # the first scrape counts as a request too
     told(client)
     before = told(client).keys()
     for round_ in range(1, 6):

@@ -14,7 +14,7 @@ def notice(count: int) -> bytes:
 
 
 def read_to_notice(descriptor: int) -> bytes:
-    """Return what is written until lines were dropped."""
+    """Return the lines written until some were dropped."""
     received = b""
     while b"dropped" not in received or not received.endswith(b"\n"):
         received += os.read(descriptor, 1 << 16)

@@ -1,4 +1,4 @@
-"""The directory of the workers' metrics: gone with its server, and what a killed one left goes with the next."""
+"""The directory of the workers' metrics: removed with its server; the next one removes what a killed one left."""
 
 import os
 import resource

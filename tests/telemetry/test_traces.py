@@ -28,7 +28,7 @@ MSE = {"inputs": {"predictions": [1], "targets": [3]}}
 
 @contextmanager
 def collector() -> Generator[tuple[str, list[Any]]]:
-    """Collect what is exported; yield the address, and the resources with their spans."""
+    """Collect exports; yield the address, and the resources with their spans."""
     exported: list[Any] = []
 
     class Collector(BaseHTTPRequestHandler):
@@ -84,9 +84,9 @@ def test_the_caller_is_the_parent(spans: list[Any]) -> None:
     span = evaluated(spans, "mse")
     assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, PARENT)
     assert span.name == "POST /v1/losses/{name}"
-    told = attributes(span)
-    assert told["http.response.status_code"] == 200
-    assert told["http.route"] == "/v1/losses/{name}"
+    recorded = attributes(span)
+    assert recorded["http.response.status_code"] == 200
+    assert recorded["http.route"] == "/v1/losses/{name}"
 
 
 @pytest.mark.server

@@ -1,4 +1,4 @@
-"""A document means what its JSON means, however long it is and wherever it is cut."""
+"""A document equals its JSON, for any length and any place of cuts."""
 
 import json as plain_json
 from typing import Any
@@ -68,7 +68,7 @@ def test_a_document_is_what_its_text_says(value: Any, indent: int | None) -> Non
 
 
 def _size_beside(value: Any) -> int:
-    """Return about how long what is in objects is, and in no array."""
+    """Return the approximate length of the parts outside arrays."""
     if isinstance(value, dict):
         return sum(len(name) + _size_beside(one) for name, one in value.items())
     return 10
@@ -85,7 +85,7 @@ shapes = st.sampled_from(
 def test_a_long_array_is_read_as_a_short_one_is(
     some: list[Any], shape: tuple[int, ...], whole: bool, space: str
 ) -> None:
-    """What differs is at most where all of it is kept as floats, since one number is one."""
+    """Results may differ only if all numbers are kept as floats because one of them is a float."""
     array = np.resize(np.array(some, object), shape).tolist()
     text = plain_json.dumps(array, separators=(f",{space}", ":")).encode()
     assert len(text) > BLOCK

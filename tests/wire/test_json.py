@@ -1,4 +1,4 @@
-"""Reading JSON: what is refused, what is quoted, and nothing that grows beyond the body."""
+"""Reading JSON: refusals, quotes in messages, and memory bounded by the body."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Hyper-parameters on the wire: their words, their schemas, and what passes for them."""
+"""Hyper-parameters on the wire: their descriptions, schemas and accepted values."""
 
 from typing import Annotated, Any, Literal
 

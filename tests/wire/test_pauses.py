@@ -127,17 +127,17 @@ def test_answers_are_written_in_short_steps(encoding: native.Encoding, shape: tu
     evaluation = Evaluation(torch.tensor(1.0), {"predictions": gradient}, {})
     written = assert_short(lambda: native.parts(native.Decoded(call, encoding), evaluation))
     assert isinstance(written, list)
-    told = orjson.loads(b"".join(written))["gradients"]["predictions"]
+    returned = orjson.loads(b"".join(written))["gradients"]["predictions"]
     raw = (
-        np.array(told, np.float32)
+        np.array(returned, np.float32)
         if encoding == "json"
-        else np.frombuffer(base64.b64decode(told["data"]), np.float32)
+        else np.frombuffer(base64.b64decode(returned["data"]), np.float32)
     )
     assert np.array_equal(raw.reshape(shape), gradient.numpy())
 
 
 def assert_short(work: Callable[[], object]) -> object:
-    """Compare the longest pause of some work with the bound, and return what came of it."""
+    """Compare the longest pause of some work with the bound, and return its result."""
     pause = longest_pause(work)
     assert not isinstance(pause.answer, Exception) or isinstance(pause.answer, Problem), pause.answer
     assert pause.seconds < BOUND_S, f"{1000 * pause.seconds:.0f} ms"

@@ -1,4 +1,4 @@
-"""Tensors on the wire: every form in, the same bits out, and a pointer to what fits nowhere."""
+"""Tensors on the wire: every form in, the same bits out, and a pointer to each fault."""
 
 import base64
 from typing import Any

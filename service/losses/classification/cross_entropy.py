@@ -259,6 +259,6 @@ def _from_probabilities(
 def _share(targets: Tensor, weights: Tensor, ignore_index: int) -> Tensor:
     """Return the weight of each target's class, 0 where it is ignored; one weight for all may be given."""
     counted = targets != ignore_index
-    # with an axis more: a single index would be read on the host
+    # with an extra axis, because a single index would be read on the host
     of_class = weights[torch.where(counted, targets, 0)[..., None]][..., 0] if weights.dim() else weights
     return torch.where(counted, of_class, 0.0)

@@ -258,7 +258,7 @@ def circle(
     margin: float = 0.4,
     gamma: float = 80.0,
 ) -> AnchorLoss:
-    r"""Similarities pulled to their optimum, each the harder the farther from it: a pace of its own.
+    r"""Similarities pulled to their optimum, each at its own pace: the farther off, the harder.
 
     Formula:
         \log\Big(1 + \sum_{p \in P_i} e^{-\gamma\, [1 + m - s_{ip}]_+ (s_{ip} - 1 + m)}

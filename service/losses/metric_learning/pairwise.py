@@ -44,7 +44,7 @@ def distances(rows: Tensor, columns: Tensor) -> Tensor:
 
 
 PIECE = 1 << 18
-"""Differences between coordinates that CUDA makes at once: 2 MiB."""
+"""Most differences between coordinates to compute at once on CUDA: 2 MiB."""
 
 
 class _Measure(Protocol):
@@ -54,7 +54,7 @@ class _Measure(Protocol):
 
 
 class _SlopesInPieces(torch.autograd.Function):
-    """Distances whose slopes are torch's own, for some rows at a time: on CUDA torch makes all differences at once."""
+    """Distances with torch's slopes for some rows at a time: on CUDA torch computes all differences at once."""
 
     generate_vmap_rule = True
 

@@ -120,7 +120,7 @@ def ctc(
         # torch refuses to align no samples
         nothing = log_probabilities.sum((0, 2))
         return AlignmentLoss(nothing, nothing)
-    # torch reads both on the host, for the slopes once more
+    # torch reads both on the host, and again for the slopes
     lengths = torch.stack((input_lengths, target_lengths)).cpu()
     # in float64, as the slope is the exponential of a difference of sums over all frames
     frames = detach_impossible(log_probabilities).double()

@@ -174,7 +174,7 @@ class InferenceResponse(TypedDict):
 
 
 class InferenceError(TypedDict):
-    """What is wrong with a request."""
+    """The problem with a request."""
 
     error: Annotated[str, Field(description="All faults, in one text.")]
     type: str

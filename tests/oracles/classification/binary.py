@@ -62,7 +62,7 @@ def multilabel_soft_margin(logits: Array, targets: Array, *, weight: Any) -> Arr
         Edge({"logits": [[1.0, 2.0]], "targets": [[-1, 0]]}, gradients={"logits": [[0, 0]]}),
         Edge({"logits": [[1.0, 2.0]], "targets": [[1, 0]]}, gradients={"logits": [[0, 0]]}),
         Edge({"logits": [[1e4, -1e4]], "targets": [[1, -7]]}, gradients={"logits": [[0.5, -0.5]]}),
-        # what stands behind the end need not even be a class
+        # values after the end need not be classes
         Edge({"logits": [[0.5, 0.0, 0.0]], "targets": [[0, -1, 99]]}),
         # a label that nothing can be ahead of
         Edge({"logits": [[INF, 0.0]], "targets": [[0, -1]]}, gradients={"logits": [[0, 0]]}),

@@ -1,4 +1,4 @@
-"""Boxes by centre and sides, pair by pair: what the oracles of axis-aligned losses share."""
+"""Boxes by centre and sides, pair by pair, shared by the oracles of axis-aligned losses."""
 
 from collections.abc import Callable
 from math import hypot

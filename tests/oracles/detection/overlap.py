@@ -1,4 +1,4 @@
-"""Overlap losses from intervals: centres and half sides decide what two boxes share, not corners."""
+"""Overlap losses from intervals: the overlap of two boxes from centres and half sides, not corners."""
 
 from math import log
 

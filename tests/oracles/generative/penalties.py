@@ -1,4 +1,4 @@
-"""Gradient penalties sample by sample, with numpy's norm of what the sample is flattened to."""
+"""Gradient penalties sample by sample, with numpy's norm of the flattened sample."""
 
 from typing import Any
 

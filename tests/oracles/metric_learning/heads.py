@@ -137,7 +137,7 @@ def sphereface(
     cosines, angles = _cosines(embeddings, prototypes), _angles(embeddings, prototypes)
     for x, row, thetas, y in zip(embeddings, cosines, angles, targets, strict=True):
         theta = thetas[y]
-        # the k-th of `margin` pieces, on which the cosine is turned so that it goes on falling
+        # the k-th of `margin` pieces, on which the cosine is flipped so that it keeps falling
         k = next(k for k in range(margin) if theta <= (k + 1) * np.pi / margin or k == margin - 1)
         own = (-1) ** k * np.cos(margin * theta) - 2 * k
         length = scale * np.sqrt(x @ x)

@@ -1,4 +1,4 @@
-"""Lists as a reference sees them: one at a time, without what is left out, ranked by Python's sort."""
+"""Lists as a reference sees them: one at a time, without excluded items, ranked by Python's sort."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -99,7 +99,7 @@ def neural_ndcg(
         Edge(ONE),
         Edge(TIED),
         Edge(TIED, {"gain": "linear"}),
-        # a valid item of minus infinity still stands before what is left out
+        # a valid item of minus infinity still ranks above excluded ones
         Edge({"scores": [[0.0, -np.inf]], "targets": [[9.0, 1.0]], "mask": [[False, True]]}),
         # perfect
         Edge({"scores": [[3.0, 2.0, 1.0]], "targets": [[2.0, 2.0, 0.0]]}),

@@ -30,7 +30,7 @@ def likelihoods(frames: Array, labels: list[int], blank: int) -> list[tuple[tupl
 
 
 def torch_gradient(frames: Array, labels: list[int], blank: int = 0) -> Array:
-    """What torch returns: probabilities less the posterior of each class at each time."""
+    """Torch's result: probabilities minus the posterior of each class at each time."""
     weighed = likelihoods(frames, labels, blank)
     posterior = np.zeros_like(frames)
     for path, likelihood in weighed:

@@ -26,7 +26,7 @@ Array = NDArray[Any]
             {"logits": [[1e4, -1e4], [0, 1], [-1e4, 1e4]], "targets": [1, -100, 1]},
             gradients={"logits": [[1, -1], [0, 0], [0, 0]]},
         ),
-        # what stands at ignored positions is not looked at
+        # values at ignored positions are not used
         Edge(
             {"logits": [[np.nan, 1], [np.inf, 0], [0, 0]], "targets": [-100, -100, 0]},
             {"label_smoothing": 0.2},
