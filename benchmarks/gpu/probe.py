@@ -24,7 +24,7 @@ from service.engine.call import Call, Evaluation, Request, Sent
 from service.engine.device import near_work
 from service.engine.evaluate import evaluate, options
 from service.engine.fuse import evaluate_alike, evaluate_together
-from service.engine.reduce import reduce, reduce_each
+from service.engine.reduce import reduce
 from service.engine.stack import Stack, stacked
 from service.engine.transfer import pinned, to_device, to_host
 from service.losses import CATALOGUE
@@ -140,8 +140,6 @@ class Numbers:
             self.wrong.append(f"{name} alone {told}: {error:.1e}")
         if not equal(there, again):
             self.moved.add(name)
-        if not calls[0].loss.fuses:
-            return
         together = list(evaluate_together(stacked(calls), DEVICE))
         if (error := max(worst(a, b) for a, b in zip(together, here, strict=True))) > most:
             self.wrong.append(f"{name} together {told}: {error:.1e}")
@@ -244,7 +242,7 @@ def steps() -> None:
             median_us(lambda c=ready: evaluate_alike([c, c], DEVICE)),
             median_us(lambda c=call: to_device(c.inputs, DEVICE)),
             median_us(lambda c=call, t=there: c.loss.terms(differentiable(t, c), c.params)),
-            median_us(lambda c=call, t=terms: reduce(c, t, *options(c, DEVICE))),
+            median_us(lambda c=call, t=terms: reduce(c, t, *options(c, DEVICE), axes=0)),
             median_us(lambda g=gradient: to_host([g, g.sum()])),
         ]
         say(f"| [{rows}, {classes}] | " + " | ".join(f"{us:.0f}" for us in took) + " |")
@@ -400,7 +398,7 @@ def graphs() -> None:
     refused: dict[str, list[str]] = {}
     gains: list[tuple[float, float]] = []
     for loss in LOSSES:
-        if not loss.fuses:
+        if loss.joins:
             continue
         call = variants(loss)[0].call(dtype=torch.float32)
         stack = stacked([call, call])
@@ -427,7 +425,7 @@ def captured(stack: Stack, there: Mapping[str, Tensor]) -> tuple[float, float]:
         leaves = differentiable(there, like)
         found = torch.func.vmap(terms)(leaves)
         made = Terms(found["loss"], found.get("divisor"), found.get("mean_terms"), found["aux"])
-        reduced = reduce_each(like, made, None, None)
+        reduced = reduce(like, made, None, None, axes=1)
         return reduced.value, gradients(like, made, reduced.slope, leaves)
 
     side = torch.cuda.Stream()

@@ -41,6 +41,7 @@ class Declaration(Generic[P, R]):
     aliases: tuple[str, ...]
     requires: tuple[Condition | SizeRange, ...]
     work: tuple[str, ...]
+    overhead: tuple[str, ...]
     example: Example
     function: Callable[P, R]
     inputs: Mapping[str, Input]
@@ -82,13 +83,16 @@ class Declaration(Generic[P, R]):
         return any(self.conditional_forms) or not self.dims | self.inputs.keys() >= self.names_in_work
 
     def elements(self, shapes: Mapping[str, Shape], sizes: Sizes, params: Params) -> int:
-        """Estimate the elements of work: those of the inputs, and of the patterns in ``work`` whose sizes are known.
+        """Estimate the elements of work: those of the inputs, and of ``work`` and ``overhead``.
 
         An element takes at most `UNIT_S` of a core and `UNIT_BYTES`, see `service.engine.cost`; float64 takes twice the bytes.
         """
         known = {**_sizes_in_params(self.params, params), **shapes, **sizes}
-        patterns = (expand(dims, known) for dims in self.work if names(dims) <= known.keys())
-        return sum(map(prod, shapes.values())) + sum(map(prod, patterns))
+        return sum(map(prod, shapes.values())) + _elements((*self.work, *self.overhead), known)
+
+    def elements_once(self, sizes: Sizes, params: Params) -> int:
+        """Estimate what of the elements of work is there once, however many like calls are evaluated as one."""
+        return _elements(self.overhead, {**_sizes_in_params(self.params, params), **sizes})
 
     @cached_property
     def dims(self) -> frozenset[str]:
@@ -98,7 +102,7 @@ class Declaration(Generic[P, R]):
     @cached_property
     def names_in_work(self) -> frozenset[str]:
         """The names in the patterns of the work."""
-        return frozenset[str]().union(*map(names, self.work))
+        return frozenset[str]().union(*map(names, (*self.work, *self.overhead)))
 
     def rows_for(self, params: Params) -> list[int]:
         """Return the rows of forms that apply to these params."""
@@ -155,6 +159,11 @@ def read(function: Callable[..., Any]) -> Signature:
         for name, default in keyword_only.items()
     }
     return Signature(inputs, params, _outputs(returns), prose)
+
+
+def _elements(patterns: tuple[str, ...], known: Sizes) -> int:
+    """Return the sum of the elements of the patterns whose names all have a size."""
+    return sum(prod(expand(dims, known)) for dims in patterns if names(dims) <= known.keys())
 
 
 def _sizes_in_params(declared: Mapping[str, Param], params: Params) -> Sizes:

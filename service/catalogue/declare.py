@@ -39,12 +39,13 @@ class Terms(NamedTuple):
 class Loss(Declaration[P, R]):
     """A declared loss.
 
-    ``fuses``: several calls can be evaluated as one under vmap. ``on_cpu``: calls are evaluated on the CPU.
+    ``joins`` names the dim along which like calls are joined to be evaluated as one; None where vmap does it. ``on_cpu``
+    says that calls are evaluated on the CPU.
     """
 
     differentiable: bool
     exact_gradient: bool
-    fuses: bool
+    joins: str | None
     on_cpu: bool
     range: Range
     unit: str | None
@@ -96,10 +97,11 @@ def loss(
     aliases: tuple[str, ...] = (),
     differentiable: bool = True,
     exact_gradient: bool = True,
-    fuses: bool = True,
+    joins: str | None = None,
     on_cpu: bool = False,
     requires: tuple[Condition | SizeRange, ...] = (),
     work: str | tuple[str, ...] = (),
+    overhead: str | tuple[str, ...] = (),
     range: Range = (None, None),
     unit: str | None = None,
     scales: Scales | float | None = None,
@@ -107,12 +109,15 @@ def loss(
 ) -> Callable[[Callable[P, R]], Loss[P, R]]:
     """Declare a function as a loss: positional arguments are its inputs, keyword-only ones its params.
 
-    ``exact_gradient=False``: the gradient differs from the derivative of the value, by design. ``fuses=False``: the
-    function cannot run under vmap, so calls are evaluated one by one. ``on_cpu=True``: most of the work runs on the CPU
-    whatever the device, so the calls do. ``work``: dims of the tensors made beyond the inputs' own elements, from names of
-    sizes, of inputs (``"2 logits"``), and of params that are counts or lists of numbers. A unit is at most 110 ns of a core
-    and 22 bytes at the peak, in float32 with gradients for all inputs; a number among the dims (``"512 iterations"``) is a
-    factor for work that costs more, ``max_iter/16`` for work that costs less.
+    ``exact_gradient=False`` says that the gradient is, by design, not the derivative of the value; ``joins="N"`` that the
+    function cannot run under vmap, but its samples, along N in the inputs and first in what it returns, do not depend on
+    each other; ``on_cpu=True`` that most of its work runs on the CPU whatever the device, so that calls do.
+
+    ``work`` are the dims of what is made beyond the inputs' own elements: names of sizes, of inputs (``"2 logits"``), and
+    of params that are counts or lists of numbers. A unit is at most 110 ns of a core and 22 bytes at the peak, in float32
+    with the gradients by all inputs: a number among the dims (``"512 iterations"``) is the factor of what costs more,
+    ``max_iter/16`` of what costs less. ``overhead`` is the part that stands for the calls of torch in a loop: several
+    calls that are evaluated as one make no more of them.
 
     ``range``: bounds of the unreduced loss in every dtype, fixed or a function of the params. ``unit``: the reason why
     errors of this loss are relative to 1 rather than to its value, such as "one minus a ratio of areas". ``scales``: the
@@ -133,10 +138,11 @@ def loss(
             aliases=aliases,
             differentiable=differentiable,
             exact_gradient=exact_gradient,
-            fuses=fuses,
+            joins=joins,
             on_cpu=on_cpu,
             requires=requires,
             work=(work,) if isinstance(work, str) else work,
+            overhead=(overhead,) if isinstance(overhead, str) else overhead,
             range=range,
             unit=unit,
             scales=_scales(scales, signature.inputs),

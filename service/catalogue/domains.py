@@ -57,7 +57,10 @@ class Domain(ABC):
 
     @abstractmethod
     def admits(self, values: Tensor, facts: Facts) -> Tensor:
-        """Return a boolean tensor of ``values``' shape, false where an element is outside the domain."""
+        """Return a boolean tensor of ``values``' shape, false where an element is outside the domain.
+
+        It runs under vmap too, where the calls of a batch are checked as one.
+        """
 
     def range(self, facts: Facts) -> tuple[float, float] | None:
         """Return bounds between which every value is admitted, both inclusive; None if there are none.
@@ -307,6 +310,9 @@ class Lengths(Domain):
 
     def admits(self, values: Tensor, facts: Facts) -> Tensor:
         return (values >= self.least) & (values <= facts.size(self.dim))
+
+    def range(self, facts: Facts) -> tuple[float, float]:
+        return self.least, facts.size(self.dim)
 
     def draw(self, shape: Shape, facts: Facts, rng: Generator) -> Tensor:
         most = facts.size(self.dim)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from torch import Tensor
+
 from service.catalogue.dims import Sizes, names
 from service.catalogue.domains import Domain, Facts, Kind, Real
 
@@ -60,11 +62,18 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """An input tensor. ``optional`` follows from ``| None = None``."""
+    """What an input tensor must look like. ``optional`` follows from ``| None = None``.
+
+    ``whole``: some form of it holds integers.
+    """
 
     role: Role
     forms: tuple[Form, ...]
     optional: bool = False
+    whole: bool = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "whole", any(form.domain.kind == "int" for form in self.forms))
 
     def form(self, row: int) -> Form:
         """Return the form in a row of forms."""
@@ -74,11 +83,6 @@ class Input:
     def kind(self) -> Kind:
         """The kind of number in the first form, which catalogues show."""
         return self.forms[0].domain.kind
-
-    @property
-    def whole(self) -> bool:
-        """Whether any form of the input holds integers."""
-        return any(form.domain.kind == "int" for form in self.forms)
 
     @property
     def floating(self) -> bool:
@@ -157,13 +161,14 @@ def Diagnostic(dims: str | Sequence[Form]) -> Output:
 class Condition:
     """A requirement across inputs, sizes and params, beyond the domain of each.
 
-    ``expected`` and ``got`` complete the sentence "Expected …; got …."; ``pointer`` is where the fault is reported.
+    ``expected`` and ``got`` finish the sentence "Expected …; got …."; ``pointer`` is where it is told. ``holds`` runs
+    under vmap too: what it finds in the values of inputs it returns as a tensor.
     """
 
     pointer: str
     expected: str
     got: Callable[[Facts], object]
-    holds: Callable[[Facts], bool]
+    holds: Callable[[Facts], bool | Tensor]
 
 
 @dataclass(frozen=True, slots=True)

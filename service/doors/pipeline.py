@@ -25,7 +25,7 @@ from service.engine.fuse import Results
 from service.engine.lane import Lane
 from service.engine.memory import give_back_memory
 from service.engine.queue import Queue
-from service.engine.stack import Part, Stack
+from service.engine.stack import Part
 from service.engine.transfer import pinned
 from service.telemetry.stages import Stages
 
@@ -273,6 +273,4 @@ class Pipeline:
 
 def _seconds(part: Part) -> float:
     """Estimate the time to compute like calls."""
-    if not isinstance(part, Stack):
-        return cost.computing(part.work)
-    return cost.computing(len(part) * part.like.work, 1 if part.like.loss.fuses else len(part))
+    return cost.computing(part.work)

@@ -24,42 +24,39 @@ def bind(request: Request, known: Sequence[Fault] = ()) -> Call:
     Raises:
         Invalid: with every fault that can be found before the others are corrected.
     """
-    tensors = {name: sent.tensor for name, sent in request.inputs.items()}
-    call = None if known else bind_like(request, plan(request), tensors)
-    return call or _bind_in_full(request, known)
-
-
-def bind_like(first: Request, found: Plan | None, tensors: Mapping[str, Tensor]) -> Call | None:
-    """Bind a request that shares the plan of the first and differs from it only in the values of its inputs.
-
-    Return None if the smallest and largest values do not prove that all are valid.
-    """
-    inputs = found and found.admit(tensors)
-    if not (found and inputs):
-        return None
-    return Call(
-        loss=first.loss,
-        inputs=inputs,
-        params=found.params or first.params,
-        work=found.work,
-        gradients_of=found.gradients_of,
-        reduction=first.reduction,
-        dtype=first.dtype,
-    )
+    found = None if known else plan(request)
+    inputs = found and found.admit({name: sent.tensor for name, sent in request.inputs.items()})
+    return _planned(request, found, inputs) if found and inputs else _bind_in_full(request, known)
 
 
 def bind_alike(first: Request, stacks: Mapping[str, Tensor]) -> Stack | None:
-    """Bind requests that differ from the first only in the values of their inputs, stacked on a new first axis.
+    """Bind requests that differ from the first in the values of their inputs alone, stacked on a new first axis.
 
-    Return None if the smallest and largest values do not prove that all are valid.
+    None where one of them has a fault, or no plan settles them.
     """
     found = plan(first)
-    inputs = found and found.admit(stacks)
-    return Stack(bind(first), inputs) if inputs else None
+    inputs = found and found.admit(stacks, stacked=True)
+    if not (found and inputs):
+        return None
+    return Stack(_planned(first, found, {name: stack[0] for name, stack in inputs.items()}), inputs)
+
+
+def _planned(request: Request, found: Plan, inputs: Mapping[str, Tensor]) -> Call:
+    """Return the call that a request makes with these inputs, which its plan admits."""
+    return Call(
+        loss=request.loss,
+        inputs=inputs,
+        params=found.rounded or request.params,
+        work=found.fitted.work,
+        overhead=found.fitted.overhead,
+        gradients_of=found.gradients_of,
+        reduction=request.reduction,
+        dtype=request.dtype,
+    )
 
 
 def _bind_in_full(request: Request, known: Sequence[Fault]) -> Call:
-    """Bind a request without a plan: it has conditions, weights, masks, or a fault somewhere."""
+    """Bind a request that no plan settles: with weights, or a fault somewhere."""
     loss, params = request.loss, request.params
     fitted = fit(loss, shapes_of(request.inputs), params)
     # inputs that could not be decoded have their faults already
@@ -88,6 +85,7 @@ def _bind_in_full(request: Request, known: Sequence[Fault]) -> Call:
         },
         params={name: round_param(param, request.dtype) for name, param in params.items()},
         work=fitted.work,
+        overhead=fitted.overhead,
         gradients_of=gradients_of,
         reduction=request.reduction,
         sample_weight=None if weight is None else _broadcast(cast(weight.tensor, request.dtype), unreduced),

@@ -53,14 +53,16 @@ class Request:
 class Call:
     """A valid request. Its floating tensors are in the dtype of the arithmetic.
 
-    ``dtype`` is the requested dtype: results are rounded to it, and half types are computed in float32.
-    ``work`` is the estimated cost, see `Loss.elements`.
+    ``dtype`` is the dtype asked for: results are rounded to it, float32 carries the arithmetic of half types.
+    ``work`` is an estimate of what it costs, see `Loss.elements`, ``overhead`` the part of it that like calls which are
+    evaluated as one take once.
     """
 
     loss: AnyLoss
     inputs: Mapping[str, Tensor]
     params: Mapping[str, Any]
     work: int
+    overhead: int = 0
     gradients_of: tuple[str, ...] = ()
     reduction: Reduction = "mean"
     sample_weight: Tensor | None = None

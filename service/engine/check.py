@@ -54,10 +54,8 @@ def cast_kinds(request: Request, fit: Fit) -> tuple[dict[str, Tensor], list[Faul
             words = "integers" if kind == "int" else "true and false, or 1 and 0"
             faults.append(_fault_at(name, sent, wrong, "kind", words, show_number(tensor[wrong])))
         else:
-            kinded[name] = (
-                tensor.to(torch.int64 if kind == "int" else torch.bool) if kind != "float" else tensor
-            )
-    # in the order of declaration, because a domain may refer to earlier inputs
+            kinded[name] = of_kind(tensor, kind)
+    # in the order of the declaration, so that a domain may look at what stands before it
     return {name: kinded[name] for name in fit.loss.inputs if name in kinded}, faults
 
 
@@ -72,6 +70,11 @@ def not_of_kind(tensor: Tensor, kind: Kind) -> tuple[int, ...] | None:
     return _first((tensor != tensor.trunc()) | (tensor.abs() >= 2.0**63))
 
 
+def of_kind(tensor: Tensor, kind: Kind) -> Tensor:
+    """Read a tensor, all of whose elements are of a kind, as that kind of number."""
+    return tensor if kind == "float" else tensor.to(torch.int64 if kind == "int" else torch.bool)
+
+
 def domains(request: Request, fit: Fit, facts: Facts, *, whole: bool) -> list[Fault]:
     """Return the first element outside its domain for each input that has one.
 
@@ -79,17 +82,16 @@ def domains(request: Request, fit: Fit, facts: Facts, *, whole: bool) -> list[Fa
     """
     faults: list[Fault] = []
     for name, tensor in facts.inputs.items():
-        form, spec = fit.form(name), request.loss.inputs[name]
-        facts = replace(facts, dtype=_coarser(tensor.dtype, request.dtype))
+        form = fit.form(name)
         try:
-            if _within(tensor, form, spec, facts):
+            if _within(tensor, form, request.loss.inputs[name], facts):
                 continue
-            admitted = _admitted(tensor, form, spec, facts)
+            right = admitted(name, fit, facts, request.dtype)
         except KeyError:
             if whole:
                 raise
             continue
-        if (index := _first(~admitted)) is not None:
+        if (index := _first(~right)) is not None:
             expected = form.describe() + show_sizes(
                 {dim: fit.sizes[dim] for dim in _mentioned(form, fit.sizes)}
             )
@@ -128,19 +130,20 @@ def between(tensor: Tensor, low: float, high: float) -> bool:
     return low <= first and last <= high and -math.inf < first and last < math.inf
 
 
-def _admitted(tensor: Tensor, form: Form, spec: Input, facts: Facts) -> Tensor:
-    """Return a mask of the admitted elements.
+def admitted(name: str, fit: Fit, facts: Facts, dtype: torch.dtype) -> Tensor:
+    """Return where an input of a call that is computed in ``dtype`` holds what it may, also under vmap.
 
     NaN passes in predictions, and infinity if the domain is unbounded; targets must be finite.
     """
+    tensor, form, spec = facts.inputs[name], fit.form(name), fit.loss.inputs[name]
     values = tensor.float() if tensor.dtype in HALF else tensor
-    admitted = form.domain.admits(values, facts)
+    right = form.domain.admits(values, replace(facts, dtype=_coarser(tensor.dtype, dtype)))
     if values.is_floating_point() and spec.role == "prediction":
-        admitted = admitted | values.isnan()
+        right = right | values.isnan()
     elif values.is_floating_point() and not form.domain.infinite:
-        admitted = admitted & values.isfinite()
+        right = right & values.isfinite()
     counted = None if form.where is None else _counted(values, facts.inputs.get(form.where))
-    return admitted if counted is None else admitted | ~counted
+    return right if counted is None else right | ~counted
 
 
 def _counted(values: Tensor, where: Tensor | None) -> Tensor | None:

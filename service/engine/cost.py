@@ -46,9 +46,9 @@ def copying(size: int) -> float:
     return size * COPY_S
 
 
-def computing(work: int, calls: int = 1) -> float:
+def computing(work: int) -> float:
     """Estimate the seconds to compute calls."""
-    return work * UNIT_S + calls * CALL_S
+    return work * UNIT_S + CALL_S
 
 
 def units(call: Call) -> int:

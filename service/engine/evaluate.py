@@ -10,7 +10,7 @@ from service.catalogue.declare import Terms
 from service.engine.backward import differentiable, gradients
 from service.engine.call import CPU, Call, Evaluation
 from service.engine.memory import within_memory
-from service.engine.reduce import reduce, reduce_each
+from service.engine.reduce import reduce
 from service.engine.removed import removes, without_losses, without_removed
 from service.engine.stack import Part, Stack
 from service.engine.transfer import to_device, to_host, working_on
@@ -48,13 +48,13 @@ def _computed(
     part: Part, compute: Callable[[Tensors], Terms], device: torch.device
 ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
     """Evaluate on the current stream."""
-    like, reduction, axes = (part.like, reduce_each, 1) if isinstance(part, Stack) else (part, reduce, 0)
+    like, axes = (part.like, 1) if isinstance(part, Stack) else (part, 0)
     inputs = to_device(part.inputs, device)
     leaves = differentiable(inputs, like)
     terms = compute(leaves)
     weight, upstream = options(part, device)
     removing = removes(part)
-    value, slope = reduction(like, without_losses(terms, weight) if removing else terms, weight, upstream)
+    value, slope = reduce(like, without_losses(terms, weight) if removing else terms, weight, upstream, axes)
     found = gradients(like, terms, slope, leaves)
     if removing:
         found = without_removed(like, found, inputs, slope, compute, axes=axes)

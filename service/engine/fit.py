@@ -23,8 +23,8 @@ Shapes = tuple[tuple[str, Shape | None], ...]
 class Fit:
     """The match between the shapes sent and one row of forms.
 
-    ``unreduced`` is the shape of the unreduced loss, None if an input is missing or does not fit; ``work`` is the
-    estimated number of elements of work.
+    ``unreduced`` is the shape that the loss will have, None where an input is missing or does not fit, ``work``
+    how many elements of work it will take, ``overhead`` those that several like calls take once.
     """
 
     loss: AnyLoss
@@ -35,6 +35,7 @@ class Fit:
     unreduced: Shape | None = None
     size_faults: tuple[Fault, ...] = ()
     work: int = 0
+    overhead: int = 0
 
     def form(self, name: str) -> Form:
         """Return the form of an input."""
@@ -120,4 +121,5 @@ def _with_result(fit: Fit, params: Mapping[str, Any]) -> Fit:
         unreduced=expand(dims, fit.sizes),
         size_faults=tuple(faults),
         work=loss.elements(fit.shapes, fit.sizes, params),
+        overhead=loss.elements_once(fit.sizes, params),
     )

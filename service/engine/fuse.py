@@ -1,20 +1,23 @@
 """Evaluate like calls as one, so that a remote batch costs no more than a local loop.
 
-Calls of one loss, params, options and shapes are stacked on a new first axis and evaluated under vmap; each gives the
-result it gives alone. Losses that torch cannot batch are declared so and run in a loop.
+Calls of one loss, params, options and shapes are stacked on a new first axis and evaluated under vmap, so
+that each gives what it gives alone. Where torch has no batching rule they are joined along an axis of samples.
 """
 
 import logging
 from collections.abc import Hashable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from service.catalogue.declare import Terms
+from service.catalogue.dims import split
 from service.catalogue.rounds import Abandoned, go_on
 from service.engine.call import CPU, Call, Evaluation
 from service.engine.evaluate import computed, evaluate
+from service.engine.fit import fit
 from service.engine.memory import give_back_memory, is_exhausted
 from service.engine.stack import Evaluations, Part, Stack, stacked
 from service.engine.transfer import is_large, moved, working_on
@@ -36,7 +39,7 @@ def evaluate_alike(parts: Sequence[Part], device: torch.device = CPU) -> Results
     first, *others = parts
     single = not others and isinstance(first, Call)
     like = first.like if isinstance(first, Stack) else first
-    if not single and like.loss.fuses:
+    if not single:
         try:
             return evaluate_together(_stacked(parts, device), device)
         except Abandoned:
@@ -61,19 +64,43 @@ def _stacked(parts: Sequence[Part], device: torch.device) -> Stack:
 
 
 def evaluate_together(stack: Stack, device: torch.device = CPU) -> Evaluations:
-    """Evaluate like calls as one call with a new first axis."""
-    like = stack.like
+    """Evaluate calls that are alike as one call over a new first axis."""
+    joins = stack.like.loss.joins
+    compute = _mapped if joins is None else partial(_joined, joins)
+    return Evaluations(*computed(stack, partial(compute, stack.like), device), device)
+
+
+def _mapped(like: Call, stacks: Mapping[str, Tensor]) -> Terms:
+    """Return the terms of calls under vmap."""
 
     def parts(inputs: Mapping[str, Tensor]) -> dict[str, Any]:
         # vmap returns tensors only, not None
         terms = like.loss.terms(inputs, like.params)
         return {name: part for name, part in terms._asdict().items() if part is not None}
 
-    def compute(inputs: Mapping[str, Tensor]) -> Terms:
-        found = torch.func.vmap(parts)(inputs)
-        return Terms(found["loss"], found.get("divisor"), found.get("mean_terms"), found["aux"])
+    found = torch.func.vmap(parts)(stacks)
+    return Terms(found["loss"], found.get("divisor"), found.get("mean_terms"), found["aux"])
 
-    return Evaluations(*computed(stack, compute, device), device)
+
+def _joined(joins: str, like: Call, stacks: Mapping[str, Tensor]) -> Terms:
+    """Return the terms of calls that are joined along the axis of their samples."""
+    loss, count = like.loss, len(next(iter(stacks.values())))
+    fitted = fit(
+        loss, tuple([(name, tuple(tensor.shape)) for name, tensor in like.inputs.items()]), like.params
+    )
+
+    def join(name: str, stack: Tensor) -> Tensor:
+        axis = split(fitted.form(name).dims).index(joins)
+        return stack.movedim(0, axis).flatten(axis, axis + 1)
+
+    def part(joined: Tensor) -> Tensor:
+        return joined.reshape(count, len(joined) // count, *joined.shape[1:])
+
+    terms = loss.terms({name: join(name, stack) for name, stack in stacks.items()}, like.params)
+    divisor, mean_terms = (found if found is None else part(found) for found in terms[1:3])
+    return Terms(
+        part(terms.loss), divisor, mean_terms, {name: part(found) for name, found in terms.aux.items()}
+    )
 
 
 def _attempt(call: Call, device: torch.device) -> Evaluation | Exception:

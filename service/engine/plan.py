@@ -1,9 +1,9 @@
 """Plans: everything about a request except the values of its tensors, worked out once for each kind of request."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 from typing import Any
 
@@ -14,45 +14,73 @@ from service.catalogue.domains import Domain, Facts, Kind
 from service.catalogue.registry import AnyLoss
 from service.engine import check
 from service.engine.call import HALF, Reduction, Request
-from service.engine.fit import Shapes, fit, shapes_of
+from service.engine.fit import Fit, Shapes, fit, shapes_of
+
+Tensors = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Everything about a request except the values of its inputs, worked out once for each kind.
 
-    ``bounds`` holds the range of each input's admitted values, None if all are admitted; ``dtypes`` the dtypes that
-    floating inputs are rounded to.
-    ``params`` are the request's params as the arithmetic takes them, None if they are unchanged.
+    ``bounds`` has the inputs whose values must be checked: the numbers between which all are admitted, None where a
+    domain has no such range. ``dtypes`` says what floating inputs are rounded to. ``rounded`` are the params as the
+    arithmetic takes them, None where they are as they were sent.
     """
 
+    fitted: Fit
     kinds: Mapping[str, Kind]
     bounds: Mapping[str, tuple[float, float] | None]
     gradients_of: tuple[str, ...]
     dtypes: Mapping[str, torch.dtype]
-    params: Mapping[str, Any] | None
-    work: int
+    params: Mapping[str, Any]
+    rounded: Mapping[str, Any] | None
+    dtype: torch.dtype
 
-    def admit(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-        """Cast inputs, or stacks of them, if their smallest and largest values prove that all are admitted."""
-        admitted: dict[str, Tensor] = {}
-        for name, kind in self.kinds.items():
-            tensor = inputs[name]
-            if kind != "float":
-                if check.not_of_kind(tensor, kind) is not None:
-                    return None
-                tensor = tensor.to(torch.int64 if kind == "int" else torch.bool)
-            bounds = self.bounds[name]
-            if bounds and not check.between(tensor, *bounds):
+    def admit(self, inputs: Tensors, *, stacked: bool = False) -> dict[str, Tensor] | None:
+        """Cast the inputs of a call, or of several ``stacked`` on a new first axis; None where one is not admitted.
+
+        The least and the greatest value settle most inputs, and a look at each value the others.
+        """
+        if (kinded := self._kinded(inputs)) is None:
+            return None
+        unsettled = [name for name, bounds in self.bounds.items() if not _settle(kinded[name], bounds)]
+        if unsettled or self.fitted.loss.conditions:
+            look = partial(self._are_admitted, unsettled)
+            admitted = torch.func.vmap(look)(kinded) if stacked else look(kinded)
+            if not bool(admitted.all()):
                 return None
-            admitted[name] = cast(tensor, self.dtypes[name]) if kind == "float" else tensor
-        return admitted
+        return {
+            name: cast(tensor, self.dtypes[name]) if self.kinds[name] == "float" else tensor
+            for name, tensor in kinded.items()
+        }
+
+    def _kinded(self, inputs: Tensors) -> dict[str, Tensor] | None:
+        """Read each input as its kind of number; None where one is not of it."""
+        kinded: dict[str, Tensor] = {}
+        for name, kind in self.kinds.items():
+            if check.not_of_kind(inputs[name], kind) is not None:
+                return None
+            kinded[name] = check.of_kind(inputs[name], kind)
+        return kinded
+
+    def _are_admitted(self, unsettled: Sequence[str], inputs: Tensors) -> Tensor:
+        """Return whether some inputs of a call are in their domains, and the conditions hold."""
+        facts = Facts(self.fitted.sizes, self.params, inputs)
+        found = [check.admitted(name, self.fitted, facts, self.dtype).all() for name in unsettled]
+        found += [torch.as_tensor(condition.holds(facts)) for condition in self.fitted.loss.conditions]
+        return torch.stack(found).all()
+
+
+def _settle(tensor: Tensor, bounds: tuple[float, float] | None) -> bool:
+    """Tell whether all elements lie within the bounds of what is admitted, if there are any."""
+    return bounds is not None and check.between(tensor, *bounds)
 
 
 def plan(request: Request) -> Plan | None:
     """Return the plan of a request; None if it needs the full check, or has a fault."""
     loss, gradients = request.loss, request.gradients
-    if loss.conditions or request.sample_weight or request.grad_output:
+    if request.sample_weight or request.grad_output:
         return None
     # plans are cached, so nothing in their keys may have an unbounded length
     if not isinstance(gradients, bool) and not _are_inputs(loss, gradients):
@@ -86,22 +114,22 @@ def _plan(
         return None
     if reduction == "mean" and prod(fitted.unreduced) == 0:
         return None
-    bounds: dict[str, tuple[float, float] | None] = {}
-    for name in fitted.shapes:
-        form, spec = fitted.form(name), loss.inputs[name]
-        bounds[name] = form.domain.range(Facts(fitted.sizes, named, {}))
-        if check.admits_all(form, spec):
-            bounds[name] = None
-        elif bounds[name] is None:
-            return None
+    forms = {name: fitted.form(name) for name in loss.inputs if name in fitted.shapes}
+    facts = Facts(fitted.sizes, named, {})
     rounded = {name: round_param(param, dtype) for name, param in params}
     return Plan(
-        kinds={name: fitted.form(name).domain.kind for name in loss.inputs if name in fitted.shapes},
-        bounds=bounds,
+        fitted=fitted,
+        kinds={name: form.domain.kind for name, form in forms.items()},
+        bounds={
+            name: form.domain.range(facts)
+            for name, form in forms.items()
+            if not check.admits_all(form, loss.inputs[name])
+        },
         gradients_of=gradients_of,
-        dtypes={name: rounding(fitted.form(name).domain, dtype) for name in fitted.shapes},
-        params=None if rounded == named else rounded,
-        work=fitted.work,
+        dtypes={name: rounding(form.domain, dtype) for name, form in forms.items()},
+        params=named,
+        rounded=None if rounded == named else rounded,
+        dtype=dtype,
     )
 
 

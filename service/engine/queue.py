@@ -129,10 +129,10 @@ class Queue:
 
     def of(self, part: Part) -> "Queue":
         """Return the queue that computes like calls fastest: this one, or the CPU's."""
-        like, count = (part.like, len(part)) if isinstance(part, Stack) else (part, 1)
+        like = part.like if isinstance(part, Stack) else part
         # without fusing, the place of a call must not depend on its company
-        count = count if self.fuse else 1
-        near = like.loss.on_cpu or count * like.work <= self.near_work
+        work = part.work if self.fuse else like.work
+        near = like.loss.on_cpu or work <= self.near_work
         return self.near if self.near is not None and near else self
 
     def admit(self, call: Call) -> None:
@@ -217,7 +217,8 @@ class Queue:
         """Split like calls into pieces that may be computed as one."""
         if not isinstance(part, Stack):
             return [part]
-        most = self._stacked // max(1, part.like.work) if self.fuse else 1
+        like = part.like
+        most = (self._stacked - like.overhead) // max(1, like.work - like.overhead) if self.fuse else 1
         # for single calls vmap only adds time, and its gradient cannot be interrupted
         return part.pieces(most) if most > 1 else [*part]
 

@@ -5,6 +5,7 @@ autograd. That is faster than recording a graph of sums and quotients, and an em
 without special cases.
 """
 
+from math import prod
 from typing import NamedTuple
 
 import torch
@@ -21,27 +22,20 @@ class Reduced(NamedTuple):
     slope: Tensor
 
 
-def reduce_each(call: Call, terms: Terms, weight: Tensor | None, upstream: Tensor | None) -> Reduced:
-    """Reduce losses that are stacked along a first axis, each separately.
+def reduce(call: Call, terms: Terms, weight: Tensor | None, upstream: Tensor | None, axes: int) -> Reduced:
+    """Reduce the loss of a call, or of several like it that are stacked along the first of the ``axes``.
 
-    ``call`` is one of them. The sample weights and upstream gradients have that axis too: ``[B, ...]`` with the
-    rank of the stacked losses, and ``[B]`` or, under the reduction ``none``, the losses' own shape.
+    A sample weight has the rank of the losses. An upstream gradient has the stacked axes alone or, under the reduction
+    ``none``, the losses' own shape.
     """
     loss = reducible(call, terms).detach()
     value = loss if weight is None else loss * weight
     if call.reduction == "mean":
-        value, slope = _mean_each(value, terms.divisor, weight, call.loss.empty_mean)
+        value, slope = _mean(value, terms.divisor, weight, call.loss.empty_mean, axes)
     else:
-        value = value if call.reduction == "none" else _sum_each(value)
+        value = value if call.reduction == "none" else _sum(value, axes)
         slope = torch.ones_like(loss) if weight is None else weight.expand_as(loss)
     return Reduced(value, slope if upstream is None else slope * spread(upstream, loss))
-
-
-def reduce(call: Call, terms: Terms, weight: Tensor | None, upstream: Tensor | None) -> Reduced:
-    """Reduce the loss of one call: a stack of one."""
-    each = Terms(terms.loss[None], _first(terms.divisor), _first(terms.mean_terms), terms.aux)
-    value, slope = reduce_each(call, each, _first(weight), _first(upstream))
-    return Reduced(value[0], slope[0])
 
 
 def reducible(call: Call, terms: Terms) -> Tensor:
@@ -49,28 +43,25 @@ def reducible(call: Call, terms: Terms) -> Tensor:
     return terms.loss if call.reduction != "mean" or terms.mean_terms is None else terms.mean_terms
 
 
-def _mean_each(weighted: Tensor, divisor: Tensor | None, weight: Tensor | None, empty: float) -> Reduced:
+def _mean(
+    weighted: Tensor, divisor: Tensor | None, weight: Tensor | None, empty: float, axes: int
+) -> Reduced:
     """Divide the sum of each weighted loss by the sum of its weighted divisors, 1 an element by default."""
     if divisor is None and weight is None:
         # never 0: a mean of no elements is refused. The general case below would be a third of a small call's time
-        count = weighted[0].numel()
-        return Reduced(_sum_each(weighted) / count, weighted.new_full((), 1 / count).expand_as(weighted))
+        count = prod(weighted.shape[axes:])
+        return Reduced(_sum(weighted, axes) / count, weighted.new_full((), 1 / count).expand_as(weighted))
     share = torch.ones_like(weighted) if weight is None else weight.expand_as(weighted)
-    total = _sum_each(share if divisor is None else share * divisor.detach())
+    total = _sum(share if divisor is None else share * divisor.detach(), axes)
     nothing = total == 0
     # dividing by infinity gives an empty mean a slope of 0
     slope = share / spread(total.masked_fill(nothing, torch.inf), weighted)
-    return Reduced((_sum_each(weighted) / total).masked_fill(nothing, empty), slope)
+    return Reduced((_sum(weighted, axes) / total).masked_fill(nothing, empty), slope)
 
 
-def _first(tensor: Tensor | None) -> Tensor | None:
-    """Return a tensor as a stack of one."""
-    return None if tensor is None else tensor[None]
-
-
-def _sum_each(stack: Tensor) -> Tensor:
-    """Sum each of several stacked tensors."""
-    return stack.reshape(len(stack), -1).sum(1)
+def _sum(tensor: Tensor, axes: int) -> Tensor:
+    """Sum over all axes but the stacked ones."""
+    return tensor.reshape(*tensor.shape[:axes], -1).sum(axes) if axes else tensor.sum()
 
 
 def spread(each: Tensor, like: Tensor) -> Tensor:

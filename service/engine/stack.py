@@ -19,6 +19,11 @@ class Stack:
     sample_weight: Tensor | None = None
     grad_output: Tensor | None = None
 
+    @property
+    def work(self) -> int:
+        """An estimate of what the calls cost together."""
+        return self.like.overhead + len(self) * (self.like.work - self.like.overhead)
+
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
 

@@ -1,11 +1,12 @@
 """Arithmetic that keeps its digits where the formula on paper would cancel them, or overflow on the way."""
 
-import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVarTuple, cast
 
 import torch
 from torch import Tensor
+
+from service.losses.stacking import signed_once
 
 Tensors = TypeVarTuple("Tensors")
 """The inputs of a loss's slopes."""
@@ -76,6 +77,7 @@ class _Function(Protocol):
     def apply(self, slopes: tuple[Callable[..., Tensor], ...], /, *tensors: Tensor) -> Tensor: ...
 
 
+@signed_once
 class _Sloped(torch.autograd.Function):
     """A value, and functions that give its slopes when it is differentiated, by tensors that come after it."""
 
@@ -116,7 +118,3 @@ def in_front(size: int, places: Iterable[int | None], tensors: Iterable[Tensor])
 def _chained(upstream: Tensor, slope: Tensor) -> Tensor:
     """Return the product, of each element with all slopes that have its index."""
     return upstream[(..., *[None] * (slope.dim() - upstream.dim()))] * slope
-
-
-# torch reads the signature at each call, which takes longer than all else here does
-vars(_Sloped.forward)["__signature__"] = inspect.signature(_Sloped.forward)

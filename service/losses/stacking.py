@@ -1,9 +1,19 @@
-"""Shared vmap rules of our own derivatives: all calls at once, along a leading axis."""
+"""What our own derivatives share: all calls at once under vmap, along an axis in front, and less overhead."""
 
+import inspect
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
+
+F = TypeVar("F", bound=type[torch.autograd.Function])
+
+
+def signed_once(function: F) -> F:
+    """Keep the signature of a function, which torch reads at each call: it takes as long as four small operations."""
+    vars(function.forward)["__signature__"] = inspect.signature(function.forward)
+    return function
 
 
 def stacked(size: int, in_dims: Sequence[int | None], inputs: Sequence[Tensor | None]) -> list[Any]:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from service.losses.stacking import stacked
+from service.losses.stacking import signed_once, stacked
 
 
 def softplus(x: Tensor) -> Tensor:
@@ -66,6 +66,7 @@ class _Shared(Protocol):
     def apply(self, logits: Tensor, shares: Tensor, axis: int, /) -> tuple[Tensor, Tensor, Tensor]: ...
 
 
+@signed_once
 class _BinarySurprise(torch.autograd.Function):
     """The weighed sum of both sides, by the size of the logit: neither side is the difference of the other."""
 
@@ -96,6 +97,7 @@ class _BinarySurprise(torch.autograd.Function):
         return cast(_Binary, _BinarySurprise).apply(*stacked(info.batch_size, in_dims, args)), 0
 
 
+@signed_once
 class _Surprise(torch.autograd.Function):
     """Cross entropy whose slope at the target is the sum of the other probabilities, not 1 - p."""
 
@@ -139,6 +141,7 @@ class _Surprise(torch.autograd.Function):
         return cast(_Indexed, _Surprise).apply(logits, targets, counted, axis + 1), (0, 0, 0)
 
 
+@signed_once
 class _SoftSurprise(torch.autograd.Function):
     """Cross entropy to a distribution: the likeliest class is measured by the probability of all others."""
 

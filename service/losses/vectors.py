@@ -6,7 +6,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
-from service.losses.stacking import stacked
+from service.losses.stacking import signed_once, stacked
 
 _VECTOR_NORM: Callable[..., Tensor] = vars(torch.linalg)["vector_norm"]
 """Torch's own, which its type stubs do not know."""
@@ -43,6 +43,7 @@ class _MeasureAngle(Protocol):
     def apply(self, vectors: Tensor, partners: Tensor, /) -> tuple[Tensor, ...]: ...
 
 
+@signed_once
 class _OneMinusCosine(torch.autograd.Function):
     """Half the squared chord of two directions: 1 - cos itself has no digits left of small angles.
 
@@ -90,6 +91,7 @@ class _MeasureLength(Protocol):
     def apply(self, vectors: Tensor, /) -> Tensor: ...
 
 
+@signed_once
 class _Length(torch.autograd.Function):
     """Euclidean norms by squares in float64, which neither overflow nor vanish for any float32."""
 

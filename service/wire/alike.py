@@ -14,13 +14,13 @@ import pybase64
 import torch
 from torch import Tensor
 
-from service.catalogue.registry import AnyLoss
+from service.catalogue.registry import AnyLoss, Catalogue
 from service.engine.call import Sent
 from service.problems import Invalid
 from service.wire import tensors
-from service.wire.arrays import read_array
+from service.wire.arrays import read_long
 from service.wire.document import Document
-from service.wire.json import PARSED, is_array, is_object
+from service.wire.json import ARRAY, OBJECT, PARSED
 from service.wire.numbers import EXACT, How, are_numbers, elements_of, shape_of
 from service.wire.text import Span
 from service.wire.written import raw_bytes
@@ -46,29 +46,42 @@ class Format(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """The values taken from an item. ``kind`` is equal for items that differ only in ids and numbers."""
+    """What was taken of an item: its loss, the names of its members, and what is in them."""
 
-    kind: Hashable
+    loss: AnyLoss
+    names: Sequence[str]
+    options: Sequence[Hashable]
     echo: Mapping[str, Any]
     formats: Mapping[str, Format]
     buffers: Sequence[Any]
 
+    @property
+    def kind(self) -> Hashable:
+        """What is equal for items that differ in their ids and numbers alone."""
+        # a name that the item has twice stays so, and the reader tells of it
+        return self.loss, self.names, self.options, tuple(self.formats.items())
 
-def take(document: Document, item: Any, loss: AnyLoss | None) -> Taken | None:
-    """Take an item of a loss; return None if it needs the full reader.
+
+def take(
+    document: Document, item: Any, catalogue: Catalogue, default: str | None, like: Taken | None = None
+) -> Taken | None:
+    """Take an item of a loss, by default one of that name; None where it needs a closer look.
+
+    ``like`` was taken of an item that is nested as this one.
 
     Raises:
         Unreadable: a part of the item that is parsed only here is not JSON.
     """
-    if loss is None or not is_object(item) or len(item) > MOST_NAMES:
+    if type(item) is not OBJECT or len(item) > MOST_NAMES:
         return None
-    names: list[str] = [*item.keys()]
+    names: tuple[str, ...] = (*item.keys(),)
     echo: dict[str, Any] = {}
     options: list[Hashable] = []
     inputs: Any = None
+    named: Any = default
     for name in names:
         try:
-            value = item[name]
+            value: Any = item[name]
         except KeyError:
             # the parser cuts a requested name at a NUL
             return None
@@ -78,25 +91,56 @@ def take(document: Document, item: Any, loss: AnyLoss | None) -> Taken | None:
             if not is_exact(value := document.resolve(value)):
                 return None
             echo["id"] = value
+        elif name == "loss":
+            named = document.resolve(value)
         else:
             options += (value.mini,) if type(value) in PARSED else (type(value), value)
-    if not is_object(inputs) or len(inputs) > len(loss.inputs):
+    loss = catalogue.find(named)
+    if loss is None or type(inputs) is not OBJECT or len(inputs) > len(loss.inputs):
         return None
+    nested = like is not None and (like.loss, like.names) == (loss, names)
+    taken = (like and nested and _take_nested(inputs, like.formats)) or _take_inputs(document, inputs, loss)
+    if taken is None:
+        return None
+    return Taken(loss, names, tuple(options), echo, *taken)
+
+
+def _take_nested(
+    inputs: Any, formats: Mapping[str, Format]
+) -> tuple[Mapping[str, Format], Sequence[Any]] | None:
+    """Take the tensors of an item that is nested as one of these formats: theirs, unless numbers are left out."""
+    if [*inputs.keys()] != [*formats]:
+        return None
+    buffers: list[Any] = []
+    for name, format in formats.items():
+        array = inputs[name]
+        if type(array) is not ARRAY:
+            return None
+        try:
+            buffers.append(array.as_buffer(of_type="i" if format.dtype is torch.int64 else "d"))
+        except (TypeError, ValueError):
+            return None
+        # an array of one number may be empty here
+        if memoryview(buffers[-1]).nbytes != format.size:
+            return None
+    return formats, buffers
+
+
+def _take_inputs(
+    document: Document, inputs: Any, loss: AnyLoss
+) -> tuple[Mapping[str, Format], Sequence[Any]] | None:
+    """Take the tensors of an item."""
     formats: dict[str, Format] = {}
     buffers: list[Any] = []
-    given: list[str] = [*inputs.keys()]
-    for name in given:
+    names: list[str] = [*inputs.keys()]
+    for name in names:
         spec = loss.inputs.get(name)
         found = spec and _take_tensor(document, inputs[name], spec.whole)
         if not found:
             return None
-        formats[name], buffer = found
-        buffers.append(buffer)
-    if len(formats) < len(given):
-        return None
-    # a repeated name stays repeated, so that the reader reports it
-    kind = (loss, tuple(names), tuple(options), tuple(formats.items()))
-    return Taken(kind, echo, formats, buffers)
+        formats[name] = found[0]
+        buffers.append(found[1])
+    return None if len(formats) < len(names) else (formats, buffers)
 
 
 def is_exact(identity: Any) -> bool:
@@ -132,19 +176,19 @@ def _shaped(format: Format, buffer: Any, shape: tuple[int, ...]) -> Tensor:
 
 
 def _take_tensor(document: Document, value: Any, whole: bool) -> tuple[Format, Any] | None:
-    """Take a tensor: its layout and its memory."""
-    value = document.resolve(value)
-    if isinstance(value, Span):
-        return _take_long(value, whole) if value.is_array else None
-    if is_array(value):
+    """Take a tensor: how it lies in memory, and its memory."""
+    if type(value) is ARRAY:
         return _take_array(value, whole)
-    return _take_packed(document, value) if is_object(value) else None
+    if type(value) is OBJECT:
+        return _take_packed(document, value)
+    value = document.resolve(value)
+    return _take_long(value, whole) if isinstance(value, Span) and value.is_array else None
 
 
 def _take_long(span: Span, whole: bool) -> tuple[Format, Any] | None:
     """Take a long JSON array of numbers."""
     try:
-        tensor = read_array(span, How(whole=whole)).tensor
+        tensor = read_long(span, How(whole=whole)).tensor
     except Invalid:
         return None
     if not tensor.numel() or tensor.dtype != (torch.int64 if whole else torch.float64):

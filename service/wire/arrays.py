@@ -1,56 +1,53 @@
-"""Read JSON arrays into tensors: long ones in pieces, into one buffer."""
+"""Long JSON arrays to tensors, read in pieces, into one memory."""
 
 from typing import Any
 
 import numpy as np
-import torch
 
 from service.engine.call import Sent
 from service.wire import json
 from service.wire.json import MOST_SHOWN, show
-from service.wire.numbers import EXACT, MAX_RANK, How, Shape, Values, invalid, shape_of, values_of
+from service.wire.numbers import EXACT, MAX_RANK, How, Shape, Values, invalid, sent, shape_of, values_of
 from service.wire.scan import scan
 from service.wire.text import BLOCK, Span, unreadable
 
+PIECE = 2 * BLOCK
+"""Bytes that are parsed at once: as many lie between two commas that were found, or an element that is longer."""
 RISING = [np.dtype(np.bool_), np.dtype(np.int64), np.dtype(np.float64)]
 """Dtypes of the buffer: the first that can hold all numbers is used."""
 
 
-def read_array(array: Any, how: How) -> Sent:
-    """Read nested JSON arrays.
+def read_long(span: Span, how: How) -> Sent:
+    """Read nested arrays.
 
     Raises:
-        Invalid: they are ragged, or hold other values than numbers.
-        Unreadable: a part that is parsed only here is not JSON.
+        Invalid: they are ragged, or hold something else than numbers.
+        Unreadable: they are not JSON.
     """
-    if isinstance(array, Span):
-        # a number takes at least two bytes with its comma
-        numbers = _Numbers(len(array) // 2 + 1, how.whole)
-        shape = _read_span(array, None, how, numbers)
-        values = numbers.values
-    else:
-        shape = shape_of(array, how.where)
-        values = values_of(array, shape, how)
-    tensor = torch.as_tensor(values) if values.size else torch.zeros(shape)
-    return Sent(tensor.reshape(shape), addressable=True, any_rank=shape == (0,))
+    if len(span) <= PIECE:
+        return sent(*_parsed(span, span.start + 1, span.end - 1, None, how, 0))
+    numbers = _Numbers(len(span), how.whole)
+    shape = _read_span(span, None, how, numbers)
+    return sent(numbers.values, shape)
 
 
 class _Numbers:
-    """A buffer for numbers that arrive in pieces, in the smallest of the `RISING` dtypes that holds all of them."""
+    """Numbers that come in pieces, in the least of the `RISING` dtypes that holds all of them."""
 
-    def __init__(self, most: int, whole: bool) -> None:
+    def __init__(self, size: int, whole: bool) -> None:
+        """Expect those of an array of so many bytes."""
+        self._size = size
         self._whole = whole
         self._count = 0
-        # pages that are never written take no memory
-        self._kept = np.empty(most, RISING[0])
+        self._kept: Values = np.empty(0, RISING[0])
 
     @property
     def values(self) -> Values:
         """All numbers."""
         return self._kept[: self._count]
 
-    def add(self, piece: Values) -> None:
-        """Append numbers."""
+    def add(self, piece: Values, size: int) -> None:
+        """Keep some more, which were so many bytes."""
         if (
             self._whole
             and piece.dtype == np.float64
@@ -59,12 +56,21 @@ class _Numbers:
         ):
             piece = piece.astype(np.int64)
         dtype = max(self._kept.dtype, piece.dtype, key=RISING.index)
-        if dtype != self._kept.dtype:
-            before, self._kept = self.values, np.empty(len(self._kept), dtype)
-            for start in range(0, len(before), BLOCK):
-                self.values[start : start + BLOCK] = before[start : start + BLOCK]
-        self._kept[self._count : self._count + len(piece)] = piece
-        self._count += len(piece)
+        count = self._count + len(piece)
+        if count > len(self._kept):
+            # others are about as long as these; a number takes two bytes at least, with the comma behind it
+            expected = count + len(piece) * self._size // size
+            self._move(min(max(expected, 2 * count), self._size // 2 + 1), dtype)
+        elif dtype != self._kept.dtype:
+            self._move(len(self._kept), dtype)
+        self._kept[self._count : count] = piece
+        self._count = count
+
+    def _move(self, length: int, dtype: np.dtype[Any]) -> None:
+        """Make room for so many numbers."""
+        before, self._kept = self.values, np.empty(length, dtype)
+        for start in range(0, len(before), BLOCK):
+            self.values[start : start + BLOCK] = before[start : start + BLOCK]
 
 
 def _are_integers(values: Values) -> bool:
@@ -82,8 +88,9 @@ def _read_span(span: Span, expected: Shape | None, how: How, numbers: _Numbers) 
     for start, end in span.runs():
         if start == end:
             continue
-        if end - start <= 2 * BLOCK:
-            found = _read_run(span, start, end, inner, how, count, numbers)
+        if end - start <= PIECE:
+            values, found = _parsed(span, start, end, inner, how, count)
+            numbers.add(values, end - start)
         else:
             element = _long_element(span, start, end, inner, how.at(count))
             found = (1, *_read_span(element, inner, how.at(count), numbers))
@@ -94,11 +101,11 @@ def _read_span(span: Span, expected: Shape | None, how: How, numbers: _Numbers) 
     return shape
 
 
-def _read_run(
-    span: Span, start: int, end: int, inner: Shape | None, how: How, first: int, numbers: _Numbers
-) -> Shape:
-    """Read a run of elements of a long array, each of the shape ``inner``; ``first`` is the index of the first one."""
-    text = b"[%b]" % memoryview(span.body)[start:end]
+def _parsed(
+    span: Span, start: int, end: int, inner: Shape | None, how: How, first: int
+) -> tuple[Values, Shape]:
+    """Read some elements of a long array, each of the shape ``inner``; ``first`` is the place of the first."""
+    text = b"".join((b"[", memoryview(span.body)[start:end], b"]"))
     try:
         array = json.parse(text, words=how.nonfinite)
     except json.Broken as broken:
@@ -107,8 +114,7 @@ def _read_run(
     shape = shape_of(array, how.where) if inner is None else (len(array), *inner)
     if how.level + len(shape) > MAX_RANK + 1:
         raise invalid(how.where, "rank", f"at most {MAX_RANK} dimensions", "more")
-    numbers.add(values_of(array, shape, how, text, first))
-    return shape
+    return values_of(array, shape, how, text, first), shape
 
 
 def _long_element(span: Span, start: int, end: int, expected: Shape | None, how: How) -> Span:

@@ -95,8 +95,8 @@ def parts(batch: Batch, outcomes: Sequence[Sequence[Outcome]], observer: Observe
     return [*written.joined(chain([b'{"results":['], _each(found), [b"],", orjson.dumps(totals)[1:]]))]
 
 
-def _each(found: Sequence[dict[str, Any]]) -> Iterator[bytes]:
-    """Yield the JSON of results, separated by commas, a few at a time."""
+def _each(found: Sequence[dict[str, Any]]) -> Iterator[written.Part]:
+    """Yield the JSON of results with commas between them, a few at once."""
     for start in range(0, len(found), TOGETHER):
         first, *others = written.parts(found[start : start + TOGETHER])
         *others, last = [first[1:], *others]

@@ -5,28 +5,30 @@ no step blocks the interpreter for more than some hundredths of a second.
 """
 
 import secrets
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import chain
+from functools import cached_property
+from itertools import chain, islice
 from typing import Any
 
-import numpy as np
 import orjson
 
-from service.problems import MOST_CHARACTERS, Fault, Invalid
+from service.problems import MOST_CHARACTERS, MOST_FAULTS, Fault, Invalid, pointer, quoted
 from service.wire import json
-from service.wire.scan import scan
+from service.wire.nesting import nested_alike
+from service.wire.scan import outline, scan
 from service.wire.text import BLOCK, Body, Span, trim, unreadable
 
 SHORT = 1 << 13
-"""Texts of up to this many bytes are parsed whole: searching them for arrays would take longer."""
-ROOMY = 1 << 13
-"""Bytes of text for each object from which on arrays are left out."""
-CROWDED = 1 << 20
-"""Texts of many objects are parsed whole up to this many bytes, which takes some milliseconds."""
+"""Bytes of a text that is parsed whole: to look for arrays in it would take longer."""
+MODERATE = 1 << 20
+"""Bytes of a text of many strings up to which it is parsed whole, which takes some milliseconds."""
 MOST_BESIDE = 1 << 22
 """Most bytes outside arrays and long strings: parsing more would take too long."""
 MOST_LISTED = 1 << 18
-"""Most values of a list that become Python objects."""
+"""Values of a list that become Python objects."""
+MOST_MEMBERS = 10_000
+"""Names of one object that are looked at. To make words of millions takes seconds, in which nothing else runs."""
 LONGEST_LISTED = 1 << 23
 """Longest list or string, in bytes, that becomes a Python object; a longer one stays unread."""
 
@@ -34,8 +36,8 @@ LONGEST_LISTED = 1 << 23
 class Document:
     """A JSON text, a body or a part of one. ``root`` is its value.
 
-    ``row``: the text is a run of array elements separated by commas. ``words``: NaN and Infinity are read as
-    strings. ``split``: arrays and long strings are left out.
+    ``row``: the text is the elements of an array, with commas between them. ``words``: NaN and Infinity are read as
+    strings. ``split``: arrays and long strings are left out, of a text that is not short if it does not say.
 
     Raises:
         Unreadable: it is not JSON, as far as it is parsed at once.
@@ -55,10 +57,13 @@ class Document:
         end = len(body) if end is None else end
         self._body, self._words = body, words
         self._spans: Mapping[str, Span] = {}
-        if split is None:
-            split = end - start > SHORT and not _is_crowded(body, start, end)
-        start, end = trim(body, start, end) if split else (start, end)
-        spans = scan(body, start, end) if split else []
+        if split is None and end - start <= MODERATE:
+            spans = outline(body, start, end) if end - start > SHORT else []
+        elif split is False:
+            spans = []
+        else:
+            start, end = trim(body, start, end)
+            spans = scan(body, start, end)
         mark = secrets.token_hex(8) if spans else ""
         self._spans = {f"{mark}{place}": span for place, span in enumerate(spans)}
         marks = [
@@ -73,6 +78,12 @@ class Document:
                 place = _place(min(max(place - row, 0), len(text)), start, spans, marks)
             raise unreadable(body, broken.reason, place) from None
         self.root = self.resolve(root)
+        self._row_text = text if row and not spans else None
+
+    @cached_property
+    def alike(self) -> bool:
+        """Whether this is a row of elements that are nested alike, in which nothing was left out."""
+        return self._row_text is not None and nested_alike(self._row_text, len(self.root))
 
     def resolve(self, value: Any) -> Any:
         """Return a value, or the array or string that was left out in its place."""
@@ -81,8 +92,17 @@ class Document:
     def members(
         self, value: Any, known: Collection[str], *where: str | int
     ) -> tuple[dict[str, Any], list[Fault]]:
-        """Return the known members of an object, unread, and a fault for each unknown or repeated name."""
-        found, faults = json.members(value, known, *where)
+        """Return the members of an object that are known, unread, and a fault for each unknown or repeated name."""
+        if len(value) > MOST_MEMBERS:
+            detail = f"Expected at most {MOST_MEMBERS} names; got {len(value)}."
+            return {}, [Fault(pointer(*where), "size", detail)]
+        # the parser's own way through members reads all that is in them
+        names: list[str] = list(value.keys())
+        faults: list[Fault] = []
+        if len({*names}.intersection(known)) < len(names):
+            faults = _wrong_names(names, known, where)
+            names = [name for name in known if name in names]
+        found = {name: value[name] for name in names}
         if self._spans:
             found = {name: self.resolve(one) for name, one in found.items()}
         return found, faults
@@ -103,7 +123,7 @@ class Document:
                 document = Document(self._body, start, end, words=self._words)
                 yield document, [document.root]
             else:
-                document = self._row(start, end, split=not _is_crowded(self._body, start, end))
+                document = self._row(start, end)
                 yield document, [document.resolve(one) for one in document.root]
 
     def plain(self, value: Any, levels: int = 1) -> Any:
@@ -123,17 +143,26 @@ class Document:
         found = tuple(chain.from_iterable(rows)) if all(type(row) is tuple for row in rows) else value
         return value if found is not value and len(found) > MOST_LISTED else found
 
-    def _row(self, start: int, end: int, *, split: bool) -> "Document":
-        """Return a run of an array's elements as a document."""
+    def _row(self, start: int, end: int, *, split: bool | None = None) -> "Document":
+        """Return some elements of an array."""
         return Document(self._body, start, end, row=True, words=self._words, split=split)
 
 
-def _is_crowded(body: Body, start: int, end: int) -> bool:
-    """Return whether a text of moderate length consists of many objects, whose arrays are short."""
-    if end - start > CROWDED:
-        return False
-    objects = np.count_nonzero(np.frombuffer(body, np.uint8, end - start, start) == ord("{"))
-    return end - start < ROOMY * int(objects)
+def _wrong_names(names: Sequence[str], known: Collection[str], where: tuple[str | int, ...]) -> list[Fault]:
+    """Return a fault for each name that is not known, or there more than once."""
+    times = Counter(names)
+    expected = f"one of {', '.join(known)}" if known else "no names"
+    unknown = islice((name for name in times if name not in known), MOST_FAULTS)
+    faults = [
+        Fault(pointer(*where, name), "unknown", f"Expected {expected}; got {quoted(name)}.")
+        for name in unknown
+    ]
+    faults += [
+        Fault(pointer(*where, name), "duplicate", f"Expected the name once; got it {times[name]} times.")
+        for name in known
+        if times[name] > 1
+    ]
+    return faults
 
 
 def _without(body: Body, start: int, end: int, spans: Sequence[Span], marks: Sequence[bytes]) -> bytes:

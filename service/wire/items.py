@@ -5,7 +5,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from service.catalogue.registry import AnyLoss, Catalogue, UnknownLoss
+from service.catalogue.registry import Catalogue, UnknownLoss
 from service.engine.bind import bind_alike
 from service.engine.call import Call
 from service.engine.fuse import likeness
@@ -62,6 +62,7 @@ class Items:
         self._encodings: dict[Hashable, Encoding] = {}
         self._problems: dict[int, Problem] = {}
         self._reported = 0
+        self._last: tuple[Document, Taken] | None = None
 
     def __len__(self) -> int:
         return len(self._echoes)
@@ -74,8 +75,10 @@ class Items:
         """
         place, echo = len(self), dict[str, Any]()
         try:
-            if taken := take(document, item, self._loss(document, item)):
+            like = self._last[1] if self._last and self._last[0] is document and document.alike else None
+            if taken := take(document, item, self._catalogue, self._defaults.loss, like):
                 echo |= taken.echo
+                self._last = document, taken
                 self._keep(place, taken, document, item)
             else:
                 self._bind(place, self._read(document, item, echo))
@@ -90,6 +93,7 @@ class Items:
 
     def arranged(self) -> Batch:
         """Return all items, like ones in groups."""
+        self._last = None
         groups: list[Group] = []
         for kind in self._kinds.values():
             first = kind.first
@@ -104,12 +108,6 @@ class Items:
             part: Part = stacked([call for _, call in calls]) if len(calls) > 1 else calls[0][1]
             groups.append(Group([place for place, _ in calls], part, self._encodings[like]))
         return Batch(self._echoes, groups, self._problems)
-
-    def _loss(self, document: Document, item: Any) -> AnyLoss | None:
-        """Return the loss that an item names, if there is one."""
-        if not json.is_object(item):
-            return None
-        return self._catalogue.find(document.resolve(item.get("loss", self._defaults.loss)))
 
     def _keep(self, place: int, taken: Taken, document: Document, item: Any) -> None:
         """Add the values of an item to its kind; the first item of a kind is read in full."""

@@ -2,23 +2,21 @@
 
 import re
 import threading
-from collections import Counter
-from collections.abc import Collection, Iterable
-from itertools import chain, islice
+from collections.abc import Iterable
+from itertools import chain
 from typing import Any, cast
 
 import orjson
 import simdjson
 
-from service.problems import MOST_FAULTS, Fault, pointer, quoted
 from service.wire.inference.nonfinite import spelled
 from service.wire.text import TOO_DEEP, Span
 
+ARRAY, OBJECT = simdjson.Array, simdjson.Object
+"""What short arrays and objects are, until it is looked at what is in them."""
 PARSED = {simdjson.Array, simdjson.Object}
 UNREAD = {*PARSED, Span}
-"""Types of values that are not converted to Python yet."""
-MOST_MEMBERS = 10_000
-"""Most names of an object that are looked at. Decoding millions would block everything for seconds."""
+"""Types of what is not a Python value yet."""
 MOST_SHOWN = 60
 """Most characters of a value in messages."""
 
@@ -88,30 +86,6 @@ def is_span(value: Any) -> bool:
 def are_arrays(values: Iterable[Any]) -> bool:
     """Return whether all values are short JSON arrays, at C speed."""
     return set(map(type, values)) <= {simdjson.Array}
-
-
-def members(value: Any, known: Collection[str], *where: str | int) -> tuple[dict[str, Any], list[Fault]]:
-    """Return the known members of an object, unread, and a fault for each unknown or repeated name."""
-    if len(value) > MOST_MEMBERS:
-        detail = f"Expected at most {MOST_MEMBERS} names; got {len(value)}."
-        return {}, [Fault(pointer(*where), "size", detail)]
-    # iterating over the parser's items would convert their values
-    names: list[str] = list(value.keys())
-    if len(names) == len(set(names)) and all(name in known for name in names):
-        return {name: value[name] for name in names}, []
-    times = Counter(names)
-    expected = f"one of {', '.join(known)}" if known else "no names"
-    unknown = islice((name for name in times if name not in known), MOST_FAULTS)
-    faults = [
-        Fault(pointer(*where, name), "unknown", f"Expected {expected}; got {quoted(name)}.")
-        for name in unknown
-    ]
-    faults += [
-        Fault(pointer(*where, name), "duplicate", f"Expected the name once; got it {times[name]} times.")
-        for name in known
-        if times[name] > 1
-    ]
-    return {name: value[name] for name in known if name in times}, faults
 
 
 def plain(value: Any, levels: int) -> Any:

@@ -37,7 +37,7 @@ def decode(loss: AnyLoss, body: Body) -> Decoded:
         TooLarge: it does not fit into memory.
     """
     document = Document(body)
-    if not json.is_object(document.root):
+    if type(document.root) is not json.OBJECT:
         raise Invalid(Fault("", "type", f"Expected a JSON object; got {json.show(document.root)}."))
     found = read(document, loss, *document.members(document.root, FIELDS))
     # free the body before the tensors are checked

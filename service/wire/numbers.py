@@ -5,17 +5,18 @@ are compared with it, and values that are not numbers are found. Only arrays wit
 element.
 """
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable
 from itertools import chain
 from math import inf, nan, prod
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from service.engine.call import Sent
 from service.problems import Fault, Invalid, pointer
-from service.wire.json import are_arrays, is_array, show
+from service.wire.json import ARRAY, are_arrays, is_array, show
 
 MAX_RANK = 32
 NUMBERS = {bool, int, float}
@@ -31,29 +32,29 @@ DENSE = 32
 Path = tuple[str | int, ...]
 Shape = tuple[int, ...]
 Values = NDArray[Any]
+from_numpy: Callable[[Values], torch.Tensor] = cast(Any, torch).from_numpy
 
 
-@dataclass(frozen=True, slots=True)
-class How:
-    """How numbers are read: exactly if they are large and ``whole``, and with words for non-finite ones.
+class How(NamedTuple):
+    """How numbers are read: with all digits of large ``whole`` ones, with words for those that are not finite.
 
-    ``where`` is the tensor's path in the request, ``index`` that of an array in the tensor.
+    ``where`` is the tensor's place in the request, ``indices`` that of an array in the tensor.
     """
 
     where: Path = ()
     whole: bool = False
     nonfinite: bool = False
-    index: Shape = ()
+    indices: Shape = ()
 
     @property
     def level(self) -> int:
-        """The number of enclosing arrays."""
-        return len(self.index)
+        """How many arrays are around."""
+        return len(self.indices)
 
     @property
     def path(self) -> Path:
-        """The path of the array in the request."""
-        return (*self.where, *self.index)
+        """The place of the array in the request."""
+        return (*self.where, *self.indices)
 
     @property
     def words(self) -> Collection[Any]:
@@ -61,12 +62,28 @@ class How:
         return NONFINITE if self.nonfinite else ()
 
     def at(self, place: int) -> "How":
-        """Return how to read an element."""
-        return replace(self, index=(*self.index, place))
+        """Return how an element is read."""
+        return self._replace(indices=(*self.indices, place))
 
     def to(self, index: Shape, first: int) -> Path:
         """Return the path to an element by its index, counted from ``first``."""
         return (*self.path, index[0] + first, *index[1:])
+
+
+def read(array: Any, how: How) -> Sent:
+    """Read nested arrays as a tensor.
+
+    Raises:
+        Invalid: they are ragged, or hold something else than numbers.
+    """
+    shape = shape_of(array, how.where)
+    return sent(values_of(array, shape, how), shape)
+
+
+def sent(values: Values, shape: Shape) -> Sent:
+    """Return numbers in a row as a tensor of a shape."""
+    tensor = from_numpy(values.reshape(shape)) if values.size else torch.zeros(shape)
+    return Sent(tensor, addressable=True, any_rank=shape == (0,))
 
 
 def values_of(array: Any, shape: Shape, how: How, text: bytes | None = None, first: int = 0) -> Values:
@@ -77,8 +94,9 @@ def values_of(array: Any, shape: Shape, how: How, text: bytes | None = None, fir
     Raises:
         Invalid: they have another shape, or hold other values than numbers.
     """
+    elements = None
     if text is not None and b'"' not in text:
-        elements, fits = None, _has_shape(array, shape, text)
+        fits = _has_shape(array, shape, text)
     else:
         elements = elements_of(array, shape)
         fits = elements is not None
@@ -95,7 +113,7 @@ def shape_of(array: Any, where: Path = ()) -> Shape:
         Invalid: they are nested deeper than any tensor has dimensions.
     """
     shape: list[int] = []
-    while is_array(array):
+    while type(array) is ARRAY:
         if len(shape) == MAX_RANK:
             raise invalid(where, "rank", f"at most {MAX_RANK} dimensions", "more")
         shape.append(len(array))
@@ -109,7 +127,7 @@ def elements_of(array: Any, shape: Shape) -> list[Any] | None:
     """Return the innermost elements as a flat list; None unless the arrays around them have the shape."""
     level = array.as_list()
     for length in shape[1:]:
-        if set(map(type, level)) != {list} or set(map(len, level)) != {length}:
+        if {*map(type, level)} != {list} or {*map(len, level)} != {length}:
             return None
         level = [*chain.from_iterable(level)]
     return level

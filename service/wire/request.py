@@ -125,7 +125,7 @@ class _Reader:
         if name not in self.fields:
             return None
         value = self.fields[name]
-        if not json.is_object(value):
+        if type(value) is not json.OBJECT:
             self.faults.append(Fault(pointer(name), "type", f"Expected an object; got {json.show(value)}."))
             return None
         found, faults = self.document.members(value, known, name)

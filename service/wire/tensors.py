@@ -12,9 +12,10 @@ from torch import Tensor
 
 from service.engine.call import Sent
 from service.problems import Invalid
-from service.wire.arrays import read_array
+from service.wire import numbers
+from service.wire.arrays import read_long
 from service.wire.document import Document
-from service.wire.json import is_array, is_object, show
+from service.wire.json import ARRAY, is_array, is_object, show
 from service.wire.numbers import MAX_RANK, How, Path, invalid
 from service.wire.text import Span
 
@@ -51,10 +52,12 @@ def read(
         Invalid: it is none of them, is ragged, or has the wrong length.
         Unreadable: a part of it that is parsed only here is not JSON.
     """
+    if type(value) is ARRAY:
+        return numbers.read(value, How(where, whole, nonfinite))
     if is_object(value):
         return _read_packed(document, value, where)
     if is_array(value):
-        return read_array(value, How(where, whole, nonfinite))
+        return read_long(value, How(where, whole, nonfinite))
     if isinstance(value, (bool, int, float)):
         exact = whole and type(value) is int and -(2**63) <= value < 2**63
         dtype = torch.bool if isinstance(value, bool) else torch.int64 if exact else torch.float64
@@ -144,6 +147,8 @@ def _join(data: Span, size: int) -> bytearray | memoryview:
     Raises:
         ValueError: it is not base64, or has more bytes.
     """
+    if len(data) <= PIECE:
+        return pybase64.b64decode_as_bytearray(b"".join(map(_plain, data.pieces(PIECE))), validate=True)
     found, filled, rest = np.empty(size, np.uint8), 0, b""
     for piece in _unescaped(data):
         if piece and filled % 3:

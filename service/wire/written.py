@@ -16,7 +16,8 @@ PIECE = 1 << 15
 PACKED = 3 << 18
 """Bytes written as base64 at once, in less than a millisecond; three bytes are four characters."""
 MARK = secrets.token_hex(16)
-"""Placeholder for a tensor that is written later; a secret, so that no client can put it into a string."""
+"""What is written in place of what is left out, and found again: nobody is told of it."""
+Part = bytes | memoryview
 OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
 
 
@@ -27,7 +28,7 @@ class Large:
     tensor: Tensor
     encoding: str
 
-    def parts(self) -> Iterator[bytes]:
+    def parts(self) -> Iterator[Part]:
         """Yield its JSON."""
         return _packed(self.tensor) if self.encoding == "base64" else _array(as_json(self.tensor))
 
@@ -61,8 +62,8 @@ def as_json(tensor: Tensor) -> Any:
     return (tensor.float() if half else tensor).contiguous().numpy()
 
 
-def parts(value: Any) -> list[bytes]:
-    """Return the JSON of a value in parts; results of `write` may occur anywhere in it."""
+def parts(value: Any) -> Iterator[Part]:
+    """Yield the JSON of a value, which may hold what `write` returns anywhere, in parts."""
     left_out: list[Large] = []
 
     def leave_out(large: Large) -> str:
@@ -71,17 +72,18 @@ def parts(value: Any) -> list[bytes]:
 
     text = orjson.dumps(value, default=leave_out, option=OPTIONS)
     if not left_out:
-        return [text]
+        yield text
+        return
     first, *others = text.split(b'"%b"' % MARK.encode())
-    found = [first]
+    yield first
     for large, behind in zip(left_out, others, strict=True):
-        found += (*large.parts(), behind)
-    return found
+        yield from large.parts()
+        yield behind
 
 
-def joined(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """Join short parts until they are about as long as a piece."""
-    some: list[bytes] = []
+def joined(parts: Iterable[Part]) -> Iterator[bytes]:
+    """Yield parts as fewer that are not much longer than a piece."""
+    some: list[Part] = []
     length = 0
     for part in parts:
         some.append(part)
@@ -93,7 +95,7 @@ def joined(parts: Iterable[bytes]) -> Iterator[bytes]:
         yield b"".join(some)
 
 
-def _array(array: Any) -> Iterator[bytes]:
+def _array(array: Any) -> Iterator[Part]:
     """Yield the JSON of an array of at least one dimension."""
     row = prod(array.shape[1:])
     yield b"["
@@ -104,7 +106,7 @@ def _array(array: Any) -> Iterator[bytes]:
         step = max(1, PIECE // max(1, row))
         for start in range(0, len(array), step):
             text = orjson.dumps(array[start : start + step], option=OPTIONS)
-            yield (b"," if start else b"") + text[1:-1]
+            yield from (b"," if start else b"", memoryview(text)[1:-1])
     yield b"]"
 
 

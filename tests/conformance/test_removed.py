@@ -30,10 +30,10 @@ def test_a_weight_of_zero_removes_what_is_not_finite(loss: AnyLoss, reduction: R
                 continue
             tried += 1
             expected = evaluate(pair[0])
-            found = [evaluate(pair[1])]
-            if loss.fuses:
-                found += evaluate_together(stacked([pair[1], pair[0], pair[1]]))
-            for evaluation in found:
+            for evaluation in (
+                evaluate(pair[1]),
+                *evaluate_together(stacked([pair[1], pair[0], pair[1]])),
+            ):
                 _assert_equal(evaluation, expected)
     assert tried
 

@@ -10,29 +10,24 @@ from service.engine.call import Call
 from service.engine.evaluate import evaluate
 from service.engine.fuse import evaluate_together
 from service.engine.stack import stacked
-from service.losses import CATALOGUE
-from tests.conformance.cases import variants
+from tests.conformance.cases import every_loss, variants
 from tests.conformance.compare import CLOSE, assert_same, of_each_divisor, sent
 
-fused = pytest.mark.parametrize(
-    "loss", [loss for loss in CATALOGUE.values() if loss.fuses], ids=lambda loss: loss.name
-)
 
-
-@fused
+@every_loss
 def test_calls_evaluated_together_equal_calls_evaluated_alone(loss: AnyLoss) -> None:
     for variant in variants(loss):
         assert_equal([variant.call(seed) for seed in range(3)])
 
 
-@fused
+@every_loss
 def test_they_do_under_every_reduction_weight_and_upstream_gradient(loss: AnyLoss) -> None:
     for reduction, weighted, upstream in product(("mean", "sum", "none"), (False, True), (False, True)):
         for variant in of_each_divisor(loss):
             assert_equal([sent(variant, seed, reduction, weighted, upstream) for seed in range(3)])
 
 
-@fused
+@every_loss
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_they_do_in_every_dtype(loss: AnyLoss, dtype: torch.dtype) -> None:
     variant = variants(loss)[0]

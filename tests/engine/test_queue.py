@@ -14,12 +14,12 @@ from service.catalogue.declare import loss
 from service.catalogue.registry import AnyLoss
 from service.catalogue.spec import Prediction, Unreduced
 from service.engine.call import Call, Evaluation, Sent
-from service.engine.cost import FUSED
+from service.engine.cost import BUDGET, FUSED
 from service.engine.evaluate import evaluate
 from service.engine.lane import Lane
 from service.engine.observer import NOBODY
 from service.engine.queue import Queue
-from service.engine.stack import stacked
+from service.engine.stack import Evaluations, stacked
 from service.losses import CATALOGUE
 from service.problems import Busy, Fault, TooLarge, Unavailable
 from tests.conformance.cases import variants, with_inputs
@@ -305,3 +305,17 @@ def test_what_differs_in_anything_but_its_values_is_not_computed_together() -> N
                 torch.testing.assert_close(gradient, alone.gradients[name])
 
     run(test)
+
+
+def test_the_overhead_of_a_loop_does_not_keep_calls_from_being_computed_together() -> None:
+    sizes: list[int] = []
+
+    async def test(queue: Queue) -> None:
+        queue.observer = replace(NOBODY, batch=sizes.append)
+        like = call("neural_ndcg")
+        assert 100 * like.work > BUDGET
+        [results] = queue.compute_all(stacked([like] * 100))
+        assert isinstance(results, Evaluations)
+
+    run(test)
+    assert sizes == [100]

@@ -97,7 +97,7 @@ def check(loss: AnyLoss, device: torch.device, log: pretend.Log) -> Row:
         calls = [make(seed) for seed in range(3)]
         here = [evaluate(call) for call in calls]
         close = CLOSE[calls[0].dtype]
-        for counts, compute in ((row.alone, _alone), *([(row.together, _together)] if loss.fuses else [])):
+        for counts, compute in ((row.alone, _alone), (row.together, _together)):
             try:
                 for found, expected in zip(_watched(calls, device, log, compute), here, strict=False):
                     assert_same(found, expected, close)

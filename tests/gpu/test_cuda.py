@@ -56,9 +56,7 @@ def test_it_does_under_every_reduction_with_weights(loss: AnyLoss, dtype: torch.
         assert_same(evaluate(call, DEVICE), evaluate(call), CLOSE[dtype])
 
 
-@pytest.mark.parametrize(
-    "loss", [loss for loss in CATALOGUE.values() if loss.fuses], ids=lambda loss: loss.name
-)
+@every_loss
 @DTYPES
 def test_calls_evaluated_together_equal_those_of_the_cpu(loss: AnyLoss, dtype: torch.dtype) -> None:
     calls = [*_weighted(loss, dtype, seeds=3)]

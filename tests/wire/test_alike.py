@@ -57,13 +57,13 @@ def test_a_kind_is_what_items_share_beside_their_numbers(one: Any, other: Any, a
 )
 def test_what_is_not_plain_is_left_to_the_reader(inputs: Any) -> None:
     document = Document(orjson.dumps({**PLAIN, "inputs": inputs}))
-    assert take(document, document.root, CATALOGUE["cross_entropy"]) is None
+    assert take(document, document.root, CATALOGUE, None) is None
 
 
 def taken(item: dict[str, Any]) -> Any:
     """Take an item."""
     document = Document(orjson.dumps(item))
-    found = take(document, document.root, CATALOGUE["cross_entropy"])
+    found = take(document, document.root, CATALOGUE, None)
     assert found
     return found
 
@@ -105,7 +105,7 @@ def items(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @given(st.lists(items(), min_size=1, max_size=12), st.integers(1, 3))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_items_that_are_read_together_are_what_each_is_alone(some: list[dict[str, Any]], times: int) -> None:
     some = some * times
     sent = [{"id": f"[{place}", "loss": "cross_entropy", **item} for place, item in enumerate(some)]
@@ -138,3 +138,54 @@ def as_bits(call: Call) -> Any:
         if tensor is not None
     }
     return bits, dict(call.params), call.gradients_of, call.reduction, call.dtype, call.work
+
+
+LONG = [[[row + column / 7 for column in range(20)] for row in range(30)]] * 2
+ODD: list[Any] = [
+    None,
+    [*LONG[0][:-1], [1.5] * 19],
+    [*LONG[0][:-1], [*range(19), [1]]],
+    [*LONG[0][:-1], [*range(19), []]],
+    [*LONG[0][:-1], [*range(19), None]],
+    [*LONG[0][:-1], [*range(19), True]],
+    [[value, *range(19)] for value in LONG[0]],
+    [[1.5] * 30] * 20,
+]
+
+
+@given(st.lists(st.sampled_from(range(len(ODD))), min_size=0, max_size=3), st.integers(0, 99), st.booleans())
+@settings(max_examples=15, deadline=None)
+def test_items_of_a_long_batch_are_what_each_is_alone(odd: list[int], place: int, last: bool) -> None:
+    """Runs of it are nested alike, which is proved for all of their items at once, but for the odd ones."""
+    some: list[dict[str, Any]] = [
+        {"inputs": {"predictions": LONG[0], "targets": LONG[1]}} for _ in range(100)
+    ]
+    for which in odd:
+        some[(place + which) % 100]["inputs"] = {
+            "predictions": ODD[which],
+            "targets": LONG[1] if last else ODD[which],
+        }
+    sent = [{"id": f"],[{place}", "loss": "mse", **item} for place, item in enumerate(some)]
+    together = batch.decode(CATALOGUE, orjson.dumps({"items": sent}), 100)
+    calls = dict(
+        pair for group in together.groups for pair in zip(group.places, calls_of(group), strict=True)
+    )
+    for place, item in enumerate(some):
+        if place in together.problems:
+            with pytest.raises(Invalid) as raised:
+                native.decode(CATALOGUE["mse"], orjson.dumps(item))
+            assert together.problems[place].faults == raised.value.faults
+        else:
+            assert as_bits(calls[place]) == as_bits(native.decode(CATALOGUE["mse"], orjson.dumps(item)).call)
+
+
+def test_an_array_that_lacks_its_one_number_is_left_to_the_reader() -> None:
+    """It is nested as one that has it."""
+    whole, lacking = (
+        Document(orjson.dumps({"loss": "mse", "inputs": {"predictions": rows, "targets": [[1.5], [2.5]]}}))
+        for rows in ([[1.5], [2.5]], [[1.5], []])
+    )
+    like = take(whole, whole.root, CATALOGUE, None)
+    again = take(whole, whole.root, CATALOGUE, None, like)
+    assert like and again and like.kind == again.kind
+    assert take(lacking, lacking.root, CATALOGUE, None, like) is None

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.problems import Invalid, Unreadable
+from service.problems import MOST_FAULTS, Invalid, Unreadable
 from service.wire import json, tensors
 from service.wire.document import MOST_BESIDE, MOST_LISTED, Document
 from service.wire.text import BLOCK, Span
@@ -171,3 +171,22 @@ def test_a_mark_of_what_was_left_out_cannot_be_made_up() -> None:
     mark = document.root["long"]
     forged = Document(orjson.dumps({"long": [1] * 9000, "mark": mark}))
     assert forged.members(forged.root, ["mark"])[0]["mark"] == mark
+
+
+def test_members_are_those_known_and_every_other_is_a_fault() -> None:
+    document = Document(b'{"a": [1], "b/~": 2, "a\\u0000": 3, "c": 4, "c": 5}')
+    found, faults = document.members(document.root, ("a", "c", "d"), "x")
+    assert found.keys() == {"a", "c"}
+    assert [(f.pointer, f.code) for f in faults] == [
+        ("/x/b~1~0", "unknown"),
+        ("/x/a\0", "unknown"),
+        ("/x/c", "duplicate"),
+    ]
+
+
+def test_faults_do_not_grow_with_the_body() -> None:
+    names = ", ".join(f'"{"k" * 1000}{i}": 1' for i in range(1000))
+    document = Document(f"{{{names}}}".encode())
+    _, faults = document.members(document.root, ())
+    assert len(faults) == MOST_FAULTS
+    assert max(len(f.pointer) + len(f.detail) for f in faults) < 300

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from service.problems import MOST_FAULTS, Problem, Unreadable
+from service.problems import Problem, Unreadable
 from service.wire import json, tensors
 from service.wire.document import Document
 from tests.waiting import within_cpu_s
@@ -65,24 +65,6 @@ def test_a_document_that_is_still_held_does_not_spoil_the_next() -> None:
     held = parse(b'{"a": 1}')
     assert list(parse(b"[2]")) == [2]
     assert held["a"] == 1
-
-
-def test_members_are_those_known_and_every_other_is_a_fault() -> None:
-    document = parse(b'{"a": [1], "b/~": 2, "a\\u0000": 3, "c": 4, "c": 5}')
-    found, faults = json.members(document, ("a", "c", "d"), "x")
-    assert found.keys() == {"a", "c"}
-    assert [(f.pointer, f.code) for f in faults] == [
-        ("/x/b~1~0", "unknown"),
-        ("/x/a\0", "unknown"),
-        ("/x/c", "duplicate"),
-    ]
-
-
-def test_faults_do_not_grow_with_the_body() -> None:
-    names = ", ".join(f'"{"k" * 1000}{i}": 1' for i in range(1000))
-    _, faults = json.members(parse(f"{{{names}}}".encode()), ())
-    assert len(faults) == MOST_FAULTS
-    assert max(len(f.pointer) + len(f.detail) for f in faults) < 300
 
 
 def test_plain_values_are_tuples_down_to_a_depth() -> None:

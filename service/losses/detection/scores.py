@@ -31,6 +31,9 @@ class BinPosition(Domain):
     def admits(self, values: Tensor, facts: Facts) -> Tensor:
         return (values >= 0) & (values <= facts.size(self.dim) - 1)
 
+    def range(self, facts: Facts) -> tuple[float, float]:
+        return 0, facts.size(self.dim) - 1
+
     def draw(self, shape: Shape, facts: Facts, rng: Generator) -> Tensor:
         return (facts.size(self.dim) - 1) * torch.rand(shape, generator=rng, dtype=torch.float64)
 

@@ -6,6 +6,8 @@ from typing import Any, Literal, NamedTuple, Protocol, cast
 import torch
 from torch import Tensor
 
+from service.losses.stacking import signed_once
+
 BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
 """Two corners; the top-left corner and the sides; the centre and the sides."""
 
@@ -58,6 +60,7 @@ class _Differentiable(Protocol):
     ) -> tuple[Tensor, ...]: ...
 
 
+@signed_once
 class _Shares(torch.autograd.Function):
     """The quotients of two areas by their sum; autograd would make three times as many tensors of them."""
 

@@ -11,6 +11,7 @@ from service.catalogue.declare import loss
 from service.catalogue.domains import Above
 from service.catalogue.spec import Condition, Prediction, Scales, SizeRange, Target, Unreduced, Values
 from service.losses.digits import bounded, in_front
+from service.losses.stacking import signed_once
 
 
 @loss(
@@ -143,6 +144,7 @@ class _Measure(Protocol):
     def apply(self, first: Tensor, second: Tensor, /) -> Tensor: ...
 
 
+@signed_once
 class _Distances(torch.autograd.Function):
     """Distances by differences, whose slopes are matrix products: a tenth of the time that torch's own take.
 

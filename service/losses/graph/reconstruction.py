@@ -13,9 +13,9 @@ from service.losses.exponentials import convexity
 from service.losses.surprise import binary_surprise, softplus
 
 
-def _edges(facts: Facts) -> float:
+def _edges(facts: Facts) -> Tensor:
     """Return how many ones the adjacency matrix has."""
-    return facts.inputs["targets"].sum(dtype=torch.float64).item()
+    return facts.inputs["targets"].sum(dtype=torch.float64)
 
 
 @loss(

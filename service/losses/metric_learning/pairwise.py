@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Protocol, cast
 import torch
 from torch import Tensor
 
+from service.losses.stacking import signed_once
 from service.losses.vectors import unit
 
 
@@ -53,6 +54,7 @@ class _Measure(Protocol):
     def apply(self, rows: Tensor, columns: Tensor, /) -> Tensor: ...
 
 
+@signed_once
 class _SlopesInPieces(torch.autograd.Function):
     """Distances with torch's slopes for some rows at a time: on CUDA torch computes all differences at once."""
 
@@ -90,6 +92,7 @@ def _slopes(upstream: Tensor, rows: Tensor, columns: Tensor, distance: Tensor) -
     return torch.cat(pieces, -2) if pieces else torch.zeros_like(rows)
 
 
+@signed_once
 class _FastSlopes(torch.autograd.Function):
     """Distances of float32 vectors whose slopes are matrix products, ten times as fast as torch's own.
 

@@ -29,7 +29,8 @@ from service.losses.segmentation.masks import (
     aliases=("cldice", "centerline_dice"),
     requires=CLASSES,
     range=(0, 1),
-    work=("4 logits iterations", "16 logits", "4096 iterations"),
+    work=("4 logits iterations", "16 logits"),
+    overhead="4096 iterations",
 )
 def soft_cldice(
     logits: FlatMaskLogits,

@@ -30,7 +30,7 @@ from service.losses.segmentation.masks import (
     title="Boundary",
     tasks=("segmentation",),
     aliases=("surface",),
-    fuses=False,
+    joins="N",
     on_cpu=True,
     requires=CLASSES,
     work=("384 N C", "384 N", "2 targets"),
@@ -76,7 +76,7 @@ def boundary(
     title="Hausdorff by distance transforms",
     tasks=("segmentation",),
     aliases=("hausdorff",),
-    fuses=False,
+    joins="N",
     on_cpu=True,
     range=(0, None),
     requires=CLASSES,
@@ -143,7 +143,8 @@ def _signed_distance(inside: Tensor) -> Tensor:
     tasks=("segmentation",),
     range=(0, None),
     requires=CLASSES,
-    work=("N C H W erosions", "N H W erosions", "8192 erosions", "logits"),
+    work=("N C H W erosions", "N H W erosions", "logits"),
+    overhead="8192 erosions",
 )
 def hausdorff_er(
     logits: FlatMaskLogits,

@@ -25,5 +25,8 @@ class HardMask(Domain):
         hard = (values == 0) | (values == 1)
         return hard if ignored is None else hard | (values == ignored)
 
+    def range(self, facts: Facts) -> tuple[float, float]:
+        return 0, 1
+
     def draw(self, shape: Shape, facts: Facts, rng: Generator) -> Tensor:
         return torch.randint(2, shape, generator=rng)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from service.catalogue.domains import Between, ClassIndex, Facts
 from service.catalogue.spec import Condition, Form, Prediction, Target, given
+from service.losses.stacking import signed_once
 
 Mode = Literal["multiclass", "multilabel", "binary"]
 
@@ -187,6 +188,7 @@ class _Differentiable(Protocol):
     def apply(self, logits: Tensor, axis: int, /) -> Tensor: ...
 
 
+@signed_once
 class _Softmax(torch.autograd.Function):
     """Torch's own, of finite logits; it needs no derivative of the bound, as its slope is 0 there."""
 

@@ -21,10 +21,11 @@ from service.losses.sequence.impossible import detach_impossible
             "/inputs/mask",
             "rows that are true from their first step to their last valid one, and false after it",
             lambda facts: f"something else in row {int(_runs(facts).byte().argmin())}",
-            lambda facts: bool(_runs(facts).all()),
+            lambda facts: _runs(facts).all(),
         ),
     ),
-    work=("N T K K", "3072 T"),
+    work="N T K K",
+    overhead="3072 T",
     range=(0, None),
 )
 def crf_nll(

@@ -65,7 +65,7 @@ class AlignmentLoss(NamedTuple):
     aliases=("connectionist_temporal_classification",),
     exact_gradient=False,
     # torch has no batching rule for it
-    fuses=False,
+    joins="N",
     requires=(
         SizeRange("S", least=0),
         Condition(

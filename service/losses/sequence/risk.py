@@ -32,7 +32,7 @@ class Tokens(Integers):
             "/inputs/mask",
             "a valid candidate in each row",
             lambda facts: f"none in row {int(_occupied(facts).byte().argmin())}",
-            lambda facts: bool(_occupied(facts).all()),
+            lambda facts: _occupied(facts).all(),
         ),
     ),
 )

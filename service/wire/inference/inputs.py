@@ -70,7 +70,7 @@ class Inputs:
         if repeated := [fault for fault in faults if fault.code == "duplicate"]:
             self._lost = True
             raise Invalid(*repeated)
-        size = self._size(fields.get("parameters"), place)
+        size = self._size(document, fields.get("parameters"), place)
         begin = self._position
         self._position += size or 0
         name = self._name(fields.get("name"), place)
@@ -88,14 +88,15 @@ class Inputs:
         else:
             self.sent[name] = self._from_bytes(begin, size, dtype, shape, where)
 
-    def _size(self, parameters: Any, place: int) -> int | None:
-        """Return the number of bytes after the JSON that belong to an input; None if its numbers are in the JSON."""
+    def _size(self, document: Document, parameters: Any, place: int) -> int | None:
+        """Return how many bytes behind the JSON are an input's; None where its numbers are in the JSON."""
         where = ("inputs", place, "parameters")
         if parameters is None:
             return None
         if not json.is_object(parameters):
             raise _invalid(where, "type", "an object", json.show(parameters))
-        if (size := json.members(parameters, ("binary_data_size",))[0].get("binary_data_size")) is None:
+        size = document.members(parameters, ("binary_data_size",))[0].get("binary_data_size")
+        if size is None:
             return None
         if type(size) is not int or size < 0:
             self._lost = True
