@@ -74,7 +74,7 @@ def cost(loss: AnyLoss) -> Cost:
     def whole() -> None:
         asked = batch.decode(CATALOGUE, body, ITEMS)
         outcomes = outcomes_of(asked, [queue.compute_all(part) for part in parts_of(asked)])
-        batch.parts(asked, outcomes, CPU)
+        batch.parts(asked, outcomes)
 
     [stack] = parts_of(batch.decode(CATALOGUE, body, ITEMS))
     assert isinstance(stack, Stack), f"the items of {loss.name} are not alike"
