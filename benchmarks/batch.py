@@ -74,7 +74,7 @@ def cost(loss: AnyLoss) -> Cost:
     def whole() -> None:
         asked = batch.decode_batch(CATALOGUE, body, ITEMS)
         outcomes = outcomes_of([queue.compute_all(part) for part in parts_of(asked)])
-        batch.batch_parts(asked, outcomes, CPU)
+        batch.batch_parts(asked, outcomes)
 
     [stack] = parts_of(batch.decode_batch(CATALOGUE, body, ITEMS))
     assert isinstance(stack, Stack), f"the items of {loss.name} are not alike"

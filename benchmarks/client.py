@@ -5,6 +5,8 @@ import threading
 import time
 from collections.abc import Iterator
 
+JSON = "content-type: application/json"
+
 
 class Connection:
     """A persistent connection that posts a body, JSON by default, and reads the whole answer."""
@@ -15,7 +17,7 @@ class Connection:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = memoryview(bytearray(1 << 18))
 
-    def post(self, path: str, body: bytes, header: str = "content-type: application/json") -> bytes:
+    def post(self, path: str, body: bytes, header: str = JSON) -> bytes:
         """Send a body and wait for its answer, which must be a 200; return its headers."""
         head = f"POST {path} HTTP/1.1\r\nhost: x\r\n{header}\r\ncontent-length: {len(body)}\r\n\r\n"
         self._socket.sendall(head.encode() + body)
@@ -70,7 +72,9 @@ class Stream:
             rest = rest[rest.rfind(b'"status":"ok"') + 13 :] if found else rest[-13:]
 
 
-def calls_a_second(url: str, path: str, body: bytes, *, connections: int = 8, seconds: float = 3.0) -> float:
+def calls_a_second(
+    url: str, path: str, body: bytes, header: str = JSON, *, connections: int = 8, seconds: float = 3.0
+) -> float:
     """Return the number of calls a second that a server answers to a few concurrent clients."""
     counts: list[int] = []
     end = time.perf_counter() + seconds
@@ -79,7 +83,7 @@ def calls_a_second(url: str, path: str, body: bytes, *, connections: int = 8, se
         connection = Connection(url)
         count = 0
         while time.perf_counter() < end:
-            connection.post(path, body)
+            connection.post(path, body, header)
             count += 1
         connection.close()
         counts.append(count)

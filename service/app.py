@@ -34,6 +34,7 @@ from service.doors.inference import Inferences
 from service.doors.pipeline import Pipeline
 from service.doors.stream import Streams
 from service.engine import device as devices
+from service.engine.call import CPU
 from service.engine.lane import Lane
 from service.engine.memory import keep_freed_memory
 from service.engine.queue import Queue
@@ -47,6 +48,9 @@ from service.telemetry.statistics import ModelStatistics
 from service.wire.params import params_model
 
 logger = logging.getLogger("lossd")
+DEVICE_THREADS = 2
+"""Threads that use a device other than the CPU: the copies of one overlap the kernels of the other. More only wait for
+the interpreter."""
 SWITCH_S = 0.0005
 """Seconds after which a waiting thread requests the interpreter; Python's default is 5 ms."""
 
@@ -114,15 +118,17 @@ def _parts(settings: Settings, worker: int, catalogue: Catalogue, lifecycle: Lif
     device, metrics = devices.choose(settings.device, worker), Metrics()
     cores = os.cpu_count() or 1
     quick, slow = Lane("quick", cores), Lane("slow", cores)
-    queue = Queue(
-        device,
-        quick if device.type == "cpu" else Lane("device", 1),
+    make = partial(
+        Queue,
         capacity=settings.max_queue,
         max_work=settings.max_work,
         fuse=settings.fuse,
         observer=metrics.observer(),
         on_failure=partial(lifecycle.fail, status=DEVICE_FAILURE),
     )
+    queue = near = make(CPU, quick)
+    if device.type != "cpu":
+        queue = make(device, Lane("device", DEVICE_THREADS), near=near)
     metrics.describe(device, VERSION)
     account = Account(settings.max_inflight_bytes)
     return Parts(
@@ -185,7 +191,9 @@ def _warm_up(parts: Parts, warmed: Callable[[], object]) -> None:
     """Do once what first requests would otherwise wait for; end the server if its device fails."""
     device = parts.pipeline.queue.device
     try:
-        devices.warm_up(device, list(parts.catalogue.values()))
+        losses = list(parts.catalogue.values())
+        devices.warm_up(device, losses)
+        parts.pipeline.queue.near_work = devices.near_work(device, losses)
         for loss in parts.catalogue.values():
             params_model(loss)
         warmed()

@@ -13,10 +13,10 @@ import numpy as np
 import orjson
 
 from benchmarks import bodies, servers
-from benchmarks.client import Connection, calls_a_second
+from benchmarks.client import JSON, Connection, calls_a_second
 from service.wire.inference.inputs import HEADER
 
-JSON = "content-type: application/json"
+ROUTE = "/v2/models/cross_entropy/infer"
 
 
 def inference(rows: int, classes: int) -> tuple[bytes, str]:
@@ -50,14 +50,13 @@ def kinds() -> dict[str, tuple[str, bytes, str, int]]:
     """Return the requests: path, body, header and count."""
     binary, header = inference(1024, 1000)
     large, large_header = inference(8192, 1000)
-    route = "/v2/models/cross_entropy/infer"
     return {
         "[8, 10] JSON": (bodies.PATH, bodies.request(8, 10), JSON, 300),
         "[256, 100] JSON": (bodies.PATH, bodies.request(256, 100), JSON, 100),
         "[1024, 1000] JSON, 11 MB": (bodies.PATH, bodies.request(1024, 1000), JSON, 15),
         "[1024, 1000] base64": (bodies.PATH, bodies.packed(1024, 1000), JSON, 30),
-        "[1024, 1000] /v2 binary, 4 MB each way": (route, binary, header, 60),
-        "[8192, 1000] /v2 binary, 33 MB each way": (route, large, large_header, 15),
+        "[1024, 1000] /v2 binary, 4 MB each way": (ROUTE, binary, header, 60),
+        "[8192, 1000] /v2 binary, 33 MB each way": (ROUTE, large, large_header, 15),
         "batch of 1,000 [8, 10]": ("/v1/batch", bodies.batch(1000), JSON, 20),
         "info_nce of 4,096 rows of 128": ("/v1/losses/info_nce", pairs(4096), JSON, 5),
     }
@@ -103,19 +102,29 @@ def measure(running: list[servers.Server], lines: list[str]) -> None:
         cells = [f"{1e3 * statistics.median(times[1:]):.2f} (first {1e3 * times[0]:.0f})" for times in took]
         lines.append(f"| {what} | " + " | ".join(cells) + " |")
         print(lines[-1], flush=True)
+    binary, header = inference(1024, 1000)
     small = bodies.request(8, 10)
     for clients in (1, 8, 64):
-        rates = [
-            calls_a_second(server.url, bodies.PATH, small, connections=clients, seconds=2.0)
-            for server in running
-        ]
-        lines.append(
-            f"| [8, 10] calls a second, {clients} connections | "
-            + " | ".join(f"{rate:.0f}" for rate in rates)
-            + " |"
-        )
-        print(lines[-1], flush=True)
+        lines.append(throughput(running, "[8, 10]", bodies.PATH, small, JSON, clients))
+    for clients in (1, 4, 16):
+        lines.append(throughput(running, "[1024, 1000] /v2 binary", ROUTE, binary, header, clients))
     lines.append(first_calls(running[-1].url))
+
+
+def throughput(
+    running: list[servers.Server], what: str, path: str, body: bytes, header: str, clients: int
+) -> str:
+    """Return a row: the calls a second that each server answers."""
+    rates = [
+        calls_a_second(server.url, path, body, header, connections=clients, seconds=2.0) for server in running
+    ]
+    row = (
+        f"| {what} calls a second, {clients} connections | "
+        + " | ".join(f"{rate:.0f}" for rate in rates)
+        + " |"
+    )
+    print(row, flush=True)
+    return row
 
 
 def first_calls(url: str) -> str:

@@ -1,7 +1,6 @@
 """Constant tensors of losses, which are copied to a device once instead of with each call.
 
-A copy from the host to a device makes the host wait for all that it asked for before, unless it is from pinned
-memory.
+A copy from memory that is not pinned makes the host wait for the device.
 """
 
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ KEPT = 256
 
 
 def constant(values: float | Sequence[float] | Sequence[Sequence[float]], like: Tensor) -> Tensor:
-    """Return numbers as a tensor of the dtype and on the device of another, not to be written to.
+    """Return numbers as a tensor of the dtype and on the device of ``like``. It is shared: do not write to it.
 
     >>> constant((1, 2), torch.zeros(3))
     tensor([1., 2.])
@@ -45,5 +44,5 @@ def _kept(numbers: bytes, dtype: torch.dtype, shape: torch.Size, device: torch.d
 
 
 def _sent(here: Tensor, device: torch.device) -> Tensor:
-    """Return a tensor on a device."""
+    """Copy a tensor to a device without waiting."""
     return (here.pin_memory() if device.type == "cuda" else here).to(device, non_blocking=True)

@@ -39,12 +39,14 @@ class Terms(NamedTuple):
 class Loss(Declaration[P, R]):
     """A declared loss.
 
-    ``joins`` names the dim along which like calls are joined to be evaluated as one; None where vmap does it.
+    ``joins`` names the dim along which like calls are joined to be evaluated as one; None where vmap does it. ``on_cpu``
+    says that calls are evaluated on the CPU.
     """
 
     differentiable: bool
     exact_gradient: bool
     joins: str | None
+    on_cpu: bool
     range: Range
     unit: str | None
     scales: Scales | None
@@ -97,6 +99,7 @@ def loss(
     differentiable: bool = True,
     exact_gradient: bool = True,
     joins: str | None = None,
+    on_cpu: bool = False,
     requires: tuple[Condition | SizeRange, ...] = (),
     work: str | tuple[str, ...] = (),
     overhead: str | tuple[str, ...] = (),
@@ -110,7 +113,7 @@ def loss(
     ``keywords``: words people search for, the problems and models that the loss is known for.
     ``exact_gradient=False``: the gradient differs from the derivative of the value, by design. ``joins="N"``: the
     function cannot run under vmap, but its samples, along N in the inputs and first in what it returns, do not depend
-    on each other.
+    on each other. ``on_cpu=True``: most of its work runs on the CPU whatever the device, so its calls do too.
 
     ``work``: dims of the tensors made beyond the inputs' own elements, from names of sizes, of inputs (``"2 logits"``),
     and of params that are counts or lists of numbers. A unit is at most 110 ns of a core and 22 bytes at the peak, in
@@ -139,6 +142,7 @@ def loss(
             differentiable=differentiable,
             exact_gradient=exact_gradient,
             joins=joins,
+            on_cpu=on_cpu,
             requires=requires,
             work=(work,) if isinstance(work, str) else work,
             overhead=(overhead,) if isinstance(overhead, str) else overhead,

@@ -43,7 +43,7 @@ class Batches:
         def encode(asked: Batch, results: Sequence[Sequence[Results]]) -> Answer:
             outcomes = outcomes_of(results)
             self.metrics.count_items(asked, outcomes)
-            return json_answer(batch.batch_parts(asked, outcomes, queue.device, queue.observer), headers)
+            return json_answer(batch.batch_parts(asked, outcomes, queue.observer), headers)
 
         return await self.pipeline.batch(work, decode, parts_of, encode)
 

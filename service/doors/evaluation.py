@@ -32,9 +32,7 @@ class SingleCalls:
             return native.decode(loss, held.pop())
 
         def encode(decoded: native.Decoded, evaluation: Evaluation) -> Answer:
-            return json_answer(
-                native.answer_parts(decoded, evaluation, queue.device, queue.observer), headers
-            )
+            return json_answer(native.answer_parts(decoded, evaluation, queue.observer), headers)
 
         return await self.pipeline.call(work, decode, encode, cost.reading(work.size))
 

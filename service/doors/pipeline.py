@@ -3,7 +3,8 @@
 Requests cheaper than a hand-over to a thread run on the event loop and are computed together with others like them.
 Longer ones use the quick lane, long ones the slow lane, so that they cannot fill the quick one; `service.engine.cost`
 has the thresholds. On a CPU, one thread takes a request from its bytes to its answer: this saves hand-overs and keeps
-only one intermediate result a thread in memory. Other devices have one thread that only computes.
+only one intermediate result a thread in memory. Other devices have threads that only compute; the thread that decodes
+copies large inputs into pinned memory for them.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -25,6 +26,7 @@ from service.engine.lane import Lane
 from service.engine.memory import give_back_memory
 from service.engine.queue import Queue
 from service.engine.stack import Part
+from service.engine.transfer import pinned
 from service.telemetry.stages import Stages
 
 LARGE = 1 << 24
@@ -66,8 +68,8 @@ class Steps(Generic[D, E, A]):
     decode: Callable[[], D]
     seconds: Callable[[D], float]
     compute: Callable[[D], E]
-    compute_apart: Callable[[D], Awaitable[E]]
-    """Computes in the queue on the event loop, together with like calls, or on the device's thread."""
+    send: Callable[[D], Callable[[], Awaitable[E]] | None]
+    """Prepares the inputs for a device other than the CPU, in any thread, and returns what computes there; None on a CPU."""
     encode: Callable[[D, E], A]
 
 
@@ -102,7 +104,8 @@ class Pipeline:
             return await self._in_threads(work, lane, self._call_steps(work, decode, encode))
         decoded = work.stages.measure("decode", decode)
         if lane := self._lane(work, cost.computing(decoded.call.work)):
-            return await self._finish(work, lane, self._call_steps(work, decode, encode), decoded)
+            steps = self._call_steps(work, decode, encode)
+            return await self._finish(work, lane, steps, decoded, steps.send(decoded))
         evaluation = await self._compute_together(work, decoded.call)
         answer = work.stages.measure("encode", lambda: encode(decoded, evaluation))
         work.hold.give(work.size)
@@ -116,7 +119,7 @@ class Pipeline:
             decode,
             lambda decoded: cost.computing(decoded.call.work),
             lambda decoded: self._compute(decoded.call),
-            lambda decoded: self._compute_together(work, decoded.call),
+            lambda decoded: self._send(work, decoded.call),
             encode,
         )
 
@@ -129,14 +132,20 @@ class Pipeline:
     ) -> A:
         """Answer a request for several calls, grouped into parts of like calls; never on the event loop."""
 
-        def compute(decoded: D) -> Sequence[Sequence[Results]]:
-            return [self.queue.compute_all(part) for part in parts(decoded)]
+        def compute(found: Sequence[Part]) -> Sequence[Sequence[Results]]:
+            return [self.queue.compute_all(part) for part in found]
+
+        def send(decoded: D) -> Callable[[], Awaitable[Sequence[Sequence[Results]]]] | None:
+            if all(self._is_near(part) for part in parts(decoded)):
+                return None
+            found = [pinned(part, self.queue.device) for part in parts(decoded)]
+            return lambda: self._in_lane(work, self.queue.lane, partial(compute, found))
 
         steps = Steps(
             decode,
             lambda decoded: sum(map(_seconds, parts(decoded))),
-            compute,
-            lambda decoded: self._in_lane(work, self.queue.lane, partial(compute, decoded)),
+            lambda decoded: compute(parts(decoded)),
+            send,
             encode,
         )
         lane = self._lane(work, cost.reading(work.size)) or self.quick
@@ -178,30 +187,47 @@ class Pipeline:
         def decode() -> D:
             return work.stages.measure("decode", steps.decode)
 
-        def begin() -> tuple[D, A | None]:
+        def begin() -> tuple[D, A | None, Callable[[], Awaitable[E]] | None]:
             decoded = decode()
+            if sent := steps.send(decoded):
+                return decoded, None, sent
             # more work than the size of the body suggested: it must not fill the quick lane
             if self._lane(work, steps.seconds(decoded)) is self.slow is not lane:
-                return decoded, None
-            return decoded, self._compute_and_encode(work, steps, decoded)
+                return decoded, None, None
+            return decoded, self._compute_and_encode(work, steps, decoded), None
 
-        if not self.queue.on_cpu:
-            return await self._finish(work, lane, steps, await self._in_lane(work, lane, decode))
-        decoded, answer = await self._in_lane(work, lane, begin)
+        decoded, answer, sent = await self._in_lane(work, lane, begin)
         if answer is None:
-            return await self._finish(work, self.slow, steps, decoded)
+            return await self._finish(work, lane if sent else self.slow, steps, decoded, sent)
         work.hold.give(work.size)
         return answer
 
-    async def _finish(self, work: Work, lane: Lane, steps: Steps[D, E, A], decoded: D) -> A:
-        """Run the steps after decoding in threads."""
-        if self.queue.on_cpu:
+    async def _finish(
+        self,
+        work: Work,
+        lane: Lane,
+        steps: Steps[D, E, A],
+        decoded: D,
+        sent: Callable[[], Awaitable[E]] | None,
+    ) -> A:
+        """Run the steps after decoding in threads; ``sent`` computes on a device other than the CPU."""
+        if sent is None:
             finish = partial(self._compute_and_encode, work, steps, decoded)
         else:
-            finish = partial(self._encode, work, steps, decoded, await steps.compute_apart(decoded))
+            finish = partial(self._encode, work, steps, decoded, await sent())
         answer = await self._in_lane(work, lane, finish)
         work.hold.give(work.size)
         return answer
+
+    def _send(self, work: Work, call: Call) -> Callable[[], Awaitable[Evaluation]] | None:
+        """Make a call ready for another device than the CPU, and return what computes it; None for the CPU."""
+        if self._is_near(call):
+            return None
+        return partial(self._compute_together, work, pinned(call, self.queue.device))
+
+    def _is_near(self, part: Part) -> bool:
+        """Tell whether the CPU computes calls."""
+        return self.queue.of(part).on_cpu
 
     def _compute_and_encode(self, work: Work, steps: Steps[D, E, A], decoded: D) -> A:
         """Run the steps after decoding here."""
@@ -212,7 +238,7 @@ class Pipeline:
         """Run the last step here."""
         answer = work.stages.measure("encode", lambda: steps.encode(decoded, computed))
         if work.size > LARGE:
-            give_back_memory(self.queue.device)
+            give_back_memory()
         return answer
 
     def _compute(self, call: Call) -> Evaluation:
@@ -221,8 +247,9 @@ class Pipeline:
         Raises:
             TooLarge: its work is over the limit, or it does not fit into the device's memory.
         """
-        self.queue.admit(call)
-        [result] = self.queue.compute([call])
+        queue = self.queue.of(call)
+        queue.admit(call)
+        [result] = queue.compute([call])
         if isinstance(result, Evaluation):
             return result
         raise result

@@ -75,7 +75,7 @@ class Streams:
         def encode(asked: Batch, results: Sequence[Sequence[Results]]) -> bytes:
             outcomes = outcomes_of(results)
             self.metrics.count_items(asked, outcomes)
-            return batch.encode_lines(asked, outcomes, numbers, queue.device, queue.observer)
+            return batch.encode_lines(asked, outcomes, numbers, queue.observer)
 
         work.hold.add(size)
         try:

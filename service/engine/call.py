@@ -18,6 +18,7 @@ DTYPES: Mapping[Dtype, torch.dtype] = {
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
 }
+CPU = torch.device("cpu")
 HALF = (torch.float16, torch.bfloat16)
 
 
@@ -71,8 +72,12 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The results of a `Call`: detached tensors on the CPU, the floating ones in the call's dtype."""
+    """The results of a `Call`: detached tensors on the CPU, the floating ones in the call's dtype.
+
+    ``device`` is the one that computed them.
+    """
 
     value: Tensor
     gradients: Mapping[str, Tensor]
     aux: Mapping[str, Tensor]
+    device: torch.device = CPU

@@ -1,21 +1,26 @@
 """The device that computes: choose it, warm it up, check that it still works."""
 
 import logging
+import statistics
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from time import perf_counter
 
 import torch
 
 from service.catalogue.registry import AnyLoss
 from service.catalogue.sample import draw_inputs, draw_params
 from service.engine.bind import bind
-from service.engine.call import Request, Sent
+from service.engine.call import CPU, Call, Request, Sent
+from service.engine.cost import TYPICAL_UNIT_S
 from service.engine.evaluate import evaluate
 from service.engine.fuse import evaluate_alike
 from service.engine.memory import is_exhausted
 
 logger = logging.getLogger("lossd")
 FAILED = "The device has failed; the server is about to restart."
+MEASURED = 15
+"""Losses that are timed to compare the CPU with the device."""
 EXPECTED = "auto, cpu, cuda, cuda:N or mps as the device"
 
 
@@ -99,12 +104,41 @@ def is_alive(device: torch.device) -> bool:
     return True
 
 
+def near_work(device: torch.device, losses: Sequence[AnyLoss]) -> int:
+    """Measure the units of work below which the CPU is faster than a device: a power of two, or 0.
+
+    Every call has a fixed cost, which is larger on a GPU; this is the work that a CPU does in the difference. Call it
+    after the warm-up.
+    """
+    if device.type == "cpu":
+        return 0
+    calls = [_drawn(loss) for loss in losses[:: max(1, len(losses) // MEASURED)]]
+    behind = statistics.median(_seconds(call, device) - _seconds(call, CPU) for call in calls)
+    units = int(behind / TYPICAL_UNIT_S)
+    return 0 if units < 1 else 1 << units.bit_length() - 1
+
+
+def _seconds(call: Call, device: torch.device) -> float:
+    """Return the shortest of a few evaluation times of a call."""
+    times: list[float] = []
+    for _ in range(5):
+        start = perf_counter()
+        evaluate(call, device)
+        times.append(perf_counter() - start)
+    return min(times)
+
+
+def _drawn(loss: AnyLoss) -> Call:
+    """Draw a call of a loss."""
+    params = draw_params(loss)
+    inputs = {name: Sent(tensor) for name, tensor in draw_inputs(loss, params).items()}
+    return bind(Request(loss=loss, inputs=inputs, params=params))
+
+
 def warm_up(device: torch.device, losses: Iterable[AnyLoss]) -> None:
     """Evaluate a call of each loss, alone and together with a like one: first calls load kernels."""
     for loss in losses:
-        params = draw_params(loss)
-        inputs = {name: Sent(tensor) for name, tensor in draw_inputs(loss, params).items()}
-        call = bind(Request(loss=loss, inputs=inputs, params=params))
+        call = _drawn(loss)
         evaluate(call, device)
         for result in evaluate_alike([call, call], device):
             if isinstance(result, Exception):

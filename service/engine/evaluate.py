@@ -8,15 +8,14 @@ from torch import Tensor
 
 from service.catalogue.declare import Terms
 from service.engine.backward import differentiable, gradients
-from service.engine.call import Call, Evaluation
+from service.engine.call import CPU, Call, Evaluation
 from service.engine.memory import within_memory
 from service.engine.reduce import reduce
 from service.engine.removed import removes, without_losses, without_removed
 from service.engine.stack import Part, Stack
-from service.engine.transfer import to_device, to_host
+from service.engine.transfer import to_device, to_host, working_on
 
 Tensors = Mapping[str, Tensor]
-CPU = torch.device("cpu")
 
 
 def evaluate(call: Call, device: torch.device = CPU) -> Evaluation:
@@ -34,13 +33,21 @@ def _evaluate(call: Call, device: torch.device) -> Evaluation:
     def compute(inputs: Tensors) -> Terms:
         return call.loss.terms(inputs, call.params)
 
-    return Evaluation(*computed(call, compute, device))
+    return Evaluation(*computed(call, compute, device), device)
 
 
 def computed(
     part: Part, compute: Callable[[Tensors], Terms], device: torch.device
 ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
     """Return value, gradients and diagnostics of a call, or of several that ``compute`` evaluates as one."""
+    with working_on(device):
+        return _computed(part, compute, device)
+
+
+def _computed(
+    part: Part, compute: Callable[[Tensors], Terms], device: torch.device
+) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+    """Evaluate on the current stream."""
     like, axes = (part.like, 1) if isinstance(part, Stack) else (part, 0)
     inputs = to_device(part.inputs, device)
     leaves = differentiable(inputs, like)

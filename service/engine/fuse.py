@@ -15,11 +15,12 @@ from torch import Tensor
 from service.catalogue.declare import Terms
 from service.catalogue.dims import split
 from service.catalogue.rounds import Abandoned, go_on
-from service.engine.call import Call, Evaluation
-from service.engine.evaluate import CPU, computed, evaluate
+from service.engine.call import CPU, Call, Evaluation
+from service.engine.evaluate import computed, evaluate
 from service.engine.fit import fit
 from service.engine.memory import give_back_memory, is_exhausted
 from service.engine.stack import Evaluations, Part, Stack, stacked
+from service.engine.transfer import is_large, moved, working_on
 
 logger = logging.getLogger("lossd")
 Results = Sequence[Evaluation | Exception]
@@ -40,7 +41,7 @@ def evaluate_alike(parts: Sequence[Part], device: torch.device = CPU) -> Results
     like = first.like if isinstance(first, Stack) else first
     if not single:
         try:
-            return evaluate_together(stacked(parts), device)
+            return evaluate_together(_stacked(parts, device), device)
         except Abandoned:
             raise
         except Exception as error:
@@ -48,17 +49,25 @@ def evaluate_alike(parts: Sequence[Part], device: torch.device = CPU) -> Results
             logger.debug("evaluating calls of %s one by one: %s", like.loss.name, error)
             exhausted = is_exhausted(error)
         if exhausted:
-            give_back_memory(device)
+            give_back_memory()
     return [
         _attempt(call, device) for part in parts for call in (part if isinstance(part, Stack) else [part])
     ]
+
+
+def _stacked(parts: Sequence[Part], device: torch.device) -> Stack:
+    """Return parts that are alike as one stack: of large ones on the device, of small ones on the host."""
+    if device.type == "cpu" or not any(map(is_large, parts)):
+        return stacked(parts)
+    with working_on(device):
+        return stacked([moved(part, device) for part in parts])
 
 
 def evaluate_together(stack: Stack, device: torch.device = CPU) -> Evaluations:
     """Evaluate calls that are alike as one call over a new first axis."""
     joins = stack.like.loss.joins
     compute = _mapped if joins is None else partial(_joined, joins)
-    return Evaluations(*computed(stack, partial(compute, stack.like), device))
+    return Evaluations(*computed(stack, partial(compute, stack.like), device), device)
 
 
 def _mapped(like: Call, stacks: Mapping[str, Tensor]) -> Terms:

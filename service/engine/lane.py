@@ -24,6 +24,7 @@ class Lane:
     """A few threads and their queue of work. Use it from the event loop."""
 
     def __init__(self, name: str, threads: int) -> None:
+        self.threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
 
     def run(
@@ -55,7 +56,8 @@ class _Task:
         # whichever thread pops it runs it
         self._work = [work]
         self._holds = holds
-        self._abandoned = abandoned or self._is_left
+        # a bound method of its own would be a cycle, and keep the result until the collector runs
+        self._abandoned = abandoned
         for hold in holds:
             hold.use()
 
@@ -67,7 +69,7 @@ class _Task:
             return
         result, error = None, None
         try:
-            with ended_by(self._abandoned):
+            with ended_by(self._abandoned or self._is_left):
                 result = work()
         except BaseException as raised:
             error = raised

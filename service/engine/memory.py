@@ -3,7 +3,9 @@
 import ctypes
 import os
 import re
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +27,8 @@ LARGEST_KEPT = 32 << 20
 """Blocks of at least this many bytes go back to the system when freed: glibc accepts no larger value."""
 MOST_KEPT = 128 << 20
 """Bytes of free memory to keep at the end of the heap."""
+MOST_PINNED = 1 << 30
+"""Bytes of pinned memory to keep: pinning 64 MB anew takes longer than computing with it."""
 UNITS = {"bytes": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40, "pib": 1 << 50}
 _SIZE = re.compile(rf"tried to allocate ([\d.]+) ({'|'.join(UNITS)})", re.IGNORECASE)
 T = TypeVar("T")
@@ -44,11 +48,33 @@ def within_memory(compute: Callable[[], T], device: torch.device) -> T:
     except Exhausted:
         pass
     # past the handler, nothing references the tensors of the first attempt
-    give_back_memory(device)
+    give_back_memory()
     try:
         return _computed(compute)
     except Exhausted as exhausted:
         raise _too_large(str(exhausted), device) from None
+
+
+class Room:
+    """The memory of a device, shared by the calls that are computed there at once."""
+
+    def __init__(self, size: int) -> None:
+        self._free = self._size = size
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def of(self, size: int) -> Generator[None]:
+        """Take part of it while something is computed, waiting for others if necessary; at most all of it."""
+        size = min(size, self._size)
+        with self._changed:
+            self._changed.wait_for(lambda: size <= self._free)
+            self._free -= size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += size
+                self._changed.notify_all()
 
 
 class Exhausted(Exception):
@@ -122,6 +148,7 @@ def used(device: torch.device) -> dict[str, int]:
         return {
             "allocated": torch.cuda.memory_allocated(device),
             "reserved": torch.cuda.memory_reserved(device),
+            "pinned": _pinned(),
         }
     try:
         with open("/proc/self/statm", "rb") as file:
@@ -140,11 +167,22 @@ def keep_freed_memory() -> None:
         _call_allocator("mallopt", option, size)
 
 
-def give_back_memory(device: torch.device) -> None:
-    """Return cached free memory to the system, after an unusually large request or before a retry."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
+def give_back_memory() -> None:
+    """Return cached free memory of the host to the system, after an unusually large request or before a retry.
+
+    CUDA's allocator frees its cache itself before an allocation fails; emptying it more often slows all other calls.
+    """
     _call_allocator("malloc_trim", 0)
+    # older versions of torch lack both
+    empty: Callable[[], None] | None = getattr(torch.accelerator, "empty_host_cache", None)
+    if empty is not None and _pinned() > MOST_PINNED:
+        empty()
+
+
+def _pinned() -> int:
+    """Return the bytes of pinned memory, in use or cached."""
+    read: Callable[[], dict[str, int]] | None = getattr(torch.cuda, "host_memory_stats", None)
+    return read().get("allocated_bytes.current", 0) if read and torch.cuda.is_initialized() else 0
 
 
 def _call_allocator(name: str, *arguments: int) -> None:

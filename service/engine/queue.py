@@ -2,26 +2,28 @@
 
 A request takes a `permit` before it queues anything: over capacity it is refused at once. Each of its calls becomes a
 job with a future. On a CPU, small like jobs are computed as one on the event loop, whatever the threads do. On another
-device, the oldest job is taken whenever the device is free, together with all jobs like it: an idle device does not wait
-for company, and a busy one finds it. Jobs whose client has left are dropped when they are taken, and a failed call does
-not affect the others.
+device, the oldest job is taken whenever one of its threads is free, together with all jobs like it: an idle device does
+not wait for company, and a busy one finds it. Calls that a CPU computes sooner go to a queue of the CPU. Jobs whose
+client has left are dropped when they are taken, and a failed call does not affect the others.
 """
 
 import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import nullcontext
 from time import perf_counter
 
 import torch
 
 from service.catalogue.rounds import go_on
 from service.engine.call import Call, Evaluation
-from service.engine.cost import BUDGET, FUSED, units
+from service.engine.cost import BUDGET, DEVICE_BUDGET, FUSED, UNIT_BYTES, units
 from service.engine.device import FAILED, is_alive
 from service.engine.fuse import Results, evaluate_alike, likeness
 from service.engine.lane import Entry, Lane
-from service.engine.memory import is_refusal
+from service.engine.memory import Room, is_refusal
+from service.engine.memory import capacity as capacity_of
 from service.engine.observer import NOBODY, Observer
 from service.engine.stack import Part, Stack
 from service.problems import Busy, Fault, Problem, TooLarge, Unavailable
@@ -52,6 +54,8 @@ class Job:
 class Queue:
     """Computes calls on a device: small ones on the event loop if it is a CPU, else in ``lane``.
 
+    Calls of at most ``near_work`` units go to ``near``, a queue of the CPU, if there is one.
+
     Once the device has ``failed``, it stays so for the rest of the process's life: ``on_failure`` is called with the
     reason, in any thread, and every call gets a problem as its result. Without ``fuse`` each call is computed alone, so
     that its bits do not depend on the load.
@@ -65,6 +69,7 @@ class Queue:
         capacity: int,
         max_work: int,
         fuse: bool = True,
+        near: "Queue | None" = None,
         observer: Observer = NOBODY,
         on_failure: Callable[[str], object] = lambda reason: None,
     ) -> None:
@@ -77,10 +82,16 @@ class Queue:
         self.observer = observer
         self.failed = False
         self._on_failure = on_failure
-        self._budget = FUSED if self.on_cpu else BUDGET
+        # a GPU cannot swap: calls that do not fit together wait for each other
+        self._room = None if self.on_cpu else Room(capacity_of(device))
+        self.near = near
+        self.near_work = 0
+        self._budget = FUSED if self.on_cpu else DEVICE_BUDGET
+        self._stacked = BUDGET if self.on_cpu else DEVICE_BUDGET
         self._accepted = 0
         self._waiting: dict[Hashable, deque[Job]] = {}
-        self._busy = self._awake = False
+        self._running = 0
+        self._awake = False
         self._pace = 0.01
 
     def permit(self) -> Callable[[], None]:
@@ -116,6 +127,14 @@ class Queue:
             wait = max(1, math.ceil(self._accepted * self._pace))
             raise Busy("queue", f"{self.capacity} requests at once (LOSSD_MAX_QUEUE)", wait)
 
+    def of(self, part: Part) -> "Queue":
+        """Return the queue that computes like calls fastest: this one, or the CPU's."""
+        like = part.like if isinstance(part, Stack) else part
+        # without fusing, the place of a call must not depend on its company
+        work = part.work if self.fuse else like.work
+        near = like.loss.on_cpu or work <= self.near_work
+        return self.near if self.near is not None and near else self
+
     def admit(self, call: Call) -> None:
         """Check a call against the work limit.
 
@@ -134,6 +153,8 @@ class Queue:
 
         The hold is kept until no thread works on the call any longer, even if its client has left before.
         """
+        if (queue := self.of(call)) is not self:
+            return queue.submit(call, hold)
         job = Job(call, hold)
         try:
             self.admit(call)
@@ -151,7 +172,9 @@ class Queue:
         if self.failed:
             return [Unavailable(FAILED)] * count
         self.observer.batch(count)
-        results = evaluate_alike(parts, self.device)
+        like = parts[0].like if isinstance(parts[0], Stack) else parts[0]
+        with self._room.of(count * units(like) * UNIT_BYTES) if self._room else nullcontext():
+            results = evaluate_alike(parts, self.device)
         return [self._noted(result) for result in results] if isinstance(results, list) else results
 
     def _noted(self, result: Evaluation | Exception) -> Evaluation | Exception:
@@ -171,6 +194,8 @@ class Queue:
         Raises:
             Abandoned: nobody waits for them any longer.
         """
+        if (queue := self.of(part)) is not self:
+            return queue.compute_all(part)
         like = part.like if isinstance(part, Stack) else part
         try:
             self.admit(like)
@@ -185,20 +210,21 @@ class Queue:
     @property
     def depth(self) -> int:
         """The number of calls waiting for the device."""
-        return sum(map(len, self._waiting.values()))
+        near = 0 if self.near is None else self.near.depth
+        return near + sum(map(len, self._waiting.values()))
 
     def _pieces(self, part: Part) -> Sequence[Part]:
         """Split like calls into pieces that may be computed as one."""
         if not isinstance(part, Stack):
             return [part]
         like = part.like
-        most = (BUDGET - like.overhead) // max(1, like.work - like.overhead) if self.fuse else 1
+        most = (self._stacked - like.overhead) // max(1, like.work - like.overhead) if self.fuse else 1
         # for single calls vmap only adds time, and its gradient cannot be interrupted
         return part.pieces(most) if most > 1 else [*part]
 
     def _wake(self) -> None:
         """Look for work after everything that is ready now has run: it may add like calls."""
-        if self._waiting and not self._awake and not self._busy:
+        if self._waiting and not self._awake and (self.on_cpu or self._running < self.lane.threads):
             self._awake = True
             asyncio.get_running_loop().call_soon(self._dispatch)
 
@@ -216,8 +242,8 @@ class Queue:
         self._wake()
 
     def _start(self, jobs: Sequence[Job], calls: Sequence[Call]) -> None:
-        """Compute in a thread. The next batch waits for a device to be free, but not for a CPU."""
-        self._busy = not self.on_cpu
+        """Compute in a thread. The next batch waits for a free thread of a device, but not for a CPU."""
+        self._running += 1
 
         def abandoned() -> bool:
             return all(job.abandoned for job in jobs)
@@ -225,7 +251,7 @@ class Queue:
         running = self.lane.run(lambda: self.compute(calls), [job.hold for job in jobs], abandoned)
 
         def finish(done: asyncio.Future[Results]) -> None:
-            self._busy = False
+            self._running -= 1
             error = done.exception()
             failed = RuntimeError(repr(error))
             self._resolve(jobs, done.result() if error is None else [failed] * len(jobs))

@@ -7,7 +7,7 @@ from typing import overload
 import torch
 from torch import Tensor
 
-from service.engine.call import Call, Evaluation
+from service.engine.call import CPU, Call, Evaluation
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,7 @@ class Evaluations(Sequence[Evaluation]):
     value: Tensor
     gradients: Mapping[str, Tensor]
     aux: Mapping[str, Tensor]
+    device: torch.device = CPU
 
     def __len__(self) -> int:
         return len(self.value)
@@ -112,4 +113,5 @@ class Evaluations(Sequence[Evaluation]):
             self.value[index],
             {name: tensor[index] for name, tensor in self.gradients.items()},
             {name: tensor[index] for name, tensor in self.aux.items()},
+            self.device,
         )

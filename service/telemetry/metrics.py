@@ -87,7 +87,7 @@ METRICS = (
         "lossd_device_memory_bytes",
         "gauge",
         ("device", "kind"),
-        "Memory in use: resident on a CPU, allocated and reserved on a GPU.",
+        "Memory in use: resident on a CPU; allocated and reserved on a GPU, and pinned on its host.",
     ),
     Metric("lossd_device_memory_capacity_bytes", "gauge", ("device",), "Total memory of the device."),
     Metric("lossd_oom_total", "counter", (), "Calls that did not fit into the device's memory."),

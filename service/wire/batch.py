@@ -6,7 +6,6 @@ from math import fsum, isfinite
 from typing import Any
 
 import orjson
-import torch
 
 from service.catalogue.registry import Catalogue
 from service.engine.call import Evaluation
@@ -76,14 +75,14 @@ def decode_lines(catalogue: Catalogue, lines: Sequence[bytes | Problem]) -> Batc
 
 @roomy
 def batch_parts(
-    batch: Batch, outcomes: Sequence[Sequence[Outcome]], device: torch.device, observer: Observer = NOBODY
+    batch: Batch, outcomes: Sequence[Sequence[Outcome]], observer: Observer = NOBODY
 ) -> list[bytes]:
     """Write the results of a batch in parts, each of which blocks the interpreter only briefly.
 
     Raises:
         TooLarge: they do not fit into memory.
     """
-    found = results(batch, outcomes, lambda place: f"/v1/batch#/items/{place}", device, observer)
+    found = results(batch, outcomes, lambda place: f"/v1/batch#/items/{place}", observer)
     values: dict[str, list[float]] = {}
     for one in found:
         value = one.get("value")
@@ -121,11 +120,10 @@ def encode_lines(
     batch: Batch,
     outcomes: Sequence[Sequence[Outcome]],
     numbers: Sequence[int],
-    device: torch.device,
     observer: Observer = NOBODY,
 ) -> bytes:
     """Write the results of lines, one a line; a bad line is identified by its number, from 1."""
-    found = results(batch, outcomes, lambda place: f"/v1/batch#line={numbers[place]}", device, observer)
+    found = results(batch, outcomes, lambda place: f"/v1/batch#line={numbers[place]}", observer)
     for number, one in zip(numbers, found, strict=True):
         if one["status"] == "error":
             one["line"] = number
@@ -136,7 +134,6 @@ def results(
     batch: Batch,
     outcomes: Sequence[Sequence[Outcome]],
     instance: Callable[[int], str],
-    device: torch.device,
     observer: Observer,
 ) -> list[dict[str, Any]]:
     """Return the members of each item's result; ``instance`` formats the place of an item in its problem."""
@@ -145,27 +142,27 @@ def results(
         members[place] = _refused(problem, instance(place))
     for group, pieces in zip(batch.groups, outcomes, strict=True):
         places = iter(group.places)
-        for answer in _answers(group, pieces, device, observer):
+        for answer in _answers(group, pieces, observer):
             place = next(places)
             members[place] = _refused(answer, instance(place)) if isinstance(answer, Problem) else answer
     return [{**echo, **found} for echo, found in zip(batch.echoes, members, strict=True)]
 
 
 def _answers(
-    group: Group, pieces: Sequence[Outcome], device: torch.device, observer: Observer
+    group: Group, pieces: Sequence[Outcome], observer: Observer
 ) -> Iterator[dict[str, Any] | Problem]:
     """Yield the members of each answer of a group, or its problem."""
     like = group.part.like if isinstance(group.part, Stack) else group.part
     for piece in pieces:
         if isinstance(piece, Evaluations):
-            for answer in native.answers(like, group.encoding, piece, device, observer):
+            for answer in native.answers(like, group.encoding, piece, observer):
                 yield {"status": "ok", **answer}
         else:
             for became in piece:
                 if isinstance(became, Problem):
                     yield became
                 else:
-                    answer = native.answer(native.Decoded(like, group.encoding), became, device, observer)
+                    answer = native.answer(native.Decoded(like, group.encoding), became, observer)
                     yield {"status": "ok", **answer}
 
 

@@ -46,27 +46,23 @@ def decode(loss: AnyLoss, body: Body) -> Decoded:
 
 
 @roomy
-def answer_parts(
-    decoded: Decoded, evaluation: Evaluation, device: torch.device, observer: Observer = NOBODY
-) -> list[bytes]:
+def answer_parts(decoded: Decoded, evaluation: Evaluation, observer: Observer = NOBODY) -> list[bytes]:
     """Write an answer in parts, each of which blocks the interpreter only briefly.
 
     Raises:
         TooLarge: it does not fit into memory.
     """
-    return [*written.joined(written.parts(answer(decoded, evaluation, device, observer)))]
+    return [*written.joined(written.parts(answer(decoded, evaluation, observer)))]
 
 
-def answer(
-    decoded: Decoded, evaluation: Evaluation, device: torch.device, observer: Observer = NOBODY
-) -> dict[str, Any]:
+def answer(decoded: Decoded, evaluation: Evaluation, observer: Observer = NOBODY) -> dict[str, Any]:
     """Return the members of an answer; tensors are in a form that `written.parts` takes."""
     call, encoding = decoded
     body: dict[str, Any] = {
         "loss": call.loss.name,
         "value": written.write(evaluation.value, encoding if call.reduction == "none" else "json"),
         "gradients": {name: written.write(t, encoding) for name, t in evaluation.gradients.items()},
-        **_options(call, device),
+        **_options(call, evaluation.device),
     }
     if evaluation.aux:
         body["aux"] = {name: written.write(t, encoding) for name, t in evaluation.aux.items()}
@@ -80,13 +76,12 @@ def answers(
     like: Call,
     encoding: Encoding,
     evaluations: Evaluations,
-    device: torch.device,
     observer: Observer = NOBODY,
 ) -> list[dict[str, Any]]:
     """Return the members of the answer to each of several calls evaluated together."""
     values = written.write_each(evaluations.value, encoding if like.reduction == "none" else "json")
     gradients = _each_named(evaluations.gradients, len(values), encoding)
-    shared = _options(like, device)
+    shared = _options(like, evaluations.device)
     found: list[dict[str, Any]] = [
         {"loss": like.loss.name, "value": value, "gradients": named, **shared}
         for value, named in zip(values, gradients, strict=True)

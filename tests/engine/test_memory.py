@@ -1,5 +1,7 @@
 """A call that needs more memory, or greater numbers, than there are."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
 
 import pytest
@@ -127,3 +129,29 @@ def test_another_error_of_torch_is_not_a_lack_of_memory() -> None:
     with pytest.raises(RuntimeError) as refused:
         torch.add(torch.ones(2), torch.ones(3))
     assert not memory.is_exhausted(refused.value)
+
+
+def test_calls_that_do_not_fit_together_wait_for_each_other() -> None:
+    room = memory.Room(10)
+    inside: list[int] = []
+    together: list[int] = []
+
+    def work(size: int) -> None:
+        with room.of(size):
+            inside.append(size)
+            together.append(sum(inside))
+            time.sleep(0.002)
+            inside.remove(size)
+
+    with ThreadPoolExecutor(6) as pool:
+        for done in [pool.submit(work, size) for size in (6, 3, 10, 4, 6, 1) * 5]:
+            done.result()
+    assert max(together) == 10
+
+
+def test_a_call_that_takes_more_than_there_is_is_tried_alone() -> None:
+    room = memory.Room(10)
+    with room.of(11):
+        pass
+    with room.of(10):
+        pass

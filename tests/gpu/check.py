@@ -26,7 +26,7 @@ from tests.conformance.cases import Variant, variants
 from tests.conformance.compare import assert_same
 from tests.gpu import pretend
 
-WAIT = {"boundary", "hausdorff_dt", "ctc"}
+WAIT = {"ctc", *(loss.name for loss in CATALOGUE.values() if loss.on_cpu)}
 """Losses that make the host wait: distances are measured there, and lengths are read there."""
 CLOSE = {torch.float64: 1e-12, torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 2e-2}
 
@@ -52,7 +52,7 @@ def main(names: list[str]) -> int:
     print("| loss | kernels | waits and uploads of its own | atomics |\n| --- | --- | --- | --- |")
     for name, row in rows.items():
         own = sorted(where for where in row.alone | row.together if "engine/" not in where)
-        row.faults += _unknown(name, own)
+        row.faults += _unknown(name, own) + _of_engine(row)
         print(f"| {name} | {row.kernels} | {'; '.join(own)} | {', '.join(sorted(row.atomic))} |")
         for fault in sorted(set(row.faults))[:5]:
             print(f"    FAULT {fault}")
@@ -70,6 +70,22 @@ def _unknown(name: str, own: list[str]) -> list[str]:
     return [
         *([f"waits: {waits}"] if waits and name not in WAIT else []),
         *([f"uploads: {uploads}"] if uploads and name not in WAIT else []),
+    ]
+
+
+def _of_engine(row: Row) -> list[str]:
+    """Return the waits of the engine but the one for the results, and its uploads but those of inputs and of weights."""
+    counts = {
+        where: times
+        for where, times in (row.alone | row.together).items()
+        if "engine/" in where or "backward" in where
+    }
+    most = {"copy to the host": 1, "upload": 2}
+    return [
+        f"{times} times {where}"
+        for where, times in counts.items()
+        if times
+        > next((n for what, n in most.items() if where.startswith(what) and "transfer.py" in where), 0)
     ]
 
 

@@ -20,7 +20,6 @@ SIZE = 12 << 20
 """Bytes of a body: to parse so many at once takes longer than the bound, a piece of them a tenth of it."""
 BOUND_S = 0.1
 MSE = CATALOGUE["mse"]
-CPU = torch.device("cpu")
 
 
 def many(unit: bytes, size: int = SIZE) -> bytes:
@@ -126,7 +125,7 @@ def test_answers_are_written_in_short_steps(encoding: native.Encoding, shape: tu
     gradient = torch.rand(shape)
     call = Call(loss=MSE, inputs={}, params={}, work=0)
     evaluation = Evaluation(torch.tensor(1.0), {"predictions": gradient}, {})
-    written = assert_short(lambda: native.answer_parts(native.Decoded(call, encoding), evaluation, CPU))
+    written = assert_short(lambda: native.answer_parts(native.Decoded(call, encoding), evaluation))
     assert isinstance(written, list)
     returned = orjson.loads(b"".join(written))["gradients"]["predictions"]
     raw = (

@@ -44,8 +44,8 @@ def distances(rows: Tensor, columns: Tensor) -> Tensor:
     return cast(_Measure, _FastSlopes).apply(rows, columns)
 
 
-PIECE = 1 << 22
-"""Most differences between coordinates to compute at once on CUDA: 32 MiB."""
+PIECE = 1 << 18
+"""Most differences between coordinates to compute at once on CUDA: 2 MiB."""
 
 
 class _Measure(Protocol):

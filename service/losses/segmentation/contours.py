@@ -36,6 +36,7 @@ from service.losses.segmentation.masks import (
         "medical image segmentation",
     ),
     joins="N",
+    on_cpu=True,
     requires=CLASSES,
     work=("384 N C", "384 N", "2 targets"),
 )
@@ -86,6 +87,7 @@ def boundary(
         "medical image segmentation",
     ),
     joins="N",
+    on_cpu=True,
     range=(0, None),
     requires=CLASSES,
     work=("512 N C", "512 N", "logits"),

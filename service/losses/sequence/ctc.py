@@ -84,7 +84,7 @@ class AlignmentLoss(NamedTuple):
         ),
     ),
     example=Example(sizes={"T": 6, "C": 4, "S": 2}),
-    work=("T N 3S", "2 T N"),
+    work=("T N 3S", "2 T N", "log_probabilities"),
 )
 def ctc(
     log_probabilities: Annotated[Tensor, Prediction("T N C", Frames())],

@@ -1,0 +1,59 @@
+"""What the probes share: the report, the device of the command line, a clock and a call."""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+
+from service.engine.bind import bind
+from service.engine.call import Call, Request, Sent
+from service.losses import CATALOGUE
+
+DEVICE = torch.device("cuda:0" if sys.argv[1] == "cuda" else sys.argv[1])
+CUDA = DEVICE.type == "cuda"
+LOSSES = [*CATALOGUE.values()]
+OUT: list[str] = []
+START = time.perf_counter()
+
+
+def say(text: str) -> None:
+    """Print a line, and write all lines so far, so that an interrupted run keeps its results."""
+    OUT.append(text)
+    print(f"{time.perf_counter() - START:6.1f}s {text}", flush=True)
+    with open(sys.argv[2], "w") as file:
+        file.write("\n".join(OUT) + "\n")
+
+
+def wait() -> None:
+    """Wait for the device."""
+    if CUDA:
+        torch.cuda.synchronize()
+
+
+def median_us(what: Callable[[], object], count: int = 50) -> float:
+    """Return the median time of a function in microseconds, including the wait for the device."""
+    for _ in range(min(5, count)):
+        what()
+    seconds: list[float] = []
+    for _ in range(count):
+        wait()
+        start = time.perf_counter()
+        what()
+        wait()
+        seconds.append(time.perf_counter() - start)
+    return 1e6 * statistics.median(seconds)
+
+
+def cross_entropy(rows: int, classes: int) -> Call:
+    """Return a call of random logits."""
+    rng = torch.Generator().manual_seed(0)
+    logits, targets = (
+        torch.randn(rows, classes, generator=rng),
+        torch.randint(classes, (rows,), generator=rng),
+    )
+    loss = CATALOGUE["cross_entropy"]
+    return bind(
+        Request(loss=loss, inputs={"logits": Sent(logits), "targets": Sent(targets)}, params=loss.defaults)
+    )
