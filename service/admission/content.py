@@ -34,7 +34,7 @@ class Content:
         return gzip.compress(self.body, 6, mtime=0)
 
 
-def answer(request: Request, content: Content, cache: str = "no-cache") -> Response:
+def cacheable(request: Request, content: Content, cache: str = "no-cache") -> Response:
     """Return the answer to a GET or HEAD, a 304 if the client has it."""
     compress = len(content.body) > SHORT and codings.for_answer(dict(request.headers.raw)) == "gzip"
     headers = {

@@ -8,7 +8,7 @@ from starlette.types import Scope
 from service.problems import Fault, Invalid, pointer, quoted
 
 
-def read(scope: Scope, *known: str) -> dict[str, str]:
+def read_query(scope: Scope, *known: str) -> dict[str, str]:
     """Return the query parameters of a request.
 
     Raises:

@@ -21,7 +21,7 @@ from service.catalogue.registry import AnyLoss, Catalogue
 from service.catalogue.spec import Input
 from service.catalogue.tasks import TASKS
 from service.document import openapi_inference
-from service.document.parts import REQUEST_TIMEOUT, answers, open_to_all, operation, parameter
+from service.document.parts import REQUEST_TIMEOUT, open_to_all, operation, parameter, responses_of
 from service.document.problems import responses
 from service.document.schemas import properties, reference, shared_schemas
 from service.wire import describe
@@ -260,7 +260,7 @@ def _request_timeout() -> Json:
 def _metrics_operation() -> Json:
     """Describe the metrics."""
     found = operation("metrics", "Metrics for Prometheus", "operations", "Status")
-    found["responses"] = answers(
+    found["responses"] = responses_of(
         "Metrics in Prometheus's text format.", {"text/plain": {"schema": {"type": "string"}}}
     )
     return found

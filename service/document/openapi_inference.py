@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from service.document.parts import REQUEST_TIMEOUT, answers, open_to_all, parameter
+from service.document.parts import REQUEST_TIMEOUT, open_to_all, parameter, responses_of
 from service.document.schemas import reference
 
 Json = dict[str, Any]
@@ -94,5 +94,5 @@ def _operation(operation_id: str, summary: str, schema: str) -> Json:
         "operationId": operation_id,
         "summary": summary,
         "tags": [TAG],
-        "responses": answers(summary, content, "InferenceError"),
+        "responses": responses_of(summary, content, "InferenceError"),
     }

@@ -16,11 +16,11 @@ def operation(operation_id: str, summary: str, tag: str, schema: str, answer: st
         "operationId": operation_id,
         "summary": summary,
         "tags": [tag],
-        "responses": answers(answer or summary, content),
+        "responses": responses_of(answer or summary, content),
     }
 
 
-def answers(description: str, content: Json, error: str = PROBLEM) -> Json:
+def responses_of(description: str, content: Json, error: str = PROBLEM) -> Json:
     """Describe the 200 and, by the name of a shared response, all errors."""
     return {
         "200": {"description": description, "content": content},

@@ -7,7 +7,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from service.admission import query
-from service.admission.content import Content, answer
+from service.admission.content import Content, cacheable
 from service.catalogue.registry import AnyLoss, Catalogue
 from service.document.openapi import document
 from service.problems import Fault, Invalid, pointer, quoted
@@ -25,10 +25,10 @@ def document_routes(catalogue: Catalogue) -> APIRouter:
     # not a coroutine, so it runs in a thread: compression would block the event loop
     @routes.api_route(PATH, methods=["GET", "HEAD"])
     def show_document(request: Request) -> Response:
-        names = query.read(request.scope, "losses").get("losses")
+        names = query.read_query(request.scope, "losses").get("losses")
         if names is None:
-            return answer(request, whole())
-        return answer(request, Content(orjson.dumps(document(catalogue, _find(catalogue, names)))))
+            return cacheable(request, whole())
+        return cacheable(request, Content(orjson.dumps(document(catalogue, _find(catalogue, names)))))
 
     return routes
 

@@ -44,7 +44,7 @@ async def begin(
         Busy: there is no room for it now.
         ClientGone: the client left before the end.
     """
-    query.read(scope)
+    query.read_query(scope)
     seconds, coding = deadline(scope, settings.deadline_s), codings.of_request(dict(scope["headers"]))
     held = [await body.receive_all(scope, receive, settings)]
     work = pipeline.begin(scope, receive, len(held[0]), seconds)

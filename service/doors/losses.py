@@ -6,7 +6,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from service.admission import query
-from service.admission.content import Content, answer
+from service.admission.content import Content, cacheable
 from service.catalogue.registry import AnyLoss, Catalogue
 from service.catalogue.search import as_task, search
 from service.doors.evaluation import find_loss
@@ -21,19 +21,19 @@ def catalogue_routes(catalogue: Catalogue) -> APIRouter:
     # not a coroutine, so it runs in a thread: search and compression would block the event loop
     @routes.api_route("/v1/losses", methods=["GET", "HEAD"])
     def list_losses(request: Request) -> Response:
-        asked = query.read(request.scope, "task", "q")
+        asked = query.read_query(request.scope, "task", "q")
         found = search(catalogue, _task(catalogue, asked.get("task")), asked.get("q"))
-        return answer(request, Content(orjson.dumps({"losses": [describe.brief(loss) for loss in found]})))
+        return cacheable(request, Content(orjson.dumps({"losses": [describe.brief(loss) for loss in found]})))
 
     @cache
     def entry(loss: AnyLoss) -> Content:
         return Content(orjson.dumps(describe.entry(loss)))
 
     async def show_loss(request: Request) -> Response:
-        query.read(request.scope)
+        query.read_query(request.scope)
         loss = find_loss(catalogue, request.path_params["name"])
         request.state.stages.loss = loss.name
-        return answer(request, entry(loss))
+        return cacheable(request, entry(loss))
 
     routes.add_route("/v1/losses/{name}", show_loss)
     return routes

@@ -26,7 +26,7 @@ def operations_routes(lifecycle: Lifecycle, settings: Settings) -> APIRouter:
 
     @routes.api_route("/v1/limits", methods=READ)
     async def limits(request: Request) -> dict[str, int | float]:
-        query.read(request.scope)
+        query.read_query(request.scope)
         return settings.limits()
 
     return routes

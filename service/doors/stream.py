@@ -47,7 +47,7 @@ class Streams:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer line by line, until the upload ends or the client leaves."""
-        query.read(scope)
+        query.read_query(scope)
         asked = dict(scope["headers"])
         coding, accepts = codings.of_request(asked), codings.for_answer(asked)
         whole = self.pipeline.begin(scope, _silence, 0, self.settings.deadline_s)

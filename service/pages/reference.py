@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 
-from service.admission.content import Content, answer
+from service.admission.content import Content, cacheable
 from service.catalogue.registry import AnyLoss, Catalogue
 from service.problems import NotFound, quoted
 
@@ -50,7 +50,7 @@ def reference_routes(catalogue: Catalogue) -> APIRouter:
     # not coroutines, so they run in threads: reading and compression would block the event loop
     @routes.api_route("/docs", methods=["GET", "HEAD"])
     def show_page(request: Request) -> Response:
-        found = answer(request, page())
+        found = cacheable(request, page())
         found.headers["Content-Security-Policy"] = POLICY
         return found
 
@@ -58,7 +58,7 @@ def reference_routes(catalogue: Catalogue) -> APIRouter:
     def show_file(request: Request, name: str) -> Response:
         if name not in FILES:
             raise NotFound(f"The page has no file {quoted(name)}; it has {', '.join(FILES)}.")
-        return answer(request, _file(name))
+        return cacheable(request, _file(name))
 
     return routes
 

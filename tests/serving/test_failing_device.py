@@ -63,7 +63,7 @@ def test_a_worker_whose_device_fails_is_replaced(tmp_path: Path) -> None:
     with serving("hinge", tmp_path / "log", "--workers", "2") as (url, process):
         until(lambda: ready(url))
         assert ask(url, "hinge") == 503
-        until(lambda: "died (exit code 70) and is replaced" in (tmp_path / "log").read_text())
+        until(lambda: "died (exit code 70); replacing it" in (tmp_path / "log").read_text())
         until(lambda: ask(url, "mse") == 200)
         assert process.poll() is None
 
