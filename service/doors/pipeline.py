@@ -138,7 +138,7 @@ class Pipeline:
         def send(decoded: D) -> Callable[[], Awaitable[Sequence[Sequence[Results]]]] | None:
             if all(self._is_near(part) for part in parts(decoded)):
                 return None
-            found = [pinned(part, self.queue.device) for part in parts(decoded)]
+            found = [pinned(part, self.queue.device, work.hold.add) for part in parts(decoded)]
             return lambda: self._in_lane(work, self.queue.lane, partial(compute, found))
 
         steps = Steps(
@@ -223,7 +223,7 @@ class Pipeline:
         """Make a call ready for another device than the CPU, and return what computes it; None for the CPU."""
         if self._is_near(call):
             return None
-        return partial(self._compute_together, work, pinned(call, self.queue.device))
+        return partial(self._compute_together, work, pinned(call, self.queue.device, work.hold.add))
 
     def _is_near(self, part: Part) -> bool:
         """Tell whether the CPU computes calls."""
