@@ -59,7 +59,7 @@ class Domain(ABC):
     def admits(self, values: Tensor, facts: Facts) -> Tensor:
         """Return a boolean tensor of ``values``' shape, false where an element is outside the domain.
 
-        It runs under vmap too, where the calls of a batch are checked as one.
+        It also runs under vmap, to check the calls of a batch as one.
         """
 
     def range(self, facts: Facts) -> tuple[float, float] | None:

@@ -33,7 +33,7 @@ BUDGET = 1 << 20
 DEVICE_BUDGET = 1 << 22
 """Units of work to stack at once on a GPU: an H100 takes 1.2 ms for any small call, and 3.6 ms for half of these."""
 TYPICAL_UNIT_S = 2.5e-8
-"""Seconds that a unit of work takes on a core in most losses."""
+"""Seconds for a unit of work on a core, in most losses."""
 
 
 def reading(size: int) -> float:

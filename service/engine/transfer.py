@@ -3,10 +3,6 @@
 CUDA copies pinned memory three times as fast as other memory, and asynchronously: `pinned` fills it before a call is
 handed to a thread of the device. Small tensors travel together, and so do small results. Each thread has its own stream,
 so the copies of one overlap the kernels of another.
-
-CUDA copies from pinned memory at three times the speed of other memory, and while the host goes on: `pinned` fills
-it before a call is handed to the thread of the device. Small tensors travel together, and so do small results. Each
-thread has a stream: what one of them copies, another one does not wait for.
 """
 
 import threading
@@ -53,7 +49,7 @@ def pinned(part: P, device: torch.device) -> P:
 
 
 def is_large(part: Part) -> bool:
-    """Tell whether an input is so large that calls are joined on the device instead of the host."""
+    """Return whether an input is so large that calls are joined on the device instead of the host."""
     return any(tensor.nbytes > SMALL for tensor in part.inputs.values())
 
 
