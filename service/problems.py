@@ -67,7 +67,7 @@ class Unreadable(Problem):
 
 
 class ForeignOrigin(Problem):
-    """The preflight is for an origin, method or header that is not allowed; LOSSD_CORS_ORIGINS lists the origins."""
+    """The CORS preflight asks for an origin, method or header that is not allowed; LOSSD_CORS_ORIGINS lists the origins."""
 
     status, slug, title = 400, "foreign-origin", "The cross-origin request is not allowed"
 
