@@ -74,7 +74,7 @@ def test_every_cache_has_a_cap_or_is_keyed_by_what_is_declared(client: Client) -
 def test_what_clients_make_up_makes_nothing_grow_for_good(client: Client) -> None:
     """Each request has a shape, a loss, a param, an id and gradients that no other has.
 
-    Caches that `functools` does not keep stand in variables of modules, if anywhere.
+    Caches outside `functools` are variables of modules, if there are any.
     """
 
     async def all_of(start: int, count: int) -> None:

@@ -101,7 +101,7 @@ class Real(Domain):
 class Between(Domain):
     """A closed interval, for probabilities and soft masks; ``ignore`` names a param.
 
-    ``marks``: an end has a meaning of its own, as 1 is the centre of an object in a heatmap.
+    ``marks``: an end has a special meaning, such as 1 for the centre of an object in a heatmap.
     """
 
     low: float = 0.0

@@ -49,7 +49,7 @@ def main(names: list[str]) -> int:
     torch.set_num_threads(1)
     device, log = pretend.install()
     rows = {name: check(CATALOGUE[name], device, log) for name in names or CATALOGUE}
-    print("| loss | kernels | waits and uploads of its own | atomics |\n| --- | --- | --- | --- |")
+    print("| loss | kernels | its waits and uploads | atomics |\n| --- | --- | --- | --- |")
     for name, row in rows.items():
         own = sorted(where for where in row.alone | row.together if "engine/" not in where)
         row.faults += _unknown(name, own) + _of_engine(row)

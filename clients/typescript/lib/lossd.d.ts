@@ -74,8 +74,8 @@ export interface Settings {
     /** Used instead of the global `fetch`. */
     fetch?: typeof globalThis.fetch;
     /**
-     * Whether `stream` sends items while results come back. By default where there is Node; browsers mostly
-     * cannot, so there items are sent in windows of 256.
+     * Whether `stream` sends items while results are received. The default is true in Node; most browsers cannot
+     * do this, so there items are sent in windows of 256.
      */
     duplex?: boolean;
 }
