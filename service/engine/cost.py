@@ -37,12 +37,12 @@ TYPICAL_UNIT_S = 2.5e-8
 
 
 def reading(size: int) -> float:
-    """Estimate the seconds to read so many bytes of JSON, and to write as many."""
+    """Estimate the seconds to read this many bytes of JSON and write as many."""
     return size * BYTE_S
 
 
 def copying(size: int) -> float:
-    """Estimate the seconds to copy and check so many bytes."""
+    """Estimate the seconds to copy and check this many bytes."""
     return size * COPY_S
 
 
