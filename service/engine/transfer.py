@@ -48,7 +48,7 @@ def pinned(part: P, device: torch.device, count: Callable[[int], object] = lambd
 
 
 def is_large(part: Part) -> bool:
-    """Tell whether an input is so large that calls are joined on the device instead of the host."""
+    """Return whether an input is so large that calls are joined on the device instead of the host."""
     return any(tensor.nbytes > SMALL for tensor in part.inputs.values())
 
 
