@@ -38,13 +38,25 @@ def excess(values: Tensor, factor: Tensor | None = None) -> Tensor:
 
     Without a slope: that is e^x - 1, `growth`.
     """
-    # the remainder after this many terms is below the rounding error of the dtype
-    terms = 5 if values.dtype == torch.float32 else 10
+    if values.dtype == torch.float64:
+        return _excess_by_series(values, factor)
+    wide = values.double()
+    # beyond the series this loses at most five of 16 digits
+    whole = wide.expm1().sub_(wide)
+    near = (values / 6).add_(1 / 2).mul_(values).mul_(values)
+    if factor is not None:
+        whole, near = whole.mul_(factor), near.mul_(factor)
+    return torch.where(values.abs() < 1e-4, near, whole.to(near))
+
+
+def _excess_by_series(values: Tensor, factor: Tensor | None) -> Tensor:
+    """Return the excess by a series where it is small; beyond it by what it has grown by."""
     one, near = values.new_ones(()), values.clamp(-1 / 8, 1 / 8)
     series = one
-    for k in range(terms + 2, 2, -1):
+    # the remainder is below the rounding error
+    for k in range(12, 2, -1):
         series = torch.addcmul(one, near, series, value=1 / k)
-    # beyond the series what the excess has grown by. In place, and without the masks that would take longer
+    # in place, and without the masks that would take longer
     inner, far = series.mul_(near).mul_(near).div_(2), values - near
     exponential = near.add_(inner).add_(1)
     if factor is None:
@@ -54,8 +66,9 @@ def excess(values: Tensor, factor: Tensor | None = None) -> Tensor:
 
 def growth(values: Tensor, factor: Tensor) -> Tensor:
     """Return a factor times e^x - 1, which the factor may keep from overflowing."""
-    half = torch.expm1(values / 2)
-    return factor * half * (half + 2)
+    half = (values / 2).expm1_()
+    # in this order, as the square of the half may overflow
+    return (half + 2).mul_(factor * half)
 
 
 def sloped(
