@@ -61,7 +61,7 @@ def _mean(
 
 
 def _count(weighted: Tensor, divisor: Tensor | None, axes: int) -> float | None:
-    """Return the sum of the divisors of unweighted losses as a number, None where it would wait for a device.
+    """Return the sum of unweighted divisors as a number, or None if reading it would wait for a device.
 
     The arithmetic on tensors takes a third of a small call's time.
     """
