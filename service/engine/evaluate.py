@@ -63,6 +63,8 @@ def _computed(
 
 def options(part: Part, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
     """Return the sample weight and the upstream gradient of a part, on a device."""
+    if part.sample_weight is None and part.grad_output is None:
+        return None, None
     sent = {"weight": part.sample_weight, "upstream": part.grad_output}
     there = to_device({name: tensor for name, tensor in sent.items() if tensor is not None}, device)
     return there.get("weight"), there.get("upstream")

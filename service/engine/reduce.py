@@ -5,7 +5,7 @@ autograd. That is faster than recording a graph of sums and quotients, and an em
 without special cases.
 """
 
-from math import prod
+from math import inf, prod
 from typing import NamedTuple
 
 import torch
@@ -47,16 +47,28 @@ def _mean(
     weighted: Tensor, divisor: Tensor | None, weight: Tensor | None, empty: float, axes: int
 ) -> Reduced:
     """Divide the sum of each weighted loss by the sum of its weighted divisors, 1 an element by default."""
-    if divisor is None and weight is None:
-        # never 0: a mean of no elements is refused. The general case below would be a third of a small call's time
-        count = prod(weighted.shape[axes:])
-        return Reduced(_sum(weighted, axes) / count, weighted.new_full((), 1 / count).expand_as(weighted))
-    share = torch.ones_like(weighted) if weight is None else weight.expand_as(weighted)
-    total = _sum(share if divisor is None else share * divisor.detach(), axes)
+    count = _count(weighted, divisor, axes) if weight is None else None
+    if count is not None:
+        value = _sum(weighted, axes) / count if count else weighted.new_full((), empty)
+        return Reduced(value, weighted.new_full((), 1 / (count or inf)).expand_as(weighted))
+    parts = [part.expand_as(weighted) for part in (weight, divisor) if part is not None]
+    total = _sum(prod(parts[1:], start=parts[0]).detach(), axes)
     nothing = total == 0
     # dividing by infinity gives an empty mean a slope of 0
-    slope = share / spread(total.masked_fill(nothing, torch.inf), weighted)
+    finite = spread(total.masked_fill(nothing, inf), weighted)
+    slope = (finite.reciprocal() if weight is None else weight / finite).expand_as(weighted)
     return Reduced((_sum(weighted, axes) / total).masked_fill(nothing, empty), slope)
+
+
+def _count(weighted: Tensor, divisor: Tensor | None, axes: int) -> float | None:
+    """Return the sum of unweighted divisors as a number, or None if reading it would wait for a device.
+
+    The arithmetic on tensors takes a third of a small call's time.
+    """
+    if divisor is None:
+        # never 0: a mean of no elements is refused
+        return prod(weighted.shape[axes:])
+    return None if axes or not divisor.is_cpu else divisor.expand_as(weighted).sum().item()
 
 
 def _sum(tensor: Tensor, axes: int) -> Tensor:

@@ -4,14 +4,16 @@ Torch's functions subtract the right logit from a sum that it dominates: at a lo
 is 0 in float32, and so is its slope; and they multiply a share of 0 by an infinite logit, which is NaN.
 """
 
-from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from service.losses.stacking import calls_in_front, signed_once
+from service.losses.stacking import Stackable, is_known
+
+UNSURE = 1 / 8
+"""Above this cross entropy, torch's own arithmetic is accurate to a few units in the last place, as are its slopes."""
 
 
 def softplus(x: Tensor) -> Tensor:
@@ -24,7 +26,7 @@ def binary_surprise(logits: Tensor, yes: Tensor, no: Tensor) -> Tensor:
 
     ``yes`` and ``no`` are at least 0, of the logits' shape.
     """
-    return cast(_Binary, _BinarySurprise).apply(logits, yes, no)
+    return _BinarySurprise.apply(logits, yes, no)
 
 
 def surprise(logits: Tensor, targets: Tensor, axis: int = 1, *, ignore: int | None = None) -> Tensor:
@@ -33,50 +35,48 @@ def surprise(logits: Tensor, targets: Tensor, axis: int = 1, *, ignore: int | No
     A single infinite logit has all the probability. Targets are valid indices or ``ignore``, which costs
     nothing, whatever its logits.
     """
+    return counted_surprise(logits, targets, axis, ignore=ignore)[0]
+
+
+def counted_surprise(
+    logits: Tensor, targets: Tensor, axis: int = 1, *, ignore: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the `surprise` of each target's class, and 1 where a target counts, 0 where it is ignored."""
     axis = axis % logits.dim()
-    if ignore is None:
-        return cast(_Indexed, _Surprise).apply(logits, targets, None, axis)[0]
-    counted = targets != ignore
-    index = torch.where(counted, targets, 0)
-    return torch.where(counted, cast(_Indexed, _Surprise).apply(logits, index, counted, axis)[0], 0.0)
+    if is_known(logits):
+        loss = _torchs_own(logits, targets, axis, -100 if ignore is None else ignore)
+        # an ignored target costs 0, and nothing is above NaN
+        if loss.numel() and loss.detach().min().item() > UNSURE:
+            return loss, torch.ones_like(loss)
+    return _Surprise.apply(logits, targets, ignore, axis - logits.dim())[:2]
+
+
+def _torchs_own(logits: Tensor, targets: Tensor, axis: int, ignore: int) -> Tensor:
+    """Return torch's cross entropy, which takes a third of the time of ours."""
+    known = logits if axis == min(1, logits.dim() - 1) else logits.movedim(axis, 1)
+    return F.cross_entropy(known, targets, ignore_index=ignore, reduction="none")
 
 
 def soft_surprise(logits: Tensor, shares: Tensor, axis: int = -1) -> Tensor:
     """Return the negative log-softmax along ``axis``, each class with its share: 0 of it costs nothing."""
-    return cast(_Shared, _SoftSurprise).apply(logits, shares, axis % logits.dim())[0]
+    return _SoftSurprise.apply(logits, shares, _from_the_end(axis, logits))[0]
 
 
-class _Binary(Protocol):
-    """The type of `_BinarySurprise` for callers."""
-
-    def apply(self, logits: Tensor, yes: Tensor, no: Tensor, /) -> Tensor: ...
-
-
-class _Indexed(Protocol):
-    """The type of `_Surprise` for callers."""
-
-    def apply(
-        self, logits: Tensor, targets: Tensor, counted: Tensor | None, axis: int, /
-    ) -> tuple[Tensor, Tensor, Tensor]: ...
+def _from_the_end(axis: int, tensor: Tensor) -> int:
+    """Return an axis as a negative number, which stays the same when axes are added in front."""
+    return axis if axis < 0 else axis - tensor.dim()
 
 
-class _Shared(Protocol):
-    """The type of `_SoftSurprise` for callers."""
-
-    def apply(self, logits: Tensor, shares: Tensor, axis: int, /) -> tuple[Tensor, Tensor, Tensor]: ...
-
-
-@signed_once
-class _BinarySurprise(torch.autograd.Function):
+class _BinarySurprise(Stackable):
     """The weighed sum of both sides, by the size of the logit: neither side is the difference of the other."""
 
     @staticmethod
     def forward(logits: Tensor, yes: Tensor, no: Tensor) -> Tensor:
-        linear = logits.clamp(min=0).mul_(no).addcmul_(logits.clamp(max=0), yes, value=-1)
+        size = logits.abs()
         # 0 times infinity is the only NaN to drop: that of a NaN logit comes back with the second term
-        linear.nan_to_num_(0.0, posinf=torch.inf)
-        curved = logits.abs().neg_().exp_().log1p_()
-        return linear.addcmul_(curved, yes).addcmul_(curved, no)
+        linear = torch.where(logits > 0, no, yes).mul_(size).nan_to_num_(0.0, posinf=torch.inf)
+        curved = F.logsigmoid(size)
+        return linear.addcmul_(curved, yes, value=-1).addcmul_(curved, no, value=-1)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
@@ -92,57 +92,46 @@ class _BinarySurprise(torch.autograd.Function):
             upstream[0] * softplus(logits) if of_no else None,
         )
 
-    @staticmethod
-    def vmap(info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Tensor, int]:
-        return cast(_Binary, _BinarySurprise).apply(*calls_in_front(info.batch_size, in_dims, args)), 0
 
-
-@signed_once
-class _Surprise(torch.autograd.Function):
+class _Surprise(Stackable):
     """Cross entropy whose slope at the target is the sum of the other probabilities, not 1 - p."""
 
     @staticmethod
     def forward(
-        logits: Tensor, targets: Tensor, counted: Tensor | None, axis: int
+        logits: Tensor, targets: Tensor, ignore: int | None, axis: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        own = targets.unsqueeze(axis)
+        ignored = None if ignore is None else targets == ignore
+        # skipping the masks saves a third of the time; on a GPU the look would wait for the device
+        if ignored is not None and ignored.is_cpu and not ignored.any():
+            ignored = None
+        index = (targets if ignored is None else targets.masked_fill(ignored, 0)).unsqueeze(axis)
         largest = torch.finfo(logits.dtype).max
         # as a lead the largest number is infinite, and minus itself it is 0
-        odds = logits.clamp(max=largest)
-        # a square matrix of no rows has no columns, and those no maximum
-        top = odds.amax(axis, keepdim=True) if odds.numel() else own.to(odds)
-        # below it the odds of excluded classes are 0, and so are the slopes
-        top = top if counted is None else torch.where(counted.unsqueeze(axis), top, largest)
-        lag = odds.sub_(top).gather(axis, own)
-        rest = odds.exp_().scatter_(axis, own, 0.0).sum(axis, keepdim=True)
-        right = lag.exp()
-        total = rest + right if counted is None else torch.where(counted.unsqueeze(axis), rest + right, 1.0)
-        # beyond half the largest number only an infinite logit puts a loss
-        loss = torch.where(rest < right, (rest / right).log1p(), (total.log() - lag) * 2 / 2)
-        slopes = odds.scatter_(axis, own, -rest)
-        # NaN must not get into ignored elements; the total brings it back to the others
-        return loss.squeeze(axis), slopes if counted is None else slopes.nan_to_num_(0.0), total
+        logs = logits.clamp(max=largest).log_softmax(axis)
+        # of finite logits none is so far behind
+        own = torch.threshold_(logs.gather(axis, index), -largest / 2, -torch.inf)
+        others = logs.exp_().scatter_(axis, index, 0.0)
+        minus_rest = others.sum(axis, keepdim=True).neg_()
+        slopes = others.scatter_(axis, index, minus_rest)
+        loss = torch.where(minus_rest > -0.5, minus_rest.log1p(), own).neg_().squeeze(axis)
+        if ignored is None:
+            return loss, torch.ones_like(loss), slopes
+        slopes.masked_fill_(ignored.unsqueeze(axis), 0.0)
+        return loss.masked_fill_(ignored, 0.0), (~ignored).to(loss), slopes
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
         ctx.axis = inputs[-1]
         ctx.mark_non_differentiable(*output[1:])
-        ctx.save_for_backward(*output[1:])
+        ctx.save_for_backward(output[2])
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        slopes, total = ctx.saved_tensors
-        return slopes * (upstream[0].unsqueeze(ctx.axis) / total), None, None, None
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Any, tuple[int, int, int]]:
-        *tensors, axis = args
-        logits, targets, counted = calls_in_front(info.batch_size, in_dims, tensors)
-        return cast(_Indexed, _Surprise).apply(logits, targets, counted, axis + 1), (0, 0, 0)
+        (slopes,) = ctx.saved_tensors
+        return slopes * upstream[0].unsqueeze(ctx.axis), None, None, None
 
 
-@signed_once
-class _SoftSurprise(torch.autograd.Function):
+class _SoftSurprise(Stackable):
     """Cross entropy to a distribution: the likeliest class is measured by the probability of all others."""
 
     @staticmethod
@@ -171,9 +160,3 @@ class _SoftSurprise(torch.autograd.Function):
         slopes, costs = ctx.saved_tensors
         each = upstream[0].unsqueeze(ctx.axis)
         return slopes * each, costs * each if ctx.needs_input_grad[1] else None, None
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Any, tuple[int, int, int]]:
-        *tensors, axis = args
-        logits, shares = calls_in_front(info.batch_size, in_dims, tensors)
-        return cast(_Shared, _SoftSurprise).apply(logits, shares, axis + 1), (0, 0, 0)

@@ -1,12 +1,12 @@
 """Lengths of vectors and angles between them, whatever their size: of 1e-24 as well as of 1e20."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, cast
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from service.losses.stacking import calls_in_front, signed_once
+from service.losses.stacking import Stackable
 
 _VECTOR_NORM: Callable[..., Tensor] = vars(torch.linalg)["vector_norm"]
 """Torch's own, which its type stubs do not know."""
@@ -29,22 +29,15 @@ def one_minus_cosine(vectors: Tensor, partners: Tensor) -> Tensor:
 
     A zero vector has no direction: it is at distance 1 from everything, and has no slope.
     """
-    return cast(_MeasureAngle, _OneMinusCosine).apply(vectors, partners)[0]
+    return _OneMinusCosine.apply(vectors, partners)[0]
 
 
 def length(vectors: Tensor) -> Tensor:
     """Return the Euclidean norm along the last axis, with slope 0 at the zero vector."""
-    return cast(_MeasureLength, _Length).apply(vectors)
+    return _Length.apply(vectors)
 
 
-class _MeasureAngle(Protocol):
-    """The type of `_OneMinusCosine` for callers."""
-
-    def apply(self, vectors: Tensor, partners: Tensor, /) -> tuple[Tensor, ...]: ...
-
-
-@signed_once
-class _OneMinusCosine(torch.autograd.Function):
+class _OneMinusCosine(Stackable):
     """Half the squared chord of two directions: 1 - cos itself has no digits left of small angles.
 
     The chord is taken in float64: in float32 that of vectors 1e-6 apart is one tenth rounding error.
@@ -79,20 +72,8 @@ class _OneMinusCosine(torch.autograd.Function):
             slope(partners, partner_norms, -1) if of_partners else None,
         )
 
-    @staticmethod
-    def vmap(info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[tuple[Tensor, ...], Any]:
-        found = cast(_MeasureAngle, _OneMinusCosine).apply(*calls_in_front(info.batch_size, in_dims, args))
-        return found, (0,) * len(found)
 
-
-class _MeasureLength(Protocol):
-    """The type of `_Length` for callers."""
-
-    def apply(self, vectors: Tensor, /) -> Tensor: ...
-
-
-@signed_once
-class _Length(torch.autograd.Function):
+class _Length(Stackable):
     """Euclidean norms by squares in float64, which neither overflow nor vanish for any float32."""
 
     @staticmethod
@@ -107,10 +88,6 @@ class _Length(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> Tensor:
         vectors, norms = ctx.saved_tensors
         return vectors * (upstream[0] / _or_infinity(norms)).unsqueeze(-1)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Tensor, int]:
-        return cast(_MeasureLength, _Length).apply(*calls_in_front(info.batch_size, in_dims, args)), 0
 
 
 def _norms(vectors: Tensor) -> Tensor:

@@ -292,3 +292,22 @@ def _compare(evaluation: Evaluation, value: Any, gradients: Values, atol: float 
         torch.testing.assert_close(
             evaluation.gradients[name], torch.tensor(expected).float(), rtol=1e-5, atol=atol
         )
+
+
+@pytest.mark.parametrize("lead", [-90.0, -3.0, 0.0, 1.9, 2.1, 9.0, 80.0])
+@pytest.mark.parametrize("shift", [0.0, 1000.0])
+def test_a_cross_entropy_has_its_digits_on_both_sides_of_the_change_of_arithmetic(
+    lead: float, shift: float
+) -> None:
+    # a loss of log(1 + e^-lead), 1/8 at 2.02
+    call = _call("cross_entropy", {"logits": [[shift + lead, shift]], "targets": [0]}, {})
+    other = torch.tensor(-lead, dtype=torch.float64)
+    share = torch.sigmoid(other)
+    for evaluation in (evaluate(call), *_together(call)):
+        found = evaluation.value, evaluation.gradients["logits"]
+        expected = (
+            torch.nn.functional.softplus(other, threshold=100)[None],
+            torch.stack([-share, share])[None],
+        )
+        for part, known in zip(found, expected, strict=True):
+            torch.testing.assert_close(part, known.float(), rtol=1e-4 if shift else 1e-6, atol=1e-45)

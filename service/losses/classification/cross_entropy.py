@@ -13,7 +13,7 @@ from service.catalogue.declare import loss
 from service.catalogue.domains import Above, AtLeast, ClassIndex, LogProbabilities, Simplex
 from service.catalogue.spec import Divisor, Form, Prediction, SizeRange, Target, Unreduced, Values
 from service.losses.classification.class_axis import CountedLoss
-from service.losses.surprise import soft_surprise, surprise
+from service.losses.surprise import counted_surprise, soft_surprise, surprise
 
 
 class ClassLoss(NamedTuple):
@@ -97,10 +97,8 @@ def cross_entropy(
     if targets.is_floating_point():
         return _from_probabilities(logits, targets, weights, label_smoothing)
     axis = min(1, logits.dim() - 1)
-    loss = surprise(logits, targets, axis, ignore=ignore_index)
-    if weights is None:
-        share = (targets != ignore_index).to(loss)
-    else:
+    loss, share = counted_surprise(logits, targets, axis, ignore=ignore_index)
+    if weights is not None:
         share = _share(targets, weights, ignore_index)
         loss = torch.where(share == 0, 0.0, loss * share)
     if label_smoothing:

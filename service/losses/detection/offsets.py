@@ -23,7 +23,7 @@ from service.losses.detection.boxes import (
     read_pair,
     squared_length,
 )
-from service.losses.detection.tangents import with_slope
+from service.losses.digits import sloped
 
 
 @loss(
@@ -232,20 +232,30 @@ def balanced_l1(
         - Pang et al. (2019), Libra R-CNN: Towards Balanced Learning for Object Detection,
           https://arxiv.org/abs/1904.02701
     """
-    error = (predictions - targets).abs()
-    exponent = min(gamma / alpha, STEEPEST)
-    growth = math.expm1(exponent)
-    inner = error.clamp(max=beta) / beta
+    offset = (predictions - targets).detach()
+    error = offset.abs()
+    inner = error.clamp(max=beta).div_(beta)
+    growth = math.expm1(min(gamma / alpha, STEEPEST))
     # the part of the exponent that is left only adds to the slope of log1p(growth * inner)
-    curve = alpha / growth * _risen(growth * inner) + max(0.0, gamma - alpha * STEEPEST) * inner
-    # the line continues the curve: at beta both have slope gamma
-    return beta * curve + gamma * torch.relu(error - beta)
+    left = max(0.0, gamma - alpha * STEEPEST)
+    curve = _risen(growth * inner).to(inner).mul_(alpha / growth).add_(inner, alpha=left)
+
+    def slope(offset: Tensor, inner: Tensor) -> Tensor:
+        return (growth * inner).log1p_().mul_(alpha).add_(left).mul_(offset.sign())
+
+    return sloped(
+        # the line continues the curve: at beta both have slope gamma
+        curve.mul_(beta).add_(error.sub_(beta).relu_(), alpha=gamma),
+        (offset, inner),
+        (predictions, slope),
+        (targets, lambda offset, inner: -slope(offset, inner)),
+    )
 
 
 def _risen(x: Tensor) -> Tensor:
-    """Return the integral of log1p from 0 to x, (1 + x) log1p(x) - x."""
-    # in float64 and a series: near 0 it is the square of what its two terms contain themselves
-    wide = x.detach().double()
-    series = wide.square() * (1 / 2 - wide * (1 / 6 - wide * (1 / 12 - wide / 20)))
-    value = torch.where(wide < 1e-3, series, (1 + wide) * torch.log1p(wide) - wide)
-    return with_slope(value, x, torch.log1p(x))
+    """Return the integral of log1p from 0 to x, (1 + x) log1p(x) - x, in float64."""
+    wide = x.double()
+    whole = wide.log1p().mul_(1 + wide).sub_(wide)
+    # near 0 it is the square of what its two terms contain themselves
+    series = (wide / 20).sub_(1 / 12).mul_(wide).add_(1 / 6).mul_(wide).sub_(1 / 2).mul_(wide).mul_(wide)
+    return torch.where(wide < 1e-3, series.neg_(), whole)

@@ -1,12 +1,12 @@
 """Intersection over union and its complement in one step: where box losses spend most of their time."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, Protocol, cast
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from service.losses.stacking import signed_once
+from service.losses.stacking import Function
 
 BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
 """Two corners; the top-left corner and the sides; the centre and the sides."""
@@ -48,20 +48,11 @@ def shares(boxes: Tensor, targets: Tensor, box_format: BoxFormat, eps: float) ->
 
     Boxes without area have all of it in common where they are the same, else nothing.
     """
-    iou, loss, *_ = cast(_Differentiable, _Shares).apply(boxes, targets, box_format, eps)
+    iou, loss, *_ = _Shares.apply(boxes, targets, box_format, eps)
     return iou, loss
 
 
-class _Differentiable(Protocol):
-    """The type of `_Shares` for callers."""
-
-    def apply(
-        self, boxes: Tensor, targets: Tensor, box_format: BoxFormat, eps: float, /
-    ) -> tuple[Tensor, ...]: ...
-
-
-@signed_once
-class _Shares(torch.autograd.Function):
+class _Shares(Function):
     """The quotients of two areas by their sum; autograd would make three times as many tensors of them."""
 
     @staticmethod
@@ -121,7 +112,7 @@ class _Shares(torch.autograd.Function):
         info: Any, in_dims: Sequence[int | None], *args: Any
     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
         boxes, targets = (_beside(t, dim, info.batch_size) for t, dim in zip(args[:2], in_dims, strict=False))
-        found = cast(_Differentiable, _Shares).apply(boxes, targets, *args[2:])
+        found = _Shares.apply(boxes, targets, *args[2:])
         return found, (0, 0, 0, 1, 1, 1)
 
 

@@ -1,7 +1,7 @@
 """Losses between two sets of feature vectors, each taken as samples of a distribution: one value a call."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Protocol, cast
+from typing import Annotated, Any
 
 import torch
 from annotated_types import MinLen
@@ -10,8 +10,8 @@ from torch import Tensor
 from service.catalogue.declare import loss
 from service.catalogue.domains import Above
 from service.catalogue.spec import Condition, Prediction, Scales, SizeRange, Target, Unreduced, Values
-from service.losses.digits import bounded, in_front
-from service.losses.stacking import signed_once
+from service.losses.digits import bounded
+from service.losses.stacking import Stackable
 
 
 @loss(
@@ -140,17 +140,10 @@ def _distances(first: Tensor, second: Tensor) -> Tensor:
     """
     # only differences count, which are most exact near 0
     middle = second.detach().double().mean(0)
-    return cast(_Measure, _Distances).apply(first.double() - middle, second.double() - middle)
+    return _Distances.apply(first.double() - middle, second.double() - middle)
 
 
-class _Measure(Protocol):
-    """The type of `_Distances` for callers."""
-
-    def apply(self, first: Tensor, second: Tensor, /) -> Tensor: ...
-
-
-@signed_once
-class _Distances(torch.autograd.Function):
+class _Distances(Stackable):
     """Distances by differences, whose slopes are matrix products: a tenth of the time that torch's own take.
 
     The expanded square would lose the digits, and with them the zeros, of close rows.
@@ -171,11 +164,6 @@ class _Distances(torch.autograd.Function):
         of_first = pull.sum(-1)[..., None] * first - pull @ second
         of_second = pull.sum(-2)[..., None] * second - pull.mT @ first
         return of_first, of_second
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Tensor) -> tuple[Tensor, int]:
-        """Put the batch in front, where the distances do not look."""
-        return cast(_Measure, _Distances).apply(*in_front(info.batch_size, in_dims, args)), 0
 
 
 @loss(

@@ -1,11 +1,11 @@
 """Shared parts of losses on embeddings: directions, distances, positives and negatives, sums of exponentials."""
 
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from service.losses.stacking import signed_once
+from service.losses.stacking import Function
 from service.losses.vectors import unit
 
 
@@ -39,23 +39,16 @@ def distances(rows: Tensor, columns: Tensor) -> Tensor:
     """
     if rows.dtype == torch.float64:
         if rows.device.type != "cpu":
-            return cast(_Measure, _SlopesInPieces).apply(rows, columns)
+            return _SlopesInPieces.apply(rows, columns)
         return torch.cdist(rows, columns, compute_mode="donot_use_mm_for_euclid_dist")
-    return cast(_Measure, _FastSlopes).apply(rows, columns)
+    return _FastSlopes.apply(rows, columns)
 
 
 PIECE = 1 << 18
 """Most differences between coordinates to compute at once on CUDA: 2 MiB."""
 
 
-class _Measure(Protocol):
-    """The type of `_FastSlopes` for callers."""
-
-    def apply(self, rows: Tensor, columns: Tensor, /) -> Tensor: ...
-
-
-@signed_once
-class _SlopesInPieces(torch.autograd.Function):
+class _SlopesInPieces(Function):
     """Distances with torch's slopes for some rows at a time: on CUDA torch computes all differences at once."""
 
     generate_vmap_rule = True
@@ -92,8 +85,7 @@ def _slopes(upstream: Tensor, rows: Tensor, columns: Tensor, distance: Tensor) -
     return torch.cat(pieces, -2) if pieces else torch.zeros_like(rows)
 
 
-@signed_once
-class _FastSlopes(torch.autograd.Function):
+class _FastSlopes(Function):
     """Distances of float32 vectors whose slopes are matrix products, ten times as fast as torch's own.
 
     The slope ``sum_j w_j (x - y_j)`` becomes ``x sum_j w_j - sum_j w_j y_j``, which cancels where x is near

@@ -1,7 +1,6 @@
 """Soft masks from logits and targets in every mode, with which all losses of this family start."""
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal, NamedTuple, Protocol, cast
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,7 +8,7 @@ from torch import Tensor
 from service.catalogue.domains import Between, ClassIndex, Facts
 from service.catalogue.spec import Condition, Form, Prediction, Target, given
 from service.losses.classification.class_axis import one_hot
-from service.losses.stacking import signed_once
+from service.losses.stacking import Stackable
 
 Mode = Literal["multiclass", "multilabel", "binary"]
 
@@ -180,17 +179,10 @@ def counted(
 
 def softmax(logits: Tensor) -> Tensor:
     """Return the probabilities of classes ``[N, C, ...]``; a single infinite logit has all of it."""
-    return cast(_Differentiable, _Softmax).apply(logits, 1)
+    return _Softmax.apply(logits, 1 - logits.dim())
 
 
-class _Differentiable(Protocol):
-    """The type of `_Softmax` for callers."""
-
-    def apply(self, logits: Tensor, axis: int, /) -> Tensor: ...
-
-
-@signed_once
-class _Softmax(torch.autograd.Function):
+class _Softmax(Stackable):
     """Torch's own, of finite logits; it needs no derivative of the bound, as its slope is 0 there."""
 
     @staticmethod
@@ -207,11 +199,6 @@ class _Softmax(torch.autograd.Function):
         (shares,) = ctx.saved_tensors
         dtype = shares.dtype
         return torch.ops.aten._softmax_backward_data(upstream[0], shares, ctx.axis, dtype), None
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Tensor, int]:
-        logits, axis = args
-        return cast(_Differentiable, _Softmax).apply(logits.movedim(in_dims[0], 0), axis + 1), 0
 
 
 def total(maps: Tensor) -> Tensor:
