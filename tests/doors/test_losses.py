@@ -33,7 +33,8 @@ def test_the_contracts_example(client: Client) -> None:
     assert answer.headers["content-type"] == "application/json"
     body = answer.json()
     assert list(body) == ["loss", "value", "gradients", "reduction", "dtype", "device"]
-    assert body["value"] == np.float32(0.41703001627783)
+    # to a unit in the last place of float32: torch rounds as the processor lets it
+    assert body["value"] == pytest.approx(0.41703001627783, rel=2**-22)
     expected = [[-0.3410, 0.2424, 0.0986]]
     np.testing.assert_allclose(body["gradients"]["logits"], expected, atol=1e-4)
     assert (body["loss"], body["reduction"], body["dtype"]) == ("cross_entropy", "mean", "float32")
