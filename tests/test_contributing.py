@@ -26,8 +26,8 @@ def test_the_example_of_a_new_loss_passes_the_tests_of_every_loss(tmp_path: Path
 
 def _copy_with_the_example(folder: Path) -> list[str]:
     """Copy the project, write CONTRIBUTING's examples into it, and return their paths."""
-    for part in ("service", "tests"):
-        copytree(ROOT / part, folder / part, ignore=ignore_patterns("__pycache__"))
+    for part in ("service", "tests", "benchmarks"):
+        copytree(ROOT / part, folder / part, ignore=ignore_patterns("__pycache__", "node_modules"))
     copy(ROOT / "pyproject.toml", folder)
     for path, code in EXAMPLES:
         assert not (folder / path).exists(), f"{path} exists: the example must not replace it"
