@@ -102,7 +102,8 @@ async def _windows(receive: Receive, most: int, hold: Hold) -> AsyncGenerator[li
             hold.give(len(part))
             yield [(number + 1, problem)]
             return
-        if message["type"] == "http.disconnect":
+        # a message may inflate to many, before which nobody asks the connection
+        if message["type"] == "http.disconnect" or hold.gone:
             raise ClientGone
         first, *others = message.get("body", b"").split(b"\n")
         more = message.get("more_body", False)
