@@ -79,12 +79,14 @@ async def inflate(
         work.hold.take(length)
 
     inflation = codings.Inflation(coded, coding, buffer, limit, take)
-    for most, seconds, estimate in STEPS:
-        if not inflation.done:
-            step = partial(work.stages.measure, "decode", partial(inflation.run, most, seconds))
-            await pipeline.run(work, step, estimate)
+    try:
+        for most, seconds, estimate in STEPS:
+            if not inflation.done:
+                step = partial(work.stages.measure, "decode", partial(inflation.run, most, seconds))
+                await pipeline.run(work, step, estimate)
+    finally:
+        work.size = len(buffer)
     work.hold.give(len(coded))
-    work.size = len(buffer)
 
 
 def inflating(receive: Receive, coding: str) -> Receive:

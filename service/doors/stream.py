@@ -82,7 +82,8 @@ class Streams:
             return await self.pipeline.batch(work, decode, parts_of, encode)
         except Problem as problem:
             work.hold.give(size)
-            late = Batch([NO_ECHO] * len(window), [], dict.fromkeys(range(len(window)), problem))
+            refused = dict.fromkeys(range(len(window)), problem.with_traceback(None))
+            late = Batch([NO_ECHO] * len(window), [], refused)
             return encode(late, [])
 
 
