@@ -28,7 +28,8 @@ class UnknownLoss(KeyError):
         self.closest = closest
 
     def __str__(self) -> str:
-        return f"There is no loss {quoted(self.name)}; the closest names are {', '.join(self.closest)}."
+        closest = f"; the closest names are {', '.join(self.closest)}" if self.closest else ""
+        return f"There is no loss {quoted(self.name)}{closest}."
 
 
 class Catalogue(Mapping[str, AnyLoss]):
@@ -53,6 +54,10 @@ class Catalogue(Mapping[str, AnyLoss]):
         if (loss := self.find(name)) is None:
             raise UnknownLoss(name, self.closest(name))
         return loss
+
+    def __contains__(self, name: object) -> bool:
+        # a Mapping would look it up, and compare an unknown name with all others
+        return self.find(name) is not None
 
     def closest(self, name: str) -> list[str]:
         """Return the names of the three most similar losses, by name or alias."""

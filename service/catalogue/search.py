@@ -20,8 +20,8 @@ WHOLE, BEGUN = 4, 2
 """Factors for whole words, and for words that match at the start or end."""
 SHORTEST_END = 3
 """Fewest letters that match the end of a name; longer words also match the start of others."""
-MOST_WORDS = 16
-"""Words of a query after these are ignored, so that no query takes long."""
+MOST_WORDS, MOST_CHARACTERS = 16, 1000
+"""What follows these in a query is ignored, so that no query takes long."""
 ENDING = re.compile(r"(?<=\w{3})(?:ies|es|(?<!s)s|ing|ed|ion|e|y)$")
 """Endings to cut off, so that "noisy" finds "noise" and "boxes" finds "box"."""
 
@@ -35,12 +35,12 @@ def search(catalogue: Catalogue, task: str | None = None, query: str | None = No
     title, in the words of the task, in the summary, in the use cases; in the pitfalls only if it is nowhere else.
     A loss whose name or alias equals the query comes first, then those with all of it in one keyword.
     """
-    wanted = as_task(task or "")
+    wanted, query = as_task(task or ""), (query or "")[:MOST_CHARACTERS]
     losses = [loss for loss in catalogue.values() if not wanted or wanted in loss.tasks]
-    words = list(dict.fromkeys(_words(query or "")))[:MOST_WORDS]
+    words = list(dict.fromkeys(_words(query)))[:MOST_WORDS]
     if not words:
         return losses
-    named = {loss for loss in losses if key(query or "") in map(key, (loss.name, *loss.aliases))}
+    named = {loss for loss in losses if key(query) in map(key, (loss.name, *loss.aliases))}
     columns = [_scores(losses, word) for word in words]
     scores = {loss: [column[place] for column in columns] for place, loss in enumerate(losses)}
     matched = {loss: len(words) - found.count(0) for loss, found in scores.items()}

@@ -4,13 +4,16 @@ The decoded length is unknown beforehand. Decompression starts on the event loop
 the slow one, so that bodies that grow a thousandfold cannot fill the lane of small calls.
 """
 
+import asyncio
 import sys
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from functools import partial
+from math import inf
 
 from starlette.types import Message, Receive, Scope
 
 from service.admission import body, codings, query
+from service.catalogue.rounds import go_on
 from service.doors.front import JSON, Answer
 from service.doors.pipeline import Pipeline, Work
 from service.doors.waiting import deadline
@@ -19,8 +22,12 @@ from service.problems import TooLarge
 from service.settings import Settings
 from service.wire.text import Body
 
-STEPS = ((1 << 18, 0.0), (1 << 24, 2 * cost.INLINE_S), (sys.maxsize, cost.QUICK_S))
-"""Bytes to inflate in each step, and the estimated seconds that choose its lane: inline, quick, slow."""
+STEPS = (
+    (1 << 18, cost.INLINE_S, 0.0),
+    (1 << 24, cost.QUICK_S, 2 * cost.INLINE_S),
+    (sys.maxsize, inf, cost.QUICK_S),
+)
+"""Most bytes and seconds of each step, and the estimated seconds that choose its lane: inline, quick, slow."""
 SHORT = 1400
 """Bytes of an answer that fit into one packet anyway."""
 FREE = 1 << 25
@@ -64,14 +71,22 @@ async def inflate(
         Unreadable: the body is not in this coding.
         TooLarge: the decoded body is over the limit.
         Busy: there is no room for it now.
+        ClientGone: the client left before it was decoded.
     """
-    inflation = codings.Inflation(coded, coding, buffer, limit, work.hold.take)
-    for most, seconds in STEPS:
-        if not inflation.done:
-            step = partial(work.stages.measure, "decode", partial(inflation.run, most))
-            await pipeline.run(work, step, seconds)
+
+    def take(length: int) -> None:
+        go_on()
+        work.hold.take(length)
+
+    inflation = codings.Inflation(coded, coding, buffer, limit, take)
+    try:
+        for most, seconds, estimate in STEPS:
+            if not inflation.done:
+                step = partial(work.stages.measure, "decode", partial(inflation.run, most, seconds))
+                await pipeline.run(work, step, estimate)
+    finally:
+        work.size = len(buffer)
     work.hold.give(len(coded))
-    work.size = len(buffer)
 
 
 def inflating(receive: Receive, coding: str) -> Receive:
@@ -89,19 +104,29 @@ def inflating(receive: Receive, coding: str) -> Receive:
                 return
             block, more = message.get("body", b""), message.get("more_body", False)
             sent += len(block)
-            for piece in codings.inflated(inflater, block, coding):
-                length += len(piece)
-                if length > max(FREE, MOST_RATIO * sent):
-                    raise TooLarge(
-                        f"Expected a stream that grows at most {MOST_RATIO} times by decompression beyond {FREE} bytes; "
-                        f"got {length} bytes from {sent}."
-                    )
-                yield {"type": "http.request", "body": piece, "more_body": True}
+            for start in range(0, len(block), codings.CODED):
+                coded = memoryview(block)[start : start + codings.CODED]
+                for piece in codings.inflated(inflater, coded, coding, codings.BLOCK):
+                    length += len(piece)
+                    _refuse_absurd(length, sent)
+                    yield {"type": "http.request", "body": piece, "more_body": True}
+                    # others run between two pieces, of which a message may have a thousand
+                    await asyncio.sleep(0)
+                await asyncio.sleep(0)
         if not inflater.eof:
             raise codings.cut_off(coding)
         yield {"type": "http.request", "body": b"", "more_body": False}
 
     return messages().__anext__
+
+
+def _refuse_absurd(length: int, sent: int) -> None:
+    """Refuse a long stream that has grown too much."""
+    if length > max(FREE, MOST_RATIO * sent):
+        raise TooLarge(
+            f"Expected a stream that grows at most {MOST_RATIO} times by decompression beyond {FREE} bytes; "
+            f"got {length} bytes from {sent}."
+        )
 
 
 def json_answer(parts: Sequence[bytes], headers: Mapping[bytes, bytes]) -> Answer:

@@ -54,7 +54,8 @@ class Front:
         except ClientGone:
             return
         except Problem as problem:
-            await problems.send_problem(problem, scope, receive, send)
+            # the frames of the traceback hold the body, and some the problem
+            await problems.send_problem(problem.with_traceback(None), scope, receive, send)
 
 
 async def _send(answer: Answer, hold: Hold, send: Send) -> None:

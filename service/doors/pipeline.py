@@ -8,6 +8,7 @@ copies large inputs into pinned memory for them.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
@@ -89,7 +90,10 @@ class Pipeline:
         """
         hold: Hold = scope["state"]["hold"]
         hold.at_end(self.queue.permit())
-        return Work(size, hold, receive, Due(seconds), scope["state"]["stages"])
+        work = Work(size, hold, receive, Due(seconds), scope["state"]["stages"])
+        # at the end, because a refused request is as large
+        hold.at_end(lambda: self._forget(work))
+        return work
 
     async def run(self, work: Work, step: Callable[[], T], seconds: float) -> T:
         """Run a step that is estimated to take this many seconds."""
@@ -236,10 +240,14 @@ class Pipeline:
 
     def _encode(self, work: Work, steps: Steps[D, E, A], decoded: D, computed: E) -> A:
         """Run the last step here."""
-        answer = work.stages.measure("encode", lambda: steps.encode(decoded, computed))
+        return work.stages.measure("encode", lambda: steps.encode(decoded, computed))
+
+    def _forget(self, work: Work) -> None:
+        """Return the memory of a large request to the system."""
         if work.size > LARGE:
-            give_back_memory()
-        return answer
+            # the lane is closed when the server ends
+            with suppress(RuntimeError):
+                self.slow.run(give_back_memory, [])
 
     def _compute(self, call: Call) -> Evaluation:
         """Compute one call here.

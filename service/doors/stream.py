@@ -82,7 +82,8 @@ class Streams:
             return await self.pipeline.batch(work, decode, parts_of, encode)
         except Problem as problem:
             work.hold.give(size)
-            late = Batch([NO_ECHO] * len(window), [], dict.fromkeys(range(len(window)), problem))
+            refused = dict.fromkeys(range(len(window)), problem.with_traceback(None))
+            late = Batch([NO_ECHO] * len(window), [], refused)
             return encode(late, [])
 
 
@@ -102,7 +103,8 @@ async def _windows(receive: Receive, most: int, hold: Hold) -> AsyncGenerator[li
             hold.give(len(part))
             yield [(number + 1, problem)]
             return
-        if message["type"] == "http.disconnect":
+        # a message may inflate to many, before which nobody asks the connection
+        if message["type"] == "http.disconnect" or hold.gone:
             raise ClientGone
         first, *others = message.get("body", b"").split(b"\n")
         more = message.get("more_body", False)

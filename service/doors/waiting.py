@@ -72,6 +72,8 @@ async def wait(future: asyncio.Future[T], receive: Receive, due: Due) -> T:
     finally:
         # signals to the worker that nobody is waiting
         future.cancel()
+        # this frame is in the traceback of its exception
+        del future
 
 
 async def _wait_longer(future: asyncio.Future[T], receive: Receive, due: Due) -> None:

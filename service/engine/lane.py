@@ -77,6 +77,8 @@ class _Task:
         # if the loop is closed, nobody is waiting
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._end, result, error)
+        # the traceback has this frame: in a cycle, it would keep a whole body until the collector runs
+        del error
 
     def drop(self, future: asyncio.Future[Any]) -> None:
         """Drop work that no thread has begun, once its future is cancelled."""
@@ -88,12 +90,15 @@ class _Task:
     def _end(self, result: Any, error: BaseException | None) -> None:
         """Pass the result on to whoever waits."""
         self._leave()
-        if self.future.done():
+        future = self.future
+        # the traceback of the error leads to this task
+        del self.future
+        if future.done():
             return
         if error is None:
-            self.future.set_result(result)
+            future.set_result(result)
         else:
-            self.future.set_exception(error)
+            future.set_exception(error)
 
     def _leave(self) -> None:
         for hold in self._holds:

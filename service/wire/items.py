@@ -21,6 +21,8 @@ from service.wire.request import Read
 FIELDS = ("id", "loss", *request.FIELDS)
 MOST_REPORTED = 1000
 """Most faults reported in full over all items; further items report only their first."""
+MOST_COMPARED = 100
+"""Most unknown losses for which the closest names are listed; each takes 0.8 ms to compare with all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class Items:
         self._encodings: dict[Hashable, Encoding] = {}
         self._problems: dict[int, Problem] = {}
         self._reported = 0
+        self._compared = 0
         self._last: tuple[Document, Taken] | None = None
 
     def __len__(self) -> int:
@@ -141,8 +144,10 @@ class Items:
             raise Invalid(*faults, Fault("/loss", "missing", f"Expected the name of a loss; got {got}."))
         if (loss := self._catalogue.find(name)) is not None:
             return request.read(document, loss, fields, faults, self._defaults)
-        closest = self._catalogue.closest(name)
-        detail = f"Expected the name of a loss, such as {', '.join(closest)}; got {quoted(name)}."
+        self._compared += 1
+        closest = self._catalogue.closest(name) if self._compared <= MOST_COMPARED else []
+        such = f", such as {', '.join(closest)}" if closest else ""
+        detail = f"Expected the name of a loss{such}; got {quoted(name)}."
         known = [Fault("/loss", "unknown", detail), *faults, *read_envelope(fields)[1]]
         raise NotFound(str(UnknownLoss(name, closest)), *known[:MOST_FAULTS])
 

@@ -7,6 +7,7 @@ import pytest
 
 from service.catalogue.registry import Catalogue, UnknownLoss
 from service.losses import CATALOGUE
+from tests.waiting import within_cpu_s
 
 
 def test_no_two_losses_claim_one_name() -> None:
@@ -63,3 +64,9 @@ def test_a_letter_wrong_at_any_place_leaves_the_name_among_the_closest() -> None
                 missed += [] if name in raised.value.closest else [asked]
     # of the many that end in iou, three are named
     assert set(missed) <= {"ziou"}
+
+
+def test_whether_there_is_a_loss_is_known_at_once() -> None:
+    with within_cpu_s(0.1):
+        assert not any(f"unknown {number}" in CATALOGUE for number in range(5000))
+    assert all(name in CATALOGUE for name in ("mse", "MSELoss"))

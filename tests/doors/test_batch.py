@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import orjson
 import pytest
 
 from service.app import create_app
@@ -10,6 +11,7 @@ from service.settings import Settings
 from service.wire import describe
 from tests.client import Client
 from tests.conformance.cases import every_loss
+from tests.waiting import within_cpu_s
 
 JSON = {"content-type": "application/json"}
 GOOD = {"loss": "mse", "inputs": {"predictions": [1, 2], "targets": [0, 0]}}
@@ -261,3 +263,23 @@ def test_more_items_than_the_limit_are_a_413() -> None:
 
 def test_only_post(client: Client) -> None:
     assert client.get("/v1/batch").headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize("lines", [False, True])
+def test_of_many_unknown_losses_only_the_first_are_compared_with_the_known(
+    client: Client, *, lines: bool
+) -> None:
+    items = [{"id": n, "loss": f"unknown_{n}", "inputs": {}} for n in range(900)]
+    with within_cpu_s(1):
+        if lines:
+            content = b"\n".join(map(orjson.dumps, items))
+            headers = {"content-type": "application/x-ndjson"}
+            answer = client.post("/v1/batch", content=content, headers=headers)
+            found = [orjson.loads(line) for line in answer.text.splitlines()]
+        else:
+            found = client.post("/v1/batch", json={"items": items}).json()["results"]
+    # the last line of a stream, which has no end, is read after the others
+    first, last = found[0]["error"], found[-2]["error"]
+    assert "the closest names are" in first["detail"]
+    assert last["detail"] == "There is no loss 'unknown_898'."
+    assert last["errors"][0]["detail"] == "Expected the name of a loss; got 'unknown_898'."

@@ -5,24 +5,30 @@ import gzip
 import json
 import random
 import threading
+import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import orjson
 import pytest
 
+from service.admission.codings import Inflation
 from service.app import create_app
+from service.routes import STREAM
 from service.settings import Settings
 from tests.client import Client
 from tests.doors.test_stream import ITEM, chunk, streaming
-from tests.waiting import within_cpu_s
+from tests.scrape import scrape, value
+from tests.waiting import until, within_cpu_s
 
 CODERS: dict[str, Any] = {"gzip": gzip.compress, "deflate": zlib.compress}
 NDJSON = {"content-type": "application/x-ndjson"}
 JSON = {"content-type": "application/json"}
 INPUTS = {"predictions": [n / 7 for n in range(2000)], "targets": [0] * 2000}
+EMPTY_BLOCKS = bytes.fromhex("04c0810800000000207feb47001c880000000000f2b77e")
+"""Two blocks of deflate, each a table of Huffman codes and the end of the block."""
 each_coding = pytest.mark.parametrize("coding", CODERS)
 PLAIN = {"accept-encoding": "identity"}
 
@@ -160,6 +166,67 @@ def test_a_gzip_bomb_that_announces_itself_is_refused_unread(client: Client) -> 
         answer = client.post("/v1/losses/mse", content=bomb, headers={**JSON, "content-encoding": "gzip"})
     assert answer.status_code == 413
     assert "600000000 after decompression" in answer.json()["detail"]
+
+
+@each_coding
+def test_what_is_long_without_content_is_inflated_in_short_steps(coding: str) -> None:
+    """Empty blocks with tables of their own take as long as megabytes of content."""
+    body = without_content(coding, 1 << 20)
+    inflation, buffer = Inflation(body, coding, bytearray(), 1 << 30, lambda length: None), bytearray()
+    assert not buffer
+    steps = 0
+    while not inflation.done:
+        start = time.thread_time()
+        inflation.run(1 << 18, 0.002)
+        steps += 1
+        assert time.thread_time() - start < 0.02
+    assert steps > 5
+
+
+def without_content(coding: str, size: int) -> bytes:
+    """Return the coding of nothing, in about so many bytes of blocks that begin with Huffman tables."""
+    whole, tail = CODERS[coding](b""), {"gzip": 10, "deflate": 6}[coding]
+    return whole[:-tail] + EMPTY_BLOCKS * (size // len(EMPTY_BLOCKS)) + whole[-tail:]
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("path", ["/v1/losses/mse", "/v1/batch", "/v2/models/mse/infer"])
+def test_small_calls_are_answered_while_much_without_content_is_inflated(server: str, path: str) -> None:
+    body, headers = without_content("gzip", 30 << 20), {**JSON, "content-encoding": "gzip"}
+    assert_quick_beside(
+        server, lambda: httpx.post(f"{server}{path}", content=body, headers=headers, timeout=60)
+    )
+
+
+@pytest.mark.server
+@each_coding
+def test_small_calls_are_answered_while_blank_lines_are_inflated(server: str, coding: str) -> None:
+    body, headers = CODERS[coding](b"\n" * 60_000_000), {**NDJSON, "content-encoding": coding}
+    url = f"{server}/v1/batch"
+    assert_quick_beside(server, lambda: httpx.post(url, content=body, headers=headers, timeout=60))
+
+
+@pytest.mark.server
+def test_a_coded_stream_ends_when_its_client_leaves(server: str) -> None:
+    """All of it has arrived before, so nothing more is received."""
+    with streaming(server, b"content-encoding: gzip\r\n") as connection:
+        connection.sendall(chunk(gzip.compress(b"{}\n" * 10_000_000)) + chunk(b""))
+        assert connection.recv(1)
+    until(lambda: value(scrape(server), "lossd_requests_total", status="499", route=STREAM.label))
+
+
+def assert_quick_beside(server: str, attack: Callable[[], object]) -> None:
+    """Check that no small call waits for half a second, while a large one takes longer."""
+    attacker = threading.Thread(target=attack)
+    body, longest = {"inputs": {"predictions": [1], "targets": [0]}}, 0.0
+    with httpx.Client() as small:
+        small.post(f"{server}/v1/losses/mse", json=body)
+        attacker.start()
+        while attacker.is_alive():
+            start = time.monotonic()
+            assert small.post(f"{server}/v1/losses/mse", json=body, timeout=60).status_code == 200
+            longest = max(longest, time.monotonic() - start)
+    assert longest < 0.5
 
 
 def test_short_answers_and_those_that_hardly_shrink_are_sent_as_they_are(client: Client) -> None:

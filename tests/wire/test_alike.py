@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from service.engine.call import Call
@@ -14,7 +14,7 @@ from service.losses import CATALOGUE
 from service.problems import Invalid
 from service.wire import batch, native
 from service.wire.alike import take
-from service.wire.document import Document
+from service.wire.document import MODERATE, Document
 from service.wire.written import raw_bytes
 
 PLAIN = {"loss": "cross_entropy", "inputs": {"logits": [[1.5, 2], [3, 4]], "targets": [0, 1]}}
@@ -195,3 +195,73 @@ def test_an_array_that_lacks_its_one_number_is_left_to_the_reader() -> None:
     again = take(whole, whole.root, CATALOGUE, None, like)
     assert like and again and like.kind == again.kind
     assert take(lacking, lacking.root, CATALOGUE, None, like) is None
+
+
+SPELLED = {
+    "predictions": ["2.0", "2e0", "-0", "-0.0", "9007199254740993", "18446744073709551616", " 2\t"],
+    "values": ["null", "true", '"2"', '"NaN"', '"a,]["', '"\\""', "[]", "[2]", "{}"],
+    "ids": ['"\\u0061"', '"],[\\""', '"{"', '"0"', "null", "1.5", "9007199254740993", "[1]"],
+    "names": ['"pred\\u0069ctions"', '"targets"', '"Predictions"'],
+    "members": [
+        '"params":null',
+        '"params":[]',
+        '"gradients":false',
+        '"reduction": "sum"',
+        '"loss":"mae"',
+        '"x":1',
+    ],
+}
+"""Ways in which an item of a batch can differ from its neighbours, as JSON."""
+COLUMNS = 24
+ROWS = 40
+
+
+def spelled(place: int, change: tuple[str, str] | None, last: int) -> str:
+    """Return an item of 3 kB as JSON, with one change; ``last`` is the place of the number that changes."""
+    kind, text = change or ("", "")
+    numbers = ["1.5"] * (ROWS * COLUMNS)
+    if kind in ("predictions", "values"):
+        numbers[last] = text
+    rows = [f"[{','.join(numbers[first : first + COLUMNS])}]" for first in range(0, len(numbers), COLUMNS)]
+    name = text if kind in ("names", "swapped") else '"predictions"'
+    other = '"predictions"' if kind == "swapped" else '"targets"'
+    targets = json.dumps([[1] * COLUMNS] * ROWS)
+    members = [
+        f'"id":{text if kind == "ids" else place}',
+        '"loss":"mse"',
+        f'"inputs":{{{name}:[{",".join(rows)}],{other}:{targets}}}',
+        *([text] if kind == "members" else []),
+    ]
+    return f"{{{','.join(members[::-1] if kind == 'order' else members)}}}"
+
+
+SWAPPED = ("swapped", '"targets"')
+changes = st.sampled_from([("order", ""), SWAPPED]) | st.sampled_from(
+    [(kind, text) for kind, texts in SPELLED.items() for text in texts]
+)
+
+
+@given(
+    st.dictionaries(st.integers(0, 199), changes, max_size=4),
+    st.sampled_from([0, 1, COLUMNS - 1, COLUMNS, ROWS * COLUMNS - 1]),
+    st.sampled_from([",", ", ", ",\n"]),
+)
+@example({7: SWAPPED, 8: ("names", '"targets"'), 9: ("names", '"Predictions"')}, 0, ",")
+@settings(max_examples=20, deadline=None)
+def test_items_of_a_long_batch_are_read_as_they_are_spelled(
+    odd: dict[int, tuple[str, str]], last: int, between: str
+) -> None:
+    texts = [spelled(place, odd.get(place), last) for place in range(200)]
+    assert sum(map(len, texts)) > MODERATE
+    together = batch.decode_batch(CATALOGUE, f'{{"items":[{between.join(texts)}]}}'.encode(), 200)
+    calls = dict(
+        pair for group in together.groups for pair in zip(group.places, calls_of(group), strict=True)
+    )
+    for place in {0, 100, 199, *odd}:
+        alone = batch.decode_batch(CATALOGUE, f'{{"items":[{texts[place]}]}}'.encode(), 1)
+        assert together.echoes[place] == alone.echoes[0]
+        assert (place in together.problems) == bool(alone.problems)
+        if alone.problems:
+            assert together.problems[place].faults == alone.problems[0].faults
+        else:
+            assert as_bits(calls[place]) == as_bits(calls_of(alone.groups[0])[0])
