@@ -1,8 +1,8 @@
 """Print what a batch adds to the arithmetic of its items: 1,000 like items of every loss, the worst loss first.
 
 ``python -m benchmarks.batch [--only NAME]`` decodes, checks, computes and encodes in this process, as the door does, and
-evaluates the same tensors as one fused call beside it. Items are as the catalogue's examples are. Times are of one
-thread's CPU, whatever else runs.
+evaluates the same tensors as one fused call for comparison. Items are like the catalogue's examples. Times are CPU times
+of one thread, which other processes do not affect.
 """
 
 import argparse
@@ -29,15 +29,15 @@ from service.wire.describe import DIGITS
 
 ITEMS = 1000
 DRAWS = 20
-"""How many of the items are drawn; the others repeat them."""
+"""Items that are drawn; the others repeat them."""
 TURNS = 2
 GOAL = 30.0
-"""Microseconds an item that a batch may add."""
+"""Most microseconds that a batch may add to an item."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Microseconds an item: of the whole batch, and of the arithmetic alone."""
+    """Microseconds for each item: the whole batch, and the arithmetic alone."""
 
     loss: str
     whole: float
@@ -45,12 +45,12 @@ class Cost:
 
     @property
     def added(self) -> float:
-        """What the batch adds."""
+        """The difference."""
         return self.whole - self.arithmetic
 
 
 def main() -> None:
-    """Measure the losses, and print the table."""
+    """Measure the losses and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", metavar="NAME", help="the one loss to measure")
     only: str | None = parser.parse_args().only
@@ -96,7 +96,7 @@ def body_of(loss: AnyLoss) -> bytes:
 
 
 def inputs_of(loss: AnyLoss, seed: int) -> dict[str, np.ndarray]:
-    """Draw the inputs of an item: sizes and digits are those of the loss's example."""
+    """Draw the inputs of an item, with the sizes and digits of the loss's example."""
     drawn = draw_inputs(loss, draw_params(loss), seed=seed)
     return {
         name: (tensor.round(decimals=DIGITS) if tensor.is_floating_point() else tensor).numpy()
@@ -105,7 +105,7 @@ def inputs_of(loss: AnyLoss, seed: int) -> dict[str, np.ndarray]:
 
 
 def in_turns(*works: Callable[[], None]) -> list[float]:
-    """Return the least seconds of CPU time that each takes, after a turn that does not count."""
+    """Return the shortest CPU time of each, in seconds, after a turn that does not count."""
     least = [float("inf") for _ in works]
     for turn in range(TURNS + 1):
         for place, work in enumerate(works):

@@ -1,6 +1,6 @@
-"""Print how many Python calls a request runs through from the door to its answer, and how often it changes modules.
+"""Print the number of Python calls for a request, from the door to its answer, and how often the module changes.
 
-A move is a call that is in another module than the call before it. ``--calls`` prints the calls, too.
+A move is a call in another module than the call before it. ``--calls`` also prints the calls.
 """
 
 import asyncio
@@ -24,34 +24,34 @@ REQUESTS = {
     "a batch of four": ("/v1/batch", {"items": ITEMS}),
 }
 WARM = 3
-"""Requests before the one that counts, which find everything made that is made once."""
+"""Requests before the one that counts, so that everything that is made only once exists."""
 
 
 @dataclass
 class Trace:
-    """The calls of functions of the service, in their order, as module and name."""
+    """The calls of the service's functions in order, each as module and name."""
 
     calls: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
 
     @property
     def modules(self) -> int:
-        """How many modules the calls are in."""
+        """The number of modules with calls."""
         return len({module for module, _ in self.calls})
 
     @property
     def moves(self) -> int:
-        """How often a call is in another module than the one before it."""
+        """The number of calls in another module than the call before."""
         return sum(one[0] != other[0] for one, other in zip(self.calls, self.calls[1:], strict=False))
 
     def note(self, frame: FrameType, event: str, _: Any) -> None:
-        """Note a call."""
+        """Record a call."""
         module = frame.f_globals.get("__name__", "")
         if event == "call" and module.startswith("service."):
             self.calls.append((module, frame.f_code.co_qualname))
 
 
 def main() -> None:
-    """Trace the requests, and print a line for each."""
+    """Trace the requests and print a line for each."""
     print("| from the door to the answer | calls | modules | moves |\n| --- | --- | --- | --- |")
     for what, trace in asyncio.run(traces()).items():
         print(f"| {what} | {len(trace.calls)} | {trace.modules} | {trace.moves} |")
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 async def traces() -> Mapping[str, Trace]:
-    """Return what each request runs through."""
+    """Return the trace of each request."""
     found: dict[str, Trace] = {}
     transport = httpx.ASGITransport(create_app(Settings(device="cpu")))
     with traced() as trace:
@@ -75,7 +75,7 @@ async def traces() -> Mapping[str, Trace]:
 
 @contextmanager
 def traced() -> Generator[Trace]:
-    """Trace this thread, and those that it starts."""
+    """Trace this thread and the threads it starts."""
     trace = Trace()
     threading.setprofile(trace.note)
     sys.setprofile(trace.note)

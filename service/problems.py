@@ -2,7 +2,7 @@
 
 Problem
 ├── Unreadable         400  the body is not JSON
-├── ForeignOrigin      400  a preflight for a page that may not call
+├── ForeignOrigin      400  a CORS preflight that is not allowed
 ├── Unauthorized       401  no key, or an unknown one
 ├── NotFound           404  no such loss, no such path
 ├── MethodNotAllowed   405
@@ -67,9 +67,9 @@ class Unreadable(Problem):
 
 
 class ForeignOrigin(Problem):
-    """The preflight is for an origin, method or header that is not allowed; LOSSD_CORS_ORIGINS lists the origins."""
+    """The CORS preflight asks for an origin, method or header that is not allowed; LOSSD_CORS_ORIGINS lists the origins."""
 
-    status, slug, title = 400, "foreign-origin", "The page may not call"
+    status, slug, title = 400, "foreign-origin", "The cross-origin request is not allowed"
 
     def __init__(self, *faults: Fault) -> None:
         super().__init__(

@@ -80,7 +80,7 @@ STREAM = next(route for route in ROUTES if route.stream)
 class Match:
     """The route of a request, and the parameters in its path.
 
-    Where the path does not take the method, ``allowed`` lists those that it takes, and the route has no door.
+    If the path does not support the method, the route has no door, and ``allowed`` lists the methods it supports.
     """
 
     route: Route
@@ -108,7 +108,7 @@ def match_route(method: str, path: str, media: bytes = b"") -> Match:
     if not routes:
         return Match(OTHER, {})
     allowed = {route.method for route in routes} | {"HEAD" for route in routes if route.method == "GET"}
-    # whether a path is open does not depend on the method
+    # whether a path needs a key does not depend on the method
     return Match(replace(routes[0], method="", door="", stream=False), {}, tuple(sorted(allowed)))
 
 

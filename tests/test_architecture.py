@@ -1,6 +1,6 @@
 """Imports point one way: catalogue <- engine <- wire <- doors <- app <- serving, and only app knows the losses.
 
-And what a reader may count on: functions that fit on a screen, and names that mean one thing.
+Functions fit on a screen, and no public name is given twice.
 """
 
 import ast
@@ -11,7 +11,7 @@ import pytest
 from typing_extensions import TypeIs
 
 MOST_LINES = 40
-"""Of the body of a function, but for the arithmetic of a loss."""
+"""Longest body of a function, except for the arithmetic of losses."""
 SERVICE = Path(__file__).parents[1] / "service"
 MODULES = sorted(SERVICE.rglob("*.py"))
 MAY_IMPORT = {
@@ -104,7 +104,7 @@ def _is_function(node: ast.AST) -> TypeIs[ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def _lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Return how many lines the body of a function has, beside its docstring."""
+    """Return the number of lines in the body of a function, without its docstring."""
     body = function.body[1:] if ast.get_docstring(function) else function.body
     return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
 

@@ -20,10 +20,9 @@ DECLARED = {
     "service.catalogue.search": ("_weights", "_phrases"),
     "service.document.openapi": ("_evaluate_operation", "_request_schemas"),
     "service.document.problems": ("problems", "errors"),
-    "service.document.served": ("router.<locals>.<lambda>",),
-    "service.doors.losses": ("router.<locals>.entry",),
-    "service.pages.reference": ("router.<locals>.<lambda>", "_file"),
-    "service.telemetry.metrics": ("_series", "_key_requests", "_alone"),
+    "service.document.served": ("document_routes.<locals>.<lambda>",),
+    "service.doors.losses": ("catalogue_routes.<locals>.entry",),
+    "service.pages.reference": ("reference_routes.<locals>.<lambda>", "_file"),
     "service.wire.describe": ("entry", "example", "example_inputs"),
     "service.wire.inference.metadata": ("model", "config", "outputs_of"),
     "service.wire.params": ("params_model",),
@@ -74,7 +73,7 @@ def test_every_cache_has_a_cap_or_is_keyed_by_what_is_declared(client: Client) -
 def test_what_clients_make_up_makes_nothing_grow_for_good(client: Client) -> None:
     """Each request has a shape, a loss, a param, an id and gradients that no other has.
 
-    Caches that `functools` does not keep stand in variables of modules, if anywhere.
+    Caches outside `functools` are variables of modules, if there are any.
     """
 
     async def all_of(start: int, count: int) -> None:

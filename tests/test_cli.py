@@ -1,4 +1,4 @@
-"""The command line: what it prints, and how it ends where it is asked for what is not there."""
+"""The command line: its output, and its exit status on errors."""
 
 import json
 from pathlib import Path

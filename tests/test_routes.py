@@ -1,4 +1,4 @@
-"""The table of routes and the application agree: what it has is answered, and no method that it lacks is."""
+"""The table of routes and the application agree on paths and methods."""
 
 import pytest
 
@@ -10,7 +10,7 @@ TEMPLATES = sorted({route.template for route in ROUTES})
 
 
 def taken(template: str) -> set[str]:
-    """Return the methods that the table has for a path."""
+    """Return the methods of a path in the table."""
     methods = {route.method for route in ROUTES if route.template == template}
     return methods | ({"HEAD"} if "GET" in methods else set())
 

@@ -1,4 +1,4 @@
-"""Probe what a GPU survives: each fault in a process of its own."""
+"""Probe which faults a GPU survives, each in a separate process."""
 
 import os
 import subprocess

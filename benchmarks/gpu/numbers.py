@@ -1,4 +1,4 @@
-"""Probe the numbers of a GPU: every variant of every loss against the CPU, its waits, its bits."""
+"""Probe the results of a GPU: compare every variant of every loss with the CPU, and find waits and unstable bits."""
 
 import statistics
 import time

@@ -1,4 +1,4 @@
-"""What the probes share: the report, the device of the command line, a clock and a call."""
+"""Common parts of the probes: the report, the device from the command line, a clock and a call."""
 
 import statistics
 import sys

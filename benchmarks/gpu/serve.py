@@ -114,7 +114,7 @@ def measure(running: list[servers.Server], lines: list[str]) -> None:
 def throughput(
     running: list[servers.Server], what: str, path: str, body: bytes, header: str, clients: int
 ) -> str:
-    """Return a row: the calls a second that each server answers."""
+    """Measure a row: the calls a second that each server answers."""
     rates = [
         calls_a_second(server.url, path, body, header, connections=clients, seconds=2.0) for server in running
     ]

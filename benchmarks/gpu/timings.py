@@ -1,4 +1,4 @@
-"""Probe where the time of a call goes on a GPU, and from which size on one is faster than a CPU."""
+"""Probe where a call spends its time on a GPU, and from which size on a GPU is faster than a CPU."""
 
 import statistics
 import time
@@ -52,7 +52,7 @@ def steps() -> None:
 
 
 def copies() -> None:
-    """Time the ways in and out."""
+    """Time copies to and from the device."""
     if not CUDA:
         return
     say(
@@ -78,7 +78,7 @@ def copies() -> None:
 
 
 def small_copies() -> None:
-    """Time the ways of small tensors, where the bytes do not count."""
+    """Time copies of small tensors, whose bytes do not matter."""
     if not CUDA:
         return
     small = torch.zeros(8, device=DEVICE)
@@ -105,7 +105,7 @@ def small_copies() -> None:
 
 
 def threads() -> None:
-    """Compute in one thread and in several, each with a stream, inputs pinned by them or before."""
+    """Compare one thread with several, each with its stream, with inputs pinned in advance or by the threads."""
     say(
         "## Calls a second by threads\n| logits | 1 | 2 | 4 | 1, pinned before | 2 | 4 |\n"
         + "| --- " * 7
@@ -118,7 +118,7 @@ def threads() -> None:
 
 
 def rate(call: Call, number: int, count: int, pin: bool) -> float:
-    """Return the calls a second of some threads."""
+    """Return the calls a second of this number of threads."""
 
     def work() -> None:
         for _ in range(count // number):
@@ -138,7 +138,7 @@ def rate(call: Call, number: int, count: int, pin: bool) -> float:
 
 
 def together() -> None:
-    """Time calls that are alike as one, by how many they are, and find up to where the CPU is faster."""
+    """Time like calls as one, by their number, and find the size up to which the CPU is faster."""
     say(f"## Calls together, ms, and ms a call\nthe CPU computes up to {near_work(DEVICE, LOSSES)} units")
     for rows, classes in ((8, 10), (64, 100), (256, 1000)):
         call = pinned(cross_entropy(rows, classes), DEVICE)
@@ -174,7 +174,7 @@ def crossover() -> None:
 
 
 def _grown(loss: AnyLoss, least: int) -> Call | None:
-    """Return a call of about so many units of work, if one can be drawn."""
+    """Return a call with about this much work, if one can be drawn."""
     if not least:
         return variants(loss)[0].call(dtype=torch.float32)
     work.UNITS = least
@@ -193,7 +193,7 @@ def _say_row(least: int, found: list[tuple[float, float, str]]) -> None:
 
 
 def graphs() -> None:
-    """Capture each loss as a CUDA graph, as calls of one kind would be replayed."""
+    """Time each loss as a captured CUDA graph, as like calls could be replayed."""
     if not CUDA:
         return
     refused: dict[str, list[str]] = {}
@@ -216,7 +216,7 @@ def graphs() -> None:
 
 
 def captured(stack: Stack, there: Mapping[str, Tensor]) -> tuple[float, float]:
-    """Return the times of a step by torch, and replayed."""
+    """Return the times of a step, by torch and replayed."""
     like = stack.like
 
     def terms(inputs: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -14,74 +14,72 @@ import (
 	"time"
 )
 
-// Client calls one server. Its zero value but for Base is ready, and may be used by several goroutines at once.
+// Client calls one server. Only Base is required. Several goroutines may use a Client at once.
 type Client struct {
 	// Base is the server's address, such as http://127.0.0.1:8000.
 	Base string
 	// Key is sent as X-API-Key.
 	Key string
-	// Timeout is that of a call with all its retries, a minute where it is 0. Streams have only that of their context.
+	// Timeout is for a call including all retries; 0 means a minute. Streams have only the deadline of their context.
 	Timeout time.Duration
-	// Retries is how often a 429 or 503 is tried again: 4 times where it is 0, never where it is negative.
+	// Retries is the number of retries after a 429 or 503; 0 means 4, and negative numbers none.
 	Retries int
-	// HTTP is used in place of http.DefaultClient.
+	// HTTP is used instead of http.DefaultClient.
 	HTTP *http.Client
 }
 
-// Request says what to evaluate. Its tensors are of type Tensor, or what JSON has for one: numbers and nested slices of
-// them, which are read in the dtype that the loss wants.
+// Request describes what to evaluate. Its tensors are of type Tensor, or numbers or nested slices of numbers, which are
+// read in the dtype that the loss takes.
 type Request struct {
 	Inputs map[string]any `json:"inputs,omitempty"`
 	Params map[string]any `json:"params,omitempty"`
-	// Reduction is mean (where it is empty), sum or none.
+	// Reduction is mean (the default), sum or none.
 	Reduction    string `json:"reduction,omitempty"`
 	SampleWeight any    `json:"sample_weight,omitempty"`
-	// Gradients is true (as nil is) for those of every prediction, false, or a []string of inputs.
+	// Gradients is true (the default) for every prediction, false, or a []string of inputs.
 	Gradients  any `json:"gradients,omitempty"`
 	GradOutput any `json:"grad_output,omitempty"`
-	// DType is float32 (where it is empty), float64, float16 or bfloat16.
-	DType    string  `json:"dtype,omitempty"`
-	DivideBy float64 `json:"divide_by,omitempty"`
+	// DType is float32 (the default), float64, float16 or bfloat16.
+	DType string `json:"dtype,omitempty"`
 }
 
-// Item is one request of a batch or a stream. Its ID, a string or a number, comes back with the result.
+// Item is one request of a batch or a stream. Its ID, a string or a number, is returned with the result.
 type Item struct {
 	ID   any    `json:"id,omitempty"`
 	Loss string `json:"loss"`
 	Request
 }
 
-// exact asks for results that keep every bit.
+// exact requests bit-exact results.
 type exact struct {
 	Item
 	Encoding string `json:"encoding"`
 }
 
-// Evaluation is what a loss gives.
+// Evaluation is the result of evaluating a loss.
 type Evaluation struct {
 	Loss string `json:"loss"`
-	// Value has shape [] under mean and sum; NaN there stands for any value that is not finite.
+	// Value has shape [] for mean and sum, where NaN stands for any non-finite value.
 	Value     Tensor            `json:"value"`
 	Gradients map[string]Tensor `json:"gradients"`
-	// Aux are diagnostics of the loss, such as iou beside a box loss.
+	// Aux has diagnostics of the loss, such as iou for a box loss.
 	Aux       map[string]Tensor `json:"aux"`
 	Reduction string            `json:"reduction"`
 	DType     string            `json:"dtype"`
 	Device    string            `json:"device"`
-	Divisor   float64           `json:"divisor"`
 	NonFinite map[string]int    `json:"nonfinite"`
 }
 
-// Result is that of one item: its evaluation, or in Error why there is none.
+// Result is the result of one item: its evaluation, or its problem in Error.
 type Result struct {
 	ID any
-	// Line counts the lines of a stream from 1, where the server names one.
+	// Line is the number of a line in a stream, from 1, if the server gives it.
 	Line  int
 	Error *Problem
 	Evaluation
 }
 
-// Batch is the answer to a batch, its results in the order of the items.
+// Batch is the answer to a batch, with results in the order of the items.
 type Batch struct {
 	Results   []Result           `json:"results"`
 	Succeeded int                `json:"succeeded"`
@@ -95,7 +93,7 @@ type Summary struct {
 	Mean  *float64 `json:"mean"`
 }
 
-// Evaluate evaluates one loss. The error is a *Problem where the server refuses.
+// Evaluate evaluates one loss. The error is a *Problem if the server refuses.
 func (client *Client) Evaluate(ctx context.Context, loss string, request Request) (*Evaluation, error) {
 	body := struct {
 		Request
@@ -105,7 +103,7 @@ func (client *Client) Evaluate(ctx context.Context, loss string, request Request
 	return found, client.Call(ctx, "/v1/losses/"+url.PathEscape(loss), body, found)
 }
 
-// Batch evaluates many items in one request. The defaults hold for every item that does not say otherwise.
+// Batch evaluates many items in one request. The defaults apply to items that do not set their own.
 func (client *Client) Batch(ctx context.Context, items []Item, defaults Request) (*Batch, error) {
 	body := struct {
 		Items    []Item `json:"items"`
@@ -118,7 +116,7 @@ func (client *Client) Batch(ctx context.Context, items []Item, defaults Request)
 	return found, client.Call(ctx, "/v1/batch", body, found)
 }
 
-// Call posts a body as JSON to any path, or gets the path where the body is nil, and reads the answer into found.
+// Call posts a body as JSON to any path, or gets the path if the body is nil, and reads the answer into found.
 func (client *Client) Call(ctx context.Context, path string, body any, found any) error {
 	timeout := client.Timeout
 	if timeout == 0 {
@@ -142,7 +140,7 @@ func (client *Client) Call(ctx context.Context, path string, body any, found any
 	return json.NewDecoder(response.Body).Decode(found)
 }
 
-// send sends a request, and again where the server is busy; it returns an answer that is a success.
+// send sends a request, with retries if the server is busy, and returns a successful answer.
 func (client *Client) send(
 	ctx context.Context, path, mediaType string, open func() io.Reader,
 ) (*http.Response, error) {
@@ -202,12 +200,12 @@ func (client *Client) attempt(
 
 type requestID struct{}
 
-// WithRequestID has calls send an X-Request-ID, which the server logs.
+// WithRequestID returns a context whose calls send an X-Request-ID, which the server logs.
 func WithRequestID(ctx context.Context, id string) context.Context {
 	return context.WithValue(ctx, requestID{}, id)
 }
 
-// UnmarshalJSON reads an evaluation, and gives bare numbers its dtype.
+// UnmarshalJSON reads an evaluation; bare numbers get its dtype.
 func (found *Evaluation) UnmarshalJSON(text []byte) error {
 	type plain Evaluation
 	if err := json.Unmarshal(text, (*plain)(found)); err != nil {
@@ -222,7 +220,7 @@ func (found *Evaluation) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// UnmarshalJSON reads a result, whose status says which of the two it is.
+// UnmarshalJSON reads a result; its status says whether it is an evaluation or a problem.
 func (result *Result) UnmarshalJSON(text []byte) error {
 	head := struct {
 		ID     any

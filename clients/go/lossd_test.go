@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// go test ./clients/go, with LOSSD_URL naming a server and LOSSD_KEY a key where it wants one
+// go test ./clients/go, with the address of a server in LOSSD_URL, and a key in LOSSD_KEY if it requires one
 var (
 	address = os.Getenv("LOSSD_URL")
 	client  = &Client{Base: address, Key: os.Getenv("LOSSD_KEY")}
@@ -70,7 +70,7 @@ func cases(t *testing.T) (all []testCase, items []Item) {
 	return all, items
 }
 
-// again makes a tensor of the numbers that one holds.
+// again creates a tensor from the numbers of another.
 func again(t *testing.T, tensor Tensor) Tensor {
 	switch tensor.DType {
 	case "bool":
@@ -317,7 +317,7 @@ func TestCallReachesEverythingElse(t *testing.T) {
 	equal(t, found.Name, "huber")
 }
 
-// refusing serves some refusals, then passes everything on to the real server.
+// refusing refuses some requests, then passes the others on to the real server.
 func refusing(t *testing.T, refusals int, status int, retryAfter string) (*Client, *atomic.Int64) {
 	target, err := url.Parse(address)
 	must(t, err)

@@ -19,7 +19,7 @@ type Fault struct {
 	Detail  string `json:"detail"`
 }
 
-// Problem is what the server says of a request that it refuses (RFC 9457).
+// Problem is the problem with a refused request (RFC 9457).
 type Problem struct {
 	Type     string  `json:"type"`
 	Title    string  `json:"title"`
@@ -27,9 +27,9 @@ type Problem struct {
 	Detail   string  `json:"detail"`
 	Instance string  `json:"instance"`
 	Errors   []Fault `json:"errors"`
-	// RequestID is the X-Request-ID of the answer, under which the server's log has the request.
+	// RequestID is the X-Request-ID of the answer, by which the request is found in the server's log.
 	RequestID string `json:"-"`
-	// RetryAfter is when to come back, where the server says so.
+	// RetryAfter is the time after which to retry, if the server gives it.
 	RetryAfter time.Duration `json:"-"`
 }
 
@@ -41,12 +41,12 @@ func (problem *Problem) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Busy tells whether the same request may succeed later.
+// Busy reports whether the same request may succeed later.
 func (problem *Problem) Busy() bool {
 	return problem.Status == http.StatusTooManyRequests || problem.Status == http.StatusServiceUnavailable
 }
 
-// problemOf reads the problem out of an answer, which a proxy may have written instead.
+// problemOf reads the problem from an answer, which a proxy may have written.
 func problemOf(response *http.Response) *Problem {
 	text, _ := io.ReadAll(io.LimitReader(response.Body, 1<<20))
 	problem := &Problem{}
@@ -70,7 +70,7 @@ func retryAfter(header string) time.Duration {
 	return 0
 }
 
-// wait is what the server asks for, and more, by chance, with each attempt.
+// wait returns the server's Retry-After and a random delay that grows with each attempt.
 func (problem *Problem) wait(attempt int) time.Duration {
 	most := min(10*time.Second, 250*time.Millisecond<<min(attempt, 10))
 	return problem.RetryAfter + rand.N(most)

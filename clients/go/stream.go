@@ -10,9 +10,9 @@ import (
 	"sync/atomic"
 )
 
-// Stream evaluates any number of items, with results in the order of the items, in bounded memory. Items are taken in
-// another goroutine, while results come back; leaving the loop ends the request. A bad item gives a result with an
-// Error, and the stream goes on; the error beside it, after which there is no other result, says why the stream ended.
+// Stream evaluates any number of items, with results in the order of the items, in bounded memory. Another
+// goroutine takes the items while results are received; leaving the loop ends the request. A bad item gives a result
+// with an Error, and the stream continues. The second value is the error that ended the stream; no result follows it.
 func (client *Client) Stream(ctx context.Context, items iter.Seq[Item]) iter.Seq2[Result, error] {
 	return func(yield func(Result, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
@@ -58,7 +58,7 @@ func taken(ctx context.Context, items iter.Seq[Item]) <-chan Item {
 	return passed
 }
 
-// lines are items as they travel. What was sent is kept until the server accepts the stream, for another try.
+// lines are encoded items. Lines that were sent are kept until the server accepts the stream, for retries.
 type lines struct {
 	items    <-chan Item
 	done     <-chan struct{}
@@ -67,7 +67,7 @@ type lines struct {
 	accepted atomic.Bool
 }
 
-// line returns the line at a place, nothing after the last one.
+// line returns the line at a position, nothing after the last one.
 func (source *lines) line(place int) ([]byte, error) {
 	source.lock.Lock()
 	defer source.lock.Unlock()

@@ -8,22 +8,22 @@ import (
 	"math"
 )
 
-// Element is a type that the elements of a tensor have in Go.
+// Element is a Go type for the elements of a tensor.
 type Element interface {
 	bool | uint8 | int8 | int16 | int32 | int64 | float32 | float64
 }
 
-// Tensor is a shape and flat numbers, packed as they travel: row by row, little-endian.
+// Tensor is a shape and flat numbers, packed row by row, little-endian.
 type Tensor struct {
 	// DType is bool, uint8, int8, int16, int32, int64, float16, bfloat16, float32 or float64.
 	DType string `json:"dtype"`
 	Shape []int  `json:"shape"`
 	Data  []byte `json:"data"`
-	// bare: a number in JSON, whose dtype the rest of the answer tells
+	// bare: a number in JSON, whose dtype is in the rest of the answer
 	bare bool
 }
 
-// Of packs numbers into a tensor of a shape, a vector where none is given. It panics where they do not fit.
+// Of packs numbers into a tensor of a shape, by default a vector. It panics if they do not fit.
 func Of[T Element](numbers []T, shape ...int) Tensor {
 	if len(shape) == 0 {
 		shape = []int{len(numbers)}
@@ -52,7 +52,7 @@ func pack[T Element](numbers []T, shape []int) Tensor {
 	return Tensor{DType: fmt.Sprintf("%T", zero), Shape: shape, Data: data}
 }
 
-// Values unpacks the elements of a tensor of just this dtype.
+// Values unpacks the elements of a tensor of this dtype.
 func Values[T Element](tensor Tensor) ([]T, error) {
 	var zero T
 	if dtype := fmt.Sprintf("%T", zero); dtype != tensor.DType {
@@ -121,7 +121,7 @@ func fromFloat16(bits uint16) float64 {
 	return size
 }
 
-// UnmarshalJSON reads a packed tensor, or a bare number, as a reduced value is one; null is NaN.
+// UnmarshalJSON reads a packed tensor, or a bare number such as a reduced value; null is NaN.
 func (tensor *Tensor) UnmarshalJSON(text []byte) error {
 	if bytes.HasPrefix(text, []byte("{")) {
 		type packed Tensor

@@ -104,7 +104,7 @@ func move(b, velocity *box, gradient box, pace float64) {
 		squares += velocity[k] * velocity[k]
 	}
 	if squares == 0 {
-		return // iou of boxes that lie apart: there is no direction to go
+		return // iou of disjoint boxes has no gradient
 	}
 	for k := range b {
 		b[k] -= pace * velocity[k] / math.Sqrt(squares)

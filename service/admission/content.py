@@ -1,4 +1,4 @@
-"""Answers that are read, not computed: compressed on request, and a 304 for clients that have them."""
+"""Cacheable answers: compressed on request, with a tag, and a 304 for clients that have them already."""
 
 import gzip
 from dataclasses import dataclass
@@ -51,6 +51,6 @@ def cacheable(request: Request, content: Content, cache: str = "no-cache") -> Re
 
 
 def _has(tags: str, tag: str) -> bool:
-    """Tell whether a client's ``If-None-Match`` contains a tag, with or without the suffix."""
+    """Return whether a client's ``If-None-Match`` contains a tag, with or without the suffix."""
     sent = (one.strip().removeprefix("W/").strip('"') for one in tags.split(","))
     return any(one == "*" or one.removesuffix(CODED) == tag for one in sent)

@@ -97,7 +97,7 @@ async def _of_http_exception(request: Request, error: Exception) -> Response:
     if kind is NotFound and path.endswith("/") and match_route(request.method, path[:-1]).route is not OTHER:
         return _without_slash(request)
     if kind is NotFound:
-        problem: Problem = NotFound(f"There is nothing at {quoted(path)}; GET /docs lists what there is.")
+        problem: Problem = NotFound(f"There is nothing at {quoted(path)}; GET /docs lists all operations.")
     else:
         problem = kind(str(error.detail))
     return response(problem, path, dict(error.headers or {}))

@@ -1,4 +1,4 @@
-"""Constant tensors of losses, which are copied to a device once instead of with each call.
+"""Constant tensors of losses, copied to a device only once instead of with each call.
 
 A copy from memory that is not pinned makes the host wait for the device.
 """

@@ -92,7 +92,7 @@ class Declaration(Generic[P, R]):
         return sum(map(prod, shapes.values())) + _elements((*self.work, *self.overhead), known)
 
     def elements_once(self, sizes: Sizes, params: Params) -> int:
-        """Estimate what of the elements of work is there once, however many like calls are evaluated as one."""
+        """Estimate the elements of work that like calls share if they are evaluated as one."""
         return _elements(self.overhead, {**_sizes_in_params(self.params, params), **sizes})
 
     @cached_property

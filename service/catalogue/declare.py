@@ -39,8 +39,8 @@ class Terms(NamedTuple):
 class Loss(Declaration[P, R]):
     """A declared loss.
 
-    ``joins`` names the dim along which like calls are joined to be evaluated as one; None where vmap does it. ``on_cpu``
-    says that calls are evaluated on the CPU.
+    ``joins`` names the dim along which like calls are joined to be evaluated as one; None if vmap does that. ``on_cpu``:
+    calls are evaluated on the CPU.
     """
 
     differentiable: bool
@@ -118,8 +118,8 @@ def loss(
     ``work``: dims of the tensors made beyond the inputs' own elements, from names of sizes, of inputs (``"2 logits"``),
     and of params that are counts or lists of numbers. A unit is at most 110 ns of a core and 22 bytes at the peak, in
     float32 with gradients for all inputs; a number among the dims (``"512 iterations"``) is a factor for work that costs
-    more, ``max_iter/16`` for work that costs less. ``overhead``: the part of it that torch's calls in a loop take,
-    once for all calls that are evaluated together.
+    more, ``max_iter/16`` for work that costs less. ``overhead``: the cost of
+    torch's calls in a loop, which calls that are evaluated together share.
 
     ``range``: bounds of the unreduced loss in every dtype, fixed or a function of the params. ``unit``: the reason why
     errors of this loss are relative to 1 rather than to its value, such as "one minus a ratio of areas". ``scales``: the

@@ -59,7 +59,7 @@ class Domain(ABC):
     def admits(self, values: Tensor, facts: Facts) -> Tensor:
         """Return a boolean tensor of ``values``' shape, false where an element is outside the domain.
 
-        It runs under vmap too, where the calls of a batch are checked as one.
+        It also runs under vmap, to check the calls of a batch as one.
         """
 
     def range(self, facts: Facts) -> tuple[float, float] | None:
@@ -101,7 +101,7 @@ class Real(Domain):
 class Between(Domain):
     """A closed interval, for probabilities and soft masks; ``ignore`` names a param.
 
-    ``marks``: an end has a meaning of its own, as 1 is the centre of an object in a heatmap.
+    ``marks``: an end has a special meaning, such as 1 for the centre of an object in a heatmap.
     """
 
     low: float = 0.0

@@ -17,7 +17,7 @@ STOP_WORDS = frozenset(
 IN_PASSING, NAME = 1, 8
 """Smallest and largest weight of a word, by its place."""
 WHOLE, BEGUN = 4, 2
-"""Factors for words that match as a whole, or at the start or end."""
+"""Factors for whole words, and for words that match at the start or end."""
 SHORTEST_END = 3
 """Fewest letters that match the end of a name; longer words also match the start of others."""
 MOST_WORDS, MOST_CHARACTERS = 16, 1000

@@ -161,8 +161,8 @@ def Diagnostic(dims: str | Sequence[Form]) -> Output:
 class Condition:
     """A requirement across inputs, sizes and params, beyond the domain of each.
 
-    ``expected`` and ``got`` finish the sentence "Expected …; got …."; ``pointer`` is where it is told. ``holds`` runs
-    under vmap too: what it finds in the values of inputs it returns as a tensor.
+    ``expected`` and ``got`` finish the sentence "Expected …; got …."; ``pointer`` is the place of the
+    fault. ``holds`` also runs under vmap: if it depends on the values of inputs, it returns a tensor.
     """
 
     pointer: str

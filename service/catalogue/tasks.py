@@ -1,4 +1,4 @@
-"""Words that people search for when they mean a task."""
+"""Search words for tasks."""
 
 TASKS = {
     "classification": "image classification, text classification, categories, labels",

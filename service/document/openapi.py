@@ -1,7 +1,7 @@
 """The OpenAPI document, made from the catalogue and restricted to what client generators handle well.
 
 Tensors are untyped, nothing is a union or recursive, a nullable param is its bare type and not required, numbers are
-doubles, and a schema serves requests and responses alike. ``docs/clients.md`` says which generators this was compared on.
+doubles, and a schema serves requests and responses alike. ``docs/clients.md`` lists the generators that this was tested with.
 
 - An operation has one tag: generators make a class of each, and openapi-generator's Go and TypeScript declare an
   operation with two tags twice. The tasks are in ``x-tasks``.
@@ -52,11 +52,11 @@ def document(catalogue: Catalogue, losses: Collection[AnyLoss] | None = None) ->
             "title": "lossd",
             "version": VERSION,
             "description": "Loss values, per-element losses and exact gradients over HTTP. With "
-            "`?losses=giou,cross_entropy` this document has these losses alone, for small generated clients.",
+            "`?losses=giou,cross_entropy` this document contains only these losses, for small generated clients.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/"}],
-        "tags": [{"name": name, "description": told} for name, told in TAGS.items()]
+        "tags": [{"name": name, "description": description} for name, description in TAGS.items()]
         + [
             {"name": task, "description": f"Losses for {task.replace('_', ' ')}: {TASKS[task]}."}
             for task in tasks
@@ -228,8 +228,8 @@ def _list_operation() -> Json:
         "Search words, such as class imbalance; the best match comes first.",
     )
     found["parameters"] = [
-        {"name": name, "in": "query", "required": False, "description": told, "schema": {"type": "string"}}
-        for name, told in (("task", task), ("q", words))
+        {"name": name, "in": "query", "required": False, "description": text, "schema": {"type": "string"}}
+        for name, text in (("task", task), ("q", words))
     ]
     return found
 
@@ -242,8 +242,8 @@ def _show_operation() -> Json:
 
 def _name_parameter() -> Json:
     """Describe the name of a loss in a path."""
-    told = "A loss's name or alias."
-    return {"name": "name", "in": "path", "required": True, "description": told, "schema": {"type": "string"}}
+    text = "A loss's name or alias."
+    return {"name": "name", "in": "path", "required": True, "description": text, "schema": {"type": "string"}}
 
 
 def _request_timeout() -> Json:

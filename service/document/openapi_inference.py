@@ -77,8 +77,8 @@ def _index() -> Json:
 
 def _of_model(operation_id: str, summary: str, schema: str) -> Json:
     """Describe an operation on one model."""
-    told = "A loss's name or alias."
-    name = {"name": "model", "in": "path", "required": True, "description": told, "schema": TEXT}
+    text = "A loss's name or alias."
+    name = {"name": "model", "in": "path", "required": True, "description": text, "schema": TEXT}
     return {**_operation(operation_id, summary, schema), "parameters": [name]}
 
 

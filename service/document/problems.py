@@ -37,9 +37,9 @@ def errors() -> dict[int, str]:
     return found
 
 
-def _response(told: dict[int, str], media: str, schema: str) -> dict[str, Any]:
+def _response(meanings: dict[int, str], media: str, schema: str) -> dict[str, Any]:
     """Describe an error response."""
-    lines = [f"- {status}: {meaning}" for status, meaning in told.items()]
+    lines = [f"- {status}: {meaning}" for status, meaning in meanings.items()]
     return {
         "description": "\n".join(["An error. By status:", "", *lines]),
         "headers": {"Retry-After": RETRY_AFTER},

@@ -13,8 +13,8 @@ from service.document.openapi import document
 from service.problems import Fault, Invalid, pointer, quoted
 
 PATH = "/openapi.json"
-MOST_TOLD = 10
-"""Unknown names that a problem lists."""
+MOST_LISTED = 10
+"""Most unknown names that a problem lists."""
 
 
 def document_routes(catalogue: Catalogue) -> APIRouter:
@@ -40,7 +40,7 @@ def _find(catalogue: Catalogue, names: str) -> Collection[AnyLoss]:
         Invalid: a name is unknown.
     """
     asked = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
-    if unknown := [name for name in asked if name not in catalogue][:MOST_TOLD]:
+    if unknown := [name for name in asked if name not in catalogue][:MOST_LISTED]:
         raise Invalid(*(_unknown(catalogue, name) for name in unknown))
     found = {catalogue[name].name for name in asked}
     return [loss for name, loss in catalogue.items() if name in found]

@@ -131,12 +131,12 @@ def _refuse_absurd(length: int, sent: int) -> None:
 
 def json_answer(parts: Sequence[bytes], headers: Mapping[bytes, bytes]) -> Answer:
     """Return a JSON answer, compressed if the request's headers ask for it and it is worth it."""
-    told, size = [JSON], sum(map(len, parts))
+    answer_headers, size = [JSON], sum(map(len, parts))
     accepts = codings.for_answer(headers) if size > SHORT else None
     if accepts and (coded := codings.apply(parts, accepts, LEAST_SAVED)):
         parts, size = coded, sum(map(len, coded))
-        told += coded_headers(accepts)
-    return Answer([*told, (b"content-length", b"%d" % size)], parts)
+        answer_headers += coded_headers(accepts)
+    return Answer([*answer_headers, (b"content-length", b"%d" % size)], parts)
 
 
 def coded_headers(coding: str) -> list[tuple[bytes, bytes]]:

@@ -19,7 +19,7 @@ MOST_DIGITS = 18
 
 
 class Exchange:
-    """One request, whose body ``buffer`` takes, in its ``coding``."""
+    """One request; its body goes into ``buffer``, in its ``coding``."""
 
     def __init__(self, loss: AnyLoss, headers: Mapping[bytes, bytes]) -> None:
         """Read the headers.
@@ -36,7 +36,7 @@ class Exchange:
 
     @property
     def seconds_to_read(self) -> float:
-        """What it takes to read the JSON."""
+        """Estimate the time to read the JSON."""
         return cost.reading(self._length or len(self.buffer))
 
     @property
@@ -45,7 +45,7 @@ class Exchange:
         return cost.copying(len(self.buffer))
 
     def swap(self) -> memoryview:
-        """Return the body as it has come, and have room for what it inflates to."""
+        """Return the encoded body, and start a new buffer for the decoded one."""
         coded, self.buffer = self.buffer, bytearray(self._padding)
         return memoryview(coded)[self._padding :]
 
@@ -53,8 +53,8 @@ class Exchange:
         """Read the JSON.
 
         Raises:
-            Unreadable: it is none, or the body is shorter than the JSON.
-            Invalid: it is no object.
+            Unreadable: it is not valid, or the body is shorter than declared.
+            Invalid: it is not an object.
         """
         there = len(self.buffer) - self._padding
         if self._length is not None and self._length > there:
@@ -98,7 +98,7 @@ class Exchange:
 
 
 def _length_of_json(headers: Mapping[bytes, bytes]) -> int | None:
-    """Return how many bytes of the body are JSON; None where the request does not tell."""
+    """Return the number of JSON bytes in the body; None if the request does not give it."""
     if (header := headers.get(HEADER.lower().encode())) is None:
         return None
     sent = header.decode("latin-1")

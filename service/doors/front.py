@@ -28,8 +28,8 @@ JSON = (b"content-type", b"application/json")
 class Front:
     """Middleware that hands requests to their doors, and everything else to the application.
 
-    ``streams`` sends its answers itself, because they start before all of the request has arrived. Methods that a
-    path does not take are refused here, by the table of routes: the application does not know those of the doors.
+    ``streams`` sends its answers itself, because they start before all of the request has arrived. Unsupported
+    methods are refused here, by the table of routes, because the application does not know the routes of the doors.
     """
 
     def __init__(self, app: ASGIApp, doors: Mapping[str, Door], streams: ASGIApp) -> None:

@@ -53,7 +53,7 @@ class Inferences:
         return answer
 
     async def _answer(self, loss: AnyLoss, scope: Scope, receive: Receive) -> tuple[Work, Answer]:
-        """Return the answer to one request, and how it was worked on."""
+        """Return the answer to one request, and the work it took."""
         exchange = Exchange(loss, dict(scope["headers"]))
         seconds = deadline(scope, self.settings.deadline_s)
         await body.read_into(exchange.buffer, scope, receive, self.settings)

@@ -54,7 +54,7 @@ def model_routes(
 
 
 def _add_repository(routes: APIRouter, catalogue: Catalogue) -> None:
-    """Add what clients ask of a repository of models that change, of which this one is fixed."""
+    """Add the repository operations that clients may call; the models here are fixed."""
 
     @routes.post("/repository/index")
     async def index() -> list[dict[str, str]]:

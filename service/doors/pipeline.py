@@ -70,7 +70,7 @@ class Steps(Generic[D, E, A]):
     seconds: Callable[[D], float]
     compute: Callable[[D], E]
     send: Callable[[D], Callable[[], Awaitable[E]] | None]
-    """Prepares the inputs for a device other than the CPU, in any thread, and returns what computes there; None on a CPU."""
+    """Prepares inputs for a device other than the CPU, in any thread; returns a function that computes, None for the CPU."""
     encode: Callable[[D, E], A]
 
 
@@ -142,7 +142,7 @@ class Pipeline:
         def send(decoded: D) -> Callable[[], Awaitable[Sequence[Sequence[Results]]]] | None:
             if all(self._is_near(part) for part in parts(decoded)):
                 return None
-            found = [pinned(part, self.queue.device) for part in parts(decoded)]
+            found = [pinned(part, self.queue.device, work.hold.add) for part in parts(decoded)]
             return lambda: self._in_lane(work, self.queue.lane, partial(compute, found))
 
         steps = Steps(
@@ -224,13 +224,13 @@ class Pipeline:
         return answer
 
     def _send(self, work: Work, call: Call) -> Callable[[], Awaitable[Evaluation]] | None:
-        """Make a call ready for another device than the CPU, and return what computes it; None for the CPU."""
+        """Prepare a call for a device other than the CPU, and return a function that computes it; None for the CPU."""
         if self._is_near(call):
             return None
-        return partial(self._compute_together, work, pinned(call, self.queue.device))
+        return partial(self._compute_together, work, pinned(call, self.queue.device, work.hold.add))
 
     def _is_near(self, part: Part) -> bool:
-        """Tell whether the CPU computes calls."""
+        """Return whether the CPU computes these calls."""
         return self.queue.of(part).on_cpu
 
     def _compute_and_encode(self, work: Work, steps: Steps[D, E, A], decoded: D) -> A:

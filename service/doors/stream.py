@@ -46,7 +46,7 @@ class Streams:
         self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer line by line, until the upload ends or the client leaves."""
+        """Answer line by line until the upload ends or the client leaves."""
         query.read_query(scope)
         asked = dict(scope["headers"])
         coding, accepts = codings.of_request(asked), codings.for_answer(asked)
@@ -90,7 +90,7 @@ class Streams:
 async def _windows(receive: Receive, most: int, hold: Hold) -> AsyncGenerator[list[Line]]:
     """Yield lines as they arrive; blank ones are counted only.
 
-    What has arrived of a line that is not whole is held. What cannot be inflated is the last line.
+    The received part of an incomplete line is held. A decompression error becomes the result of the last line.
 
     Raises:
         ClientGone: the client left before the end.
@@ -121,7 +121,7 @@ async def _windows(receive: Receive, most: int, hold: Hold) -> AsyncGenerator[li
         *others, rest = others if more else [*others, b""]
         first = lost or bytes(part)
         window: list[Line] = [(number + 1, first)] if lost or part.strip() else []
-        # of blank lines there may be hundreds of thousands
+        # there may be hundreds of thousands of blank lines
         window += [
             (n, _whole(line, most))
             for n, line in enumerate(others, number + 2)

@@ -28,7 +28,7 @@ class Due:
         return max(0.0, self._start + self.seconds - monotonic())
 
     def sooner(self, seconds: float | None) -> "Due":
-        """Return the earlier of this deadline and one of so many seconds from the same start."""
+        """Return the earlier of this deadline and one this many seconds from the same start."""
         return self if seconds is None else Due(min(seconds, self.seconds), self._start)
 
 

@@ -30,9 +30,9 @@ def bind(request: Request, known: Sequence[Fault] = ()) -> Call:
 
 
 def bind_alike(first: Request, stacks: Mapping[str, Tensor]) -> Stack | None:
-    """Bind requests that differ from the first in the values of their inputs alone, stacked on a new first axis.
+    """Bind requests that differ from the first only in the values of their inputs, stacked on a new first axis.
 
-    None where one of them has a fault, or no plan settles them.
+    Return None if one of them has a fault, or there is no plan for them.
     """
     found = plan(first)
     inputs = found and found.admit(stacks, stacked=True)
@@ -42,7 +42,7 @@ def bind_alike(first: Request, stacks: Mapping[str, Tensor]) -> Stack | None:
 
 
 def _planned(request: Request, found: Plan, inputs: Mapping[str, Tensor]) -> Call:
-    """Return the call that a request makes with these inputs, which its plan admits."""
+    """Return the call of a request with these inputs, which its plan admits."""
     return Call(
         loss=request.loss,
         inputs=inputs,
@@ -56,7 +56,7 @@ def _planned(request: Request, found: Plan, inputs: Mapping[str, Tensor]) -> Cal
 
 
 def _bind_in_full(request: Request, known: Sequence[Fault]) -> Call:
-    """Bind a request that no plan settles: with weights, or a fault somewhere."""
+    """Bind a request without a plan: it has weights, or a fault somewhere."""
     loss, params = request.loss, request.params
     fitted = fit(loss, shapes_of(request.inputs), params)
     # inputs that could not be decoded have their faults already

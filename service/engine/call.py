@@ -53,9 +53,9 @@ class Request:
 class Call:
     """A valid request. Its floating tensors are in the dtype of the arithmetic.
 
-    ``dtype`` is the dtype asked for: results are rounded to it, float32 carries the arithmetic of half types.
-    ``work`` is an estimate of what it costs, see `Loss.elements`, ``overhead`` the part of it that like calls which are
-    evaluated as one take once.
+    ``dtype`` is the requested dtype: results are rounded to it, and half types are computed in float32.
+    ``work`` is the estimated cost, see `Loss.elements`; ``overhead`` is the part of it that like calls share if they are
+    evaluated as one.
     """
 
     loss: AnyLoss

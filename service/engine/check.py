@@ -55,7 +55,7 @@ def cast_kinds(request: Request, fit: Fit) -> tuple[dict[str, Tensor], list[Faul
             faults.append(_fault_at(name, sent, wrong, "kind", words, show_number(tensor[wrong])))
         else:
             kinded[name] = of_kind(tensor, kind)
-    # in the order of the declaration, so that a domain may look at what stands before it
+    # in the order of declaration, because a domain may refer to earlier inputs
     return {name: kinded[name] for name in fit.loss.inputs if name in kinded}, faults
 
 
@@ -71,7 +71,7 @@ def not_of_kind(tensor: Tensor, kind: Kind) -> tuple[int, ...] | None:
 
 
 def of_kind(tensor: Tensor, kind: Kind) -> Tensor:
-    """Read a tensor, all of whose elements are of a kind, as that kind of number."""
+    """Convert a tensor to a kind of number that all of its elements are of."""
     return tensor if kind == "float" else tensor.to(torch.int64 if kind == "int" else torch.bool)
 
 
@@ -131,7 +131,7 @@ def between(tensor: Tensor, low: float, high: float) -> bool:
 
 
 def admitted(name: str, fit: Fit, facts: Facts, dtype: torch.dtype) -> Tensor:
-    """Return where an input of a call that is computed in ``dtype`` holds what it may, also under vmap.
+    """Return a mask of the admitted elements of an input, for a call computed in ``dtype``; also works under vmap.
 
     NaN passes in predictions, and infinity if the domain is unbounded; targets must be finite.
     """

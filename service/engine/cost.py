@@ -33,16 +33,16 @@ BUDGET = 1 << 20
 DEVICE_BUDGET = 1 << 22
 """Units of work to stack at once on a GPU: an H100 takes 1.2 ms for any small call, and 3.6 ms for half of these."""
 TYPICAL_UNIT_S = 2.5e-8
-"""Seconds that a unit of work takes on a core in most losses."""
+"""Seconds for a unit of work on a core, in most losses."""
 
 
 def reading(size: int) -> float:
-    """Estimate the seconds to read so many bytes of JSON, and to write as many."""
+    """Estimate the seconds to read this many bytes of JSON and write as many."""
     return size * BYTE_S
 
 
 def copying(size: int) -> float:
-    """Estimate the seconds to copy and check so many bytes."""
+    """Estimate the seconds to copy and check this many bytes."""
     return size * COPY_S
 
 

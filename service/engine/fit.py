@@ -23,8 +23,8 @@ Shapes = tuple[tuple[str, Shape | None], ...]
 class Fit:
     """The match between the shapes sent and one row of forms.
 
-    ``unreduced`` is the shape that the loss will have, None where an input is missing or does not fit, ``work``
-    how many elements of work it will take, ``overhead`` those that several like calls take once.
+    ``unreduced`` is the shape of the unreduced loss, None if an input is missing or does not fit; ``work`` is the
+    estimated number of elements of work, ``overhead`` the part of it that fused calls share.
     """
 
     loss: AnyLoss

@@ -1,7 +1,7 @@
 """Evaluate like calls as one, so that a remote batch costs no more than a local loop.
 
-Calls of one loss, params, options and shapes are stacked on a new first axis and evaluated under vmap, so
-that each gives what it gives alone. Where torch has no batching rule they are joined along an axis of samples.
+Calls of one loss, params, options and shapes are stacked on a new first axis and evaluated under vmap; each gives the
+result it gives alone. If torch has no batching rule, they are joined along an axis of samples instead.
 """
 
 import logging
@@ -56,7 +56,7 @@ def evaluate_alike(parts: Sequence[Part], device: torch.device = CPU) -> Results
 
 
 def _stacked(parts: Sequence[Part], device: torch.device) -> Stack:
-    """Return parts that are alike as one stack: of large ones on the device, of small ones on the host."""
+    """Return like parts as one stack, which is made on the device for large inputs and on the host for small ones."""
     if device.type == "cpu" or not any(map(is_large, parts)):
         return stacked(parts)
     with working_on(device):
@@ -64,7 +64,7 @@ def _stacked(parts: Sequence[Part], device: torch.device) -> Stack:
 
 
 def evaluate_together(stack: Stack, device: torch.device = CPU) -> Evaluations:
-    """Evaluate calls that are alike as one call over a new first axis."""
+    """Evaluate like calls as one call with a new first axis."""
     joins = stack.like.loss.joins
     compute = _mapped if joins is None else partial(_joined, joins)
     return Evaluations(*computed(stack, partial(compute, stack.like), device), device)

@@ -56,7 +56,7 @@ class _Task:
         # whichever thread pops it runs it
         self._work = [work]
         self._holds = holds
-        # a bound method of its own would be a cycle, and keep the result until the collector runs
+        # storing a bound method here would make a cycle, which keeps the result until the garbage collector runs
         self._abandoned = abandoned
         for hold in holds:
             hold.use()

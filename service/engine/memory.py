@@ -64,7 +64,7 @@ class Room:
 
     @contextmanager
     def of(self, size: int) -> Generator[None]:
-        """Take part of it while something is computed, waiting for others if necessary; at most all of it."""
+        """Reserve part of it during a computation, waiting for others if necessary; at most all of it."""
         size = min(size, self._size)
         with self._changed:
             self._changed.wait_for(lambda: size <= self._free)

@@ -23,9 +23,9 @@ Tensors = Mapping[str, Tensor]
 class Plan:
     """Everything about a request except the values of its inputs, worked out once for each kind.
 
-    ``bounds`` has the inputs whose values must be checked: the numbers between which all are admitted, None where a
-    domain has no such range. ``dtypes`` says what floating inputs are rounded to. ``rounded`` are the params as the
-    arithmetic takes them, None where they are as they were sent.
+    ``bounds`` holds the range of admitted values for each input that must be checked, None if its domain is not a
+    range; ``dtypes`` the dtypes that floating inputs are rounded to. ``rounded`` are the params as the arithmetic takes
+    them, None if they are unchanged.
     """
 
     fitted: Fit
@@ -38,9 +38,9 @@ class Plan:
     dtype: torch.dtype
 
     def admit(self, inputs: Tensors, *, stacked: bool = False) -> dict[str, Tensor] | None:
-        """Cast the inputs of a call, or of several ``stacked`` on a new first axis; None where one is not admitted.
+        """Cast the inputs of a call, or of several ``stacked`` on a new first axis; return None if one is not admitted.
 
-        The least and the greatest value settle most inputs, and a look at each value the others.
+        The smallest and largest values are enough to check most inputs; the others are checked element by element.
         """
         if (kinded := self._kinded(inputs)) is None:
             return None
@@ -56,7 +56,7 @@ class Plan:
         }
 
     def _kinded(self, inputs: Tensors) -> dict[str, Tensor] | None:
-        """Read each input as its kind of number; None where one is not of it."""
+        """Convert each input to its kind of number; return None if one is of another kind."""
         kinded: dict[str, Tensor] = {}
         for name, kind in self.kinds.items():
             if check.not_of_kind(inputs[name], kind) is not None:
@@ -73,7 +73,7 @@ class Plan:
 
 
 def _settle(tensor: Tensor, bounds: tuple[float, float] | None) -> bool:
-    """Tell whether all elements lie within the bounds of what is admitted, if there are any."""
+    """Return whether the bounds, if there are any, prove that all elements are admitted."""
     return bounds is not None and check.between(tensor, *bounds)
 
 

@@ -21,7 +21,7 @@ class Stack:
 
     @property
     def work(self) -> int:
-        """An estimate of what the calls cost together."""
+        """The estimated cost of all calls together."""
         return self.like.overhead + len(self) * (self.like.work - self.like.overhead)
 
     def __len__(self) -> int:

@@ -3,14 +3,10 @@
 CUDA copies pinned memory three times as fast as other memory, and asynchronously: `pinned` fills it before a call is
 handed to a thread of the device. Small tensors travel together, and so do small results. Each thread has its own stream,
 so the copies of one overlap the kernels of another.
-
-CUDA copies from pinned memory at three times the speed of other memory, and while the host goes on: `pinned` fills
-it before a call is handed to the thread of the device. Small tensors travel together, and so do small results. Each
-thread has a stream: what one of them copies, another one does not wait for.
 """
 
 import threading
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import TypeVar
@@ -42,18 +38,17 @@ def _streaming(device: torch.device) -> Generator[None]:
         yield
 
 
-def pinned(part: P, device: torch.device) -> P:
-    """Copy the large inputs of calls into pinned memory, in any thread."""
+def pinned(part: P, device: torch.device, count: Callable[[int], object] = lambda size: None) -> P:
+    """Copy the large inputs of calls into pinned memory, in any thread, and ``count`` its bytes."""
     if device.type != "cuda":
         return part
-    inputs = {
-        name: tensor.pin_memory() if tensor.nbytes > SMALL else tensor for name, tensor in part.inputs.items()
-    }
-    return replace(part, inputs=inputs)
+    large = {name: tensor for name, tensor in part.inputs.items() if tensor.nbytes > SMALL}
+    count(sum(tensor.nbytes for tensor in large.values()))
+    return replace(part, inputs={**part.inputs, **{name: t.pin_memory() for name, t in large.items()}})
 
 
 def is_large(part: Part) -> bool:
-    """Tell whether an input is so large that calls are joined on the device instead of the host."""
+    """Return whether an input is so large that calls are joined on the device instead of the host."""
     return any(tensor.nbytes > SMALL for tensor in part.inputs.values())
 
 

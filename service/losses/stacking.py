@@ -1,4 +1,4 @@
-"""What our own derivatives share: all calls at once under vmap, along an axis in front, and less overhead."""
+"""Common parts of custom derivatives: under vmap, all calls run at once along a leading axis."""
 
 import inspect
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ F = TypeVar("F", bound=type[torch.autograd.Function])
 
 
 def signed_once(function: F) -> F:
-    """Keep the signature of a function, which torch reads at each call: it takes as long as four small operations."""
+    """Store the signature of a function, because torch reads it at each call, which takes as long as four small operations."""
     vars(function.forward)["__signature__"] = inspect.signature(function.forward)
     return function
 

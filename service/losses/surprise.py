@@ -120,7 +120,7 @@ class _Surprise(torch.autograd.Function):
         # beyond half the largest number only an infinite logit puts a loss
         loss = torch.where(rest < right, (rest / right).log1p(), (total.log() - lag) * 2 / 2)
         slopes = odds.scatter_(axis, own, -rest)
-        # NaN is no odds either where it does not count; elsewhere it comes back with the total
+        # NaN must not get into ignored elements; the total brings it back to the others
         return loss.squeeze(axis), slopes if counted is None else slopes.nan_to_num_(0.0), total
 
     @staticmethod

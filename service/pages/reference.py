@@ -21,14 +21,14 @@ INTEGRITY = {
     "swagger-ui-bundle.js": "sha384-gjRm0bEPMeTmMh5jT2cHccIwCUZSTd8YC+j0d0sXw0MdGEfScduGpSyF3ZSSLkX9",
     "swagger-ui.css": "sha384-WlYgdmXYOOBWL5apwjDEZwN+U3HmXSSu5R6V5aGxEcf7z+KuRNwBhoxKVN1i3D5I",
 }
-"""Hashes of Swagger UI's files, which browsers verify too."""
+"""Hashes of Swagger UI's files, which browsers verify."""
 MEDIA = {".js": "text/javascript", ".css": "text/css"}
 POLICY = "; ".join(
     (
         "default-src 'none'",
         "connect-src 'self'",
         "script-src 'self'",
-        # Swagger UI sets styles of elements, and has its pictures in its styles
+        # Swagger UI sets inline styles, and its style sheet contains images
         "style-src 'self' 'unsafe-inline'",
         "img-src data:",
         "base-uri 'none'",
@@ -37,8 +37,6 @@ POLICY = "; ".join(
     )
 )
 """The content security policy: nothing is loaded from another host."""
-
-
 FILES = {**{name: SWAGGER / name for name in INTEGRITY}, "reference.js": STATIC / "reference.js"}
 
 

@@ -105,12 +105,12 @@ METRICS = (
     ),
 )
 _BY_NAME = {metric.name: metric for metric in METRICS}
-# for all registries of the process, as prometheus_client has it
+# prometheus_client has one switch for all registries of the process
 disable_created_metrics()
 
 
 def metrics_table() -> str:
-    """Return the metrics as the table that the documentation shows."""
+    """Return the metrics as a table for the documentation."""
     rows = [
         f"| `{metric.name}` | {metric.kind} | {', '.join(f'`{label}`' for label in metric.labels)} | {metric.meaning} |"
         for metric in METRICS
@@ -126,7 +126,7 @@ class Series(NamedTuple):
 
 
 class Metrics:
-    """The metrics of one application. Where workers share a directory, they have the process's files in common."""
+    """The metrics of one application; if workers share a directory, all applications of a process write the same files."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -155,26 +155,26 @@ class Metrics:
         return Counter(name, _BY_NAME[name].meaning, _BY_NAME[name].labels, registry=self.registry)
 
     def _gauge(self, name: str, *, of_largest: bool = False) -> Gauge:
-        """Declare a gauge: over the workers that live their sum, or the largest."""
-        told, mode = _BY_NAME[name], "livemax" if of_largest else "livesum"
-        return Gauge(name, told.meaning, told.labels, registry=self.registry, multiprocess_mode=mode)
+        """Declare a gauge; over the live workers it is their sum, or the largest value."""
+        metric, mode = _BY_NAME[name], "livemax" if of_largest else "livesum"
+        return Gauge(name, metric.meaning, metric.labels, registry=self.registry, multiprocess_mode=mode)
 
     def _histogram(self, name: str, buckets: Sequence[float]) -> Histogram:
         """Declare a histogram."""
-        told = _BY_NAME[name]
-        return Histogram(name, told.meaning, told.labels, registry=self.registry, buckets=buckets)
+        metric = _BY_NAME[name]
+        return Histogram(name, metric.meaning, metric.labels, registry=self.registry, buckets=buckets)
 
     def observer(self) -> Observer:
-        """Return what counts what only engine and wire see."""
+        """Return the observer that counts events of the engine and of wire."""
         return Observer(self.batch_size.observe, self.oom.inc, lambda loss: self.nonfinite.labels(loss).inc())
 
     def describe(self, device: torch.device, version: str) -> None:
-        """Note what runs, and on what."""
+        """Set the versions and the device."""
         self.device_capacity.labels(str(device)).set(memory.capacity(device))
         self.build.labels(version, torch.__version__, str(device)).set(1)
 
     def text(self) -> bytes:
-        """Return all metrics in the text format 0.0.4, of all workers where there are several."""
+        """Return all metrics, of all workers, in the text format 0.0.4."""
         directory = os.environ.get(DIRECTORY)
         if directory is None:
             return generate_latest(self.registry)
@@ -184,7 +184,7 @@ class Metrics:
         return generate_latest(together)
 
     def sample(self, queue: Queue, inflight_bytes: int) -> None:
-        """Read off what only shows when it is looked at."""
+        """Read gauges that change without an event."""
         self.inflight_bytes.set(inflight_bytes)
         self.queue_depth.set(queue.depth)
         before, self._dropped = self._dropped, logs.OUTPUT.dropped
@@ -193,7 +193,7 @@ class Metrics:
             self.device_memory.labels(str(queue.device), kind).set(size)
 
     def count_request(self, finished: Finished) -> None:
-        """Count a request that is over."""
+        """Count a finished request."""
         status = finished.status
         series = self._series_of(finished.route, finished.loss, status)
         for count in series.counts:
@@ -209,7 +209,7 @@ class Metrics:
             self.rejected.labels(finished.rejected).inc()
 
     def _series_of(self, route: Route, loss: str, status: int) -> Series:
-        """Look up what a request is counted in."""
+        """Look up the counters of a request."""
         if found := self._series.get((route, loss, status)):
             return found
         counts = [self.requests.labels(route.label, loss, status).inc]
@@ -220,12 +220,12 @@ class Metrics:
         return made
 
     def record_shed(self, route: str, reason: str, count: int) -> None:
-        """Count requests that were refused before they were looked at."""
+        """Count requests that were refused before they were parsed."""
         self.requests.labels(route, "", "429").inc(count)
         self.rejected.labels(reason).inc(count)
 
     def count_items(self, asked: Batch, outcomes: Sequence[Sequence[Outcome]]) -> None:
-        """Count the items of a batch, or of a part of a stream."""
+        """Count the items of a batch, or of a window of a stream."""
         tally = Tally(("unknown", problem.status) for problem in asked.problems.values())
         for group, pieces in zip(asked.groups, outcomes, strict=True):
             call = group.part.like if isinstance(group.part, Stack) else group.part
@@ -239,7 +239,7 @@ class Metrics:
 
 
 def metrics_routes(metrics: Metrics, update: Callable[[], None], shared: bool) -> APIRouter:
-    """Return the route that Prometheus asks; ``update`` brings the metrics up to date, which workers may share."""
+    """Return the route for Prometheus; ``update`` brings the metrics up to date. Workers may have ``shared`` ones."""
     routes = APIRouter(include_in_schema=False)
 
     @routes.api_route(PATH, methods=["GET", "HEAD"])
@@ -253,7 +253,7 @@ def metrics_routes(metrics: Metrics, update: Callable[[], None], shared: bool) -
 
 
 def _status(result: Evaluation | Problem) -> int:
-    """Return what an item's answer would have as its status, were it a request."""
+    """Return the status that an item would have as a request."""
     return result.status if isinstance(result, Problem) else 200
 
 

@@ -46,7 +46,7 @@ class LineOutput:
 
     @property
     def dropped(self) -> int:
-        """Lines that have been dropped since the start."""
+        """The number of lines dropped since the start."""
         return self._dropped
 
     def _run(self) -> None:

@@ -59,7 +59,7 @@ class Traces:
         end = start
         for stage, seconds in finished.stages.seconds.items():
             if seconds:
-                # a stage without a start of its own followed the one before
+                # a stage without a recorded start followed the one before
                 begin = finished.stages.began.get(stage, end)
                 end = begin + seconds
                 child = self._tracer.start_span(stage, inside, start_time=_nanoseconds(begin + shift))

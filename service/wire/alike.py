@@ -46,7 +46,7 @@ class Format(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What was taken of an item: its loss, the names of its members, and what is in them."""
+    """The values taken from an item: its loss, the names of its members, and their contents."""
 
     loss: AnyLoss
     names: Sequence[str]
@@ -57,8 +57,8 @@ class Taken(NamedTuple):
 
     @property
     def kind(self) -> Hashable:
-        """What is equal for items that differ in their ids and numbers alone."""
-        # a name that the item has twice stays so, and the reader tells of it
+        """A value that is equal for items that differ only in ids and numbers."""
+        # a repeated name stays repeated, so that the reader reports it
         return self.loss, self.names, self.options, tuple(self.formats.items())
 
 
@@ -67,7 +67,7 @@ def take(
 ) -> Taken | None:
     """Take an item of the loss that it or ``default`` names; return None if it needs the full reader.
 
-    ``like`` was taken of an item that is nested as this one.
+    ``like`` was taken from an item with the same nesting.
 
     Raises:
         Unreadable: a part of the item that is parsed only here is not JSON.
@@ -110,7 +110,7 @@ def take(
 def _take_nested(
     inputs: Any, formats: Mapping[str, Format]
 ) -> tuple[Mapping[str, Format], Sequence[Any]] | None:
-    """Take the tensors of an item that is nested as one of these formats: theirs, unless numbers are left out."""
+    """Take the tensors of an item with the nesting of these formats; return None if its layout differs after all."""
     if [*inputs.keys()] != [*formats]:
         return None
     buffers: list[Any] = []
@@ -122,7 +122,7 @@ def _take_nested(
             buffers.append(array.as_buffer(of_type="i" if format.dtype is torch.int64 else "d"))
         except (TypeError, ValueError):
             return None
-        # an array of one number may be empty here
+        # `nested_alike` cannot tell an empty array from one with a single number
         if memoryview(buffers[-1]).nbytes != format.size:
             return None
     return formats, buffers

@@ -35,7 +35,7 @@ class _Numbers:
     """A buffer for numbers that arrive in pieces, in the smallest of the `RISING` dtypes that holds all of them."""
 
     def __init__(self, size: int, whole: bool) -> None:
-        """Expect the numbers of an array of ``size`` bytes."""
+        """Prepare for the numbers of an array of ``size`` bytes."""
         self._size = size
         self._whole = whole
         self._count = 0
@@ -58,7 +58,7 @@ class _Numbers:
         dtype = max(self._kept.dtype, piece.dtype, key=RISING.index)
         count = self._count + len(piece)
         if count > len(self._kept):
-            # others are about as long as these; a number takes two bytes at least, with the comma behind it
+            # the other numbers are about as long as these; with its comma, a number takes at least two bytes
             expected = count + len(piece) * self._size // size
             self._move(min(max(expected, 2 * count), self._size // 2 + 1), dtype)
         elif dtype != self._kept.dtype:
@@ -104,7 +104,7 @@ def _read_span(span: Span, expected: Shape | None, how: How, numbers: _Numbers) 
 def _parsed(
     span: Span, start: int, end: int, inner: Shape | None, how: How, first: int
 ) -> tuple[Values, Shape]:
-    """Read some elements of a long array, each of the shape ``inner``; ``first`` is the place of the first."""
+    """Read a run of elements of a long array, each of the shape ``inner``; ``first`` is the index of the first one."""
     text = b"".join((b"[", memoryview(span.body)[start:end], b"]"))
     try:
         array = json.parse(text, words=how.nonfinite)

@@ -98,7 +98,7 @@ def batch_parts(
 
 
 def _each(found: Sequence[dict[str, Any]]) -> Iterator[written.Part]:
-    """Yield the JSON of results with commas between them, a few at once."""
+    """Yield the JSON of results, separated by commas, a few at a time."""
     for start in range(0, len(found), TOGETHER):
         first, *others = written.parts(found[start : start + TOGETHER])
         *others, last = [first[1:], *others]

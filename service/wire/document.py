@@ -82,7 +82,7 @@ class Document:
 
     @cached_property
     def alike(self) -> bool:
-        """Whether this is a row of elements that are nested alike, in which nothing was left out."""
+        """Whether this is a row of elements with equal nesting, of which nothing was left out."""
         return self._row_text is not None and nested_alike(self._row_text, len(self.root))
 
     def resolve(self, value: Any) -> Any:
@@ -92,11 +92,11 @@ class Document:
     def members(
         self, value: Any, known: Collection[str], *where: str | int
     ) -> tuple[dict[str, Any], list[Fault]]:
-        """Return the members of an object that are known, unread, and a fault for each unknown or repeated name."""
+        """Return the known members of an object, unread, and a fault for each unknown or repeated name."""
         if len(value) > MOST_MEMBERS:
             detail = f"Expected at most {MOST_MEMBERS} names; got {len(value)}."
             return {}, [Fault(pointer(*where), "size", detail)]
-        # the parser's own way through members reads all that is in them
+        # iterating over the parser's items would convert their values
         names: list[str] = list(value.keys())
         faults: list[Fault] = []
         if len({*names}.intersection(known)) < len(names):
@@ -110,7 +110,7 @@ class Document:
     def given(
         self, value: Any, known: Collection[str], *where: str | int
     ) -> tuple[dict[str, Any], list[Fault]]:
-        """Return what `members` does, without null: generated clients send it for what was left out."""
+        """Return the same as `members`, but without nulls: generated clients send them for absent members."""
         found, faults = self.members(value, known, *where)
         return {name: one for name, one in found.items() if one is not None}, faults
 
@@ -151,12 +151,12 @@ class Document:
         return value if found is not value and len(found) > MOST_LISTED else found
 
     def _row(self, start: int, end: int, *, split: bool | None = None) -> "Document":
-        """Return some elements of an array."""
+        """Return a run of an array's elements as a document."""
         return Document(self._body, start, end, row=True, words=self._words, split=split)
 
 
 def _wrong_names(names: Sequence[str], known: Collection[str], where: tuple[str | int, ...]) -> list[Fault]:
-    """Return a fault for each name that is not known, or there more than once."""
+    """Return a fault for each unknown or repeated name."""
     times = Counter(names)
     expected = f"one of {', '.join(known)}" if known else "no names"
     unknown = islice((name for name in times if name not in known), MOST_FAULTS)

@@ -122,7 +122,7 @@ class LossEntry(LossBrief):
     """Everything in the catalogue about a loss."""
 
     aliases: Names
-    keywords: Annotated[Names, Field(description="Words that find it in a search.")]
+    keywords: Annotated[Names, Field(description="Search words for the loss.")]
     formula: Annotated[str, Field(description="LaTeX")]
     inputs: list[InputEntry]
     params: Annotated[Map, Field(description="The JSON Schema of the params.")]

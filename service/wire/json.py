@@ -16,7 +16,7 @@ ARRAY, OBJECT = simdjson.Array, simdjson.Object
 """Types of parsed arrays and objects whose contents are unread."""
 PARSED = {simdjson.Array, simdjson.Object}
 UNREAD = {*PARSED, Span}
-"""Types of what is not a Python value yet."""
+"""Types of values that are not converted to Python yet."""
 MOST_SHOWN = 60
 """Most characters of a value in messages."""
 

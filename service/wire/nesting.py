@@ -1,16 +1,17 @@
-"""Whether the elements of a JSON array are nested alike, so that what is proved of one array in them holds of all.
+"""Compare the nesting of the elements of a JSON array: if it is equal, checking the arrays of one element is enough.
 
-Python lists of the numbers, which prove the same of each, take ten times as long.
+Converting each element to Python lists, to check it, would take ten times as long.
 """
 
 NUMBERS = b"0123456789.+-Ee \t\r\n"
-"""What numbers are spelled with, and what may stand between values: of true and false, other letters are left."""
+"""Characters of numbers and white space. Only some letters of true and false are among them."""
 
 
 def nested_alike(text: bytes, count: int) -> bool:
-    r"""Tell whether so many elements, with commas between, have equal brackets, strings and numbers in equal places.
+    r"""Return whether ``count`` elements, separated by commas, have the same brackets, commas and strings in the same order.
 
-    An array of one number may be empty in another element. A text with escapes is not looked at.
+    Strings may differ in their characters; an array of one number in one element may be empty in another. A text with
+    escapes is never alike.
 
     >>> nested_alike(b'{"a":[1,[2,3]]},{"b":[4.5,[-6,1e7]]}', 2)
     True

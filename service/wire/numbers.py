@@ -36,9 +36,9 @@ from_numpy: Callable[[Values], torch.Tensor] = cast(Any, torch).from_numpy
 
 
 class How(NamedTuple):
-    """How numbers are read: with all digits of large ``whole`` ones, with words for those that are not finite.
+    """How numbers are read: exactly if they are large and ``whole``, and with words for non-finite ones.
 
-    ``where`` is the tensor's place in the request, ``indices`` that of an array in the tensor.
+    ``where`` is the tensor's path in the request, ``indices`` that of an array in the tensor.
     """
 
     where: Path = ()
@@ -48,12 +48,12 @@ class How(NamedTuple):
 
     @property
     def level(self) -> int:
-        """How many arrays are around."""
+        """The number of enclosing arrays."""
         return len(self.indices)
 
     @property
     def path(self) -> Path:
-        """The place of the array in the request."""
+        """The path of the array in the request."""
         return (*self.where, *self.indices)
 
     @property
@@ -62,7 +62,7 @@ class How(NamedTuple):
         return NONFINITE if self.nonfinite else ()
 
     def at(self, place: int) -> "How":
-        """Return how an element is read."""
+        """Return how to read an element."""
         return self._replace(indices=(*self.indices, place))
 
     def to(self, index: Shape, first: int) -> Path:
@@ -74,14 +74,14 @@ def read_numbers(array: Any, how: How) -> Sent:
     """Read nested arrays as a tensor.
 
     Raises:
-        Invalid: they are ragged, or hold something else than numbers.
+        Invalid: they are ragged, or hold other values than numbers.
     """
     shape = shape_of(array, how.where)
     return sent(values_of(array, shape, how), shape)
 
 
 def sent(values: Values, shape: Shape) -> Sent:
-    """Return numbers in a row as a tensor of a shape."""
+    """Return flat numbers as a tensor of this shape."""
     tensor = from_numpy(values.reshape(shape)) if values.size else torch.zeros(shape)
     return Sent(tensor, addressable=True, any_rank=shape == (0,))
 

@@ -19,11 +19,11 @@ LEAST = 1 << 10
 DEEPEST = 1024
 """Most levels of nesting; simdjson's limit."""
 MOST_ARRAYS = 100_000
-"""Arrays that a text may have beside each other: each takes some microseconds."""
+"""Most arrays of a text: each takes some microseconds."""
 MOST_STRINGS = 64
-"""Most strings of a text that `outline` looks between."""
+"""Most strings of a text that `outline` searches by its quotes."""
 NEAR = 16
-"""Bytes after a name in which `outline` looks for its colon."""
+"""Bytes after a name in which `outline` looks for the colon."""
 TRIES = 3
 """Stretches of an array to search for a comma: one may lack it because its comma is in the next block."""
 
@@ -34,7 +34,7 @@ NOWHERE: Places = np.zeros(0, np.int64)
 def outline(body: Body, start: int, end: int) -> list[Span]:
     """Return the long arrays and strings of a text of moderate length, none if it has many strings.
 
-    Most requests have few members, and no strings in their arrays: those are found by the quotes alone.
+    Most requests have few members, and no strings in their arrays: their long members are found by the quotes alone.
 
     Raises:
         Unreadable: as `scan`.
@@ -77,7 +77,7 @@ def _members(text: bytes, edges: Sequence[int]) -> list[tuple[int, int]] | None:
 
 
 def _array(text: bytes, low: int, high: int, behind: int) -> tuple[int, int] | None:
-    """Locate the array between two strings; return None unless it clearly is a member without strings.
+    """Locate the array between two strings; return None unless it is certain to be a member without strings.
 
     It ends before the brace that closes its object, or before a comma and the next name, whose colon is at ``behind``.
     """
@@ -291,7 +291,7 @@ class _Scanner:
 
 
 def _brackets(text: Octets) -> Places:
-    """Return where brackets are, of either kind: they differ in three bits, which some letters and others share."""
+    """Return the positions of all brackets: they differ in three bits, which some other characters share."""
     places = np.flatnonzero((text | 0x26) == 0x7F)
     curly = text[places] | 0x20
     return places[(curly == ord("{")) | (curly == ord("}"))]

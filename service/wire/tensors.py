@@ -137,7 +137,7 @@ def _refuse_line_breaks(data: str | Span, where: Path) -> None:
     else:
         broken = any(b"\\n" in piece or b"\\r" in piece for piece in data.pieces(PIECE))
     if broken:
-        expected, got = "base64 without line breaks", "some with a newline: join its lines (base64 -w 0)"
+        expected, got = "base64 without line breaks", "a line break: join the lines (base64 -w 0)"
         raise invalid(where, "base64", expected, got)
 
 

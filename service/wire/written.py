@@ -16,7 +16,7 @@ PIECE = 1 << 15
 PACKED = 3 << 18
 """Bytes written as base64 at once, in less than a millisecond; three bytes are four characters."""
 MARK = secrets.token_hex(16)
-"""What is written in place of what is left out, and found again: nobody is told of it."""
+"""Placeholder for a tensor that is written later; a secret, so that no client can put it into a string."""
 Part = bytes | memoryview
 OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
 
@@ -63,7 +63,7 @@ def as_json(tensor: Tensor) -> Any:
 
 
 def parts(value: Any) -> Iterator[Part]:
-    """Yield the JSON of a value, which may hold what `write` returns anywhere, in parts."""
+    """Yield the JSON of a value in parts; results of `write` may occur anywhere in it."""
     left_out: list[Large] = []
 
     def leave_out(large: Large) -> str:
@@ -82,7 +82,7 @@ def parts(value: Any) -> Iterator[Part]:
 
 
 def joined(parts: Iterable[Part]) -> Iterator[bytes]:
-    """Yield parts as fewer that are not much longer than a piece."""
+    """Join short parts until they are about as long as a piece."""
     some: list[Part] = []
     length = 0
     for part in parts:

@@ -105,7 +105,7 @@ def _product(inputs: Tensor, gradient: Tensor) -> float:
 
 
 def _distance(found: Tensor, truth: Tensor) -> float:
-    """Return how far a value is off: nothing where the truth is no float32 number, infinity where only it is."""
+    """Return the error of a value: 0 if the true value is beyond float32, infinity if only the value is."""
     if not truth.isfinite() or truth.abs() > LARGEST:
         return 0.0
     return (found.double() - truth).abs().nan_to_num(torch.inf).item()

@@ -1,4 +1,4 @@
-"""Like calls are checked as one stack, those of every loss: one that is not would be checked call by call."""
+"""Like calls of every loss are checked as one stack; otherwise they would be checked one by one, which is slow."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from service.problems import Invalid
 from tests.conformance.cases import every_loss, variants
 
 WRONG = (float("nan"), float("inf"), -7.5, -1.0, 0.3, 1e9)
-"""Numbers that some domains admit, and others do not."""
+"""Numbers that some domains admit and others refuse."""
 
 
 @every_loss
@@ -51,14 +51,14 @@ def as_stack(requests: list[Request]) -> Stack | None:
 
 
 def ending_with(request: Request, name: str, number: float) -> Request:
-    """Return a request one of whose inputs, read as floats, ends with a number."""
+    """Return the request with one input converted to floats and its last element replaced by a number."""
     tensor = request.inputs[name].tensor.double().clone()
     tensor.view(-1)[-1] = number
     return replace(request, inputs={**request.inputs, name: Sent(tensor)})
 
 
 def is_refused(request: Request) -> bool:
-    """Tell whether a request is invalid: with a weight it is checked in full, as no plan has one."""
+    """Return whether a request is invalid; with a weight it has no plan, so it is checked in full."""
     try:
         bind(replace(request, sample_weight=Sent(torch.tensor(1.0))))
     except Invalid:

@@ -79,7 +79,7 @@ def test_the_loss_is_zero_where_the_divisor_is(loss: AnyLoss) -> None:
 
 
 def _ignoring(loss: AnyLoss) -> Iterator[Call]:
-    """Yield calls whose targets are all one number, or all different: some of them leave nothing to divide by."""
+    """Yield calls whose targets are all equal, or all different: for some losses the divisor is then 0."""
     for variant in variants(loss):
         request = variant.request()
         for name in request.inputs.keys() - loss.predictions:

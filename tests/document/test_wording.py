@@ -26,6 +26,10 @@ TEXTS = {
             "CONTRIBUTING.md",
             "SECURITY.md",
             "docs/clients.md",
+            "docs/gpu.md",
+            "clients/go/README.md",
+            "clients/java/README.md",
+            "clients/typescript/README.md",
             "docs/operations.md",
         )
     },

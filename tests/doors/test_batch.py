@@ -82,7 +82,7 @@ def test_defaults_are_what_an_item_does_not_say(client: Client) -> None:
 
 @pytest.mark.parametrize("others", [1, 3])
 def test_null_is_the_same_as_nothing(client: Client, others: int) -> None:
-    # what openapi-generator's clients for Java send for each member that was not set
+    # openapi-generator's Java clients send this for each member that is not set
     unset = dict.fromkeys(
         ("id", "reduction", "sample_weight", "gradients", "grad_output", "dtype", "encoding")
     )

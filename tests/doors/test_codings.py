@@ -1,4 +1,4 @@
-"""Bodies in gzip and deflate on /v1, both ways: within the same limits as those without."""
+"""Requests and answers of /v1 in gzip and deflate, with the same limits as uncompressed ones."""
 
 import asyncio
 import gzip
@@ -95,7 +95,7 @@ def test_coded_results_leave_while_a_coded_upload_runs(server: str) -> None:
 
 
 def _next_chunk(received: bytes) -> tuple[bytes, bytes] | None:
-    """Take a chunk, or the head, from what was received."""
+    """Take a chunk, or the head, from the received bytes."""
     if received.startswith(b"HTTP/1.1"):
         head, end, rest = received.partition(b"\r\n\r\n")
         assert b"content-encoding: gzip" in head.lower()
@@ -160,7 +160,7 @@ def test_a_stream_that_is_a_bomb_ends_soon(client: Client, coding: str) -> None:
 
 
 def test_a_gzip_bomb_that_announces_itself_is_refused_unread(client: Client) -> None:
-    """No byte of it is inflated: of 600 MB, that the limit of 256 MiB is reached would take longer."""
+    """Nothing is inflated: inflating 256 MiB, the limit, would take longer."""
     bomb = gzip.compress(bytes(600_000_000), 1)
     with within_cpu_s(0.1):
         answer = client.post("/v1/losses/mse", content=bomb, headers={**JSON, "content-encoding": "gzip"})

@@ -354,7 +354,7 @@ def test_base64_in_lines_is_told_so(client: Client, size: int) -> None:
     assert answer.status_code == 422
     for error in answer.json()["errors"]:
         assert (error["pointer"].rpartition("/")[2], error["code"]) == ("data", "base64")
-        assert "without line breaks; got some with a newline" in error["detail"]
+        assert "without line breaks; got a line break" in error["detail"]
 
 
 @pytest.mark.parametrize(

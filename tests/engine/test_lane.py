@@ -1,4 +1,4 @@
-"""Lanes: what a thread has done is let go of once nobody waits for it any more."""
+"""Lanes: a thread does not keep its result after the caller has released it."""
 
 import asyncio
 import gc
@@ -8,11 +8,11 @@ from service.engine.lane import Lane
 
 
 class Result:
-    """Something that can be referred to weakly."""
+    """A result that supports weak references."""
 
 
 class Hold:
-    """A request whose client is there."""
+    """A request whose client is still connected."""
 
     gone = False
 
@@ -25,7 +25,7 @@ def test_a_result_is_freed_with_the_future_that_gave_it_without_the_collector() 
     async def work() -> weakref.ref[Result]:
         lane = Lane("test", 1)
         result = await lane.run(Result, [Hold()])
-        # the thread lets go of what it did last when it does something else
+        # the thread releases its last result when it takes the next task
         await lane.run(int, [Hold()])
         lane.close()
         return weakref.ref(result)

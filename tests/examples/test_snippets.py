@@ -1,4 +1,4 @@
-"""One call in each language, as docs/clients.md has it, against a live server where the language is there."""
+"""The snippets of docs/clients.md, run against a live server if their language is installed."""
 
 import os
 import re
@@ -23,15 +23,15 @@ pytestmark = [pytest.mark.server, pytest.mark.timeout(400)]
 
 
 def interpreter(name: str) -> str:
-    """Return a program's path, in this virtual environment's too; skip the test where there is none."""
+    """Return a program's path, also from this virtual environment; skip the test if there is none."""
     places = os.pathsep.join([os.environ["PATH"], str(Path(sys.executable).parent)])
     if (found := shutil.which(name, path=places)) is None:
-        pytest.skip(f"there is no {name} on this machine")
+        pytest.skip(f"{name} is not installed")
     return found
 
 
 def script(name: str, ending: str, *options: str) -> Callable[[Path, str], list[str]]:
-    """Return what writes a snippet into a file, and the command that runs it."""
+    """Return a function that writes a snippet to a file and returns the command to run it."""
 
     def written(folder: Path, snippet: str) -> list[str]:
         program = interpreter(name)
@@ -47,7 +47,7 @@ def _r(folder: Path, snippet: str) -> list[str]:
     if subprocess.run(
         [command[0], "-e", "library(httr2); library(jsonlite)"], capture_output=True, check=False
     ).returncode:
-        pytest.skip("R has no httr2 with jsonlite on this machine")
+        pytest.skip("R lacks httr2 or jsonlite")
     return command
 
 
@@ -60,7 +60,7 @@ def _cpp(folder: Path, snippet: str) -> list[str]:
         check=False,
     )
     if probe.returncode:
-        pytest.skip("there is no libcurl to compile with on this machine")
+        pytest.skip("the headers of libcurl are not installed")
     subprocess.run(command, check=True)
     return [str(folder / "call")]
 

@@ -22,7 +22,7 @@ from tests.fuzz.doors import Sent
 
 @dataclass(frozen=True)
 class Raw:
-    """Bytes that stand in a document as they are, JSON or not."""
+    """Bytes that are put into a document unchanged, JSON or not."""
 
     written: bytes
 

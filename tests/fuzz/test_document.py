@@ -43,7 +43,7 @@ def test_every_operation_answers_as_the_document_says(case: Any, server: str) ->
 
 
 def _give_time(case: Any) -> None:
-    """Let no request wait less than a second: a 504 is what it would have asked for."""
+    """Let no request ask for less than a second, because it would rightly get a 504."""
     try:
         seconds = float(case.headers.get("Request-Timeout", 1))
     except ValueError:

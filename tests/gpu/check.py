@@ -27,7 +27,7 @@ from tests.conformance.compare import assert_same
 from tests.gpu import pretend
 
 WAIT = {"ctc", *(loss.name for loss in CATALOGUE.values() if loss.on_cpu)}
-"""Losses that make the host wait: distances are measured there, and lengths are read there."""
+"""Losses that make the host wait, because it computes their distances or reads their lengths."""
 CLOSE = {torch.float64: 1e-12, torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 2e-2}
 
 
@@ -49,7 +49,7 @@ def main(names: list[str]) -> int:
     torch.set_num_threads(1)
     device, log = pretend.install()
     rows = {name: check(CATALOGUE[name], device, log) for name in names or CATALOGUE}
-    print("| loss | kernels | waits and uploads of its own | atomics |\n| --- | --- | --- | --- |")
+    print("| loss | kernels | its waits and uploads | atomics |\n| --- | --- | --- | --- |")
     for name, row in rows.items():
         own = sorted(where for where in row.alone | row.together if "engine/" not in where)
         row.faults += _unknown(name, own) + _of_engine(row)
@@ -74,7 +74,7 @@ def _unknown(name: str, own: list[str]) -> list[str]:
 
 
 def _of_engine(row: Row) -> list[str]:
-    """Return the waits of the engine but the one for the results, and its uploads but those of inputs and of weights."""
+    """Return the waits of the engine except the one for results, and its uploads except those of inputs and weights."""
     counts = {
         where: times
         for where, times in (row.alone | row.together).items()

@@ -1,4 +1,4 @@
-"""Serve on the pretended device, and print as JSON which device computed what: for a process that does nothing else."""
+"""Serve on the pretended device, and print as JSON which device computed each call; run it as a separate process."""
 
 import asyncio
 import json
@@ -18,13 +18,13 @@ NEAR = 1 << 10
 
 
 def errors(size: int) -> dict[str, Any]:
-    """Return a call that takes a few units for each element."""
+    """Return a call with a few units of work for each element."""
     numbers = torch.randn(2, size, generator=torch.Generator().manual_seed(size)).tolist()
     return {"inputs": {"predictions": numbers[0], "targets": numbers[1]}}
 
 
 async def ask() -> dict[str, Any]:
-    """Send calls small and large, alone and together, by each door."""
+    """Send small and large calls, alone and together, through each door."""
     there = Client(create_app(Settings(device="auto")))
     here = Client(create_app(Settings(device="cpu")))
     found: dict[str, Any] = {}
@@ -39,7 +39,7 @@ async def ask() -> dict[str, Any]:
 
 
 def requests() -> list[tuple[str, str, Any]]:
-    """Return what is sent, and where to."""
+    """Return the path and the body of each request."""
     mask = (torch.rand(1, 40, 40, generator=torch.Generator().manual_seed(0)) > 0.5).float()
     of_mask = {
         "inputs": {"logits": (mask - 0.3).tolist(), "targets": mask.tolist()},
@@ -62,12 +62,12 @@ def requests() -> list[tuple[str, str, Any]]:
 
 
 def items(answer: Any) -> list[Any]:
-    """Return the answers in an answer."""
+    """Return the results in an answer."""
     return answer.get("results", [answer])
 
 
 def main() -> None:
-    """Print what was found."""
+    """Print the devices as JSON."""
     device, _ = pretend.install()
 
     def choose(name: str, worker: int = 0) -> torch.device:

@@ -36,7 +36,7 @@ DEVICE = torch.device("cuda:0")
 CLOSE = {torch.float64: 1e-9, torch.float32: 2e-4, torch.bfloat16: 5e-2, torch.float16: 5e-3}
 DTYPES = pytest.mark.parametrize("dtype", CLOSE, ids=str)
 MARGIN = 1 << 22
-"""Bytes that a call may take besides its work: pieces of distances, and at least 512 for each tensor."""
+"""Bytes that a call may take beyond its work: pieces of distances, and at least 512 for each tensor."""
 WAITS = {"boundary", "hausdorff_dt", "ctc"}
 """Losses whose distances are measured on the CPU, and whose lengths torch reads there."""
 

@@ -10,7 +10,7 @@ import pytest
 from tests.gpu import pretend
 
 pytestmark = [
-    pytest.mark.skipif(not pretend.exists(), reason="this torch takes no backend that is written in Python"),
+    pytest.mark.skipif(not pretend.exists(), reason="this torch does not support backends in Python"),
     pytest.mark.timeout(900),
 ]
 HERE, THERE = "cpu", "pretended:0"
@@ -23,7 +23,7 @@ def test_every_loss_is_computed_on_one_device_without_waits() -> None:
 
 @pytest.fixture(scope="module")
 def served() -> Any:
-    """What a server with the device answered, and what one without."""
+    """The answers of a server with the device, and of one without."""
     asked = run("serving")
     assert asked.returncode == 0, asked.stderr[-3000:]
     return json.loads(asked.stdout)
@@ -51,5 +51,5 @@ def test_calls_are_computed_where_that_takes_less_time_and_the_answer_says_where
 
 
 def run(module: str) -> subprocess.CompletedProcess[str]:
-    """Run a module in a process, which torch's hook changes for good."""
+    """Run a module in a separate process, because torch's hook cannot be undone."""
     return subprocess.run([sys.executable, "-m", f"tests.gpu.{module}"], capture_output=True, text=True)

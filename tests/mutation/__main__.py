@@ -1,7 +1,7 @@
-"""Which mutants of a module its tests do not notice: ``python -m tests.mutation service/admission/account.py``.
+"""Print the mutants of a module that no test notices: ``python -m tests.mutation service/admission/account.py``.
 
-cosmic-ray makes the mutants, of which a seeded sample is tried, each in a copy of the working tree by a process that is
-forked off one which has imported torch already: a mutant takes a second or two, instead of ten.
+cosmic-ray makes the mutants. A seeded sample is tried in a copy of the working tree, each by a process forked from one that
+has already imported torch, so a mutant takes a second or two instead of ten.
 """
 
 import argparse
@@ -23,21 +23,21 @@ TESTS = {
     "service/engine": ["tests/engine", "tests/doors/test_losses.py", "tests/doors/test_batch.py"],
     "service/wire": ["tests/wire", "tests/doors/test_losses.py", "tests/doors/test_batch.py"],
 }
-"""What notices the mutants of a package: its own tests first, then those of the doors that lead to it."""
+"""The tests for the mutants of a package: its own first, then those of the doors that use it."""
 COPIED = ("service", "tests", "benchmarks", "openapi", "docs", "pyproject.toml", "README.md")
 PRELOADED = ("torch", "fastapi", "httpx", "hypothesis", "orjson", "pytest", "simdjson", "service.losses")
-"""What no package that is mutated is imported by."""
+"""Modules that do not import any of the mutated packages."""
 OPTIONS = (
     *("-x", "-q", "-n", "0", "-m", "not server", "-p", "no:cacheprovider"),
-    # what is imported already are plugins too
+    # pytest warns about plugins that are imported already
     *("-W", "ignore::pytest.PytestAssertRewriteWarning"),
 )
 LEFT_OUT = ("BitOr",)
-"""Operators of which most mutants change annotations, and so break the import."""
+"""Operators whose mutants mostly change annotations, and so break the import."""
 
 
 def main() -> int:
-    """Try mutants of each module named; return 1 if one survives."""
+    """Try mutants of each module; return 1 if one survives."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("modules", nargs="+", type=Path)
     parser.add_argument("--sample", type=int, default=25, help="mutants of a module (25)")
@@ -58,7 +58,7 @@ def main() -> int:
 
 
 def _copy(to: Path) -> None:
-    """Copy what the tests read."""
+    """Copy the files that the tests read."""
     for name in map(Path, COPIED):
         if name.is_dir():
             shutil.copytree(name, to / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -106,7 +106,7 @@ def _mutants(source: str) -> Iterator[str]:
 
 
 def _passes(tests: Sequence[str], seconds: float) -> bool:
-    """Run tests in a process of their own, up to the first that fails; False too if they take too long."""
+    """Run tests in a separate process, up to the first failure; return False also if they take too long."""
     child = os.fork()
     if not child:
         os.setsid()

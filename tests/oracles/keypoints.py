@@ -145,7 +145,7 @@ def mpjpe(keypoints: Array, targets: Array) -> Array:
     "heatmap_mse",
     draws=[({"N": 3, "K": 2, "H": 3, "W": 5}, {})],
     edges=[
-        # one pixel is its own mean, and a heatmap that is right costs nothing
+        # one pixel is its own mean, and a correct heatmap costs nothing
         Edge(
             {"predictions": [[[[3.0]], [[0.5]]]], "targets": [[[[1.0]], [[0.5]]]]},
             gradients={"predictions": [[[[4.0]], [[0.0]]]]},

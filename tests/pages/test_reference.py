@@ -1,4 +1,4 @@
-"""The API reference: whole without the internet, with every operation in its text."""
+"""The API reference works without the internet, and its text contains every operation."""
 
 import re
 from base64 import b64encode
@@ -19,7 +19,7 @@ STATIC = Path(reference.__file__).parent / "static"
 
 
 class Elements(HTMLParser):
-    """Collects the elements of a page, and its text."""
+    """Collects the elements and the text of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ def test_no_foreign_host_is_asked_whatever_the_files_say(client: Client) -> None
     assert "@import" not in styles
     own = [path.read_text() for path in STATIC.iterdir() if path.is_file()]
     assert not any(re.search(r"https?://|src=.//", text) for text in own)
-    # else it would have documents checked by a server elsewhere
+    # otherwise it would send documents to a server elsewhere for validation
     assert "validatorUrl: null" in client.get("/docs/reference.js").text
 
 

@@ -126,7 +126,7 @@ def main() -> None:
 
 
 def _case(name: str, *, loss: str, inputs: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    """Return a case: the request as it is sent, and its answer, or its problem."""
+    """Return a case: the request as sent, and its answer or problem."""
     dtype = fields.get("dtype", "float32")
     sent_as = fields.pop("sent as", "float32" if dtype == "float16" else dtype)
     tensors = {
@@ -143,7 +143,7 @@ def _case(name: str, *, loss: str, inputs: dict[str, Any], **fields: Any) -> dic
 def _answer(
     loss: str, inputs: dict[str, Any], tensors: dict[str, Tensor], fields: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return what the engine makes of a case."""
+    """Return the answer of the engine to a case."""
     declared, sent = CATALOGUE[loss], {key: Sent(tensor) for key, tensor in tensors.items()}
     wanted = fields.get("gradients", True)
     request = Request(

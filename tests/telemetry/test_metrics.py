@@ -412,7 +412,7 @@ def test_two_workers_are_told_as_one_and_survive_the_death_of_one(tmp_path: Path
 
 
 def ask(server: str, times: int) -> None:
-    """Evaluate on connections of their own, so that all workers get some."""
+    """Evaluate on separate connections, so that all workers get some."""
     for _ in range(times):
         answer = httpx.post(f"{server}/v1/losses/mse", json={"inputs": MSE}, timeout=30)
         assert answer.status_code == 200

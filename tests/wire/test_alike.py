@@ -162,7 +162,7 @@ ODD: list[Any] = [
 @given(st.lists(st.sampled_from(range(len(ODD))), min_size=0, max_size=3), st.integers(0, 99), st.booleans())
 @settings(max_examples=15, deadline=None)
 def test_items_of_a_long_batch_are_what_each_is_alone(odd: list[int], place: int, last: bool) -> None:
-    """Runs of it are nested alike, which is proved for all of their items at once, but for the odd ones."""
+    """The nesting of its runs is compared for all items at once, except the odd ones."""
     some: list[dict[str, Any]] = [
         {"inputs": {"predictions": LONG[0], "targets": LONG[1]}} for _ in range(100)
     ]
@@ -186,7 +186,7 @@ def test_items_of_a_long_batch_are_what_each_is_alone(odd: list[int], place: int
 
 
 def test_an_array_that_lacks_its_one_number_is_left_to_the_reader() -> None:
-    """It is nested as one that has it."""
+    """Its nesting equals that of an array with one number."""
     whole, lacking = (
         Document(orjson.dumps({"loss": "mse", "inputs": {"predictions": rows, "targets": [[1.5], [2.5]]}}))
         for rows in ([[1.5], [2.5]], [[1.5], []])

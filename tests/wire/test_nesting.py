@@ -1,4 +1,4 @@
-"""Elements are nested alike where nothing but their strings and numbers differs."""
+"""Elements are nested alike if they differ only in their strings and numbers."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ def test_elements_are_nested_alike_where_only_strings_and_numbers_differ(element
 
 
 def nesting(value: Any) -> Any:
-    """Return a value with all strings and numbers equal; an array of a number as an empty one."""
+    """Replace all strings and all numbers by one; an array of one number becomes empty."""
     if isinstance(value, dict):
         return [["of", "an", "object"], *map(nesting, value.values())]
     if isinstance(value, list):

@@ -1,17 +1,17 @@
-/** Newline-delimited JSON, both ways. */
-/** Items as lines. What was sent is kept until the server accepts the stream, for another try. */
+/** Newline-delimited JSON: write items as lines, read lines of results. */
+/** Items as lines. Lines that were sent are kept until the server accepts the stream, for retries. */
 export declare class Lines {
     #private;
     constructor(items: Iterable<unknown> | AsyncIterable<unknown>);
     /** Return a body with all lines from the first. */
     body(): ReadableStream<Uint8Array>;
-    /** Keep no more of what is sent: the server has it. */
+    /** Stop keeping sent lines: the server has accepted the stream. */
     accept(): void;
-    /** Return the next lines, fewer where they are long or at the end. */
+    /** Return the next lines, fewer if they are long or at the end. */
     take(most: number): Promise<string[]>;
-    /** Throw what the caller's own iterator has thrown. */
+    /** Rethrow an error of the caller's iterator. */
     rethrow(): void;
     close(): Promise<void>;
 }
-/** Parse the lines of an answer as they come. */
+/** Parse the lines of an answer as they arrive. */
 export declare function parsed(response: Response): AsyncGenerator<any, void>;

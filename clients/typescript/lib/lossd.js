@@ -15,19 +15,19 @@ export class Lossd {
         this.#base = base.replace(/\/+$/, "");
         this.#settings = settings;
     }
-    /** Evaluate one loss. Throws a `Problem` where the server refuses. */
+    /** Evaluate one loss. Throws a `Problem` if the server refuses. */
     async evaluate(loss, request, options) {
         const path = `/v1/losses/${encodeURIComponent(loss)}`;
         return evaluation(await this.call(path, { ...request, encoding: "base64" }, options));
     }
-    /** Evaluate many items in one request, in order. `defaults` hold for every item that does not say otherwise. */
+    /** Evaluate many items in one request, in order. `defaults` apply to items that do not set their own. */
     async batch(items, defaults = {}, options) {
         const answer = await this.call("/v1/batch", { items, defaults: { ...defaults, encoding: "base64" } }, options);
         return { ...answer, results: answer.results.map(result) };
     }
     /**
      * Evaluate any number of items, with results in the order of the items, in bounded memory. Leaving the loop ends
-     * the request. A bad item gives an error result, and the stream goes on.
+     * the request. A bad item gives an error result, and the stream continues.
      */
     async *stream(items, options = {}) {
         const lines = new Lines(packed(items));
@@ -59,13 +59,13 @@ export class Lossd {
             await lines.close();
         }
     }
-    /** Post JSON to any path, or get one where there is no body; return the answer's JSON. */
+    /** Post JSON to any path, or get the path if there is no body; return the JSON of the answer. */
     async call(path, body, options = {}) {
         const text = body === undefined ? undefined : JSON.stringify(body);
         const response = await this.#send(path, { type: JSON_TYPE, body: () => text, options });
         return response.json();
     }
-    /** Send a request, and again where the server is busy; return an answer that is a success. */
+    /** Send a request, with retries if the server is busy; return a successful answer. */
     async #send(path, sending) {
         const timeout = sending.options.timeout ?? this.#settings.timeout ?? 60_000;
         const due = Date.now() + timeout;
@@ -95,12 +95,12 @@ export class Lossd {
         if (sent === undefined)
             return fetch(this.#base + path, { headers, signal });
         headers.set("Content-Type", type);
-        // streamed bodies need `duplex`, which the types of browsers do not know
+        // streamed bodies need `duplex`, which the types of browsers lack
         const init = { method: "POST", headers, body: sent, signal, duplex: "half" };
         return fetch(this.#base + path, init);
     }
 }
-/** Ask for exact bits with every item of a stream, which has no defaults. */
+/** Request exact bits for every item of a stream, which has no defaults. */
 async function* packed(items) {
     for await (const item of items)
         yield { ...item, encoding: "base64" };

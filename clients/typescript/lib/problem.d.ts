@@ -1,4 +1,4 @@
-/** What the server says of a request that it refuses, and when to come back (RFC 9457). */
+/** The problem with a refused request (RFC 9457), and when to retry. */
 export interface Fault {
     /** JSON Pointer into the request, such as `/inputs/targets/3`. */
     pointer: string;
@@ -21,15 +21,15 @@ export declare class Problem extends Error {
     readonly detail: string;
     readonly instance: string | undefined;
     readonly errors: Fault[];
-    /** The `X-Request-ID` of the answer, under which the server's log has the request. */
+    /** The `X-Request-ID` of the answer, by which the request is found in the server's log. */
     readonly requestId: string | undefined;
-    /** Seconds after which to come back, where the server says so. */
+    /** Seconds after which to retry, if the server says so. */
     readonly retryAfter: number | undefined;
     constructor(document: ProblemDocument, headers?: Headers);
-    /** Read the problem out of an answer, which a proxy may have written instead. */
+    /** Read the problem from an answer, which a proxy may have written. */
     static of(response: Response): Promise<Problem>;
     /** Whether the same request may succeed later. */
     get busy(): boolean;
-    /** Milliseconds until another try: what the server asks for, and more, by chance, with each attempt. */
+    /** Milliseconds until the next attempt: the server's `Retry-After`, and a random delay that grows with each attempt. */
     wait(attempt: number): number;
 }

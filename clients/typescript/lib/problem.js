@@ -1,4 +1,4 @@
-/** What the server says of a request that it refuses, and when to come back (RFC 9457). */
+/** The problem with a refused request (RFC 9457), and when to retry. */
 export class Problem extends Error {
     name = "Problem";
     type;
@@ -7,9 +7,9 @@ export class Problem extends Error {
     detail;
     instance;
     errors;
-    /** The `X-Request-ID` of the answer, under which the server's log has the request. */
+    /** The `X-Request-ID` of the answer, by which the request is found in the server's log. */
     requestId;
-    /** Seconds after which to come back, where the server says so. */
+    /** Seconds after which to retry, if the server says so. */
     retryAfter;
     constructor(document, headers = new Headers()) {
         const { status = 0, title = `HTTP status ${status}`, detail = title, errors = [] } = document;
@@ -23,7 +23,7 @@ export class Problem extends Error {
         this.requestId = headers.get("X-Request-ID") ?? undefined;
         this.retryAfter = seconds(headers.get("Retry-After"));
     }
-    /** Read the problem out of an answer, which a proxy may have written instead. */
+    /** Read the problem from an answer, which a proxy may have written. */
     static async of(response) {
         const text = await response.text();
         let document = {};
@@ -32,7 +32,7 @@ export class Problem extends Error {
                 document = JSON.parse(text);
         }
         catch {
-            // no JSON after all
+            // not JSON after all
         }
         const unknown = { status: response.status, title: response.statusText, detail: text.slice(0, 1000) };
         return new Problem({ ...unknown, ...document }, response.headers);
@@ -41,12 +41,12 @@ export class Problem extends Error {
     get busy() {
         return this.status === 429 || this.status === 503;
     }
-    /** Milliseconds until another try: what the server asks for, and more, by chance, with each attempt. */
+    /** Milliseconds until the next attempt: the server's `Retry-After`, and a random delay that grows with each attempt. */
     wait(attempt) {
         return 1000 * (this.retryAfter ?? 0) + Math.random() * Math.min(10_000, 250 * 2 ** attempt);
     }
 }
-/** Return the seconds that a `Retry-After` means, which may be a date. */
+/** Return the seconds of a `Retry-After`, which may be a date. */
 function seconds(header) {
     if (header === null)
         return undefined;

@@ -1,5 +1,5 @@
-/** Tensors as they travel: a shape and flat numbers, packed into base64 without a change of a bit. */
-/** `float16` and `bfloat16` are kept as their bits: JavaScript has no numbers of these types. */
+/** Tensors: a shape and flat numbers, packed bit for bit into base64. */
+/** `float16` and `bfloat16` are stored as their bits, because JavaScript has no such numbers. */
 const ARRAYS = {
     bool: Uint8Array,
     uint8: Uint8Array,
@@ -17,7 +17,7 @@ export class Tensor {
     data;
     shape;
     dtype;
-    /** The shape is that of a vector, and the dtype that of the array, unless they are given. */
+    /** By default the shape is that of a vector, and the dtype that of the array. */
     constructor(data, shape = [data.length], dtype = dtypeOf(data)) {
         const size = shape.reduce((product, length) => product * length, 1);
         if (size !== data.length)
@@ -28,7 +28,7 @@ export class Tensor {
         this.shape = shape;
         this.dtype = dtype;
     }
-    /** Make a tensor of a number or nested arrays. */
+    /** Create a tensor from a number or nested arrays. */
     static of(values, dtype = "float32") {
         const shape = [];
         for (let inner = values; Array.isArray(inner); inner = inner[0])
@@ -38,7 +38,7 @@ export class Tensor {
             return new Tensor(BigInt64Array.from(flat, BigInt), shape);
         return new Tensor(new ARRAYS[dtype](flat.map(Number)), shape, dtype);
     }
-    /** Read a tensor out of JSON. A bare number, as a reduced value is, has shape `[]`; `null` is NaN. */
+    /** Read a tensor from JSON. A bare number, such as a reduced value, has shape `[]`; `null` is NaN. */
     static from(json, dtype = "float32") {
         if (json === null || typeof json === "number") {
             return new Tensor((dtype === "float64" ? Float64Array : Float32Array).of(json ?? NaN), []);
@@ -50,12 +50,12 @@ export class Tensor {
             bytes[i] = letters.charCodeAt(i);
         return new Tensor(new array(bytes.buffer), json.shape, json.dtype);
     }
-    /** What `JSON.stringify` makes of it. */
+    /** The value for `JSON.stringify`. */
     toJSON() {
         const { buffer, byteOffset, byteLength } = this.data;
         const bytes = new Uint8Array(buffer, byteOffset, byteLength);
         const parts = [];
-        // functions take some ten thousand arguments
+        // functions take only some ten thousand arguments
         for (let from = 0; from < bytes.length; from += 8192) {
             parts.push(String.fromCharCode.apply(null, bytes.subarray(from, from + 8192)));
         }
@@ -69,13 +69,13 @@ export class Tensor {
             return Array.from(this.data, fromBfloat16);
         return Array.from(this.data, Number);
     }
-    /** The one element there is. */
+    /** The only element. */
     item() {
         if (this.data.length !== 1)
             throw new RangeError(`Expected one element; got [${this.shape}].`);
         return this.numbers()[0];
     }
-    /** The elements as nested arrays, or as a number where the shape is `[]`. */
+    /** The elements as nested arrays, or as a number if the shape is `[]`. */
     nested() {
         const numbers = this.numbers().values();
         const rows = ([length, ...inner]) => length === undefined ? numbers.next().value : Array.from({ length }, () => rows(inner));

@@ -1,12 +1,12 @@
-/** Newline-delimited JSON, both ways. */
+/** Newline-delimited JSON: write items as lines, read lines of results. */
 
-/** Bytes that are sent before others have their turn. */
+/** Bytes to send before the event loop may do other work. */
 const TURN = 65_536;
 
-/** Letters after which a window is sent, however few its lines. */
+/** Characters after which a window is sent, even if it has few lines. */
 const LONG = 4_194_304;
 
-/** Items as lines. What was sent is kept until the server accepts the stream, for another try. */
+/** Items as lines. Lines that were sent are kept until the server accepts the stream, for retries. */
 export class Lines {
   readonly #items: Iterator<unknown> | AsyncIterator<unknown>;
   readonly #sent: string[] = [];
@@ -24,7 +24,7 @@ export class Lines {
     let [count, bytes] = [0, 0];
     return new ReadableStream({
       pull: async (controller) => {
-        // a source that never waits would leave no turn of the event loop to the answer
+        // a source that never waits would keep the event loop from reading the answer
         if (bytes > TURN) await new Promise((resolve) => setTimeout(resolve, (bytes = 0)));
         const line = await this.#line(count++);
         if (line === undefined) return controller.close();
@@ -35,12 +35,12 @@ export class Lines {
     });
   }
 
-  /** Keep no more of what is sent: the server has it. */
+  /** Stop keeping sent lines: the server has accepted the stream. */
   accept(): void {
     this.#accepted = true;
   }
 
-  /** Return the next lines, fewer where they are long or at the end. */
+  /** Return the next lines, fewer if they are long or at the end. */
   async take(most: number): Promise<string[]> {
     const lines: string[] = [];
     let line: string | undefined;
@@ -53,7 +53,7 @@ export class Lines {
     return lines;
   }
 
-  /** Throw what the caller's own iterator has thrown. */
+  /** Rethrow an error of the caller's iterator. */
   rethrow(): void {
     if (this.#error) throw this.#error.cause;
   }
@@ -63,7 +63,7 @@ export class Lines {
   }
 
   async #line(place: number): Promise<string | undefined> {
-    // by an earlier body, which the server has refused meanwhile
+    // requested by an earlier body, which the server has refused meanwhile
     await this.#reading;
     if (place < this.#sent.length) return this.#sent[place];
     return (this.#reading = this.#next());
@@ -83,7 +83,7 @@ export class Lines {
   }
 }
 
-/** Parse the lines of an answer as they come. */
+/** Parse the lines of an answer as they arrive. */
 export async function* parsed(response: Response): AsyncGenerator<any, void> {
   const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";

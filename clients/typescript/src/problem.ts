@@ -1,4 +1,4 @@
-/** What the server says of a request that it refuses, and when to come back (RFC 9457). */
+/** The problem with a refused request (RFC 9457), and when to retry. */
 
 export interface Fault {
   /** JSON Pointer into the request, such as `/inputs/targets/3`. */
@@ -24,9 +24,9 @@ export class Problem extends Error {
   readonly detail: string;
   readonly instance: string | undefined;
   readonly errors: Fault[];
-  /** The `X-Request-ID` of the answer, under which the server's log has the request. */
+  /** The `X-Request-ID` of the answer, by which the request is found in the server's log. */
   readonly requestId: string | undefined;
-  /** Seconds after which to come back, where the server says so. */
+  /** Seconds after which to retry, if the server says so. */
   readonly retryAfter: number | undefined;
 
   constructor(document: ProblemDocument, headers = new Headers()) {
@@ -42,14 +42,14 @@ export class Problem extends Error {
     this.retryAfter = seconds(headers.get("Retry-After"));
   }
 
-  /** Read the problem out of an answer, which a proxy may have written instead. */
+  /** Read the problem from an answer, which a proxy may have written. */
   static async of(response: Response): Promise<Problem> {
     const text = await response.text();
     let document: ProblemDocument = {};
     try {
       if (response.headers.get("Content-Type")?.includes("json")) document = JSON.parse(text);
     } catch {
-      // no JSON after all
+      // not JSON after all
     }
     const unknown = { status: response.status, title: response.statusText, detail: text.slice(0, 1000) };
     return new Problem({ ...unknown, ...document }, response.headers);
@@ -60,13 +60,13 @@ export class Problem extends Error {
     return this.status === 429 || this.status === 503;
   }
 
-  /** Milliseconds until another try: what the server asks for, and more, by chance, with each attempt. */
+  /** Milliseconds until the next attempt: the server's `Retry-After`, and a random delay that grows with each attempt. */
   wait(attempt: number): number {
     return 1000 * (this.retryAfter ?? 0) + Math.random() * Math.min(10_000, 250 * 2 ** attempt);
   }
 }
 
-/** Return the seconds that a `Retry-After` means, which may be a date. */
+/** Return the seconds of a `Retry-After`, which may be a date. */
 function seconds(header: string | null): number | undefined {
   if (header === null) return undefined;
   const found = /^\s*\d+\s*$/.test(header) ? Number(header) : (Date.parse(header) - Date.now()) / 1000;

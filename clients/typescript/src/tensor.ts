@@ -1,4 +1,4 @@
-/** Tensors as they travel: a shape and flat numbers, packed into base64 without a change of a bit. */
+/** Tensors: a shape and flat numbers, packed bit for bit into base64. */
 
 export type Numbers =
   | Float32Array
@@ -32,7 +32,7 @@ export interface Packed {
   data: string;
 }
 
-/** `float16` and `bfloat16` are kept as their bits: JavaScript has no numbers of these types. */
+/** `float16` and `bfloat16` are stored as their bits, because JavaScript has no such numbers. */
 const ARRAYS = {
   bool: Uint8Array,
   uint8: Uint8Array,
@@ -52,7 +52,7 @@ export class Tensor {
   readonly shape: readonly number[];
   readonly dtype: DType;
 
-  /** The shape is that of a vector, and the dtype that of the array, unless they are given. */
+  /** By default the shape is that of a vector, and the dtype that of the array. */
   constructor(data: Numbers, shape: readonly number[] = [data.length], dtype: DType = dtypeOf(data)) {
     const size = shape.reduce((product, length) => product * length, 1);
     if (size !== data.length) throw new RangeError(`Expected ${size} numbers for [${shape}]; got ${data.length}.`);
@@ -62,7 +62,7 @@ export class Tensor {
     this.dtype = dtype;
   }
 
-  /** Make a tensor of a number or nested arrays. */
+  /** Create a tensor from a number or nested arrays. */
   static of(values: Nested, dtype: Exclude<DType, "float16" | "bfloat16"> = "float32"): Tensor {
     const shape: number[] = [];
     for (let inner = values; Array.isArray(inner); inner = inner[0]) shape.push(inner.length);
@@ -71,7 +71,7 @@ export class Tensor {
     return new Tensor(new ARRAYS[dtype](flat.map(Number)), shape, dtype);
   }
 
-  /** Read a tensor out of JSON. A bare number, as a reduced value is, has shape `[]`; `null` is NaN. */
+  /** Read a tensor from JSON. A bare number, such as a reduced value, has shape `[]`; `null` is NaN. */
   static from(json: Packed | number | null, dtype: DType = "float32"): Tensor {
     if (json === null || typeof json === "number") {
       return new Tensor((dtype === "float64" ? Float64Array : Float32Array).of(json ?? NaN), []);
@@ -83,12 +83,12 @@ export class Tensor {
     return new Tensor(new array(bytes.buffer), json.shape, json.dtype);
   }
 
-  /** What `JSON.stringify` makes of it. */
+  /** The value for `JSON.stringify`. */
   toJSON(): Packed {
     const { buffer, byteOffset, byteLength } = this.data;
     const bytes = new Uint8Array(buffer, byteOffset, byteLength);
     const parts: string[] = [];
-    // functions take some ten thousand arguments
+    // functions take only some ten thousand arguments
     for (let from = 0; from < bytes.length; from += 8192) {
       parts.push(String.fromCharCode.apply(null, bytes.subarray(from, from + 8192) as unknown as number[]));
     }
@@ -102,13 +102,13 @@ export class Tensor {
     return Array.from(this.data as ArrayLike<number | bigint>, Number);
   }
 
-  /** The one element there is. */
+  /** The only element. */
   item(): number {
     if (this.data.length !== 1) throw new RangeError(`Expected one element; got [${this.shape}].`);
     return this.numbers()[0]!;
   }
 
-  /** The elements as nested arrays, or as a number where the shape is `[]`. */
+  /** The elements as nested arrays, or as a number if the shape is `[]`. */
   nested(): any {
     const numbers = this.numbers().values();
     const rows = ([length, ...inner]: readonly number[]): any =>

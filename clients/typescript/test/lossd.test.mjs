@@ -1,4 +1,4 @@
-// node --test clients/typescript/test, with LOSSD_URL naming a server
+// node --test clients/typescript/test, with the address of a server in LOSSD_URL
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
@@ -17,7 +17,7 @@ async function all(iterable) {
   return found;
 }
 
-/** Make tensors of what is packed, from their plain numbers where these say all. */
+/** Create tensors from packed ones, from their plain numbers if these are exact. */
 function unpacked(request) {
   const tensor = (packed) => {
     const read = Tensor.from(packed);
@@ -163,7 +163,7 @@ test("call reaches everything else", async () => {
   assert.equal(name, "huber");
 });
 
-/** Serve what a handler writes, until the test is over. */
+/** Serve a handler until the test ends. */
 async function serving(t, handler) {
   const server = createServer(handler).listen(0, "127.0.0.1");
   await new Promise((resolve) => server.once("listening", resolve));
@@ -171,7 +171,7 @@ async function serving(t, handler) {
   return `http://127.0.0.1:${server.address().port}`;
 }
 
-/** Serve some refusals, then pass everything on to the real server. */
+/** Refuse some requests, then pass the others on to the real server. */
 async function refusing(t, refusals, status = 429, headers = { "Retry-After": "0" }) {
   const times = [];
   const url = await serving(t, async (request, response) => {

@@ -15,7 +15,7 @@ from service.catalogue.spec import Diagnostic, Prediction, Scales, Target, Unred
 from service.losses.detection.shares import BoxFormat, Edges, edges, shares
 
 Area = Annotated[float, Ge(0)]
-"""What a client may have added to areas; 0 leaves the loss free of any unit."""
+"""A number that is added to areas; with 0 the loss has no unit."""
 
 UNITLESS = Scales(0, params={"eps": 0.0})
 """How losses scale that compare areas with areas and lengths with lengths only."""
@@ -31,7 +31,7 @@ class Boxes(Domain):
     def admits(self, values: Tensor, facts: Facts) -> Tensor:
         first, second = values.chunk(2, -1)
         least = first if facts.params["box_format"] == "xyxy" else torch.zeros_like(first)
-        # a box that is infinite or NaN somewhere is no inverted box: it is for the roles to refuse it
+        # a box with an infinity or NaN is not inverted; whether it is admitted depends on its role
         inverted = (second < least) & second.isfinite() & least.isfinite()
         return torch.cat([torch.ones_like(inverted), ~inverted], -1)
 
@@ -186,7 +186,7 @@ def angle_mismatch(pair: Pair, eps: float) -> Tensor:
         _direction(pair.sides, eps),
         _direction(pair.target_sides, eps),
     )
-    # one arctangent, of the angle itself: the difference of two is no more exact than the larger
+    # one arctangent, of the angle itself, because the difference of two is only as exact as the larger one
     angle = torch.atan2(true_width * height - width * true_height, height * true_height + width * true_width)
     return (angle * (2 / math.pi)).square()
 

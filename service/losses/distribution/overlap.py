@@ -73,7 +73,7 @@ def bhattacharyya(
 
     Pitfalls:
         Infinite where the supports are disjoint, with no gradient that would lead out: `squared_hellinger` is
-        the bounded relative. It is no metric: the triangle inequality does not hold.
+        the bounded relative. It is not a metric: the triangle inequality does not hold.
 
     Sources:
         - Bhattacharyya (1943), On a Measure of Divergence between Two Statistical Populations Defined by

@@ -145,7 +145,7 @@ def wasserstein_generator(
         The critic is trained with `wasserstein_critic`.
 
     Pitfalls:
-        Its value is no measure of quality, for the critic's scores have no fixed origin: watch the critic's
+        Its value does not measure quality, as the critic's scores have no fixed origin: watch the critic's
         loss. It needs a critic that is trained close to its optimum at each step.
 
     Sources:

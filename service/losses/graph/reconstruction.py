@@ -51,7 +51,7 @@ def gae_reconstruction(
     Pitfalls:
         Nothing is sampled here: send the negative edges, and draw them anew at every step. The two kinds
         are averaged apart, so a thousand negatives weigh as much as ten positives. Edges are taken as sent:
-        an undirected edge that stands in both directions, or twice, counts twice.
+        an undirected edge that is listed in both directions, or twice, counts twice.
 
     Sources:
         - Kipf and Welling (2016), Variational Graph Auto-Encoders, https://arxiv.org/abs/1611.07308

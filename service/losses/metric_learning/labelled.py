@@ -84,7 +84,7 @@ def batch_hard_triplet(
 
 def _highest(scores: Tensor, mask: Tensor) -> Tensor:
     """Return the column of each row's highest score where ``mask`` is true."""
-    # one more column, which is never the first to be highest: of no columns there is no maximum
+    # one more column, never the first to be highest, because without columns there is no maximum
     return F.pad(torch.where(mask, scores, -torch.inf), (0, 1), value=-torch.inf).argmax(-1)
 
 

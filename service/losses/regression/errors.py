@@ -114,7 +114,7 @@ def rmse(
         An error is to be reported in the unit of the targets.
 
     Pitfalls:
-        It is no mean of roots: the values of two batches cannot be averaged. The derivative does not exist at
+        It is not a mean of roots: the values of two batches cannot be averaged. The derivative does not exist at
         a perfect fit, where the gradient is defined as 0. For a weighted one, take `mse` with weights, then
         the root.
 

@@ -126,7 +126,7 @@ def student_t_nll(
         Noise is heavy-tailed and its scale is to be learnt with the centre.
 
     Pitfalls:
-        The scale is no standard deviation. Not convex: far points hardly pull. The constants are included,
+        The scale is not a standard deviation. Not convex: far points hardly pull. The constants are included,
         which `gaussian_nll` leaves out by default.
 
     Sources:

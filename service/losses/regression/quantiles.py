@@ -124,7 +124,7 @@ def expectile(
         Under- and over-prediction differ in price and a smooth loss is wanted.
 
     Pitfalls:
-        An expectile is no quantile: at 0.9 it does not lie above 90 % of the targets. At 0.5 it is half of
+        An expectile is not a quantile: at 0.9 it does not lie above 90 % of the targets. At 0.5 it is half of
         `mse`.
 
     Sources:

@@ -151,7 +151,7 @@ def wmape(
         Many targets are zero, as in demand by day and product, so that percentages of each make no sense.
 
     Pitfalls:
-        One ratio for the whole call: it is no mean over rows, and the values of two batches cannot be
+        One ratio for the whole call: it is not a mean over rows, and the values of two batches cannot be
         averaged.
 
     Sources:

@@ -251,7 +251,7 @@ def unified_focal(
     Pitfalls:
         The pixel loss is a sum over object and background, not their mean: some libraries give half of it.
         Probabilities stop at 1e-7, so beyond logits of about 16 there is no gradient; as many pixels are
-        added to what divides in the overlap.
+        added to the denominator of the overlap.
 
     Sources:
         - Yeung et al. (2022), Unified Focal loss, https://arxiv.org/abs/2102.04525

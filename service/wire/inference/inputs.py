@@ -89,7 +89,7 @@ class Inputs:
             self.sent[name] = self._from_bytes(begin, size, dtype, shape, where)
 
     def _size(self, document: Document, parameters: Any, place: int) -> int | None:
-        """Return how many bytes behind the JSON are an input's; None where its numbers are in the JSON."""
+        """Return the number of bytes after the JSON that belong to an input; None if its numbers are in the JSON."""
         where = ("inputs", place, "parameters")
         if parameters is None:
             return None

@@ -6,8 +6,8 @@ import java.util.List;
 import java.util.Map;
 
 /**
- * What a loss gives. The value has shape {@code []} under {@code mean} and {@code sum}; NaN there stands for any value that
- * is not finite, which {@code nonfinite} counts. {@code aux} are diagnostics, such as {@code iou} beside a box loss.
+ * The result of evaluating a loss. The value has shape {@code []} for {@code mean} and {@code sum}, where NaN stands for any
+ * non-finite value, which {@code nonfinite} counts. {@code aux} has diagnostics, such as {@code iou} for a box loss.
  */
 public record Evaluation(
     String loss,
@@ -17,7 +17,6 @@ public record Evaluation(
     String reduction,
     String dtype,
     String device,
-    Double divisor,
     Map<String, Object> nonfinite) {
 
   static Evaluation from(Map<String, Object> json) {
@@ -30,7 +29,6 @@ public record Evaluation(
         (String) json.get("reduction"),
         dtype,
         (String) json.get("device"),
-        json.get("divisor") instanceof Number divisor ? divisor.doubleValue() : null,
         Json.map(json.get("nonfinite")));
   }
 
@@ -41,8 +39,8 @@ public record Evaluation(
   }
 
   /**
-   * The result of one item: its evaluation, or the problem why there is none. {@code line} counts the lines of a stream from
-   * 1, where the server names one. An id is a String, a Long or a Double.
+   * The result of one item: its evaluation, or its problem. {@code line} is its number in a stream, from 1, if the server
+   * gives it. An id is a String, a Long or a Double.
    */
   public record Result(Object id, Long line, Evaluation evaluation, Problem problem) {
     static Result from(Map<String, Object> json) {

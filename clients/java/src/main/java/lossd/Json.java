@@ -6,7 +6,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 
-/** JSON to and from maps, lists, strings, numbers and booleans: Java has no parser. */
+/** JSON to and from maps, lists, strings, numbers and booleans, because Java has no parser. */
 final class Json {
   private final String text;
   private int at;
@@ -148,7 +148,7 @@ final class Json {
     return found.toString();
   }
 
-  /** Return the next letter that is no space, 0 at the end. */
+  /** Return the next character that is not white space, 0 at the end. */
   private char next() {
     while (at < text.length() && " \t\r\n".indexOf(text.charAt(at)) >= 0) at++;
     return at < text.length() ? text.charAt(at) : 0;

@@ -32,9 +32,9 @@ import lossd.Evaluation.Result;
 import lossd.Request.Item;
 
 /**
- * Client of lossd: loss values and exact gradients over HTTP. It does not change, and may be used by several threads at
- * once. Calls block; an interrupt of the thread cancels them. They throw a {@link Problem} where the server refuses, and an
- * {@link HttpTimeoutException} where an answer takes too long.
+ * Client of lossd: loss values and exact gradients over HTTP. It is immutable, and several threads may use it at
+ * once. Calls block; interrupting the thread cancels them. They throw a {@link Problem} if the server refuses, and an
+ * {@link HttpTimeoutException} if an answer takes too long.
  */
 public final class Lossd {
   private static final int WINDOW_CHARACTERS = 1 << 22;
@@ -78,17 +78,17 @@ public final class Lossd {
     return with(changed -> changed.requestId = requestId);
   }
 
-  /** For a call with all its retries, a minute by default; the server hears of it as {@code Request-Timeout}. */
+  /** Timeout of a call including all retries, by default a minute; sent to the server as {@code Request-Timeout}. */
   public Lossd withTimeout(Duration timeout) {
     return with(changed -> changed.timeout = timeout);
   }
 
-  /** How often a 429 or 503 is tried again, 4 times by default. */
+  /** Retries after a 429 or 503, 4 by default. */
   public Lossd withRetries(int retries) {
     return with(changed -> changed.retries = retries);
   }
 
-  /** How many items of a stream are sent at once at most, 256 by default. */
+  /** Most items of a stream to send at once, 256 by default. */
   public Lossd withWindow(int items) {
     return with(changed -> changed.window = items);
   }
@@ -103,33 +103,33 @@ public final class Lossd {
     return Evaluation.from(Json.map(call("/v1/losses/" + name, request.fields)));
   }
 
-  /** Evaluate many items in one request, with results in their order. */
+  /** Evaluate many items in one request, with results in the same order. */
   public Batch batch(List<Item> items) throws IOException, InterruptedException {
     return batch(items, Request.defaults());
   }
 
-  /** Evaluate many items in one request; the defaults hold for every item that does not say otherwise. */
+  /** Evaluate many items in one request; the defaults apply to items that do not set their own. */
   public Batch batch(List<Item> items, Request defaults) throws IOException, InterruptedException {
     List<Map<String, Object>> sent = items.stream().map(Item::json).toList();
     return Batch.from(Json.map(call("/v1/batch", Map.of("items", sent, "defaults", defaults.fields))));
   }
 
   /**
-   * Evaluate any number of items, with results in their order, in bounded memory. Java's client cannot read an answer while it
-   * sends, so items go in windows, the first of one item, each next one twice as long. A bad item gives a result with a
-   * problem, and the stream goes on. What ends the stream is thrown as an {@link UncheckedIOException}.
+   * Evaluate any number of items, with results in the same order, in bounded memory. Java's client cannot read an answer while
+   * it sends, so items are sent in windows: the first has one item, each of the next is twice as long. A bad item gives a
+   * result with a problem, and the stream continues. Errors that end the stream are thrown as {@link UncheckedIOException}.
    */
   public Stream<Result> stream(Iterator<Item> items) {
     Iterator<Result> results = new Results(items);
     return StreamSupport.stream(Spliterators.spliteratorUnknownSize(results, Spliterator.ORDERED), false);
   }
 
-  /** Post JSON to any path, or get it where there is no body: maps, lists, strings, numbers and booleans. */
+  /** Post JSON (maps, lists, strings, numbers and booleans) to any path, or get the path if the body is null. */
   public Object call(String path, Object body) throws IOException, InterruptedException {
     return Json.parse(send(path, "application/json", body == null ? null : Json.write(body)));
   }
 
-  /** Send a request, and again where the server is busy; return an answer that is a success. */
+  /** Send a request, with retries if the server is busy; return a successful answer. */
   private String send(String path, String type, String body) throws IOException, InterruptedException {
     long due = System.nanoTime() + timeout.toNanos();
     for (int attempt = 0; ; attempt++) {

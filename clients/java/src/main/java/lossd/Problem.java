@@ -11,7 +11,7 @@ import java.util.Map;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.stream.Collectors;
 
-/** What the server says of a request that it refuses (RFC 9457). */
+/** The problem with a refused request (RFC 9457). */
 public final class Problem extends IOException {
   private static final long serialVersionUID = 1;
 
@@ -29,7 +29,7 @@ public final class Problem extends IOException {
     this.retryAfter = retryAfter;
   }
 
-  /** Read the problem out of an answer, which a proxy may have written instead. */
+  /** Read the problem from an answer, which a proxy may have written. */
   static Problem of(HttpResponse<String> response) {
     String type = response.headers().firstValue("Content-Type").orElse("");
     String body = response.body();
@@ -38,7 +38,7 @@ public final class Problem extends IOException {
     try {
       if (type.contains("json")) document = Json.map(Json.parse(body));
     } catch (RuntimeException noJson) {
-      // the body stands as the detail
+      // use the body as the detail
     }
     String requestId = response.headers().firstValue("X-Request-ID").orElse(null);
     return new Problem(document, requestId, retryAfter(response.headers().firstValue("Retry-After").orElse("")));
@@ -92,12 +92,12 @@ public final class Problem extends IOException {
     return faults(document);
   }
 
-  /** The {@code X-Request-ID} of the answer, under which the server's log has the request; null in a batch. */
+  /** The {@code X-Request-ID} of the answer, by which the request is found in the server's log; null in a batch. */
   public String requestId() {
     return requestId;
   }
 
-  /** When to come back, zero where the server does not say. */
+  /** The time after which to retry, zero if the server does not give it. */
   public Duration retryAfter() {
     return retryAfter;
   }
@@ -107,7 +107,7 @@ public final class Problem extends IOException {
     return status() == 429 || status() == 503;
   }
 
-  /** What the server asks for, and more, by chance, with each attempt. */
+  /** The server's Retry-After, and a random delay that grows with each attempt. */
   Duration pause(int attempt) {
     long most = Math.min(10_000, 250L << Math.min(attempt, 10));
     return retryAfter.plusMillis(ThreadLocalRandom.current().nextLong(most));

@@ -5,8 +5,8 @@ import java.util.List;
 import java.util.Map;
 
 /**
- * What to evaluate. Tensors are of type {@link Tensor}, or what JSON has for one: a number, or lists or arrays of numbers
- * or booleans, which are read in the dtype that the loss wants. Each method returns another request.
+ * What to evaluate. Tensors are of type {@link Tensor}, or a number, or lists or arrays of numbers or booleans, which are
+ * read in the dtype that the loss takes. Each method returns a new request.
  */
 public final class Request {
   final Map<String, Object> fields;
@@ -37,12 +37,12 @@ public final class Request {
     return with("sample_weight", tensor);
   }
 
-  /** Whether to give the gradients of the predictions; they are given by default. */
+  /** Whether to return the gradients of all predictions; the default is true. */
   public Request gradients(boolean wanted) {
     return with("gradients", wanted);
   }
 
-  /** The inputs whose gradients to give. */
+  /** The inputs whose gradients to return. */
   public Request gradients(String... inputs) {
     return with("gradients", List.of(inputs));
   }
@@ -56,11 +56,7 @@ public final class Request {
     return with("dtype", dtype);
   }
 
-  public Request divideBy(double divisor) {
-    return with("divide_by", divisor);
-  }
-
-  /** This request as one of a batch or a stream; the id, a string or a number or null, comes back with the result. */
+  /** This request as one of a batch or a stream; the id, a string, a number or null, is returned with the result. */
   public Item item(Object id, String loss) {
     return new Item(id, loss, this);
   }

@@ -7,7 +7,7 @@ import java.util.Base64;
 import java.util.Map;
 import java.util.stream.IntStream;
 
-/** A shape and flat numbers, packed as they travel: row by row, little-endian. */
+/** A shape and flat numbers, packed row by row, little-endian. */
 public final class Tensor {
   private final String dtype;
   private final int[] shape;
@@ -25,7 +25,7 @@ public final class Tensor {
     }
   }
 
-  /** A tensor of float32; without a shape, a vector. {@code new int[0]} is the shape of one number alone. */
+  /** A tensor of float32; without a shape, a vector. {@code new int[0]} is the shape of a single number. */
   public static Tensor of(float[] numbers, int... shape) {
     ByteBuffer buffer = room(numbers.length, 4);
     buffer.asFloatBuffer().put(numbers);
@@ -60,17 +60,17 @@ public final class Tensor {
     return made("bool", marks.length, shape, buffer);
   }
 
-  /** One number, of float64. */
+  /** A single float64. */
   public static Tensor scalar(double number) {
     return new Tensor("float64", new int[0], room(1, 8).putDouble(number).array());
   }
 
-  /** One number, of float32. */
+  /** A single float32. */
   public static Tensor scalar(float number) {
     return new Tensor("float32", new int[0], room(1, 4).putFloat(number).array());
   }
 
-  /** A tensor of any dtype, float16 and bfloat16 among them, by its bytes. */
+  /** A tensor of any dtype, including float16 and bfloat16, from its bytes. */
   public static Tensor packed(String dtype, int[] shape, byte[] littleEndian) {
     return new Tensor(dtype, shape.clone(), littleEndian.clone());
   }
@@ -83,7 +83,7 @@ public final class Tensor {
     return new Tensor(dtype, shape.length == 0 ? new int[] {count} : shape.clone(), buffer.array());
   }
 
-  /** Read what JSON has for a tensor: an object, or a number in the dtype of the answer, where null is NaN. */
+  /** Read a tensor from JSON: an object, or a number in the dtype of the answer; null is NaN. */
   static Tensor from(Object json, String dtype) {
     if (json instanceof Map<?, ?> packed) {
       int[] shape = Json.list(packed.get("shape")).stream().mapToInt(length -> ((Number) length).intValue()).toArray();
@@ -131,7 +131,7 @@ public final class Tensor {
     return IntStream.range(0, data.length / size).mapToDouble(i -> element(buffer, i * size)).toArray();
   }
 
-  /** The one element there is. */
+  /** The only element. */
   public double item() {
     if (data.length != size(dtype)) throw new IllegalStateException("Expected one element; got " + this);
     return element(buffer(), 0);

@@ -32,7 +32,7 @@ import lossd.Evaluation.Batch;
 import lossd.Evaluation.Result;
 import lossd.Request.Item;
 
-/** {@code java lossd.LossdCheck clients/cases.json}, with LOSSD_URL naming a server and LOSSD_KEY a key of it. */
+/** {@code java lossd.LossdCheck clients/cases.json}, with the address of a server in LOSSD_URL and a key for it in LOSSD_KEY. */
 final class LossdCheck {
   private interface Check {
     void run() throws Exception;
@@ -100,7 +100,7 @@ final class LossdCheck {
     return found;
   }
 
-  /** Make a tensor of the numbers that one holds. */
+  /** Create a tensor from the numbers of another. */
   private static Tensor again(Tensor tensor) {
     if (tensor.dtype().equals("float32")) return shaped(tensor, Tensor.of(tensor.floats()));
     if (tensor.dtype().equals("float64")) return shaped(tensor, Tensor.of(tensor.doubles()));
@@ -245,7 +245,7 @@ final class LossdCheck {
     void handle(HttpExchange exchange) throws Exception;
   }
 
-  /** Serve what a handler writes, while a check runs. */
+  /** Serve a handler while a check runs. */
   private static void serving(Handler handler, ServerCheck check) throws Exception {
     HttpServer server = HttpServer.create(new InetSocketAddress("127.0.0.1", 0), 0);
     server.setExecutor(Executors.newCachedThreadPool(LossdCheck::daemon));
@@ -276,7 +276,7 @@ final class LossdCheck {
     void run(Lossd lossd) throws Exception;
   }
 
-  /** Refuse some requests, then pass everything on to the real server. */
+  /** Refuse some requests, then pass the others on to the real server. */
   private static Handler refusing(AtomicInteger calls, int refusals, int status, String retryAfter) {
     HttpClient http = HttpClient.newHttpClient();
     return exchange -> {
@@ -392,7 +392,7 @@ final class LossdCheck {
         broken -> equal(List.of(problem(broken).status(), problem(broken).detail()), List.of(502, "<h1>Bad gateway</h1>")));
   }
 
-  /** A client as Java makes it, that sends {@code Upgrade: h2c} with its first request. */
+  /** Java's default client, which sends {@code Upgrade: h2c} with its first request. */
   private void upgrade() throws Exception {
     String body = Json.write(Map.of("inputs", Map.of("predictions", new int[20_000], "targets", new int[20_000])));
     for (int i = 0; i < 3; i++) {
