@@ -232,6 +232,41 @@ def test_a_problem_of_a_call_asks_no_device(monkeypatch: pytest.MonkeyPatch) -> 
     run(test)
 
 
+def test_a_refusal_says_when_all_that_is_accepted_will_have_ended() -> None:
+    """A capacity beyond the integers that Python keeps is reached like any other."""
+
+    async def test(queue: Queue) -> None:
+        for _ in range(300):
+            queue.refuse_if_full()
+            queue.permit()
+        queue._pace = 0.5  # pyright: ignore[reportPrivateUsage]
+        with pytest.raises(Busy) as refused:
+            queue.permit()
+        assert refused.value.retry_after == 150
+
+    run(test, capacity=300)
+
+
+def test_a_thread_that_fails_fails_all_of_its_calls_and_the_queue_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(parts: Any, device: torch.device) -> Any:
+        raise LookupError("lost")
+
+    async def test(queue: Queue) -> None:
+        queue.on_cpu = False
+        with monkeypatch.context() as patch:
+            patch.setattr("service.engine.queue.evaluate_alike", fail)
+            results = await asyncio.gather(
+                *(queue.submit(call("mse", seed), HOLD).future for seed in range(3))
+            )
+        assert [type(result) for result in results] == [RuntimeError] * 3
+        assert all("lost" in str(result) for result in results)
+        assert value(await queue.submit(call("mse"), HOLD).future) > 0
+
+    run(test)
+
+
 EVERY = [
     variants(loss)[0].call(seed, dtype=torch.float32) for loss in CATALOGUE.values() for seed in range(3)
 ]
