@@ -7,8 +7,6 @@ from collections.abc import Callable
 
 import torch
 
-from service.engine.bind import bind
-from service.engine.call import Call, Request, Sent
 from service.losses import CATALOGUE
 
 DEVICE = torch.device("cuda:0" if sys.argv[1] == "cuda" else sys.argv[1])
@@ -44,16 +42,3 @@ def median_us(what: Callable[[], object], count: int = 50) -> float:
         wait()
         seconds.append(time.perf_counter() - start)
     return 1e6 * statistics.median(seconds)
-
-
-def cross_entropy(rows: int, classes: int) -> Call:
-    """Return a call of random logits."""
-    rng = torch.Generator().manual_seed(0)
-    logits, targets = (
-        torch.randn(rows, classes, generator=rng),
-        torch.randint(classes, (rows,), generator=rng),
-    )
-    loss = CATALOGUE["cross_entropy"]
-    return bind(
-        Request(loss=loss, inputs={"logits": Sent(logits), "targets": Sent(targets)}, params=loss.defaults)
-    )

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.report import CUDA, DEVICE, LOSSES, cross_entropy, median_us, say, wait
+from benchmarks.gpu.report import CUDA, DEVICE, LOSSES, median_us, say, wait
 from service.catalogue.declare import Terms
 from service.catalogue.registry import AnyLoss
 from service.engine.backward import differentiable, gradients
@@ -21,7 +21,7 @@ from service.engine.reduce import reduce
 from service.engine.stack import Stack, stacked
 from service.engine.transfer import pinned, to_device, to_host
 from tests.conformance import work
-from tests.conformance.cases import variants
+from tests.conformance.cases import cross_entropy, variants
 
 
 def steps() -> None:

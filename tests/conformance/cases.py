@@ -55,6 +55,18 @@ def variants(loss: AnyLoss) -> list[Variant]:
     return [v for v in found if v == found[0] or _valid(v)]
 
 
+def cross_entropy(rows: int, classes: int, seed: int = 0) -> Call:
+    """Return a call of random logits."""
+    rng = torch.Generator().manual_seed(seed)
+    logits, targets = (
+        torch.randn(rows, classes, generator=rng),
+        torch.randint(classes, (rows,), generator=rng),
+    )
+    loss = CATALOGUE["cross_entropy"]
+    inputs = {"logits": Sent(logits), "targets": Sent(targets)}
+    return bind(Request(loss=loss, inputs=inputs, params=loss.defaults))
+
+
 def leaves(call: Call) -> dict[str, Tensor]:
     """Return the inputs of a call with gradients on for the floating predictions."""
     return {n: t.detach().clone().requires_grad_(n in call.gradients_of) for n, t in call.inputs.items()}

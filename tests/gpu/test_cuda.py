@@ -22,7 +22,7 @@ from service.losses import CATALOGUE
 from service.problems import TooLarge
 from service.settings import Settings
 from tests.client import Client, running
-from tests.conformance.cases import every_loss, variants
+from tests.conformance.cases import cross_entropy, every_loss, variants
 from tests.conformance.compare import assert_same, of_each_divisor, sent
 from tests.conformance.work import all_grown
 
@@ -121,20 +121,8 @@ def _double(call: Call) -> Call:
     return replace(call, inputs=inputs, dtype=torch.float64)
 
 
-def _cross_entropy(rows: int, classes: int, seed: int = 0) -> Call:
-    rng = torch.Generator().manual_seed(seed)
-    logits, targets = (
-        torch.randn(rows, classes, generator=rng),
-        torch.randint(classes, (rows,), generator=rng),
-    )
-    loss = CATALOGUE["cross_entropy"]
-    return bind(
-        Request(loss=loss, inputs={"logits": Sent(logits), "targets": Sent(targets)}, params=loss.defaults)
-    )
-
-
 def test_threads_that_compute_at_once_do_not_disturb_each_other() -> None:
-    calls = [_cross_entropy(50 + seed % 7, 30, seed) for seed in range(200)]
+    calls = [cross_entropy(50 + seed % 7, 30, seed) for seed in range(200)]
     with ThreadPoolExecutor(8) as pool:
         found = [*pool.map(lambda call: evaluate(call, DEVICE), calls)]
     for there, call in zip(found, calls, strict=True):
@@ -150,7 +138,7 @@ def test_a_call_that_does_not_fit_is_refused_and_the_next_is_answered() -> None:
     big = bind(Request(loss=pairs.loss, inputs=rows, params=pairs.params))
     [found] = evaluate_alike([big], DEVICE)
     assert isinstance(found, TooLarge)
-    small = _cross_entropy(8, 10)
+    small = cross_entropy(8, 10)
     assert_same(evaluate(small, DEVICE), evaluate(small), 2e-4)
     torch.cuda.set_per_process_memory_fraction(1.0)
 
