@@ -69,6 +69,16 @@ class Call:
     grad_output: Tensor | None = None
     dtype: torch.dtype = torch.float32
 
+    @property
+    def like(self) -> "Call":
+        """The call itself, as of a `Stack` one of its calls."""
+        return self
+
+    @property
+    def count(self) -> int:
+        """One, as of a `Stack` the number of its calls."""
+        return 1
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:

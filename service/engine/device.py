@@ -39,7 +39,8 @@ def choose(name: str, worker: int = 0) -> torch.device:
     if kind not in ("cpu", "cuda", "mps"):
         raise ValueError(f"Expected {EXPECTED}; got {name!r}.")
     if name == "auto":
-        return torch.device("cuda", worker % gpu_count()) if gpu_count() else torch.device("cpu")
+        gpus = gpu_count()
+        return torch.device("cuda", worker % gpus) if gpus else torch.device("cpu")
     if kind == "cuda":
         return _gpu(name, worker)
     if kind == "mps" and not torch.backends.mps.is_available():

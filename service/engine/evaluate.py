@@ -48,7 +48,7 @@ def _computed(
     part: Part, compute: Callable[[Tensors], Terms], device: torch.device
 ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
     """Evaluate on the current stream."""
-    like, axes = (part.like, 1) if isinstance(part, Stack) else (part, 0)
+    like, axes = part.like, int(isinstance(part, Stack))
     inputs = to_device(part.inputs, device)
     leaves = differentiable(inputs, like)
     terms = compute(leaves)

@@ -38,7 +38,6 @@ def evaluate_alike(parts: Sequence[Part], device: torch.device = CPU) -> Results
     """Evaluate like calls; failures stay separate. The caller bounds how many are evaluated at once."""
     first, *others = parts
     single = not others and isinstance(first, Call)
-    like = first.like if isinstance(first, Stack) else first
     if not single:
         try:
             return evaluate_together(_stacked(parts, device), device)
@@ -46,7 +45,7 @@ def evaluate_alike(parts: Sequence[Part], device: torch.device = CPU) -> Results
             raise
         except Exception as error:
             # the fault may lie with one call, all of them together, or vmap: evaluate each alone
-            logger.debug("evaluating calls of %s one by one: %s", like.loss.name, error)
+            logger.debug("evaluating calls of %s one by one: %s", first.like.loss.name, error)
             exhausted = is_exhausted(error)
         if exhausted:
             give_back_memory()

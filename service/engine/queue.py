@@ -129,10 +129,9 @@ class Queue:
 
     def of(self, part: Part) -> "Queue":
         """Return the queue that computes like calls fastest: this one, or the CPU's."""
-        like = part.like if isinstance(part, Stack) else part
         # without fusing, the place of a call must not depend on its company
-        work = part.work if self.fuse else like.work
-        near = like.loss.on_cpu or work <= self.near_work
+        work = part.work if self.fuse else part.like.work
+        near = part.like.loss.on_cpu or work <= self.near_work
         return self.near if self.near is not None and near else self
 
     def admit(self, call: Call) -> None:
@@ -168,12 +167,11 @@ class Queue:
 
     def compute(self, parts: Sequence[Part]) -> Results:
         """Compute like calls in any thread; failures stay separate."""
-        count = sum(len(part) if isinstance(part, Stack) else 1 for part in parts)
+        count = sum(part.count for part in parts)
         if self.failed:
             return [Unavailable(FAILED)] * count
         self.observer.batch(count)
-        like = parts[0].like if isinstance(parts[0], Stack) else parts[0]
-        with self._room.of(count * units(like) * UNIT_BYTES) if self._room else nullcontext():
+        with self._room.of(count * units(parts[0].like) * UNIT_BYTES) if self._room else nullcontext():
             results = evaluate_alike(parts, self.device)
         return [self._noted(result) for result in results] if isinstance(results, list) else results
 
@@ -196,11 +194,10 @@ class Queue:
         """
         if (queue := self.of(part)) is not self:
             return queue.compute_all(part)
-        like = part.like if isinstance(part, Stack) else part
         try:
-            self.admit(like)
+            self.admit(part.like)
         except TooLarge as problem:
-            return [[problem] * (len(part) if isinstance(part, Stack) else 1)]
+            return [[problem] * part.count]
         found: list[Results] = []
         for piece in self._pieces(part):
             go_on()

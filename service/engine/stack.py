@@ -22,7 +22,12 @@ class Stack:
     @property
     def work(self) -> int:
         """The estimated cost of all calls together."""
-        return self.like.overhead + len(self) * (self.like.work - self.like.overhead)
+        return self.like.overhead + self.count * (self.like.work - self.like.overhead)
+
+    @property
+    def count(self) -> int:
+        """The number of calls."""
+        return len(self)
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))

@@ -30,7 +30,7 @@ from service.engine import memory
 from service.engine.call import Evaluation
 from service.engine.observer import Observer
 from service.engine.queue import Queue
-from service.engine.stack import Evaluations, Stack
+from service.engine.stack import Evaluations
 from service.problems import Problem, Unavailable
 from service.routes import Route
 from service.telemetry import logs
@@ -228,12 +228,12 @@ class Metrics:
         """Count the items of a batch, or of a window of a stream."""
         tally = Tally(("unknown", problem.status) for problem in asked.problems.values())
         for group, pieces in zip(asked.groups, outcomes, strict=True):
-            call = group.part.like if isinstance(group.part, Stack) else group.part
+            name = group.part.like.loss.name
             for outcome in pieces:
                 if isinstance(outcome, Evaluations):
-                    tally[call.loss.name, 200] += len(outcome)
+                    tally[name, 200] += len(outcome)
                 else:
-                    tally.update((call.loss.name, _status(result)) for result in outcome)
+                    tally.update((name, _status(result)) for result in outcome)
         for (loss, status), count in tally.items():
             self.items.labels(loss, status).inc(count)
 

@@ -10,7 +10,7 @@ import orjson
 from service.catalogue.registry import Catalogue
 from service.engine.call import Evaluation
 from service.engine.observer import NOBODY, Observer
-from service.engine.stack import Evaluations, Stack
+from service.engine.stack import Evaluations
 from service.problems import Fault, Invalid, Problem, TooLarge
 from service.wire import json, native, written
 from service.wire.defaults import NONE, read_defaults
@@ -152,7 +152,7 @@ def _answers(
     group: Group, pieces: Sequence[Outcome], observer: Observer
 ) -> Iterator[dict[str, Any] | Problem]:
     """Yield the members of each answer of a group, or its problem."""
-    like = group.part.like if isinstance(group.part, Stack) else group.part
+    like = group.part.like
     for piece in pieces:
         if isinstance(piece, Evaluations):
             for answer in native.answers(like, group.encoding, piece, observer):
