@@ -24,7 +24,7 @@ async def receive_all(scope: Scope, receive: Receive, settings: Settings) -> Bod
         Busy: there is no room for it now.
         ClientGone: the client left before the body was complete.
     """
-    headers: dict[bytes, bytes] = dict(scope["headers"])
+    headers: Mapping[bytes, bytes] = scope["state"]["headers"]
     _refuse_other_media(headers)
     limit, hold = settings.max_body_bytes, scope["state"]["hold"]
     declared = headers.get(b"content-length", b"").decode("latin-1")
@@ -83,7 +83,7 @@ async def read_into(buffer: bytearray, scope: Scope, receive: Receive, settings:
         ClientGone: the client left before the body was complete.
     """
     limit, before, more = settings.max_body_bytes, len(buffer), True
-    declared = dict(scope["headers"]).get(b"content-length", b"").decode("latin-1")
+    declared = scope["state"]["headers"].get(b"content-length", b"").decode("latin-1")
     if declared.isdecimal() and int(declared) > limit:
         raise too_large(declared, limit)
     while more:
@@ -91,12 +91,6 @@ async def read_into(buffer: bytearray, scope: Scope, receive: Receive, settings:
         buffer += chunk
         if (length := len(buffer) - before) > limit:
             raise too_large(f"at least {length}" if more else str(length), limit)
-
-
-def media(scope: Scope) -> str:
-    """Return the media type of a request."""
-    declared: bytes = dict(scope["headers"]).get(b"content-type", b"")
-    return declared.decode("latin-1").partition(";")[0].strip().lower()
 
 
 def _refuse_other_media(headers: Mapping[bytes, bytes]) -> None:

@@ -26,6 +26,8 @@ CODED = 1 << 14
 """Encoded bytes to inflate at once: Huffman tables without a byte of content take up to 1.4 ms."""
 PIECE = 1 << 18
 """Most bytes to inflate at once."""
+SHORT = 1400
+"""Bytes of an answer that fit into one packet anyway."""
 LEVEL = 1
 """Digits of floats hardly compress better at higher levels."""
 LEAST_SAVED = 0.1

@@ -10,8 +10,6 @@ from starlette.responses import Response
 
 from service.admission import codings
 
-SHORT = 1400
-"""Bytes of an answer that fit into one packet anyway."""
 CODED = "-gzip"
 """Suffix of the tags of compressed answers."""
 
@@ -36,7 +34,7 @@ class Content:
 
 def cacheable(request: Request, content: Content, cache: str = "no-cache") -> Response:
     """Return the answer to a GET or HEAD, a 304 if the client has it."""
-    compress = len(content.body) > SHORT and codings.for_answer(dict(request.headers.raw)) == "gzip"
+    compress = len(content.body) > codings.SHORT and codings.for_answer(request.state.headers) == "gzip"
     headers = {
         "ETag": f'"{content.tag}{CODED if compress else ""}"',
         "Cache-Control": cache,

@@ -32,7 +32,8 @@ TRACEPARENT = re.compile(
 class RequestContext:
     """Outermost middleware.
 
-    ``scope["state"]`` holds the request's ``stages``, which collect its timings, and its ``hold`` on the account.
+    ``scope["state"]`` holds the request's ``headers`` by name, its ``stages``, which collect its timings, and its ``hold``
+    on the account.
     """
 
     def __init__(self, app: ASGIApp, account: Account, recorder: Recorder) -> None:
@@ -45,7 +46,7 @@ class RequestContext:
             await self.app(scope, receive, send)
             return
         stages = scope.setdefault("state", {})["stages"] = Stages()
-        headers = dict[bytes, bytes](scope["headers"])
+        headers = scope["state"]["headers"] = dict[bytes, bytes](scope["headers"])
         _identify(stages, headers)
         # matched already, unless the application runs on another server
         asked: Match = scope["state"].get("match") or match_route(

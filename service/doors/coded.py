@@ -28,8 +28,6 @@ STEPS = (
     (sys.maxsize, inf, cost.QUICK_S),
 )
 """Most bytes and seconds of each step, and the estimated seconds that choose its lane: inline, quick, slow."""
-SHORT = 1400
-"""Bytes of an answer that fit into one packet anyway."""
 FREE = 1 << 25
 """Decoded bytes of a stream that are allowed at any ratio: they cost a second or two at most."""
 MOST_RATIO = 100
@@ -52,7 +50,8 @@ async def begin(
         ClientGone: the client left before the end.
     """
     query.read_query(scope)
-    seconds, coding = deadline(scope, settings.deadline_s), codings.of_request(dict(scope["headers"]))
+    headers = scope["state"]["headers"]
+    seconds, coding = deadline(headers, settings.deadline_s), codings.of_request(headers)
     held = [await body.receive_all(scope, receive, settings)]
     work = pipeline.begin(scope, receive, len(held[0]), seconds)
     if coding:
@@ -131,12 +130,20 @@ def _refuse_absurd(length: int, sent: int) -> None:
 
 def json_answer(parts: Sequence[bytes], headers: Mapping[bytes, bytes]) -> Answer:
     """Return a JSON answer, compressed if the request's headers ask for it and it is worth it."""
-    answer_headers, size = [JSON], sum(map(len, parts))
-    accepts = codings.for_answer(headers) if size > SHORT else None
-    if accepts and (coded := codings.apply(parts, accepts, LEAST_SAVED)):
-        parts, size = coded, sum(map(len, coded))
-        answer_headers += coded_headers(accepts)
-    return Answer([*answer_headers, (b"content-length", b"%d" % size)], parts)
+    accepts = codings.for_answer(headers) if sum(map(len, parts)) > codings.SHORT else None
+    return coded_answer([JSON], parts, accepts, LEAST_SAVED)
+
+
+def coded_answer(
+    headers: Sequence[tuple[bytes, bytes]],
+    parts: Sequence[bytes | memoryview],
+    coding: str | None,
+    least_saved: float = codings.LEAST_SAVED,
+) -> Answer:
+    """Return an answer with its length, compressed if there is a coding that saves enough."""
+    if coding and (coded := codings.apply(parts, coding, least_saved)):
+        parts, headers = coded, [*headers, *coded_headers(coding)]
+    return Answer([*headers, (b"content-length", b"%d" % sum(map(len, parts)))], parts)
 
 
 def coded_headers(coding: str) -> list[tuple[bytes, bytes]]:

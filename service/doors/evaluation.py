@@ -26,7 +26,7 @@ class SingleCalls:
         loss = find_loss(self.catalogue, scope["state"]["match"].parameters["name"])
         scope["state"]["stages"].loss = loss.name
         work, held = await begin(self.pipeline, scope, receive, self.settings)
-        queue, headers = self.pipeline.queue, dict(scope["headers"])
+        queue, headers = self.pipeline.queue, scope["state"]["headers"]
 
         def decode() -> native.Decoded:
             return native.decode(loss, held.pop())

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from service.admission import codings
 from service.catalogue.registry import AnyLoss
-from service.doors.coded import coded_headers
+from service.doors.coded import coded_answer
 from service.doors.front import Answer
 from service.engine import cost
 from service.engine.call import Evaluation
@@ -79,11 +79,7 @@ class Exchange:
         headers = [(b"content-type", b"application/" + media)]
         if encoded.binary:
             headers.append((HEADER.lower().encode(), b"%d" % sum(map(len, encoded.heads))))
-        if self._accepts and (coded := codings.apply(parts, self._accepts)):
-            parts = coded
-            headers += coded_headers(self._accepts)
-        headers.append((b"content-length", b"%d" % sum(map(len, parts))))
-        return Answer(headers, parts)
+        return coded_answer(headers, parts, self._accepts)
 
     def _reader(self, length: int) -> Reader:
         """Return the reader of the JSON; its end is searched for if the request does not give its length."""

@@ -54,8 +54,9 @@ class Inferences:
 
     async def _answer(self, loss: AnyLoss, scope: Scope, receive: Receive) -> tuple[Work, Answer]:
         """Return the answer to one request, and the work it took."""
-        exchange = Exchange(loss, dict(scope["headers"]))
-        seconds = deadline(scope, self.settings.deadline_s)
+        headers = scope["state"]["headers"]
+        exchange = Exchange(loss, headers)
+        seconds = deadline(headers, self.settings.deadline_s)
         await body.read_into(exchange.buffer, scope, receive, self.settings)
         work = self.pipeline.begin(scope, receive, len(exchange.buffer), seconds)
         try:

@@ -48,7 +48,7 @@ class Streams:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer line by line until the upload ends or the client leaves."""
         query.read_query(scope)
-        asked = dict(scope["headers"])
+        asked = scope["state"]["headers"]
         coding, accepts = codings.of_request(asked), codings.for_answer(asked)
         whole = self.pipeline.begin(scope, _silence, 0, self.settings.deadline_s)
         if coding:
@@ -138,18 +138,23 @@ def _whole(line: bytes, most: int) -> bytes | Problem:
     """Return a line, or the problem that it is too long."""
     if len(line) <= most:
         return line
-    return TooLarge(f"Expected a line of at most {most} bytes (LOSSD_MAX_LINE_BYTES); got a longer one.")
+    return _too_long(most)
 
 
 def _lose(length: int, added: int, most: int, hold: Hold) -> Problem | None:
     """Account for a piece of an incomplete line; return a problem if the line is too long or there is no room."""
     if length > most:
-        return TooLarge(f"Expected a line of at most {most} bytes (LOSSD_MAX_LINE_BYTES); got a longer one.")
+        return _too_long(most)
     try:
         hold.take(added)
     except Busy as busy:
         return busy
     return None
+
+
+def _too_long(most: int) -> TooLarge:
+    """Return the problem of a line over the limit."""
+    return TooLarge(f"Expected a line of at most {most} bytes (LOSSD_MAX_LINE_BYTES); got a longer one.")
 
 
 async def _silence() -> Message:

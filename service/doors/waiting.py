@@ -2,10 +2,11 @@
 
 import asyncio
 import math
+from collections.abc import Mapping
 from time import monotonic
 from typing import TypeVar
 
-from starlette.types import Receive, Scope
+from starlette.types import Receive
 
 from service.admission.body import ClientGone
 from service.problems import Late, Unreadable, quoted
@@ -32,13 +33,13 @@ class Due:
         return self if seconds is None else Due(min(seconds, self.seconds), self._start)
 
 
-def deadline(scope: Scope, most: float) -> float:
+def deadline(headers: Mapping[bytes, bytes], most: float) -> float:
     """Return the seconds within which to answer: the client's ``Request-Timeout``, at most ``most``.
 
     Raises:
         Unreadable: the header is not a number of seconds.
     """
-    header: bytes | None = dict(scope["headers"]).get(b"request-timeout")
+    header = headers.get(b"request-timeout")
     if header is None:
         return most
     sent = header.decode("latin-1")

@@ -10,8 +10,8 @@ from service.problems import Late, Unreadable
 from tests.client import Client
 
 
-def scope(value: str) -> dict[str, object]:
-    return {"type": "http", "headers": [(b"request-timeout", value.encode())]}
+def sent(value: str) -> dict[bytes, bytes]:
+    return {b"request-timeout": value.encode()}
 
 
 async def stay() -> Message:
@@ -24,15 +24,15 @@ async def leave() -> Message:
 
 
 def test_a_client_may_ask_for_less_time_not_for_more() -> None:
-    assert deadline({"type": "http", "headers": []}, 60) == 60
-    assert deadline(scope("1.5"), 60) == 1.5
-    assert deadline(scope("600"), 60) == 60
+    assert deadline({}, 60) == 60
+    assert deadline(sent("1.5"), 60) == 1.5
+    assert deadline(sent("600"), 60) == 60
 
 
 @pytest.mark.parametrize("value", ["soon", "-1", "0", "nan"])
 def test_what_is_no_time_is_refused(client: Client, value: str) -> None:
     with pytest.raises(Unreadable, match="Request-Timeout"):
-        deadline(scope(value), 60)
+        deadline(sent(value), 60)
     headers = {"content-type": "application/json", "request-timeout": value}
     assert client.post("/v1/losses/mse", content=b"{}", headers=headers).status_code == 400
 
