@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"net/http"
@@ -323,6 +324,10 @@ func refusing(t *testing.T, refusals int, status int, retryAfter string) (*Clien
 	must(t, err)
 	real, calls := httputil.NewSingleHostReverseProxy(target), &atomic.Int64{}
 	server := httptest.NewServer(http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
+		// else the server reads the whole request before it answers, or stops reading once it answers
+		if err := http.NewResponseController(writer).EnableFullDuplex(); err != nil {
+			t.Error(err)
+		}
 		if calls.Add(1) > int64(refusals) {
 			real.ServeHTTP(writer, request)
 			return
@@ -356,6 +361,32 @@ func TestAStreamThatIsRefusedStartsAgainWithItsFirstItem(t *testing.T) {
 	all, items := cases(t)
 	busy, calls := refusing(t, 2, 429, "0")
 	checkAll(t, all, streamed(t, busy, items))
+	equal(t, calls.Load(), int64(3))
+}
+
+func TestAStreamThatIsRefusedLosesNoItemThatIsMadeLater(t *testing.T) {
+	busy, calls := refusing(t, 2, 503, "0")
+	received := make(chan struct{})
+	items := func(yield func(Item) bool) {
+		for index := range 3 {
+			if !yield(mse(float64(index))) {
+				return
+			}
+			select {
+			case <-received:
+			case <-time.After(time.Minute):
+				t.Error("expected a result while the next item is made")
+				return
+			}
+		}
+	}
+	var values []any
+	for result, err := range busy.Stream(ctx, items) {
+		must(t, err)
+		values = append(values, result.Value.Item())
+		received <- struct{}{}
+	}
+	equal(t, fmt.Sprint(values), "[0 1 4]")
 	equal(t, calls.Load(), int64(3))
 }
 

@@ -18,8 +18,7 @@ func (client *Client) Stream(ctx context.Context, items iter.Seq[Item]) iter.Seq
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		source := &lines{items: taken(ctx, items), done: ctx.Done()}
-		open := func() io.Reader { return &upload{lines: source} }
-		response, err := client.send(ctx, "/v1/batch", "application/x-ndjson", open)
+		response, err := client.send(ctx, "/v1/batch", "application/x-ndjson", source.open)
 		if err != nil {
 			yield(Result{}, err)
 			return
@@ -62,47 +61,67 @@ func taken(ctx context.Context, items iter.Seq[Item]) <-chan Item {
 type lines struct {
 	items    <-chan Item
 	done     <-chan struct{}
+	replaced chan struct{}
 	lock     sync.Mutex
 	sent     [][]byte
+	first    int
 	accepted atomic.Bool
 }
 
-// line returns the line at a position, nothing after the last one.
-func (source *lines) line(place int) ([]byte, error) {
+// open returns the body of a new attempt, and ends the body of the attempt before, which may still be read.
+func (source *lines) open() io.Reader {
+	if source.replaced != nil {
+		close(source.replaced)
+	}
+	source.replaced = make(chan struct{})
+	return &upload{lines: source, replaced: source.replaced}
+}
+
+// line returns the line at a place; an attempt that is replaced gets none.
+func (source *lines) line(place int, replaced <-chan struct{}) ([]byte, error) {
 	source.lock.Lock()
 	defer source.lock.Unlock()
-	if place < len(source.sent) {
-		return source.sent[place], nil
-	}
 	select {
-	case item, more := <-source.items:
-		if !more {
-			return nil, io.EOF
-		}
-		text, err := json.Marshal(exact{item, "base64"})
-		if err != nil {
-			return nil, err
-		}
-		text = append(text, '\n')
-		if !source.accepted.Load() {
-			source.sent = append(source.sent, text)
-		}
-		return text, nil
-	case <-source.done:
-		return nil, context.Canceled
+	case <-replaced:
+		return nil, io.ErrClosedPipe
+	default:
 	}
+	if place == source.first+len(source.sent) {
+		select {
+		case item, more := <-source.items:
+			if !more {
+				return nil, io.EOF
+			}
+			text, err := json.Marshal(exact{item, "base64"})
+			if err != nil {
+				return nil, err
+			}
+			source.sent = append(source.sent, append(text, '\n'))
+		case <-replaced:
+			return nil, io.ErrClosedPipe
+		case <-source.done:
+			return nil, context.Canceled
+		}
+	}
+	line := source.sent[place-source.first]
+	if source.accepted.Load() {
+		source.sent = source.sent[place+1-source.first:]
+		source.first = place + 1
+	}
+	return line, nil
 }
 
 // upload is the body of one attempt.
 type upload struct {
-	lines *lines
-	place int
-	rest  []byte
+	lines    *lines
+	replaced <-chan struct{}
+	place    int
+	rest     []byte
 }
 
 func (body *upload) Read(into []byte) (int, error) {
 	if len(body.rest) == 0 {
-		line, err := body.lines.line(body.place)
+		line, err := body.lines.line(body.place, body.replaced)
 		if err != nil {
 			return 0, err
 		}

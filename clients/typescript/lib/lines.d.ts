@@ -3,7 +3,7 @@
 export declare class Lines {
     #private;
     constructor(items: Iterable<unknown> | AsyncIterable<unknown>);
-    /** Return a body with all lines from the first. */
+    /** Return a body with all lines from the first; an earlier body gets no more lines. */
     body(): ReadableStream<Uint8Array>;
     /** Stop keeping sent lines: the server has accepted the stream. */
     accept(): void;

@@ -10,23 +10,26 @@ const LONG = 4_194_304;
 export class Lines {
   readonly #items: Iterator<unknown> | AsyncIterator<unknown>;
   readonly #sent: string[] = [];
+  #first = 0;
+  #bodies = 0;
   #accepted = false;
-  #reading: Promise<string | undefined> | undefined;
+  #reading: Promise<boolean> | undefined;
   #error: { cause: unknown } | undefined;
 
   constructor(items: Iterable<unknown> | AsyncIterable<unknown>) {
     this.#items = Symbol.asyncIterator in items ? items[Symbol.asyncIterator]() : items[Symbol.iterator]();
   }
 
-  /** Return a body with all lines from the first. */
+  /** Return a body with all lines from the first; an earlier body gets no more lines. */
   body(): ReadableStream<Uint8Array> {
+    const own = ++this.#bodies;
     const encoder = new TextEncoder();
     let [count, bytes] = [0, 0];
     return new ReadableStream({
       pull: async (controller) => {
         // a source that never waits would keep the event loop from reading the answer
         if (bytes > TURN) await new Promise((resolve) => setTimeout(resolve, (bytes = 0)));
-        const line = await this.#line(count++);
+        const line = await this.#line(count++, own);
         if (line === undefined) return controller.close();
         const chunk = encoder.encode(line);
         bytes += chunk.length;
@@ -62,20 +65,32 @@ export class Lines {
     await this.#items.return?.();
   }
 
-  async #line(place: number): Promise<string | undefined> {
-    // requested by an earlier body, which the server has refused meanwhile
-    await this.#reading;
-    if (place < this.#sent.length) return this.#sent[place];
-    return (this.#reading = this.#next());
+  async #line(place: number, body: number): Promise<string | undefined> {
+    while (body === this.#bodies && place >= this.#first + this.#sent.length) {
+      // may be awaited by an earlier body too, which the server has refused meanwhile
+      this.#reading ??= this.#keep().finally(() => (this.#reading = undefined));
+      if (!(await this.#reading)) return undefined;
+    }
+    if (body !== this.#bodies) return undefined;
+    const line = this.#sent[place - this.#first];
+    if (this.#accepted) {
+      this.#sent.splice(0, place + 1 - this.#first);
+      this.#first = place + 1;
+    }
+    return line;
+  }
+
+  async #keep(): Promise<boolean> {
+    const line = await this.#next();
+    if (line !== undefined) this.#sent.push(line);
+    return line !== undefined;
   }
 
   async #next(): Promise<string | undefined> {
     try {
       const { done, value } = await this.#items.next();
       if (done) return undefined;
-      const line = JSON.stringify(value) + "\n";
-      if (!this.#accepted) this.#sent.push(line);
-      return line;
+      return JSON.stringify(value) + "\n";
     } catch (cause) {
       this.#error = { cause };
       throw cause;

@@ -210,6 +210,25 @@ test("a stream that is refused starts again with its first item", async (t) => {
   assert.equal(times.length, 3);
 });
 
+test("a stream that is refused loses no item that is made later", async (t) => {
+  const { client, times } = await refusing(t, 2, 503);
+  let receive;
+  async function* made() {
+    for (let index = 0; index < 3; index++) {
+      const received = new Promise((resolve) => (receive = resolve));
+      yield { loss: "mse", ...inputsOf(index) };
+      await received;
+    }
+  }
+  const values = [];
+  for await (const { value } of client.stream(made())) {
+    values.push(value.item());
+    receive();
+  }
+  assert.deepEqual(values, [0, 1, 4]);
+  assert.equal(times.length, 3);
+});
+
 test("a server that stays busy is a problem in the end", async (t) => {
   const { client, times } = await refusing(t, Infinity);
   await assert.rejects(client.evaluate("mse", inputsOf(1)), { status: 429, retryAfter: 0 });
