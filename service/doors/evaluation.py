@@ -2,7 +2,7 @@
 
 from starlette.types import Receive, Scope
 
-from service.catalogue.registry import AnyLoss, Catalogue, UnknownLoss
+from service.catalogue.registry import AnyLoss, Catalogue, Unknown
 from service.doors.coded import begin, json_answer
 from service.doors.front import Answer
 from service.doors.pipeline import Pipeline
@@ -45,5 +45,5 @@ def find_loss(catalogue: Catalogue, name: str) -> AnyLoss:
     """
     try:
         return catalogue[name]
-    except UnknownLoss as error:
+    except Unknown as error:
         raise NotFound(str(error)) from None
