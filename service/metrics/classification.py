@@ -67,10 +67,10 @@ def accuracy(
     ignore_index: int | None = None,
     top_k: Annotated[int, Ge(1)] = 1,
 ) -> Columns:
-    """The share of samples whose class is right.
+    r"""The share of samples whose class is right.
 
     Formula:
-        \\frac{1}{N} \\sum_n [\\hat y_n = y_n]
+        \frac{1}{N} \sum_n [\hat y_n = y_n]
 
     Args:
         predictions: Scores ``[N, C]``, classes ``[N]`` or binary scores ``[N]``, multilabel scores ``[N, L]``.
