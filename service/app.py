@@ -29,6 +29,7 @@ from service.document import served
 from service.doors import losses, models, operations
 from service.doors.batch import Batches
 from service.doors.evaluation import SingleCalls
+from service.doors.evaluations import Evaluations
 from service.doors.front import Front
 from service.doors.inference import Inferences
 from service.doors.metrics import Measurements, metric_catalogue_routes
@@ -39,6 +40,8 @@ from service.engine.call import CPU
 from service.engine.lane import Lane
 from service.engine.memory import keep_freed_memory
 from service.engine.queue import Queue
+from service.evaluations.database import Database
+from service.evaluations.store import Limits, Store
 from service.losses import CATALOGUE
 from service.metrics import METRICS
 from service.pages import reference
@@ -47,6 +50,7 @@ from service.telemetry import traces
 from service.telemetry.metrics import Metrics, metrics_routes
 from service.telemetry.recorder import Recorder
 from service.telemetry.statistics import ModelStatistics
+from service.wire.evaluation_metrics import Catalogues
 from service.wire.params import params_model
 
 logger = logging.getLogger("lossd")
@@ -68,6 +72,7 @@ class Parts:
     account: Account
     lifecycle: Lifecycle
     pipeline: Pipeline
+    store: Store
     metrics: Metrics
     recorder: Recorder
     statistics: dict[str, ModelStatistics]
@@ -108,6 +113,7 @@ def create_app(
         "evaluate": SingleCalls(catalogue, settings, pipeline).answer,
         "batch": Batches(catalogue, settings, pipeline, parts.metrics).answer,
         "measure": Measurements(measures, settings, pipeline).answer,
+        "evaluations": Evaluations(settings, pipeline, parts.store, Catalogues(catalogue, measures)).answer,
         "infer": Inferences(catalogue, settings, pipeline, parts.statistics).answer,
     }
     front = Front(app, doors, Streams(catalogue, settings, pipeline, parts.metrics))
@@ -146,10 +152,19 @@ def _parts(
         account=account,
         lifecycle=lifecycle,
         pipeline=Pipeline(queue, quick, slow),
+        store=_store(settings),
         metrics=metrics,
         recorder=Recorder(queue, lambda: account.bytes, metrics, traces.from_environment()),
         statistics={name: ModelStatistics() for name in catalogue},
     )
+
+
+def _store(settings: Settings) -> Store:
+    """Return the store of evaluations, which opens its database on first use."""
+    limits = Limits(
+        settings.evaluation_max_bytes, settings.evaluation_cache_bytes, settings.evaluation_max_expires_s
+    )
+    return Store(Database(settings.database_url, settings.data_dir), limits)
 
 
 def _framework(parts: Parts, lifespan: Lifespan[FastAPI]) -> FastAPI:
@@ -191,6 +206,7 @@ def _lifespan(parts: Parts, state: dict[str, Any], warmed: Callable[[], object])
             yield state
         sampling.cancel()
         await loop.run_in_executor(None, parts.recorder.close)
+        await loop.run_in_executor(None, parts.store.close)
         pipeline.close()
 
     return lifespan

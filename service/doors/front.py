@@ -19,6 +19,7 @@ class Answer:
 
     headers: list[tuple[bytes, bytes]]
     parts: Sequence[bytes | memoryview]
+    status: int = 200
 
 
 Door = Callable[[Scope, Receive], Awaitable[Answer]]
@@ -60,12 +61,14 @@ class Front:
 
 async def _send(answer: Answer, hold: Hold, send: Send) -> None:
     """Send an answer in pieces; the unsent ones are counted on the hold."""
-    await send({"type": "http.response.start", "status": 200, "headers": answer.headers})
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
     parts = deque(answer.parts)
     waiting = sum(map(len, parts))
     hold.add(waiting)
     # release pieces as they are sent
     del answer
+    if not parts:
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
     try:
         while parts:
             part = parts.popleft()

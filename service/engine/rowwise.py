@@ -24,7 +24,8 @@ from service.engine.stack import Stack, stacked
 from service.problems import Invalid
 
 SUM, DIVISOR = "sum", "divisor"
-SAMPLES = "N"
+SAMPLES = (("N",), ("...",))
+"""First dims of what has samples."""
 
 
 @cache
@@ -62,16 +63,21 @@ def as_metric(loss: AnyLoss) -> AnyMetric:
 
 
 def takes_samples_alone(loss: AnyLoss, params: Params) -> bool:
-    """Return whether a loss has a value for a single sample, which the first axis of all its inputs counts."""
-    rows = loss.rows_for(params)
-    dims = [spec.form(row).dims for spec in loss.inputs.values() for row in rows if not spec.optional]
-    dims += [form.dims for form in loss.unreduced.forms if form.when.holds(params)]
-    if not rows or not all(split(one)[:1] == (SAMPLES,) for one in dims):
+    """Return whether a loss has a value for a single sample; samples are the first axis of all its inputs."""
+    return any(_takes_one(loss, params, row) for row in loss.rows_for(params))
+
+
+def _takes_one(loss: AnyLoss, params: Params, row: int) -> bool:
+    """Return whether a loss has a value for a single sample in one row of forms."""
+    inputs = [split(spec.form(row).dims)[:1] for spec in loss.inputs.values() if not spec.optional]
+    losses = [split(form.dims)[:1] for form in loss.unreduced.forms if form.when.holds(params)]
+    if any(first not in SAMPLES for first in inputs) or inputs[0] not in losses or len({*inputs}) > 1:
         return False
-    drawn = draw_inputs(loss, params, sizes={SAMPLES: 1}, row=rows[0])
-    inputs = {name: Sent(tensor) for name, tensor in drawn.items()}
+    drawn = draw_inputs(
+        loss, params, sizes={"N": 1, "...": (1, 2) if inputs[0] == ("...",) else (2,)}, row=row
+    )
     try:
-        bind(Request(loss=loss, inputs=inputs, params=params, gradients=False, dtype=torch.float64))
+        bind(_request(loss, drawn, params))
     except Invalid:
         return False
     return True

@@ -1,6 +1,6 @@
 """Blocks: the rows of a part as immutable bytes, compressed, with a version, and without anything that runs code."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from math import prod
 from typing import Any, NamedTuple, cast
@@ -11,12 +11,15 @@ from isal import isal_zlib
 
 from service.catalogue.table import Array, Column, Ragged
 from service.evaluations.rows import Labels, Rows, bytes_as_texts, texts_as_bytes
+from service.problems import Unavailable
 
 MAGIC = b"lossd-rows"
 VERSION = 1
 ALIGNMENT = 8
 LEVEL = 1
 LENGTH_BYTES = 8
+_compress: Callable[[bytes, int], bytes] = cast(Any, isal_zlib).compress
+_decompress: Callable[[memoryview], bytes] = cast(Any, isal_zlib).decompress
 
 
 class Block(NamedTuple):
@@ -43,19 +46,19 @@ def encode_rows(rows: Rows) -> Block:
     }
     described = _padded(orjson.dumps(header), b" ")
     whole = b"".join((len(described).to_bytes(LENGTH_BYTES, "little"), described, *buffers.parts))
-    return Block(MAGIC + bytes([VERSION]) + isal_zlib.compress(whole, LEVEL), len(whole))
+    return Block(MAGIC + bytes([VERSION]) + _compress(whole, LEVEL), len(whole))
 
 
 def decode_rows(data: bytes) -> Rows:
     """Return the rows of a block.
 
     Raises:
-        ValueError: a newer server has written it, or it is damaged.
+        Unavailable: a newer server has written it, or it is damaged.
     """
     start = len(MAGIC) + 1
     if data[: len(MAGIC)] != MAGIC or data[len(MAGIC)] != VERSION:
-        raise ValueError("a stored block is damaged, or written by a newer server")
-    whole = memoryview(isal_zlib.decompress(memoryview(data)[start:]))
+        raise Unavailable("A stored part is damaged, or a newer server has written it.")
+    whole = memoryview(_decompress(memoryview(data)[start:]))
     length = int.from_bytes(whole[:LENGTH_BYTES], "little")
     header: dict[str, Any] = orjson.loads(whole[LENGTH_BYTES : LENGTH_BYTES + length])
     read = _Read(whole[LENGTH_BYTES + length :], header["buffers"])
@@ -150,9 +153,7 @@ class _Read:
             return self._arrays[found["buffer"]]
         if "texts" in found:
             texts = bytes_as_texts(cast(Ragged, self.column(found["texts"])))
-            array = np.empty(len(texts), object)
+            array: Array = np.empty(len(texts), object)
             array[:] = [text.decode() for text in texts]
             return array.reshape(found["shape"])
-        return Ragged(
-            cast(Array, self.column(found["lengths"])), cast(Array, self.column(found["values"]))
-        )
+        return Ragged(cast(Array, self.column(found["lengths"])), cast(Array, self.column(found["values"])))

@@ -9,12 +9,14 @@ from threading import Lock
 from typing import Any
 
 import sqlalchemy as sql
-from sqlalchemy import Connection, Engine, event
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy import Connection, Engine, event, exc
 from sqlalchemy.pool import QueuePool
 
 from service.problems import Problem, Unavailable
 
+FAILURES = (exc.DBAPIError, exc.TimeoutError, sqlite3.Error)
+"""Errors of a database that cannot be used now: it is locked, full, damaged or out of reach."""
+BUGS = (exc.DataError, exc.ProgrammingError)
 FILE = "evaluations.sqlite"
 RETRY_S = 2
 """Seconds after which clients retry while the database does not answer."""
@@ -171,7 +173,9 @@ class Database:
         """Turn errors of the database into a problem that clients retry."""
         try:
             yield
-        except (SQLAlchemyError, sqlite3.Error) as error:
+        except BUGS:
+            raise
+        except FAILURES as error:
             raise _unavailable(reason(error)) from error
 
 
@@ -191,11 +195,18 @@ def migrate(connection: Connection, steps: Sequence[Callable[[Connection], None]
         connection.execute(versions.insert().values(version=number))
 
 
+def give_space_back(connection: Connection) -> None:
+    """Shrink the file by the pages that deleted rows have left."""
+    driver: Any = connection.connection.driver_connection
+    # it frees a page a step, so that all must be fetched
+    driver.execute("PRAGMA incremental_vacuum").fetchall()
+
+
 def reason(error: BaseException) -> str:
     """Return the first line of a database's error, without the statement and its values."""
-    cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
+    cause = error.orig if isinstance(error, exc.DBAPIError) and error.orig else error
     lines = str(cause).strip().splitlines()
-    return lines[0] if lines else type(cause).__name__
+    return lines[0].rstrip(".") if lines else type(cause).__name__
 
 
 def _unavailable(why: str) -> Problem:

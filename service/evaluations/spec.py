@@ -1,9 +1,9 @@
 """What an evaluation computes, and from which columns: its spec, with every default filled in."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from service.catalogue.metric import AnyMetric
 from service.catalogue.spec import Params
@@ -88,19 +88,24 @@ def refuse_difference(there: Mapping[str, Any], sent: Mapping[str, Any]) -> None
 
 def _differences(there: Any, sent: Any, where: tuple[str | int, ...]) -> list[Fault]:
     """Return a fault for each member that differs."""
-    if isinstance(there, Mapping) and isinstance(sent, Mapping):
-        names: Sequence[str] = [*dict.fromkeys([*there, *sent])]
+    here, other = _members(there), _members(sent)
+    if here is not None and other is not None and (isinstance(there, Mapping) or len(here) == len(other)):
+        names = dict.fromkeys([*here, *other])
         return [
             fault
             for name in names
-            for fault in _differences(there.get(name), sent.get(name), (*where, name))
+            for fault in _differences(here.get(name), other.get(name), (*where, name))
         ]
-    if isinstance(there, list) and isinstance(sent, list) and len(there) == len(sent):
-        pairs = enumerate(zip(there, sent, strict=True))
-        return [fault for place, (a, b) in pairs for fault in _differences(a, b, (*where, place))]
     if there == sent:
         return []
     return [Fault(pointer(*where), "differs", f"Expected {_shown(there)}, as is there; got {_shown(sent)}.")]
+
+
+def _members(value: Any) -> Mapping[str | int, Any] | None:
+    """Return the members of an object, or the elements of a list by their places; None of other values."""
+    if isinstance(value, Mapping):
+        return cast(Mapping[str | int, Any], value)
+    return dict(enumerate(cast(list[Any], value))) if isinstance(value, list) else None
 
 
 def _shown(value: Any) -> str:
@@ -112,5 +117,5 @@ def _shown(value: Any) -> str:
 def _lists(value: Any) -> Any:
     """Return params as they are stored: tuples are lists."""
     if isinstance(value, Mapping):
-        return {name: _lists(one) for name, one in value.items()}
-    return [_lists(one) for one in value] if isinstance(value, tuple | list) else value
+        return {name: _lists(one) for name, one in cast(Mapping[str, Any], value).items()}
+    return [_lists(one) for one in cast(tuple[Any, ...], value)] if isinstance(value, tuple) else value

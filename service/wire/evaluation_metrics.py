@@ -8,7 +8,7 @@ from service.catalogue.metric import AnyMetric, Like
 from service.catalogue.registry import Catalogue, MetricCatalogue, Unknown
 from service.engine.rowwise import as_metric, takes_samples_alone
 from service.evaluations.spec import Measure
-from service.problems import Fault, pointer, quoted
+from service.problems import Fault, pointer
 from service.wire import json
 from service.wire.defaults import wrong_params
 from service.wire.document import Document
@@ -87,9 +87,7 @@ class MeasureReader:
 
     def _fault(self, where: Where, code: str, expected: str, got: str) -> None:
         """Report a fault below this metric."""
-        self.faults.append(
-            Fault(pointer(*self.where, *where), code, f"Expected {expected}; got {got}.")
-        )
+        self.faults.append(Fault(pointer(*self.where, *where), code, f"Expected {expected}; got {got}."))
 
     def _name(self, name: Any) -> str:
         """Read the name of a metric in results."""

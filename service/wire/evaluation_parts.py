@@ -64,7 +64,7 @@ def decode_part(spec: Spec, key: str, body: Body, media: Media, limits: PartLimi
     document = Document(body)
     del body
     try:
-        return part_of(document, document.root, spec, key, limits)
+        return replace(part_of(document, document.root, spec, key, limits), lines=lines)
     except Invalid as invalid:
         faults = [_with_line(fault, lines) for fault in invalid.faults]
     raise Invalid(*faults)
@@ -92,7 +92,11 @@ def part_of(document: Document, value: Any, spec: Spec, key: str, limits: PartLi
 
 def _texts(spec: Spec) -> set[str]:
     """Return the columns whose cells are texts."""
-    inputs = [(column, measure.metric.inputs[name]) for measure in spec.measures for name, column in measure.inputs.items()]
+    inputs = [
+        (column, measure.metric.inputs[name])
+        for measure in spec.measures
+        for name, column in measure.inputs.items()
+    ]
     listed = {column for column, one in inputs if isinstance(one, Listed) and one.element is str}
     numeric = {column for column, one in inputs if not isinstance(one, Listed)}
     return {name for name in (spec.id, *spec.slices) if name is not None and name not in numeric} | listed

@@ -47,15 +47,21 @@ def read_spec(body: Body, catalogues: Catalogues, limits: SpecLimits) -> Spec:
     return spec_of(document, [*document.root.keys()], catalogues, limits)
 
 
-def spec_of(document: Document, names: Collection[str], catalogues: Catalogues, limits: SpecLimits) -> Spec:
-    """Read the members of a spec, which have these names.
+def spec_of(
+    document: Document,
+    names: Collection[str],
+    catalogues: Catalogues,
+    limits: SpecLimits,
+    others: Collection[str] = (),
+) -> Spec:
+    """Read the members of a spec, which have these names; the ``others`` are read elsewhere.
 
     Raises:
         Invalid: it is no valid spec; lists every fault.
         TooLarge: it has too many metrics.
     """
-    members, faults = document.members(document.root, names)
-    fields = {name: one for name, one in members.items() if one is not None}
+    members, faults = document.members(document.root, [*names, *others])
+    fields = {name: one for name, one in members.items() if one is not None and name not in others}
     return _SpecReader(document, fields, catalogues, limits, faults).read()
 
 
@@ -135,7 +141,7 @@ class _SpecReader:
 
     def _columns(self) -> dict[str, Any]:
         """Read the names of columns by what they hold."""
-        value = self.fields.get("columns")
+        value: Any = self.fields.get("columns")
         if not json.is_object(value):
             got = "nothing" if value is None else json.show(value)
             self._fault("/columns", "type", "an object with the names of columns", got)
@@ -171,7 +177,8 @@ class _SpecReader:
 
     def _measures(self, shared: Shared) -> tuple[Measure, ...]:
         """Read the list of metrics, whose names in results must differ."""
-        value, most = self.fields.get("metrics"), self.limits.metrics
+        value: Any = self.fields.get("metrics")
+        most = self.limits.metrics
         if not json.is_array(value) or not len(value):
             got = "nothing" if value is None else json.show(value)
             self._fault("/metrics", "type", "a list of metrics", got)
@@ -221,7 +228,10 @@ class _SpecReader:
             self._fault(pointer(name), "unknown", expected, quoted(name))
         for name in shared.columns.keys() - shared.used - {*NOT_INPUTS}:
             self._fault(
-                pointer("columns", name), "unknown", "an input of a metric, id, slices or weight", quoted(name)
+                pointer("columns", name),
+                "unknown",
+                "an input of a metric, id, slices or weight",
+                quoted(name),
             )
 
 

@@ -56,7 +56,9 @@ def columns_of_csv(body: Body, columns: Collection[str], texts: Collection[str])
         if faults := _wrong_header(header, columns):
             raise Invalid(*faults)
         for numbers, rows in _cells(reader):
-            writer.add(numbers, [_row(header, row, texts) if len(row) == len(header) else row for row in rows])
+            writer.add(
+                numbers, [_row(header, row, texts) if len(row) == len(header) else row for row in rows]
+            )
     except UnicodeDecodeError as error:
         raise Unreadable(f"Expected CSV in UTF-8; got other bytes: {error.reason}.") from None
     except csv.Error as error:
@@ -168,7 +170,9 @@ def _wrong_header(header: Sequence[str], columns: Collection[str]) -> list[Fault
     """Return a fault for each column that is missing, unknown or repeated."""
     expected = f"Expected a header with {', '.join(columns)}"
     wrong = [name for place, name in enumerate(header) if name not in columns or name in header[:place]]
-    return [Fault("", "missing", f"{expected}; {name} is missing.", 1) for name in columns if name not in header] + [
+    return [
+        Fault("", "missing", f"{expected}; {name} is missing.", 1) for name in columns if name not in header
+    ] + [
         Fault("", "unknown", f"{expected}, each once; got {quoted(name)}.", 1) for name in wrong[:MOST_FAULTS]
     ]
 
@@ -191,9 +195,7 @@ def _cells(reader: Any) -> Iterator[tuple[list[int], list[list[str]]]]:
 
 def _row(header: Sequence[str], cells: Sequence[str], texts: Collection[str]) -> dict[str, Any]:
     """Return a row of cells as an object."""
-    return {
-        name: cell if name in texts else _value(cell) for name, cell in zip(header, cells, strict=True)
-    }
+    return {name: cell if name in texts else _value(cell) for name, cell in zip(header, cells, strict=True)}
 
 
 def _value(cell: str) -> Any:
