@@ -135,8 +135,9 @@ def _print_openapi() -> None:
 
     from service.document.openapi import document
     from service.losses import CATALOGUE
+    from service.metrics import METRICS
 
-    print(orjson.dumps(document(CATALOGUE), option=orjson.OPT_INDENT_2).decode())
+    print(orjson.dumps(document(CATALOGUE.values(), METRICS.values()), option=orjson.OPT_INDENT_2).decode())
 
 
 def _write_docs(directory: Path, texts: Sequence[Path]) -> None:

@@ -17,7 +17,7 @@ def brief_metric(metric: AnyMetric) -> dict[str, Any]:
         "title": metric.title,
         "tasks": list(metric.tasks),
         "summary": metric.prose.summary,
-        "higher_is_better": metric.higher_is_better,
+        **({} if metric.higher_is_better is None else {"higher_is_better": metric.higher_is_better}),
     }
 
 
@@ -53,6 +53,11 @@ def metric_example(metric: AnyMetric) -> dict[str, Any]:
     inputs = {**drawn, **metric.example.inputs}
     ordered = {name: inputs[name] for name in metric.inputs if name in inputs}
     return {"inputs": ordered, **({"params": changed} if changed else {})}
+
+
+def params_without_defaults(metric: AnyMetric) -> dict[str, Any]:
+    """Return the JSON Schema of a metric's params, with defaults in the descriptions."""
+    return describe.without_defaults(describe.params_schema(metric))
 
 
 def _input(name: str, spec: Input, description: str) -> dict[str, Any]:
