@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks import servers
 
 CLIENTS = 4
-METRICS = ["accuracy", *({"metric": "accuracy", "name": f"a{n}"} for n in range(4))]
+METRICS = ["accuracy", "f1", "confusion_matrix", "cohen_kappa", "matthews_corrcoef"]
 SPEC = {
     "task": "multiclass",
     "num_classes": 10,

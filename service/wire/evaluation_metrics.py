@@ -122,9 +122,8 @@ class MeasureReader:
             column = own.get(name, self.shared.columns.get(chosen))
             if column is None:
                 if not spec.optional:
-                    wanted = f"the name of the column of {metric.name}'s {name}"
-                    fault = Fault(pointer("columns", chosen), "missing", f"Expected {wanted}; got nothing.")
-                    self.faults.append(fault)
+                    detail = "Expected the name of a column; got nothing."
+                    self.faults.append(Fault(pointer("columns", chosen), "missing", detail))
             elif isinstance(column, str) and column:
                 found[name] = column
             elif name in own:

@@ -211,8 +211,11 @@ class _PartReader:
         if not sent.tensor.dim():
             raise _not_numbers(column, "one value", "a list with a value a row")
         self._lengths[column] = len(sent.tensor)
+        # a row must not depend on whether all numbers of its part happen to be integers
+        as_floats = not whole and not sent.tensor.is_floating_point()
+        tensor = sent.tensor.to(torch.float64) if as_floats else sent.tensor
         # an element has a place, whatever format it came in
-        return replace(sent, addressable=True)
+        return replace(sent, tensor=tensor, addressable=True)
 
     def _inputs(self, measure: Measure) -> dict[str, Given]:
         """Read the inputs of a metric; a column is read once for all inputs of its kind."""

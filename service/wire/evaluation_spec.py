@@ -130,9 +130,10 @@ class _SpecReader:
             self._expires(),
             self._duplicates(),
         )
-        self._refuse_unused(shared)
+        if not self.faults:
+            self._refuse_unused(shared)
         if self.faults:
-            raise Invalid(*self.faults)
+            raise Invalid(*dict.fromkeys(self.faults))
         return spec
 
     def _fault(self, where: str, code: str, expected: str, got: str) -> None:
