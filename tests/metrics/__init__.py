@@ -1,0 +1,1 @@
+"""The metrics: values against independent oracles, and what holds for all of them."""
