@@ -1,1 +1,1 @@
-"""The metrics: values against independent oracles, and what holds for all of them."""
+"""Metrics, a module of tests for each family."""

@@ -1,61 +1,79 @@
-"""Compute a metric as the door does, without HTTP."""
+"""Compute a metric from its inputs as the service does, without HTTP."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor
 
-from service.catalogue.metric import AnyMetric
-from service.catalogue.table import Table
-from service.engine.bind_metric import Given, bind_metric
-from service.engine.call import CPU, Sent
-from service.engine.measure import MetricResult, finished, rows_of
+from service.catalogue.metric import AnyMetric, Undefined
+from service.catalogue.table import Array, Ragged, Table, stacked_rows, table
 from service.metrics import METRICS
 
-every_metric = pytest.mark.parametrize("metric", METRICS.values(), ids=lambda metric: metric.name)
+Inputs = Mapping[str, Any]
 
 
-def sent(value: Any) -> Given:
-    """Return an input as read: lists of texts or objects as they are, all else as a tensor."""
-    if isinstance(value, Tensor):
-        return Sent(value)
-    if isinstance(value, list) and value and not isinstance(value[0], int | float | list):
-        return value
-    if isinstance(value, list) and _holds_texts(value):
-        return value
-    array = np.asarray(value)
-    return Sent(torch.from_numpy(array), addressable=True, any_rank=array.size == 0)
+def rows_of(metric: AnyMetric, inputs: Inputs, params: Mapping[str, Any]) -> Table:
+    """Return the rows of a metric; arrays are sent as tensors, lists as they are."""
+    sent = {
+        name: torch.tensor(value) if isinstance(value, np.ndarray) else value
+        for name, value in inputs.items()
+    }
+    return table(metric.rows_of(sent, params))
 
 
-def rows(metric: AnyMetric, inputs: Mapping[str, Any], **params: Any) -> Table:
-    """Return the rows of a valid request."""
-    full = {**metric.defaults, "like": None, **params}
-    bound = bind_metric(metric, {name: sent(value) for name, value in inputs.items()}, full)
-    return rows_of(metric, bound.inputs, full, CPU)
+def value_of(
+    name: str, inputs: Inputs, *, weights: Sequence[float] | Array | None = None, **params: Any
+) -> Any:
+    """Return the value of a metric, with `Undefined` where there is none."""
+    metric = METRICS[name]
+    chosen = {"like": None, **metric.defaults, **params}
+    rows = rows_of(metric, inputs, chosen)
+    given = np.ones(len(rows)) if weights is None else np.asarray(weights, np.float64)
+    return metric.finish(rows, chosen)(given)
 
 
-def measured(
-    metric: AnyMetric, inputs: Mapping[str, Any], weights: Any = None, **params: Any
-) -> MetricResult:
-    """Return the result of a valid request."""
-    found = rows(metric, inputs, **params)
-    keys = np.arange(len(found), dtype=np.uint64)
-    weighed = None if weights is None else np.asarray(weights, dtype=np.float64)
-    return finished(metric, {**metric.defaults, "like": None, **params}, found, weighed, keys)
+def each_of(name: str, inputs: Inputs, **params: Any) -> Array:
+    """Return the value of each row."""
+    metric = METRICS[name]
+    chosen = {"like": None, **metric.defaults, **params}
+    assert metric.each is not None
+    return metric.each(rows_of(metric, inputs, chosen), chosen)
 
 
-def value_of(metric: AnyMetric, inputs: Mapping[str, Any], weights: Any = None, **params: Any) -> Any:
-    """Return the value of a valid request, null as None."""
-    return measured(metric, inputs, weights, **params).value
+def selected(inputs: Inputs, places: Sequence[int] | Array) -> dict[str, Any]:
+    """Return the samples at these places."""
+    return {
+        name: value[list(places)]
+        if isinstance(value, np.ndarray | Tensor)
+        else [value[place] for place in places]
+        for name, value in inputs.items()
+    }
 
 
-def _holds_texts(value: Any) -> bool:
-    """Return whether nested lists hold anything but numbers."""
-    while isinstance(value, list):
-        value = next((one for one in value if not isinstance(one, list) or one), None)
-        if value is None:
-            return False
-    return not isinstance(value, int | float)
+def assert_rows_depend_on_their_sample_alone(name: str, inputs: Inputs, **params: Any) -> None:
+    """Compare rows computed one sample at a time, and in the opposite order, with rows computed together: equal to the bit."""
+    metric = METRICS[name]
+    chosen = {"like": None, **metric.defaults, **params}
+    together = rows_of(metric, inputs, chosen)
+    places = range(len(together))
+    alone = stacked_rows([rows_of(metric, selected(inputs, [place]), chosen) for place in places])
+    reverse = np.arange(len(together))[::-1]
+    reversed_rows = rows_of(metric, selected(inputs, reverse), chosen).take(reverse)
+    for other in (alone, reversed_rows):
+        for key in together.columns:
+            assert _bits(together, key) == _bits(other, key), key
+
+
+def _bits(rows: Table, key: str) -> list[bytes]:
+    """Return the bytes of a column."""
+    column = rows.columns[key]
+    parts = [column.lengths, column.values] if isinstance(column, Ragged) else [column]
+    return [repr(part.tolist()).encode() if part.dtype == object else part.tobytes() for part in parts]
+
+
+def reason(value: Any) -> str:
+    """Return why a number is undefined."""
+    assert isinstance(value, Undefined), value
+    return value.reason

@@ -20,8 +20,8 @@ from service.metrics import METRICS
 from service.wire.describe_metric import metric_entry, metric_example
 from service.wire.metrics import decode_metric
 from tests.client import Client
-from tests.metrics.helpers import every_metric
 
+every_metric = pytest.mark.parametrize("metric", METRICS.values(), ids=lambda metric: metric.name)
 PAIRED = [metric for metric in METRICS.values() if metric.name != "frechet_distance"]
 """Metrics whose inputs have a value a sample each."""
 every_paired = pytest.mark.parametrize("metric", PAIRED, ids=lambda metric: metric.name)
