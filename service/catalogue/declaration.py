@@ -123,6 +123,9 @@ class Declaration(Generic[P, R]):
         return {name: param.default for name, param in self.params.items() if param.default is not REQUIRED}
 
 
+AnyDeclaration = Declaration[..., Any]
+
+
 class Signature(NamedTuple):
     """The contents of a function's signature and docstring."""
 

@@ -85,7 +85,7 @@ def table(columns: Columns) -> Table:
     return Table(columns, lengths.pop())
 
 
-def joined(tables: Sequence[Table]) -> Table:
+def stacked_rows(tables: Sequence[Table]) -> Table:
     """Return the rows of all tables, which have the same columns, one table after another."""
     first, *others = tables
     if not others:
