@@ -19,9 +19,9 @@ from service.metrics.detection.matching import (
     spread,
 )
 from service.metrics.detection.objects import (
+    JOINTS,
     BoxFormat,
     IouType,
-    JOINTS,
     PredictedObjects,
     TrueObjects,
     counts_of_objects,
@@ -39,8 +39,6 @@ SUREST = (1, 10)
 """Of a class in an image, so many detections count for `mar_1` and `mar_10`."""
 MOST_DETECTIONS: Mapping[IouType, int] = {"bbox": 100, "segm": 100, "keypoints": 20}
 """Detections of a class in an image that count, the surest ones."""
-
-
 
 
 Read = Callable[["_Curves"], Array]

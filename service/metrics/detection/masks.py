@@ -52,8 +52,14 @@ class Runs:
         filled = self.lengths > 0
         first = (np.cumsum(self.lengths) - self.lengths)[filled]
         if len(first):
-            boxes[filled, 0], boxes[filled, 1] = np.minimum.reduceat(left, first), np.maximum.reduceat(right, first)
-            boxes[filled, 2], boxes[filled, 3] = np.minimum.reduceat(top, first), np.maximum.reduceat(bottom, first)
+            boxes[filled, 0], boxes[filled, 1] = (
+                np.minimum.reduceat(left, first),
+                np.maximum.reduceat(right, first),
+            )
+            boxes[filled, 2], boxes[filled, 3] = (
+                np.minimum.reduceat(top, first),
+                np.maximum.reduceat(bottom, first),
+            )
         return boxes
 
 
@@ -67,7 +73,9 @@ def runs_of(images: Sequence[Mapping[str, Any]], sizes: Sequence[Sequence[int]])
     coded = np.array([place for place, mask in enumerate(masks) if isinstance(mask, dict)], np.int64)
     counts, _ = decoded_counts([masks[place]["counts"] for place in coded.tolist()])
     flips = Ragged(counts.lengths, _running(counts))
-    outlined = [(place, part) for place, mask in enumerate(masks) if not isinstance(mask, dict) for part in mask]
+    outlined = [
+        (place, part) for place, mask in enumerate(masks) if not isinstance(mask, dict) for part in mask
+    ]
     owners = np.array([place for place, _ in outlined], np.int64)
     outlines = _drawn([part for _, part in outlined], size[owners])
     pairs = [

@@ -35,7 +35,9 @@ def spread(areas: Array) -> Array:
     return found
 
 
-def near_pairs(predicted: Array, true: Array, overlaps: Callable[[Array, Array], Array]) -> tuple[Array, Array, Array]:
+def near_pairs(
+    predicted: Array, true: Array, overlaps: Callable[[Array, Array], Array]
+) -> tuple[Array, Array, Array]:
     """Return pairs of objects with equal keys that overlap by at least the lowest threshold, and their overlaps.
 
     ``overlaps`` gets the places of the objects of pairs.
@@ -93,9 +95,7 @@ def matched_as_coco(
     return hits, matched
 
 
-def matched_as_voc(
-    pairs: tuple[Array, Array, Array], counted: Array, detections: int
-) -> tuple[Array, Array]:
+def matched_as_voc(pairs: tuple[Array, Array, Array], counted: Array, detections: int) -> tuple[Array, Array]:
     """Return bits as `matched_as_coco`, of the lowest threshold alone.
 
     A detection looks at the object that it overlaps most, the first of equals; if that is taken, it matches nothing.

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 import numpy as np
 from annotated_types import Ge, Le, Len
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from service.catalogue.metric import Flaw
 from service.catalogue.spec import Params

@@ -17,9 +17,12 @@ from service.metrics.detection.objects import (
     sizes_in,
 )
 
-SPREADS = np.array(
-    [0.26, 0.25, 0.25, 0.35, 0.35, 0.79, 0.79, 0.72, 0.72, 0.62, 0.62, 1.07, 1.07, 0.87, 0.87, 0.89, 0.89]
-) / 10.0
+SPREADS = (
+    np.array(
+        [0.26, 0.25, 0.25, 0.35, 0.35, 0.79, 0.79, 0.72, 0.72, 0.62, 0.62, 1.07, 1.07, 0.87, 0.87, 0.89, 0.89]
+    )
+    / 10.0
+)
 """How far annotators differ on each of COCO's joints, in units of the object's size: nose to right ankle."""
 Images = Sequence[Mapping[str, Any]]
 
@@ -38,7 +41,13 @@ class Overlaps(Protocol):
 
 
 def overlaps_of(
-    predictions: Images, targets: Images, crowd: Array, iou_type: IouType, box_format: BoxFormat, *, inclusive: bool
+    predictions: Images,
+    targets: Images,
+    crowd: Array,
+    iou_type: IouType,
+    box_format: BoxFormat,
+    *,
+    inclusive: bool,
 ) -> Overlaps:
     """Return the objects in images; ``crowd [true objects]`` marks regions of any number of objects.
 
@@ -168,7 +177,9 @@ class _Poses:
             tx, ty = self.true[true, joint, :2].T
             # poses without a labelled joint are only expected to be near their box
             dx = np.where(seen, px - tx, np.maximum(0, x - width - px) + np.maximum(0, px - (x + width * 2)))
-            dy = np.where(seen, py - ty, np.maximum(0, y - height - py) + np.maximum(0, py - (y + height * 2)))
+            dy = np.where(
+                seen, py - ty, np.maximum(0, y - height - py) + np.maximum(0, py - (y + height * 2))
+            )
             likeness = np.exp(-((dx**2 + dy**2) / variance / scale / 2))
             total += np.where(labelled[:, joint] | ~seen, likeness, 0.0)
         return total / np.where(seen, labelled.sum(1), JOINTS)
