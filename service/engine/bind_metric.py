@@ -1,7 +1,8 @@
 """Bind a request for a metric to its declaration: valid inputs, or all faults."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import islice
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from service.catalogue.spec import Form, Params
 from service.engine.call import Sent
 from service.engine.check import first_of, not_of_kind, of_kind
 from service.engine.measure import Inputs
-from service.problems import Fault, Invalid, pointer
+from service.problems import MOST_FAULTS, Fault, Invalid, pointer
 
 Given = Sent | list[Any]
 """An input as read: a tensor, or a list with one value a sample."""
@@ -51,9 +52,10 @@ def bind_metric(
     if faults:
         raise Invalid(*_with_all_forms(metric, rows, faults))
     inputs, faults = _values(metric, given, row, sizes, params)
-    tensors = {name: one for name, one in inputs.items() if isinstance(one, Tensor)}
-    facts = Facts(sizes, params, tensors)
+    # conditions of a metric may look at lists too
+    facts = Facts(sizes, params, cast(dict[str, Tensor], inputs))
     faults = faults or _sizes(metric, sizes, row, given) or _conditions(metric, facts)
+    faults = faults or _flaws(metric, inputs, params)
     if faults:
         raise Invalid(*faults)
     shapes = {name: expand(metric.inputs[name].form(row).dims, sizes) for name in given}
@@ -165,4 +167,13 @@ def _conditions(metric: AnyMetric, facts: Facts) -> list[Fault]:
         Fault(one.pointer, "condition", f"Expected {one.expected}; got {one.got(facts)}.")
         for one in metric.conditions
         if not one.holds(facts)
+    ]
+
+
+def _flaws(metric: AnyMetric, inputs: Inputs, params: Params) -> list[Fault]:
+    """Return what the metric itself finds wrong with its inputs."""
+    found = metric.check(inputs, params) if metric.check else iter(())
+    return [
+        Fault(pointer("inputs", *flaw.path), "value", f"Expected {flaw.expected}; got {flaw.got}.")
+        for flaw in islice(found, MOST_FAULTS)
     ]
