@@ -53,6 +53,8 @@ def as_metric(loss: AnyLoss) -> AnyMetric:
         outputs=loss.outputs,
         prose=loss.prose,
         finish=_mean,
+        check=None,
+        left_out=None,
         each=_each,
         interval=None,
         likes=(),

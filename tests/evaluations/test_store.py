@@ -1,6 +1,7 @@
 """The store: every row counts once, whatever servers race, and results do not depend on order or partition."""
 
 import uuid
+from contextlib import closing
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -140,7 +141,7 @@ def test_an_evaluation_expires_with_all_that_is_stored_of_it(database_url: str, 
         store.put("", entry, spec, "q", part_of(spec, "q", rows_of(range(3)))).result()
     # the name is free again, and what was there is gone
     assert store.create("", name, spec_of(expect=3)).result().new
-    with Database(database_url, Path("nowhere")).reading() as connection:
+    with closing(Database(database_url, Path("nowhere"))) as watch, watch.reading() as connection:
         left = sql.select(sql.func.count()).where(parts.c.evaluation == entry.id)
         assert connection.scalar(left) == 0
     store.close()
@@ -154,12 +155,12 @@ def test_expired_evaluations_are_deleted_while_nobody_asks(
     store = store_at(database_url, lambda: now[0])
     entry = store.create("", name, spec_of(expires_s=60)).result().entry
     now[0] = 1061.0
-    watch = Database(database_url, Path("nowhere"))
     there = sql.select(evaluations.c.id).where(evaluations.c.id == entry.id)
     gone = False
-    while not gone:
-        with watch.reading() as connection:
-            gone = connection.scalar(there) is None
+    with closing(Database(database_url, Path("nowhere"))) as watch:
+        while not gone:
+            with watch.reading() as connection:
+                gone = connection.scalar(there) is None
     store.close()
 
 
