@@ -72,7 +72,9 @@ def ask(url: str, method: str, path: str, body: bytes = b"", media: str = "appli
     return json.loads(text) if text else None
 
 
-def ingest(url: str, name: str, rows: int, a_part: int, make: Callable[[int, int], tuple[bytes, str]]) -> float:
+def ingest(
+    url: str, name: str, rows: int, a_part: int, make: Callable[[int, int], tuple[bytes, str]]
+) -> float:
     """Send all rows by some clients; return the seconds."""
     ask(url, "PUT", f"/v1/evaluations/{name}", json.dumps(SPEC).encode())
     bodies = [(start, *make(start, a_part)) for start in range(0, rows, a_part)]

@@ -29,7 +29,7 @@ from service.document import served
 from service.doors import losses, models, operations
 from service.doors.batch import Batches
 from service.doors.evaluation import SingleCalls
-from service.doors.evaluations import Evaluations
+from service.doors.evaluations import EvaluationRequests
 from service.doors.front import Front
 from service.doors.inference import Inferences
 from service.doors.metrics import Measurements, metric_catalogue_routes
@@ -41,7 +41,7 @@ from service.engine.lane import Lane
 from service.engine.memory import keep_freed_memory
 from service.engine.queue import Queue
 from service.evaluations.database import Database
-from service.evaluations.store import Limits, Store
+from service.evaluations.store import Store, StoreLimits
 from service.losses import CATALOGUE
 from service.metrics import METRICS
 from service.pages import reference
@@ -113,7 +113,9 @@ def create_app(
         "evaluate": SingleCalls(catalogue, settings, pipeline).answer,
         "batch": Batches(catalogue, settings, pipeline, parts.metrics).answer,
         "measure": Measurements(measures, settings, pipeline).answer,
-        "evaluations": Evaluations(settings, pipeline, parts.store, Catalogues(catalogue, measures)).answer,
+        "evaluations": EvaluationRequests(
+            settings, pipeline, parts.store, Catalogues(catalogue, measures)
+        ).answer,
         "infer": Inferences(catalogue, settings, pipeline, parts.statistics).answer,
     }
     front = Front(app, doors, Streams(catalogue, settings, pipeline, parts.metrics))
@@ -161,7 +163,7 @@ def _parts(
 
 def _store(settings: Settings) -> Store:
     """Return the store of evaluations, which opens its database on first use."""
-    limits = Limits(
+    limits = StoreLimits(
         settings.evaluation_max_bytes, settings.evaluation_cache_bytes, settings.evaluation_max_expires_s
     )
     return Store(Database(settings.database_url, settings.data_dir), limits)

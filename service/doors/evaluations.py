@@ -17,7 +17,7 @@ from service.doors.waiting import deadline, wait
 from service.engine import cost
 from service.evaluations.results import Selection, named_measure, refuse_incomparable, results_of, worst_of
 from service.evaluations.spec import Spec
-from service.evaluations.store import Entry, Store
+from service.evaluations.store import EvaluationEntry, Store
 from service.settings import Settings
 from service.wire import evaluation_answers as answers
 from service.wire import evaluation_query as queries
@@ -60,7 +60,7 @@ class _Request:
         return valid_name(self.names["name"], "the name of an evaluation")
 
 
-class Evaluations:
+class EvaluationRequests:
     """Answers requests for evaluations."""
 
     def __init__(self, settings: Settings, pipeline: Pipeline, store: Store, catalogues: Catalogues) -> None:
@@ -141,7 +141,7 @@ class Evaluations:
         """Compute the results of all rows that are there now."""
         entry, spec = await self._spec(request, request.name)
         asked = queries.selection_of(request.query, spec, self.settings.evaluation_max_slices)
-        other: Entry | None = None
+        other: EvaluationEntry | None = None
         if (against := request.query.get("against")) is not None:
             other, there = await self._spec(request, valid_name(against, "the name of an evaluation"))
             refuse_incomparable(spec, there, asked)
@@ -201,10 +201,10 @@ class Evaluations:
 
         return await self._in_lane(request, "compute", compute, LOOK_S + cost.reading(request.work.size))
 
-    async def _spec(self, request: _Request, name: str) -> tuple[Entry, Spec]:
+    async def _spec(self, request: _Request, name: str) -> tuple[EvaluationEntry, Spec]:
         """Return an evaluation of the request's key, and its spec."""
 
-        def look() -> tuple[Entry, Spec]:
+        def look() -> tuple[EvaluationEntry, Spec]:
             entry = self.store.entry(request.owner, name)
             return entry, stored_spec(entry.spec, self.catalogues)
 

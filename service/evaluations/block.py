@@ -10,7 +10,7 @@ import orjson
 from isal import isal_zlib
 
 from service.catalogue.table import Array, Column, Ragged
-from service.evaluations.rows import Labels, Rows, bytes_as_texts, texts_as_bytes
+from service.evaluations.rows import Categories, Rows, bytes_as_texts, texts_as_bytes
 from service.problems import Unavailable
 
 MAGIC = b"lossd-rows"
@@ -69,7 +69,7 @@ def decode_rows(data: bytes) -> Rows:
         cast(Array | None, read.optional(header["contents"])),
         cast(Array | None, read.optional(header["weights"])),
         {
-            name: Labels(tuple(one["texts"]), cast(Array, read.column(one["places"])))
+            name: Categories(tuple(one["texts"]), cast(Array, read.column(one["places"])))
             for name, one in header["labels"].items()
         },
         named,

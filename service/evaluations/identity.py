@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.catalogue.table import Array
-from service.evaluations.rows import Labels
+from service.evaluations.rows import Categories
 
 Hashes = NDArray[np.uint64]
 ID_BYTES = 16
@@ -24,7 +24,7 @@ def id_hashes(ids: Sequence[bytes]) -> Array:
     return np.frombuffer(digests, f"S{ID_BYTES}")
 
 
-def content_hashes(columns: Mapping[str, Array | Labels | Sequence[bytes]], count: int) -> Hashes:
+def content_hashes(columns: Mapping[str, Array | Categories | Sequence[bytes]], count: int) -> Hashes:
     """Return the hash of each row's values in all columns: numbers ``[N, ...]`` as float64, labels, and texts.
 
     A row's hash does not depend on other rows, or on the dtype that its numbers came in.
@@ -57,9 +57,9 @@ def digest_of(ids: Array, contents: Hashes, *, ordered: bool) -> bytes:
     return blake2b(pairs.tobytes(), digest_size=ID_BYTES).digest()
 
 
-def _of(column: Array | Labels | Sequence[bytes]) -> Hashes:
+def _of(column: Array | Categories | Sequence[bytes]) -> Hashes:
     """Return the hash of each row's value in a column."""
-    if isinstance(column, Labels):
+    if isinstance(column, Categories):
         return _of_texts([text.encode() for text in column.texts])[column.places]
     return _of_numbers(column) if isinstance(column, np.ndarray) else _of_texts(column)
 

@@ -9,7 +9,7 @@ from service.evaluations.rows import Rows
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PartContent:
     """The rows of a part, with the hashes of their ids and of their contents, and the digest of all of them.
 
     ``lines`` are those of the body that the rows came from, if it had lines.

@@ -13,22 +13,22 @@ SEPARATOR = "/"
 
 
 @dataclass(frozen=True, slots=True)
-class Labels:
+class Categories:
     """A column of few different texts: the texts, and the place ``[N]`` of each row's text among them."""
 
     texts: tuple[str, ...]
     places: Array
 
     @classmethod
-    def of(cls, values: Iterable[str]) -> "Labels":
+    def of(cls, values: Iterable[str]) -> "Categories":
         """Return texts as labels."""
         known: dict[str, int] = {}
         places = np.array([known.setdefault(value, len(known)) for value in values], np.int32)
         return cls(tuple(known), places)
 
-    def take(self, places: Array) -> "Labels":
+    def take(self, places: Array) -> "Categories":
         """Return the labels of the rows at these places."""
-        return Labels(self.texts, self.places[places])
+        return Categories(self.texts, self.places[places])
 
 
 def texts_as_bytes(texts: Sequence[bytes]) -> Ragged:
@@ -56,7 +56,7 @@ class Rows:
     ids: Ragged | None
     contents: Array | None
     weights: Array | None
-    labels: Mapping[str, Labels]
+    labels: Mapping[str, Categories]
     columns: Mapping[str, Column]
 
     def take(self, places: Array) -> "Rows":
@@ -134,14 +134,14 @@ def _joined(columns: Sequence[Column]) -> Column:
     return np.concatenate(cast(Sequence[Array], columns))
 
 
-def _joined_labels(parts: Sequence[Labels]) -> Labels:
+def _joined_labels(parts: Sequence[Categories]) -> Categories:
     """Join the parts of a column of labels."""
     known: dict[str, int] = {}
     places: list[Array] = []
     for part in parts:
         new = np.array([known.setdefault(text, len(known)) for text in part.texts], np.int32)
         places.append(new[part.places] if len(new) else part.places)
-    return Labels(tuple(known), np.concatenate(places))
+    return Categories(tuple(known), np.concatenate(places))
 
 
 def _taken(column: Column, places: Array) -> Column:

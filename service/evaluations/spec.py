@@ -92,9 +92,7 @@ def _differences(there: Any, sent: Any, where: tuple[str | int, ...]) -> list[Fa
     if here is not None and other is not None and (isinstance(there, Mapping) or len(here) == len(other)):
         names = dict.fromkeys([*here, *other])
         return [
-            fault
-            for name in names
-            for fault in _differences(here.get(name), other.get(name), (*where, name))
+            fault for name in names for fault in _differences(here.get(name), other.get(name), (*where, name))
         ]
     if there == sent:
         return []

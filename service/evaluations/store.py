@@ -19,7 +19,7 @@ from service.evaluations.database import Database, evaluations, give_space_back,
 from service.evaluations.identity import id_hashes
 from service.evaluations.known import Known
 from service.evaluations.merge import NOTHING, Merged, Placed
-from service.evaluations.part import Part
+from service.evaluations.part import PartContent
 from service.evaluations.rows import Rows, bytes_as_texts
 from service.evaluations.spec import Spec, refuse_difference
 from service.evaluations.writer import Transaction, Writer
@@ -32,7 +32,7 @@ COLUMNS = [column for column in evaluations.c if column.name != "owner"]
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class StoreLimits:
     """The limits of the store: bytes of an evaluation before compression, bytes of its caches, seconds that specs may omit."""
 
     evaluation_bytes: int
@@ -41,7 +41,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class EvaluationEntry:
     """An evaluation as it is at one moment. ``parts`` is the number of its last part; times are in seconds since 1970."""
 
     id: int
@@ -63,7 +63,7 @@ class Entry:
 class Created(NamedTuple):
     """An evaluation, and whether it is new."""
 
-    entry: Entry
+    entry: EvaluationEntry
     new: bool
 
 
@@ -81,7 +81,7 @@ class Store:
     All methods and futures raise `Unavailable` if the database cannot be reached.
     """
 
-    def __init__(self, database: Database, limits: Limits, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Database, limits: StoreLimits, now: Callable[[], float] = time.time) -> None:
         self._database = database
         self._limits = limits
         self._now = now
@@ -103,7 +103,7 @@ class Store:
         kept = self._limits.expires_s if spec.expires_s is None else spec.expires_s
         return self._writer.submit(partial(self._create, owner, name, text, kept), owner, name)
 
-    def entry(self, owner: str, name: str) -> Entry:
+    def entry(self, owner: str, name: str) -> EvaluationEntry:
         """Return an evaluation.
 
         Raises:
@@ -112,7 +112,7 @@ class Store:
         with self._database.reading() as connection:
             return self._found(connection, owner, name)
 
-    def listing(self, owner: str, after: str, most: int) -> list[Entry]:
+    def listing(self, owner: str, after: str, most: int) -> list[EvaluationEntry]:
         """Return an owner's evaluations, at most some, in the order of their names after one of them."""
         statement = (
             sql.select(*COLUMNS)
@@ -133,7 +133,9 @@ class Store:
 
         return self._writer.submit(work, owner, name)
 
-    def put(self, owner: str, entry: Entry, spec: Spec, key: str, part: Part) -> "Future[Stored]":
+    def put(
+        self, owner: str, entry: EvaluationEntry, spec: Spec, key: str, part: PartContent
+    ) -> "Future[Stored]":
         """Store a part; call it in a thread.
 
         The future raises `Conflict` if the key has other content, or an id, and `TooLarge` over the limit of an evaluation.
@@ -145,7 +147,7 @@ class Store:
         work = partial(self._put, owner, entry, spec, key, part, block)
         return self._writer.submit(work, owner, entry.name)
 
-    def merged(self, entry: Entry) -> Merged:
+    def merged(self, entry: EvaluationEntry) -> Merged:
         """Return all rows of an evaluation as it is in an entry, or as it has become since.
 
         Raises:
@@ -177,15 +179,15 @@ class Store:
         values |= {"name": name, "layout": None, "parts": 0, "rows": 0, "bytes": 0}
         done = connection.execute(evaluations.insert().values(owner=owner, **values))
         assert done.inserted_primary_key is not None
-        return Created(Entry(id=done.inserted_primary_key[0], **values), new=True)
+        return Created(EvaluationEntry(id=done.inserted_primary_key[0], **values), new=True)
 
     def _put(
         self,
         owner: str,
-        seen: Entry,
+        seen: EvaluationEntry,
         spec: Spec,
         key: str,
-        part: Part,
+        part: PartContent,
         block: Block,
         transaction: Transaction,
     ) -> Stored:
@@ -214,7 +216,9 @@ class Store:
         connection.execute(evaluations.update().where(evaluations.c.id == entry.id).values(**change))
         return Stored(count, new, first=True)
 
-    def _compare(self, transaction: Transaction, entry: Entry, spec: Spec, part: Part) -> int:
+    def _compare(
+        self, transaction: Transaction, entry: EvaluationEntry, spec: Spec, part: PartContent
+    ) -> int:
         """Compare a part with all rows that are there; return the number of its new rows.
 
         Raises:
@@ -231,7 +235,7 @@ class Store:
         transaction.committed.append(partial(self._known.keep, entry.id, known))
         return int(compared.new.sum())
 
-    def _is_fresh(self, entry: Entry) -> bool:
+    def _is_fresh(self, entry: EvaluationEntry) -> bool:
         """Return whether the ids of an evaluation are known."""
         known = self._known.get(entry.id) or Known()
         return known.parts >= entry.parts
@@ -265,13 +269,15 @@ class Store:
             for key, block in connection.execute(statement):
                 yield key, decode_rows(block)
 
-    def _look(self, connection: Connection, owner: str, name: str, *, lock: bool = False) -> Entry | None:
+    def _look(
+        self, connection: Connection, owner: str, name: str, *, lock: bool = False
+    ) -> EvaluationEntry | None:
         """Return an evaluation, also an expired one; with a lock until the end of the transaction."""
         statement = sql.select(*COLUMNS).where(evaluations.c.owner == owner, evaluations.c.name == name)
         row = connection.execute(statement.with_for_update() if lock else statement).first()
         return None if row is None else _entry(row)
 
-    def _found(self, connection: Connection, owner: str, name: str, *, lock: bool = False) -> Entry:
+    def _found(self, connection: Connection, owner: str, name: str, *, lock: bool = False) -> EvaluationEntry:
         """Return an evaluation.
 
         Raises:
@@ -300,15 +306,15 @@ class Store:
             transaction.committed += [partial(self._known.drop, one), partial(self._merged.drop, one)]
 
 
-def _entry(row: sql.Row[Any]) -> Entry:
+def _entry(row: sql.Row[Any]) -> EvaluationEntry:
     """Return an evaluation from its row, which has the columns in order."""
-    return Entry(**{column.name: value for column, value in zip(COLUMNS, row, strict=True)})
+    return EvaluationEntry(**{column.name: value for column, value in zip(COLUMNS, row, strict=True)})
 
 
 _NOTHING = (np.empty(0, "S16"), np.empty(0, np.uint64))
 
 
-def _shared_layout(entry: Entry, rows: Rows) -> str | None:
+def _shared_layout(entry: EvaluationEntry, rows: Rows) -> str | None:
     """Return the layout of an evaluation's columns, which its first rows decide.
 
     Raises:
@@ -325,7 +331,7 @@ def _shared_layout(entry: Entry, rows: Rows) -> str | None:
     return orjson.dumps(there).decode()
 
 
-def _differing(column: str, part: Part, places: Sequence[int]) -> Conflict:
+def _differing(column: str, part: PartContent, places: Sequence[int]) -> Conflict:
     """Return the problem of ids that are there with another content."""
     assert part.rows.ids is not None
     shown = part.rows.ids.take(np.asarray(places[:MOST_FAULTS]))

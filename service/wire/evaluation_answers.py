@@ -7,7 +7,7 @@ from typing import Any
 
 from service.evaluations.results import Difference, Results, Worst
 from service.evaluations.spec import Spec
-from service.evaluations.store import Entry, Stored
+from service.evaluations.store import EvaluationEntry, Stored
 from service.wire.metrics import result_members
 
 
@@ -33,7 +33,7 @@ def results_answer(name: str | None, spec: Spec, found: Results) -> dict[str, An
     return body
 
 
-def entry_answer(entry: Entry) -> dict[str, Any]:
+def entry_answer(entry: EvaluationEntry) -> dict[str, Any]:
     """Return the members of an evaluation in a list."""
     return {
         "name": entry.name,

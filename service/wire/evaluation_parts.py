@@ -18,8 +18,8 @@ from service.engine.bind_metric import Bound, Given, bind_metric
 from service.engine.call import Sent
 from service.engine.measure import rows_of
 from service.evaluations.identity import content_hashes, digest_of, id_hashes, place_hashes
-from service.evaluations.part import Part
-from service.evaluations.rows import Labels, Rows, column_name, texts_as_bytes
+from service.evaluations.part import PartContent
+from service.evaluations.rows import Categories, Rows, column_name, texts_as_bytes
 from service.evaluations.spec import Measure, Spec
 from service.problems import Fault, Invalid, TooLarge, pointer
 from service.wire import json, tensors
@@ -46,7 +46,7 @@ class PartLimits:
 
 
 @roomy
-def decode_part(spec: Spec, key: str, body: Body, media: Media, limits: PartLimits) -> Part:
+def decode_part(spec: Spec, key: str, body: Body, media: Media, limits: PartLimits) -> PartContent:
     """Read a part, and compute the rows of every metric.
 
     Raises:
@@ -70,7 +70,7 @@ def decode_part(spec: Spec, key: str, body: Body, media: Media, limits: PartLimi
     raise Invalid(*faults)
 
 
-def part_of(document: Document, value: Any, spec: Spec, key: str, limits: PartLimits) -> Part:
+def part_of(document: Document, value: Any, spec: Spec, key: str, limits: PartLimits) -> PartContent:
     """Read the columns of a part; pointers lead to rows.
 
     Raises:
@@ -124,7 +124,7 @@ class _PartReader:
         self._given: dict[tuple[str, str], Given | None] = {}
         self._lengths: dict[str, int] = {}
 
-    def read(self) -> Part:
+    def read(self) -> PartContent:
         """Read all columns, and compute the rows.
 
         Raises:
@@ -151,7 +151,7 @@ class _PartReader:
             labels=there,
             columns=self._columns(inputs) if count else {},
         )
-        return Part(rows, hashes, contents, digest_of(hashes, contents, ordered=ids is None))
+        return PartContent(rows, hashes, contents, digest_of(hashes, contents, ordered=ids is None))
 
     def _attempt(self, column: str, read: Callable[[str], T]) -> T | None:
         """Return what a function reads of a column; None if it is invalid, which is reported."""
@@ -175,14 +175,14 @@ class _PartReader:
             raise Invalid(Fault(pointer(column, wrong), "size", detail))
         return ids
 
-    def _labels(self, column: str) -> Labels:
+    def _labels(self, column: str) -> Categories:
         """Read a column of slices."""
         value = self.members[column]
         if json.is_object(value):
             distinct, places = np.unique(self._integers(column), return_inverse=True)
-            labels = Labels(tuple(map(str, distinct.tolist())), places.astype(np.int32))
+            labels = Categories(tuple(map(str, distinct.tolist())), places.astype(np.int32))
         else:
-            labels = Labels.of(read_slice(value, column))
+            labels = Categories.of(read_slice(value, column))
         self._lengths[column] = len(labels.places)
         return labels
 
@@ -250,10 +250,10 @@ class _PartReader:
         ]
 
     def _contents(
-        self, labels: Mapping[str, Labels], weights: Array | None
-    ) -> dict[str, Array | Labels | Sequence[bytes]]:
+        self, labels: Mapping[str, Categories], weights: Array | None
+    ) -> dict[str, Array | Categories | Sequence[bytes]]:
         """Return what makes a row the same row, beside its id."""
-        found: dict[str, Array | Labels | Sequence[bytes]] = {**labels}
+        found: dict[str, Array | Categories | Sequence[bytes]] = {**labels}
         if weights is not None and self.spec.weight is not None:
             found[self.spec.weight] = weights
         for (column, _), given in self._given.items():

@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from service.engine.bootstrap import Asked
 from service.evaluations.database import Database
-from service.evaluations.part import Part
+from service.evaluations.part import PartContent
 from service.evaluations.results import Selection, results_of
 from service.evaluations.spec import Spec
-from service.evaluations.store import Limits, Store
+from service.evaluations.store import Store, StoreLimits
 from service.losses import CATALOGUE
 from service.metrics import METRICS
 from service.wire.evaluation_answers import results_answer
 from service.wire.evaluation_metrics import Catalogues
 from service.wire.evaluation_parts import PartLimits, decode_part
 from service.wire.evaluation_spec import SpecLimits, read_spec
-from service.engine.bootstrap import Asked
 
 CATALOGUES = Catalogues(CATALOGUE, METRICS)
 COLUMNS = {"predictions": "logits", "targets": "label", "id": "id", "slices": ["group"], "weight": "w"}
@@ -48,7 +48,7 @@ def rows_of(ids: Sequence[int], seed: int = 0) -> dict[str, list[Any]]:
     }
 
 
-def part_of(spec: Spec, key: str, columns: dict[str, list[Any]]) -> Part:
+def part_of(spec: Spec, key: str, columns: dict[str, list[Any]]) -> PartContent:
     """Return columns as a part."""
     chosen = {name: columns[name] for name in spec.columns}
     limits = PartLimits(torch.device("cpu"), 2**30)
@@ -60,7 +60,7 @@ def store_at(url: str, now: Callable[[], float] | None = None, most: int = 2**30
     from pathlib import Path
 
     database = Database(url, Path("nowhere"))
-    limits = Limits(most, 2**28, 1e6)
+    limits = StoreLimits(most, 2**28, 1e6)
     return Store(database, limits) if now is None else Store(database, limits, now)
 
 

@@ -141,8 +141,7 @@ def test_a_database_that_crashes_loses_and_repeats_nothing(postgresql: Postgres)
             try:
                 stores[turn % 2].put("", entry, spec, key, part).result()
                 break
-            except Unavailable as problem:
-                assert problem.retry_after
+            except Unavailable:
                 pause.wait(0.05)
         acknowledged.release()
 

@@ -293,7 +293,11 @@ def test_an_evaluation_of_sent_data_is_not_stored(served: Client) -> None:
         ({"metrics": ["acuracy"]}, "/metrics/0", "unknown"),
         ({"metrics": []}, "/metrics", "type"),
         ({"metrics": ["accuracy", "accuracy"]}, "/metrics/1", "duplicate"),
-        ({"metrics": [{"loss": "mmd"}], "columns": {"predictions": "a", "targets": "b"}}, "/metrics/0/loss", "samples"),
+        (
+            {"metrics": [{"loss": "mmd"}], "columns": {"predictions": "a", "targets": "b"}},
+            "/metrics/0/loss",
+            "samples",
+        ),
         ({"metrics": [{"metric": "accuracy", "params": {"top_k": 0}}]}, "/metrics/0/params/top_k", "value"),
         ({"num_classes": 0}, "/num_classes", "value"),
         ({"colour": 1}, "/colour", "unknown"),
