@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from service.catalogue.metric import AnyMetric, Undefined
-from service.catalogue.table import Array, Ragged, Table, joined, table
+from service.catalogue.table import Array, Ragged, Table, stacked_rows, table
 from service.metrics import METRICS
 
 Inputs = Mapping[str, Any]
@@ -58,7 +58,7 @@ def assert_rows_depend_on_their_sample_alone(name: str, inputs: Inputs, **params
     chosen = {"like": None, **metric.defaults, **params}
     together = rows_of(metric, inputs, chosen)
     places = range(len(together))
-    alone = joined([rows_of(metric, selected(inputs, [place]), chosen) for place in places])
+    alone = stacked_rows([rows_of(metric, selected(inputs, [place]), chosen) for place in places])
     reverse = np.arange(len(together))[::-1]
     reversed_rows = rows_of(metric, selected(inputs, reverse), chosen).take(reverse)
     for other in (alone, reversed_rows):

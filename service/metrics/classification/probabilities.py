@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from annotated_types import Ge, Le
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
 from service.catalogue.domains import Between, ClassIndex, Simplex
 from service.catalogue.metric import Params, Undefined, Value, Weights, metric
@@ -69,7 +68,8 @@ def log_likelihood(predictions: Tensor, targets: Tensor, from_logits: bool) -> T
         return in_parts(_of_logits, predictions, targets)
     numbers, positive = predictions.double(), targets == 1
     if from_logits:
-        return logsigmoid(torch.where(positive, numbers, -numbers))
+        margins = torch.where(positive, numbers, -numbers)
+        return margins.clamp(max=0.0) - torch.log1p(torch.exp(-margins.abs()))
     return torch.where(positive, numbers.log(), torch.log1p(-numbers))
 
 
@@ -89,6 +89,13 @@ def below_largest(logits: Tensor) -> Tensor:
 def softmax(logits: Tensor) -> Tensor:
     """Return probabilities of classes ``[N, C]`` in float64."""
     return in_parts(lambda some: below_largest(some).softmax(1), logits)
+
+
+def sigmoid(logits: Tensor) -> Tensor:
+    """Return probabilities in float64. Those of `torch.sigmoid` differ in their last bit between places in a tensor."""
+    numbers = logits.double()
+    small = torch.exp(-numbers.abs())
+    return torch.where(numbers < 0, small, 1.0) / (1 + small)
 
 
 def in_parts(compute: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
@@ -240,7 +247,7 @@ def brier(
         scores = in_parts(lambda p, y: _squares(p, y, from_logits), predictions, classes)
     else:
         numbers = predictions.double()
-        scores = ((numbers.sigmoid() if from_logits else numbers) - classes.double()).square()
+        scores = ((sigmoid(predictions) if from_logits else numbers) - classes.double()).square()
     return {"score": column(scores), **counting(counts)}
 
 
@@ -258,9 +265,10 @@ def calibration(rows: Table, params: Params) -> Callable[[Weights], Value]:
     place = np.nonzero(counts)
     confidence, right = confidence[place], right[place]
     bins: int = params["n_bins"]
-    edges = np.arange(bins + 1) / bins
-    # torchmetrics has one bin more, of the confidence 1 alone
-    last = bins if params["like"] == "torchmetrics" else bins - 1
+    edges, last = np.arange(bins + 1) / bins, bins - 1
+    if params["like"] == "torchmetrics":
+        # its edges round otherwise, and the confidence 1 has a bin for itself
+        edges, last = torch.linspace(0, 1, bins + 1, dtype=torch.float64).numpy(), bins
     places = np.minimum(np.searchsorted(edges, confidence, "right") - 1, last)
     edges = np.append(edges, 1.0)
 
@@ -351,7 +359,7 @@ def calibration_error(
         confidence = in_parts(_confidence, predictions) if from_logits else predictions.double().amax(1)
         right = largest(predictions) == classes
     else:
-        confidence = predictions.double().sigmoid() if from_logits else predictions.double()
+        confidence = sigmoid(predictions) if from_logits else predictions.double()
         right = classes == 1
     return {"confidence": column(confidence), "right": column(right), **counting(counts)}
 

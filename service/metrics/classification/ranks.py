@@ -3,9 +3,9 @@
 Everything is exact: samples of equal score form one step, and nothing is binned.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -94,6 +94,7 @@ class Ranking:
         return Steps(sums[:, 1], sums[:, 0])
 
 
+Kind = Literal["binary", "class", "label"]
 Score = Callable[[Steps, Params], Number]
 """A number of a ranking."""
 
@@ -102,8 +103,7 @@ def area(steps: Steps, params: Params) -> Number:
     """Return the share of pairs of a positive and a negative that are in order, equal ones counting half."""
     total, others = steps.weight, float(steps.negatives.sum())
     if not total or not others:
-        lacking = "negatives" if total else "positives"
-        return 0.0 if params["like"] == "torchmetrics" else Undefined(f"there are no {lacking}")
+        return Undefined(f"there are no {'negatives' if total else 'positives'}")
     most: float | None = params["max_fpr"]
     if most is None or most == 1:
         higher = np.cumsum(steps.positives) - steps.positives
@@ -121,34 +121,45 @@ def step_area(steps: Steps, params: Params) -> Number:
     """Return the mean precision at the score of each positive."""
     total = steps.weight
     if not total:
-        return 0.0 if params["like"] in LIKES else Undefined("there are no positives")
+        return Undefined("there are no positives")
     there = steps.positives > 0
     hits, misses = np.cumsum(steps.positives)[there], np.cumsum(steps.negatives)[there]
     return float((steps.positives[there] * (hits / (hits + misses))).sum()) / total
 
 
-def averages_of_ranks(score: Score) -> Callable[[Table, Params], Callable[[Weights], Value]]:
-    """Return the finish of a score of rankings: one, or by class or label with averages."""
+def averages_of_ranks(
+    score: Score, zeros: Mapping[str, tuple[Kind, ...]]
+) -> Callable[[Table, Params], Callable[[Weights], Value]]:
+    """Return the finish of a score of rankings: of one, or by class or label with averages.
+
+    ``zeros``: the peers that have 0 where a score is undefined, and in which kinds of ranking.
+    """
 
     def finish(rows: Table, params: Params) -> Callable[[Weights], Value]:
-        rankings = _rankings(rows)
+        rankings, zero = _rankings(rows), zeros.get(params["like"] or "", ())
+
+        def scored(steps: Steps, kind: Kind, place: int | None = None) -> Number:
+            value = score(steps, params)
+            if not isinstance(value, Undefined):
+                return value
+            where = "" if place is None else f" of {kind} {place}"
+            return 0.0 if kind in zero else Undefined(f"{value.reason}{where}")
+
         if params["task"] == "binary":
             [one] = rankings
-            return lambda weights: score(one.steps(weights), params)
-        labels = rows["target"].ndim == 2
-        whole = _whole(rows) if labels else None
+            return lambda weights: scored(one.steps(weights), "binary")
+        kind: Kind = "label" if rows["target"].ndim == 2 else "class"
+        whole = _whole(rows) if kind == "label" else None
 
         def run(weights: Weights) -> Value:
             steps = [ranking.steps(weights) for ranking in rankings]
-            values = [
-                _named(score(one, params), "label" if labels else "class", k) for k, one in enumerate(steps)
-            ]
+            values = [scored(one, kind, place) for place, one in enumerate(steps)]
             averages = {
-                "macro": mean_defined(values, "no class is defined"),
-                "weighted": _weighted(values, steps),
+                "macro": mean_defined(values, f"no {kind} is defined"),
+                "weighted": _weighted(values, steps, kind),
             }
             if whole is not None:
-                averages["micro"] = score(whole.steps(weights), params)
+                averages["micro"] = scored(whole.steps(weights), kind)
             return {**averages, "per_class": values}
 
         return run
@@ -186,12 +197,7 @@ def _whole(rows: Table) -> Ranking:
     return Ranking(rows["score"][places], target[places] == 1, places[0])
 
 
-def _named(value: Number, kind: str, place: int) -> Number:
-    """Name the class whose number is undefined."""
-    return Undefined(f"{value.reason} of {kind} {place}") if isinstance(value, Undefined) else value
-
-
-def _weighted(values: list[Number], steps: list[Steps]) -> Number:
+def _weighted(values: list[Number], steps: list[Steps], kind: Kind) -> Number:
     """Return the mean of the defined numbers by the weight of positives."""
     pairs = [
         (value, one.weight)
@@ -200,7 +206,7 @@ def _weighted(values: list[Number], steps: list[Steps]) -> Number:
     ]
     above = float(np.sum([value * weight for value, weight in pairs]))
     return ratio(
-        above, float(np.sum([weight for _, weight in pairs])), "no class that is defined has positives"
+        above, float(np.sum([weight for _, weight in pairs])), f"no {kind} that is defined has positives"
     )
 
 
@@ -346,7 +352,7 @@ def _points(hits: Array, alarms: Array, total: float, thresholds: Array, params:
 @metric(
     title="Area under the ROC curve",
     tasks=("classification",),
-    finish=averages_of_ranks(area),
+    finish=averages_of_ranks(area, {"torchmetrics": ("binary", "class", "label")}),
     likes=("torchmetrics",),
     requires=RANKED,
     aliases=("auc", "roc_auc", "roc_auc_score"),
@@ -396,7 +402,9 @@ def auroc(
 @metric(
     title="Average precision",
     tasks=("classification",),
-    finish=averages_of_ranks(step_area),
+    finish=averages_of_ranks(
+        step_area, {"sklearn": ("binary", "class", "label"), "torchmetrics": ("binary", "label")}
+    ),
     likes=LIKES,
     requires=RANKED,
     aliases=("ap", "pr_auc", "average_precision_score"),
