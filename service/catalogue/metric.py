@@ -3,7 +3,7 @@
 Slices, intervals, values a sample, comparisons and merging follow from these two, for every metric alike.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, ParamSpec, TypeVar
 
@@ -33,8 +33,26 @@ Finish = Callable[[Table, Params], Callable[[Weights], Value]]
 """Prepares rows once, and returns a function from weights to the value, which a bootstrap calls hundreds of times."""
 Each = Callable[[Table, Params], Array]
 """The value of each row alone, float64; NaN where there is none."""
+LeftOut = Callable[[Table, Params], Mapping[str, str]]
+"""The reasons for parts without a value that an average leaves out, by path: queries with nothing relevant."""
 Interval = Callable[[Table, Params, Weights, float], tuple[float, float] | None]
 """An analytic interval at a level, for a metric that is one number; None where it does not apply."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """What is wrong with the values of an input, and where: ``path`` leads to it from ``inputs``.
+
+    ``expected`` and ``got`` finish the sentence "Expected ...; got ...".
+    """
+
+    path: tuple[str | int, ...]
+    expected: str
+    got: str
+
+
+Check = Callable[[Mapping[str, Any], Params], Iterator[Flaw]]
+"""Finds what is wrong with inputs beyond the types, domains and sizes of each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +74,14 @@ class Metric(Declaration[P, R]):
     ``likes``: peers whose conventions differ from ours; ``finish`` finds the chosen one, or None, as the param ``like``, and
     the function too if it declares a param of that name. ``signed``: params that a signature always names.
     ``unit``: the column whose rows a bootstrap draws together, such as the query of a document; None if rows are independent.
-    ``higher_is_better`` is None for what is no score, such as a confusion matrix.
+    ``higher_is_better`` is None for what is no score, such as a confusion matrix. ``check`` sees inputs that are otherwise valid.
     """
 
     finish: Finish
+    check: Check | None
     each: Each | None
     interval: Interval | None
+    left_out: LeftOut | None
     likes: tuple[Like, ...]
     signed: tuple[str, ...]
     unit: str | None
@@ -95,8 +115,10 @@ def metric(
     title: str,
     tasks: tuple[str, ...],
     finish: Finish,
+    check: Check | None = None,
     each: Each | None = None,
     interval: Interval | None = None,
+    left_out: LeftOut | None = None,
     likes: Sequence[Like] = (),
     signed: tuple[str, ...] = (),
     unit: str | None = None,
@@ -134,8 +156,10 @@ def metric(
             example=example or Example(),
             function=function,
             finish=finish,
+            check=check,
             each=each,
             interval=interval,
+            left_out=left_out,
             likes=tuple(likes),
             signed=signed,
             unit=unit,
