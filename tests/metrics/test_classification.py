@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sklearn.metrics
 import torch
-import torchmetrics.functional.classification as tm
+import torchmetrics.functional.classification
 from numpy.random import Generator, default_rng
-from sklearn import metrics as sk
 
 from service.catalogue.metric import Undefined
 from service.catalogue.table import Array
@@ -22,6 +22,8 @@ from tests.metrics.helpers import (
     value_of,
 )
 
+tm: Any = torchmetrics.functional.classification
+sk: Any = sklearn.metrics
 pytestmark = pytest.mark.filterwarnings(
     "ignore::sklearn.exceptions.UndefinedMetricWarning", "ignore::UserWarning"
 )
@@ -188,12 +190,12 @@ def test_averages_like_torchmetrics_equal_its_own(name: str, kind: str) -> None:
     if kind == "multiclass":
         # class 3 has targets only, class 4 predictions only, class 5 neither
         inputs = {"predictions": rng.choice([0, 1, 2, 4], 50), "targets": rng.choice([0, 1, 2, 3], 50)}
-        params, count = {"task": "multiclass", "num_classes": 6}, {"num_classes": 6}
+        params, count = dict[str, Any](task="multiclass", num_classes=6), {"num_classes": 6}
     else:
         inputs = {"predictions": rng.random((50, 4)), "targets": rng.integers(0, 2, (50, 4))}
         inputs["predictions"][:, 1] = 0
         inputs["targets"][:, 1:3] = 0
-        params, count = {}, {"num_labels": 4}
+        params, count = dict[str, Any](), {"num_labels": 4}
     peer = getattr(tm, f"{kind}_{ {'f1': 'f1_score', 'jaccard': 'jaccard_index'}.get(name, name) }")
     found = value_of(name, inputs, **params, like="torchmetrics")
     for average, value in found.items():
@@ -221,7 +223,7 @@ def test_averages_like_scikit_learn_count_0_for_classes_that_lack_something(name
 
 def test_a_class_that_lacks_what_is_divided_by_is_left_out_of_averages() -> None:
     inputs = {"predictions": np.array([0, 0, 2]), "targets": np.array([0, 1, 1])}
-    params = {"task": "multiclass", "num_classes": 4}
+    params: dict[str, Any] = {"task": "multiclass", "num_classes": 4}
     precision = value_of("precision", inputs, **params)
     assert precision["macro"] == 0.25
     assert precision["per_class"][0] == 0.5
@@ -266,7 +268,7 @@ def test_confusion_matrices_equal_those_of_scikit_learn(normalize: Any, weighted
 
 def test_a_matrix_has_all_classes_and_says_which_shares_do_not_exist() -> None:
     inputs = {"predictions": np.array([0, 2, 2]), "targets": np.array([0, 0, 2])}
-    params = {"task": "multiclass", "num_classes": 4}
+    params: dict[str, Any] = {"task": "multiclass", "num_classes": 4}
     assert value_of("confusion_matrix", inputs, **params).tolist() == [
         [1, 0, 1, 0],
         [0, 0, 0, 0],

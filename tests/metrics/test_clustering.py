@@ -4,13 +4,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sklearn.metrics
 from numpy.random import default_rng
-from sklearn import metrics as sk
 
 from service.catalogue.metric import Undefined
 from service.catalogue.table import Array
 from tests.metrics.helpers import assert_rows_depend_on_their_sample_alone, reason, selected, value_of
 
+sk: Any = sklearn.metrics
 NAMES = ["nmi", "ari", "v_measure"]
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import seqeval.metrics
 from numpy.random import default_rng
-from seqeval import metrics as seqeval
 from seqeval.scheme import IOB2, IOBES, Tokens
 
 from service.catalogue.domains import Facts
@@ -20,6 +20,7 @@ from tests.metrics.helpers import (
     value_of,
 )
 
+peer: Any = seqeval.metrics
 pytestmark = pytest.mark.filterwarnings("ignore")
 SCHEMES: dict[str, Any] = {"IOB2": IOB2, "BIOES": IOBES}
 TAGS = {None: "BIES", "IOB2": "BI", "BIOES": "BIES"}
@@ -41,8 +42,7 @@ def test_entities_of_all_short_sentences_are_those_of_seqeval(scheme: Any) -> No
         for sentence in product(tags, repeat=length):
             if scheme is None:
                 expected = {
-                    (k, start, end + 1)
-                    for k, start, end in seqeval.sequence_labeling.get_entities([*sentence])
+                    (k, start, end + 1) for k, start, end in peer.sequence_labeling.get_entities([*sentence])
                 }
             else:
                 found = Tokens([*sentence], SCHEMES[scheme]).entities
@@ -57,7 +57,7 @@ def test_scores_equal_those_of_seqeval(scheme: Any) -> None:
     found = value_of("entity_f1", inputs, scheme=scheme)
     for average, value in found.items():
         how = None if average == "per_class" else average
-        expected = seqeval.f1_score(inputs["targets"], inputs["predictions"], average=how, **mode)
+        expected = peer.f1_score(inputs["targets"], inputs["predictions"], average=how, **mode)
         given = [*value.values()] if average == "per_class" else value
         assert given == pytest.approx(expected, rel=1e-12)
     assert list(found["per_class"]) == ["A-B", "LOC", "PER"]

@@ -153,8 +153,8 @@ def _quadratic(targets: Array, predictions: Array) -> float:
 
 
 _DISAGREEMENT = {
-    None: Disagreement(lambda apart: apart > 0, _unequal),
-    "linear": Disagreement(lambda apart: apart, _linear),
+    None: Disagreement(np.sign, _unequal),
+    "linear": Disagreement(np.abs, _linear),
     "quadratic": Disagreement(np.square, _quadratic),
 }
 

@@ -147,7 +147,7 @@ def cells_of(rows: Table, params: Params) -> Callable[[Weights], Cells]:
     """Return a function from weights to the weights of pairs."""
     target, prediction = rows["target"].astype(np.int64), rows["prediction"].astype(np.int64)
     counts = rows["counts"] if "counts" in rows.columns else np.ones(target.shape, bool)
-    place = np.nonzero(counts)
+    place: tuple[Array, ...] = np.nonzero(counts)
     target, prediction = target[place], prediction[place]
     if counts.ndim == 2:
         size, kinds = counts.shape[1], 2

@@ -88,7 +88,12 @@ def below_largest(logits: Tensor) -> Tensor:
 
 def softmax(logits: Tensor) -> Tensor:
     """Return probabilities of classes ``[N, C]`` in float64."""
-    return in_parts(lambda some: below_largest(some).softmax(1), logits)
+    return in_parts(_softmax, logits)
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    """Return probabilities of classes of some rows."""
+    return below_largest(logits).softmax(1)
 
 
 def sigmoid(logits: Tensor) -> Tensor:
@@ -101,8 +106,8 @@ def sigmoid(logits: Tensor) -> Tensor:
 def in_parts(compute: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
     """Compute rows a part at a time: float64 would take much more memory than what was sent."""
     rows = max(1, MOST_AT_ONCE // max(1, tensors[0][:1].numel()))
-    parts = zip(*(tensor.split(rows) for tensor in tensors), strict=True)
-    return torch.cat([compute(*some) for some in parts])
+    starts = range(0, max(1, len(tensors[0])), rows)
+    return torch.cat([compute(*(tensor[start : start + rows] for tensor in tensors)) for start in starts])
 
 
 def mean_score(rows: Table, params: Params) -> Callable[[Weights], Value]:
@@ -244,16 +249,21 @@ def brier(
     classes, counts = _counted(targets.cpu(), ignore_index)
     predictions = predictions.cpu()
     if predictions.dim() == 2 and targets.dim() == 1:
-        scores = in_parts(lambda p, y: _squares(p, y, from_logits), predictions, classes)
+        scores = in_parts(_squares_of_logits if from_logits else _squares, predictions, classes)
     else:
         numbers = predictions.double()
         scores = ((sigmoid(predictions) if from_logits else numbers) - classes.double()).square()
     return {"score": column(scores), **counting(counts)}
 
 
-def _squares(predictions: Tensor, targets: Tensor, from_logits: bool) -> Tensor:
+def _squares_of_logits(logits: Tensor, targets: Tensor) -> Tensor:
     """Return the sum over classes of each row ``[N]``."""
-    numbers = below_largest(predictions).softmax(1) if from_logits else predictions.double()
+    return _squares(_softmax(logits), targets)
+
+
+def _squares(probabilities: Tensor, targets: Tensor) -> Tensor:
+    """Return the sum over classes of each row ``[N]``."""
+    numbers = probabilities.double()
     happened = torch.zeros_like(numbers).scatter(1, targets[:, None], 1.0)
     return (numbers - happened).square().sum(1)
 

@@ -112,7 +112,8 @@ def area(steps: Steps, params: Params) -> Number:
     fpr, tpr = fpr / fpr[-1], tpr / tpr[-1]
     stop = int(np.searchsorted(fpr, most, "right"))
     end = float(np.interp(most, fpr[stop - 1 : stop + 1], tpr[stop - 1 : stop + 1]))
-    partial = float(np.trapezoid(np.append(tpr[:stop], end), np.append(fpr[:stop], most)))
+    x, y = np.append(fpr[:stop], most), np.append(tpr[:stop], end)
+    partial = float((np.diff(x) * (y[1:] + y[:-1])).sum()) / 2
     least = most * most / 2
     return 0.5 * (1 + (partial - least) / (most - least))
 

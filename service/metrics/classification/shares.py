@@ -45,8 +45,9 @@ def labels_right(rows: Table, params: Params) -> tuple[Array, Array]:
 def rows_right(rows: Table, params: Params) -> tuple[Array, Array]:
     """Return whether all labels of each row that count are right, and whether any count."""
     right, counts = _marks(rows)
-    some = counts.any(1)
-    return ((right | ~counts).all(1) & some).astype(np.float64), some.astype(np.float64)
+    whole = np.where((right | ~counts).all(axis=1), 1.0, 0.0)
+    some = np.where(counts.any(axis=1), 1.0, 0.0)
+    return whole * some, some
 
 
 def labels_wrong(rows: Table, params: Params) -> tuple[Array, Array]:
