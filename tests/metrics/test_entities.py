@@ -9,7 +9,6 @@ import seqeval.metrics
 from numpy.random import default_rng
 from seqeval.scheme import IOB2, IOBES, Tokens
 
-from service.catalogue.domains import Facts
 from service.metrics import METRICS
 from service.metrics.entities import entities
 from tests.metrics.helpers import (
@@ -89,18 +88,19 @@ def test_without_entities_there_is_no_score() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scheme", "predictions", "targets", "got"),
+    ("scheme", "predictions", "targets", "flaws"),
     [
-        (None, [["O"], ["O", "O"]], [["O"], ["O"]], ["2 tags for 1 in row 1"]),
-        (None, [["PER"]], [["O"]], ['"PER" in row 0 of predictions']),
-        (None, [["O"]], [[""]], ['"" in row 0 of targets']),
-        ("IOB2", [["O"]], [["E-X"]], ['"E-X" in row 0 of targets']),
+        (None, [["O"], ["O", "O"]], [["O"], ["O"]], [(("predictions", 1), "2")]),
+        (None, [["O", "PER"]], [["O", "O"]], [(("predictions", 0, 1), '"PER"')]),
+        (None, [["O"]], [[""]], [(("targets", 0, 0), '""')]),
+        ("IOB2", [["O"]], [["E-X"]], [(("targets", 0, 0), '"E-X"')]),
         ("BIOES", [["S-X"]], [["E-X"]], []),
     ],
 )
 def test_tags_must_be_of_the_scheme_and_as_many_as_targets(
-    scheme: Any, predictions: Any, targets: Any, got: list[str]
+    scheme: Any, predictions: Any, targets: Any, flaws: list[Any]
 ) -> None:
-    facts = Facts({}, {"scheme": scheme}, {"predictions": predictions, "targets": targets})
-    wrong = [one for one in METRICS["entity_f1"].conditions if not one.holds(facts)]
-    assert [one.got(facts) for one in wrong] == got
+    check = METRICS["entity_f1"].check
+    assert check is not None
+    found = check({"predictions": predictions, "targets": targets}, {"scheme": scheme})
+    assert [(flaw.path, flaw.got) for flaw in found] == flaws

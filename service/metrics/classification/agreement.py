@@ -83,7 +83,7 @@ def mean_recall(rows: Table, params: Params) -> Callable[[Weights], Value]:
     return run
 
 
-def correlation(rows: Table, params: Params) -> Callable[[Weights], Value]:
+def matthews(rows: Table, params: Params) -> Callable[[Weights], Value]:
     """Finish the correlation coefficient of targets and predictions."""
     cells = cells_of(rows, params)
 
@@ -345,7 +345,7 @@ def balanced_accuracy(
 @metric(
     title="Matthews correlation coefficient",
     tasks=("classification",),
-    finish=correlation,
+    finish=matthews,
     requires=DECIDED,
     likes=LIKES,
     aliases=("mcc", "phi_coefficient"),

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf, log
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -147,10 +147,10 @@ def cells_of(rows: Table, params: Params) -> Callable[[Weights], Cells]:
     """Return a function from weights to the weights of pairs."""
     target, prediction = rows["target"].astype(np.int64), rows["prediction"].astype(np.int64)
     counts = rows["counts"] if "counts" in rows.columns else np.ones(target.shape, bool)
-    place: tuple[Array, ...] = np.nonzero(counts)
+    place: Any = np.nonzero(counts)
     target, prediction = target[place], prediction[place]
     if counts.ndim == 2:
-        size, kinds = counts.shape[1], 2
+        kinds, size = 2, len(counts[0]) if len(counts) else 0
         codes = (place[1] * 2 + target) * 2 + prediction
     else:
         size = kinds = class_count(rows, params)

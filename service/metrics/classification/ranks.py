@@ -75,7 +75,7 @@ class Steps:
         return float(self.positives.sum())
 
 
-class Ranking:
+class Ranks:
     """Samples ranked by score, once for any weights."""
 
     __slots__ = ("_codes", "_places", "thresholds")
@@ -111,7 +111,8 @@ def area(steps: Steps, params: Params) -> Number:
     fpr, tpr = (np.append(0.0, np.cumsum(one)) for one in (steps.negatives, steps.positives))
     fpr, tpr = fpr / fpr[-1], tpr / tpr[-1]
     stop = int(np.searchsorted(fpr, most, "right"))
-    end = float(np.interp(most, fpr[stop - 1 : stop + 1], tpr[stop - 1 : stop + 1]))
+    low, high = fpr[stop - 1], fpr[stop]
+    end = tpr[stop - 1] + (most - low) / (high - low) * (tpr[stop] - tpr[stop - 1])
     x, y = np.append(fpr[:stop], most), np.append(tpr[:stop], end)
     partial = float((np.diff(x) * (y[1:] + y[:-1])).sum()) / 2
     least = most * most / 2
@@ -168,7 +169,7 @@ def averages_of_ranks(
     return finish
 
 
-def _rankings(rows: Table) -> list[Ranking]:
+def _rankings(rows: Table) -> list[Ranks]:
     """Rank rows by the score of each class."""
     scores, target = rows["score"], rows["target"]
     counts = rows["counts"] if "counts" in rows.columns else None
@@ -182,20 +183,20 @@ def _rankings(rows: Table) -> list[Ranking]:
     return [_ranking(scores[:, k], target == k, counts) for k in range(scores.shape[1])]
 
 
-def _ranking(scores: Array, positive: Array, counts: Array | None) -> Ranking:
+def _ranking(scores: Array, positive: Array, counts: Array | None) -> Ranks:
     """Rank the rows that count."""
     if counts is None:
-        return Ranking(scores, positive)
+        return Ranks(scores, positive)
     places = np.flatnonzero(counts)
-    return Ranking(scores[places], positive[places], places)
+    return Ranks(scores[places], positive[places], places)
 
 
-def _whole(rows: Table) -> Ranking:
+def _whole(rows: Table) -> Ranks:
     """Rank all labels of all rows together."""
     target = rows["target"]
     counts = rows["counts"] if "counts" in rows.columns else np.ones(target.shape, bool)
     places = np.nonzero(counts)
-    return Ranking(rows["score"][places], target[places] == 1, places[0])
+    return Ranks(rows["score"][places], target[places] == 1, places[0])
 
 
 def _weighted(values: list[Number], steps: list[Steps], kind: Kind) -> Number:
@@ -269,7 +270,7 @@ def precision_recall(rows: Table, params: Params) -> Callable[[Weights], Value]:
     return run
 
 
-def _weighed(ranking: Ranking, weights: Weights) -> tuple[Steps, Array]:
+def _weighed(ranking: Ranks, weights: Weights) -> tuple[Steps, Array]:
     """Return the steps that have weight, and their scores in float64, the highest first."""
     steps = ranking.steps(weights)
     there = steps.positives + steps.negatives > 0
