@@ -155,7 +155,7 @@ def cells_of(rows: Table, params: Params) -> Callable[[Weights], Cells]:
     else:
         size = kinds = class_count(rows, params)
         codes = target * kinds + prediction
-    found, codes = np.unique(codes, return_inverse=True)
+    found, codes = _different(codes, 4 * size if counts.ndim == 2 else kinds * kinds)
     pairs, labels = (found % 4, found // 4) if counts.ndim == 2 else (found, None)
     every = len(place[0]) == len(rows)
 
@@ -165,6 +165,14 @@ def cells_of(rows: Table, params: Params) -> Callable[[Weights], Cells]:
         return Cells(pairs // max(kinds, 1), pairs % max(kinds, 1), labels, size, sums)
 
     return run
+
+
+def _different(codes: Array, bound: int) -> tuple[Array, Array]:
+    """Return the different codes below a bound, and the place of each code among them."""
+    if bound > MOST_CELLS:
+        return np.unique(codes, return_inverse=True)
+    there = np.bincount(codes, minlength=bound) > 0
+    return np.flatnonzero(there), (np.cumsum(there) - 1)[codes]
 
 
 def class_count(rows: Table, params: Params) -> int:

@@ -114,10 +114,10 @@ def mean_score(rows: Table, params: Params) -> Callable[[Weights], Value]:
     """Finish the weighted mean of the scores that count; infinite ones are undefined."""
     scores, counts = _scores(rows, params)
     finite = np.isfinite(scores)
-    sums = np.where(finite, scores, 0.0)
+    sums, infinite = np.where(finite, scores, 0.0), np.flatnonzero(~finite)
 
     def run(weights: Weights) -> Value:
-        impossible = int((weights[~finite] > 0).sum())
+        impossible = int((weights[infinite] > 0).sum())
         if impossible:
             return Undefined(f"it is infinite: {impossible} samples have a target of probability 0")
         return ratio(float((weights * sums).sum()), float((weights * counts).sum()), "no sample counts")
@@ -274,6 +274,7 @@ def calibration(rows: Table, params: Params) -> Callable[[Weights], Value]:
     counts = rows["counts"] if "counts" in rows.columns else np.ones(right.shape, bool)
     place = np.nonzero(counts)
     confidence, right = confidence[place], right[place]
+    every = len(right) == len(rows)
     bins: int = params["n_bins"]
     edges, last = np.arange(bins + 1) / bins, bins - 1
     if params["like"] == "torchmetrics":
@@ -283,10 +284,8 @@ def calibration(rows: Table, params: Params) -> Callable[[Weights], Value]:
     edges = np.append(edges, 1.0)
 
     def run(weights: Weights) -> Value:
-        drawn = weights[place[0]]
-        sums = [
-            np.bincount(places, drawn * one, last + 1) for one in (np.ones(len(places)), confidence, right)
-        ]
+        drawn = weights if every else weights[place[0]]
+        sums = [np.bincount(places, one, last + 1) for one in (drawn, drawn * confidence, drawn * right)]
         total = float(sums[0].sum())
         found = [_bin(edges, k, *(float(one[k]) for one in sums)) for k in range(last + 1)]
         if not total:

@@ -82,16 +82,18 @@ class Ranks:
 
     def __init__(self, scores: Array, positive: Array, places: Array | None = None) -> None:
         """``scores [M]`` and ``positive [M]`` belong to the rows at ``places [M]``, or to all."""
-        self.thresholds, codes = np.unique(scores, return_inverse=True)
+        found, codes = np.unique(scores, return_inverse=True)
+        self.thresholds = found[::-1]
+        codes = len(found) - 1 - codes
         # int32 is half as large; there is a ranking for each class
-        self._codes = (codes * 2 + positive).astype(np.int32)
+        self._codes = np.where(positive, codes, codes + len(found)).astype(np.int32)
         self._places = places
 
     def steps(self, weights: Weights) -> Steps:
         """Return the steps for the weights of rows."""
-        drawn = weights if self._places is None else weights[self._places]
-        sums = np.bincount(self._codes, drawn, 2 * len(self.thresholds)).reshape(-1, 2)[::-1]
-        return Steps(sums[:, 1], sums[:, 0])
+        drawn, count = weights if self._places is None else weights[self._places], len(self.thresholds)
+        sums = np.bincount(self._codes, drawn, 2 * count)
+        return Steps(sums[:count], sums[count:])
 
 
 Kind = Literal["binary", "class", "label"]
@@ -124,9 +126,10 @@ def step_area(steps: Steps, params: Params) -> Number:
     total = steps.weight
     if not total:
         return Undefined("there are no positives")
-    there = steps.positives > 0
-    hits, misses = np.cumsum(steps.positives)[there], np.cumsum(steps.negatives)[there]
-    return float((steps.positives[there] * (hits / (hits + misses))).sum()) / total
+    hits = np.cumsum(steps.positives)
+    # where all are of weight 0, so is the term
+    accepted = np.maximum(hits + np.cumsum(steps.negatives), np.finfo(np.float64).tiny)
+    return float((steps.positives * (hits / accepted)).sum()) / total
 
 
 def averages_of_ranks(
@@ -274,7 +277,7 @@ def _weighed(ranking: Ranks, weights: Weights) -> tuple[Steps, Array]:
     """Return the steps that have weight, and their scores in float64, the highest first."""
     steps = ranking.steps(weights)
     there = steps.positives + steps.negatives > 0
-    thresholds = ranking.thresholds[::-1][there].astype(np.float64)
+    thresholds = ranking.thresholds[there].astype(np.float64)
     return Steps(steps.positives[there], steps.negatives[there]), thresholds
 
 

@@ -66,9 +66,13 @@ def share_of(shares: Shares) -> Finish:
 
     def finish(rows: Table, params: Params) -> Callable[[Weights], Value]:
         part, whole = shares(rows, params)
-        return lambda weights: ratio(
-            float((weights * part).sum()), float((weights * whole).sum()), "no sample counts"
-        )
+        every = bool((whole == 1).all())
+
+        def run(weights: Weights) -> Value:
+            total = weights.sum() if every else (weights * whole).sum()
+            return ratio(float((weights * part).sum()), float(total), "no sample counts")
+
+        return run
 
     return finish
 
