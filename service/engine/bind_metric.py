@@ -48,7 +48,12 @@ def bind_metric(
         raise Invalid(*known, *missing)
     rows = metric.rows_for(params) or [0]
     fits = [_fit(metric, given, row) for row in rows]
-    row, (sizes, faults) = min(zip(rows, fits, strict=True), key=lambda found: len(found[1][1]))
+    # of equally wrong rows, one in which the first inputs fit: their number of dimensions tells what was meant
+    order = {pointer("inputs", name): place for place, name in enumerate(metric.inputs)}
+    row, (sizes, faults) = min(
+        zip(rows, fits, strict=True),
+        key=lambda found: (len(found[1][1]), [-order[fault.pointer] for fault in found[1][1]]),
+    )
     if faults:
         raise Invalid(*_with_all_forms(metric, rows, faults))
     inputs, faults = _values(metric, given, row, sizes, params)

@@ -13,6 +13,7 @@ from numpy.random import Generator, default_rng
 from service.catalogue.metric import Undefined
 from service.catalogue.table import Array
 from service.metrics import METRICS
+from tests.client import Client
 from tests.metrics.helpers import (
     assert_rows_depend_on_their_sample_alone,
     each_of,
@@ -548,3 +549,50 @@ def _numbers(value: Any) -> list[Any]:
     if isinstance(value, list | np.ndarray):
         return [one for part in value for one in _numbers(part)]
     return [value]
+
+
+def test_texts_match_exactly_or_not() -> None:
+    inputs = {"predictions": ["Paris", "the cat", "", "é"], "targets": ["Paris", "The cat", "", "e\u0301"]}
+    assert value_of("exact_match", inputs) == 0.5
+    assert each_of("exact_match", inputs).tolist() == [1, 0, 1, 0]
+    assert value_of("exact_match", inputs, weights=[3, 1, 0, 0]) == 0.75
+    assert_rows_depend_on_their_sample_alone("exact_match", inputs)
+
+
+@pytest.mark.parametrize("count", [2, 50_000])
+def test_texts_take_the_place_of_tensors_in_a_request(client: Client, count: int) -> None:
+    texts = {"predictions": ["a", "b"] * (count // 2), "targets": ["a", "c"] * (count // 2)}
+    answer = client.post("/v1/metrics/exact_match", json={"inputs": texts, "interval": 0.9})
+    assert answer.json()["value"] == 0.5
+    for predictions, targets, pointer in (
+        (texts["predictions"], [0, 1] * (count // 2), "/inputs/predictions"),
+        ([0, 1] * (count // 2), texts["targets"], "/inputs/predictions"),
+        (["a", 1] * (count // 2), texts["targets"], "/inputs/predictions/1"),
+        (["a"], texts["targets"], "/inputs/targets"),
+    ):
+        sent = {"inputs": {"predictions": predictions, "targets": targets}, "params": {"task": "multiclass"}}
+        refused = client.post("/v1/metrics/exact_match", json=sent)
+        assert refused.status_code == 422, refused.text
+        assert pointer in [one["pointer"] for one in refused.json()["errors"]]
+    other = client.post("/v1/metrics/accuracy", json={"inputs": texts, "params": {"task": "multiclass"}})
+    assert other.status_code == 422
+
+
+def test_faults_of_decisions_say_what_to_change(client: Client) -> None:
+    many = {"task": "multiclass"}
+    for name, predictions, targets, params, pointer in (
+        ("f1", [0, 1], [0, 1], {}, "/params/task"),
+        ("f1", [[0.1, 0.9]], [1], {"num_classes": 3}, "/params/num_classes"),
+        ("f1", [[0.1, 0.9]], [2], {}, "/inputs/targets/0"),
+        ("f1", [0, -1], [0, 1], {**many, "ignore_index": -1}, "/inputs/predictions"),
+        ("accuracy", [0, 1], [0, 1], {**many, "top_k": 2}, "/params/top_k"),
+        ("confusion_matrix", [0, 1], [0, 1], {**many, "num_classes": 5000}, "/inputs/predictions"),
+        ("confusion_matrix", [0, 5000], [0, 1], many, "/inputs/predictions"),
+        ("log_loss", [[0.2, 0.3]], [0], {}, "/inputs/predictions/0/0"),
+        ("log_loss", [0.5], [0], {}, "/params/task"),
+        ("calibration_error", [1.5], [0], {"task": "binary"}, "/inputs/predictions/0"),
+    ):
+        sent = {"inputs": {"predictions": predictions, "targets": targets}, "params": params}
+        answer = client.post(f"/v1/metrics/{name}", json=sent)
+        assert answer.status_code == 422, (name, answer.text)
+        assert [one["pointer"] for one in answer.json()["errors"]] == [pointer]

@@ -21,30 +21,22 @@ BINARY = given(task="binary")
 MULTICLASS, MULTILABEL = given(task=(None, "multiclass")), given(task=(None, "multilabel"))
 CLASSES = Classes(ignore="ignore_index")
 MARKS = Classes(2, ignore="ignore_index")
-Predictions = Annotated[
-    Tensor,
-    Prediction(
-        (
-            Form("N C", when=MULTICLASS),
-            Form("N L", when=MULTILABEL),
-            Form("N", when=BINARY),
-            Form("N", CLASSES, given(task="multiclass")),
-            Form("N", when=given(task=None)),
-        )
-    ),
-]
-Targets = Annotated[
-    Tensor,
-    Target(
-        (
-            Form("N", ClassIndex("C", ignore="ignore_index"), MULTICLASS),
-            Form("N L", MARKS, MULTILABEL),
-            Form("N", MARKS, BINARY),
-            Form("N", CLASSES, given(task="multiclass")),
-            Form("N", when=given(task=None)),
-        )
-    ),
-]
+PREDICTED = (
+    Form("N C", when=MULTICLASS),
+    Form("N L", when=MULTILABEL),
+    Form("N", when=BINARY),
+    Form("N", CLASSES, given(task="multiclass")),
+    Form("N", when=given(task=None)),
+)
+TRUE = (
+    Form("N", ClassIndex("C", ignore="ignore_index"), MULTICLASS),
+    Form("N L", MARKS, MULTILABEL),
+    Form("N", MARKS, BINARY),
+    Form("N", CLASSES, given(task="multiclass")),
+    Form("N", when=given(task=None)),
+)
+Predictions = Annotated[Tensor, Prediction(PREDICTED)]
+Targets = Annotated[Tensor, Target(TRUE)]
 NumClasses = Annotated[int, Ge(1), Le(1 << 16)]
 MOST_CELLS = 1 << 22
 """Most cells of a confusion matrix."""
@@ -73,7 +65,7 @@ COUNTED = Condition(
 IGNORED_TOGETHER = Condition(
     "/inputs/predictions",
     "classes where targets are not ignored",
-    lambda facts: f"ignore_index {facts.params['ignore_index']}",
+    lambda facts: f"{facts.params['ignore_index']}, which is ignore_index",
     lambda facts: not _ignored_alone(facts),
 )
 DECIDED = (chosen('"binary" or "multiclass"'), COUNTED, IGNORED_TOGETHER)
@@ -185,19 +177,16 @@ def class_count(rows: Table, params: Params) -> int:
 
 
 def _dims(facts: Facts) -> int:
-    """Return the number of dimensions of the predictions."""
-    return facts.inputs["predictions"].dim()
+    """Return the number of dimensions of the predictions; 0 if they are texts."""
+    predictions = facts.inputs["predictions"]
+    return predictions.dim() if isinstance(predictions, Tensor) else 0  # pyright: ignore[reportUnnecessaryIsInstance]
 
 
 def _ignored_alone(facts: Facts) -> bool:
     """Return whether a predicted class is the ignored number, and no class, where the target counts."""
-    ignored, predictions, targets = (
-        facts.params["ignore_index"],
-        facts.inputs["predictions"],
-        facts.inputs["targets"],
-    )
-    if facts.params["task"] != "multiclass" or predictions.dim() != 1 or ignored is None:
+    ignored = facts.params["ignore_index"]
+    if facts.params["task"] != "multiclass" or _dims(facts) != 1 or ignored is None:
         return False
     if 0 <= ignored < (facts.params["num_classes"] or MOST_CLASSES):
         return False
-    return bool(((predictions == ignored) & (targets != ignored)).any())
+    return bool(((facts.inputs["predictions"] == ignored) & (facts.inputs["targets"] != ignored)).any())

@@ -1,8 +1,9 @@
 """Shares of right decisions: accuracy, Hamming, exact match."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from math import sqrt
-from typing import Annotated
+from operator import eq
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -11,11 +12,13 @@ from scipy.special import ndtri
 from torch import Tensor
 
 from service.catalogue.domains import Facts
-from service.catalogue.metric import Finish, Params, Value, Weights, metric
-from service.catalogue.spec import Condition
+from service.catalogue.metric import Finish, Flaw, Params, Value, Weights, metric
+from service.catalogue.spec import Condition, Prediction, Target
 from service.catalogue.table import Array, Columns, Table
 from service.metrics.classification.decisions import (
     DECIDED,
+    PREDICTED,
+    TRUE,
     NumClasses,
     Predictions,
     Targets,
@@ -104,6 +107,14 @@ def share_interval(
         return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
     return interval
+
+
+def flaws_of_kinds(inputs: Mapping[str, Any], params: Params) -> Iterator[Flaw]:
+    """Yield predictions that are texts if targets are not, or the reverse."""
+    predicted, expected = (isinstance(inputs[name], list) for name in ("predictions", "targets"))
+    if predicted != expected:
+        words = ("numbers", "texts")
+        yield Flaw(("predictions",), f"{words[expected]}, as targets are", words[predicted])
 
 
 def rightness(
@@ -226,16 +237,17 @@ def hamming(
 
 @metric(
     title="Exact match",
-    tasks=("classification",),
+    tasks=("classification", "nlp"),
     finish=share_of(rows_right),
     each=share_of_each(rows_right),
     interval=share_interval(rows_right),
     requires=DECIDED,
+    check=flaws_of_kinds,
     aliases=("subset_accuracy",),
 )
 def exact_match(
-    predictions: Predictions,
-    targets: Targets,
+    predictions: Annotated[Tensor | list[str], Prediction(PREDICTED, texts=True)],
+    targets: Annotated[Tensor | list[str], Target(TRUE, texts=True)],
     *,
     task: Task | None = None,
     num_classes: NumClasses | None = None,
@@ -249,9 +261,9 @@ def exact_match(
         \frac{1}{N} \sum_n \prod_l [\hat y_{nl} = y_{nl}]
 
     Args:
-        predictions: Scores ``[N, C]``, classes ``[N]`` or binary scores ``[N]``, multilabel scores ``[N, L]``.
-        targets: Classes ``[N]``, or 0 and 1.
-        task: What predictions of one dimension are; needed for those only.
+        predictions: Scores ``[N, C]``, classes ``[N]`` or binary scores ``[N]``, multilabel scores ``[N, L]``; or texts.
+        targets: Classes ``[N]``, or 0 and 1; or texts.
+        task: What predictions of one dimension are; needed for those only, not for texts.
         num_classes: The number of classes, if predictions are classes.
         threshold: Binary and multilabel scores above it are positive.
         from_logits: Whether binary and multilabel scores are logits: then their sigmoid is compared with `threshold`.
@@ -261,11 +273,14 @@ def exact_match(
         A sample is of use only if all its labels are right.
 
     Pitfalls:
-        One wrong label of a hundred costs as much as a hundred: see hamming. Without several labels it is the accuracy.
+        One wrong label of a hundred costs as much as a hundred: see hamming. Without several labels it is the accuracy. Texts are
+        compared character by character: see squad for answers without articles and punctuation.
 
     Sources:
         - scikit-learn, accuracy_score of multilabel targets
     """
+    if isinstance(predictions, list) or isinstance(targets, list):
+        return {"right": np.array([*map(eq, predictions, targets)], bool)}
     return rightness(predictions, targets, task, threshold, from_logits, ignore_index)
 
 
