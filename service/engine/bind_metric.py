@@ -68,7 +68,8 @@ def bind_metric(
 
 def _has(faults: Sequence[Fault], name: str) -> bool:
     """Return whether an input has a fault already."""
-    return any(fault.pointer.startswith(pointer("inputs", name)) for fault in faults)
+    whole, own = pointer("inputs"), pointer("inputs", name)
+    return any(fault.pointer == whole or fault.pointer.startswith(own) for fault in faults)
 
 
 def _fit(metric: AnyMetric, given: Mapping[str, Given], row: int) -> tuple[Sizes, list[Fault]]:
