@@ -23,12 +23,13 @@ Given = Sent | list[Any]
 class Bound:
     """The valid inputs of a metric, with its sizes."""
 
-    __slots__ = ("inputs", "samples", "work")
+    __slots__ = ("inputs", "redraw", "samples", "work")
 
-    def __init__(self, inputs: Inputs, samples: int, work: int) -> None:
+    def __init__(self, inputs: Inputs, samples: int, work: int, redraw: int) -> None:
         self.inputs = inputs
         self.samples = samples
         self.work = work
+        self.redraw = redraw
 
 
 def bind_metric(
@@ -66,12 +67,14 @@ def bind_metric(
     shapes = {name: expand(metric.inputs[name].form(row).dims, sizes) for name in given}
     first = next(iter(metric.inputs))
     own = {name: params[name] for name in metric.params}
-    return Bound(inputs, shapes[first][0], metric.elements(shapes, sizes, own))
+    work, redraw = metric.elements(shapes, sizes, own), metric.elements_drawn(shapes, sizes)
+    return Bound(inputs, shapes[first][0], work, redraw)
 
 
 def _has(faults: Sequence[Fault], name: str) -> bool:
     """Return whether an input has a fault already."""
-    return any(fault.pointer.startswith(pointer("inputs", name)) for fault in faults)
+    whole, own = pointer("inputs"), pointer("inputs", name)
+    return any(fault.pointer == whole or fault.pointer.startswith(own) for fault in faults)
 
 
 def _fit(metric: AnyMetric, given: Mapping[str, Given], row: int) -> tuple[Sizes, list[Fault]]:
