@@ -596,3 +596,21 @@ def test_faults_of_decisions_say_what_to_change(client: Client) -> None:
         answer = client.post(f"/v1/metrics/{name}", json=sent)
         assert answer.status_code == 422, (name, answer.text)
         assert [one["pointer"] for one in answer.json()["errors"]] == [pointer]
+
+
+@pytest.mark.parametrize(
+    "name", [*DECISIONS, *PROBABILITIES, "auroc", "average_precision", "roc_curve", "nmi", "ari"]
+)
+@pytest.mark.parametrize("weight", [1e308, 1e160, 1e-310])
+def test_weights_of_any_size_give_numbers_or_reasons(client: Client, name: str, weight: float) -> None:
+    params = {"task": "binary"} if "task" in METRICS[name].params else {}
+    predictions = [0, 1, 1, 0] if name in ("nmi", "ari") else [0.25, 0.75, 0.5, 0.75]
+    inputs = {"predictions": predictions, "targets": [0, 1, 1, 0]}
+    sent = {"inputs": inputs, "params": params, "sample_weight": [weight] * 4}
+    answer = client.post(f"/v1/metrics/{name}", json=sent)
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    if isinstance(found["value"], float):
+        assert np.isfinite(found["value"])
+    elif found["value"] is None:
+        assert found["undefined"]["value"] == "it is beyond the range of numbers" or name == "ari"

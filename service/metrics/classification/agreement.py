@@ -401,7 +401,8 @@ def matthews_corrcoef(
     finish=kappa,
     requires=DECIDED,
     likes=("sklearn",),
-    aliases=("kappa", "quadratic_weighted_kappa"),
+    aliases=("kappa", "cohen_kappa_score"),
+    keywords=("quadratic weighted kappa", "inter-rater agreement"),
 )
 def cohen_kappa(
     predictions: Predictions,

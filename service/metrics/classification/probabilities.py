@@ -161,7 +161,7 @@ def _counted(targets: Tensor, ignore_index: int | None) -> tuple[Tensor, Tensor 
     likes=("sklearn",),
     requires=GIVEN,
     higher_is_better=False,
-    aliases=("cross_entropy", "negative_log_likelihood"),
+    keywords=("cross entropy", "negative log likelihood"),
     work="predictions",
 )
 def log_loss(

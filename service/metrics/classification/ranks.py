@@ -5,6 +5,7 @@ Everything is exact: samples of equal score form one step, and nothing is binned
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import frexp
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -103,6 +104,7 @@ Score = Callable[[Steps, Params], Number]
 
 def area(steps: Steps, params: Params) -> Number:
     """Return the share of pairs of a positive and a negative that are in order, equal ones counting half."""
+    steps = _in_range(steps)
     total, others = steps.weight, float(steps.negatives.sum())
     if not total or not others:
         return Undefined(f"there are no {'negatives' if total else 'positives'}")
@@ -121,15 +123,23 @@ def area(steps: Steps, params: Params) -> Number:
     return 0.5 * (1 + (partial - least) / (most - least))
 
 
+def _in_range(steps: Steps) -> Steps:
+    """Return steps whose products are in the range of numbers, scaled by a power of two if need be."""
+    _, exponent = frexp(max(steps.positives.max(initial=0.0), steps.negatives.max(initial=0.0)))
+    if abs(exponent) < 400:
+        return steps
+    return Steps(np.ldexp(steps.positives, -exponent), np.ldexp(steps.negatives, -exponent))
+
+
 def step_area(steps: Steps, params: Params) -> Number:
     """Return the mean precision at the score of each positive."""
     total = steps.weight
     if not total:
         return Undefined("there are no positives")
     hits = np.cumsum(steps.positives)
-    # where all are of weight 0, so is the term
-    accepted = np.maximum(hits + np.cumsum(steps.negatives), np.finfo(np.float64).tiny)
-    return float((steps.positives * (hits / accepted)).sum()) / total
+    accepted = hits + np.cumsum(steps.negatives)
+    precision = np.divide(hits, accepted, out=np.zeros(len(hits)), where=accepted > 0)
+    return float((steps.positives * precision).sum()) / total
 
 
 def averages_of_ranks(
@@ -507,7 +517,7 @@ def pr_curve(
     targets: Annotated[Tensor, Target("N", MARKS)],
     *,
     ignore_index: int | None = None,
-    beta: Annotated[float, Ge(0)] = 1.0,
+    beta: Annotated[float, Ge(0), Le(1000)] = 1.0,
     min_precision: Annotated[float, Ge(0), Le(1)] | None = None,
     min_recall: Annotated[float, Ge(0), Le(1)] | None = None,
     drop_intermediate: bool = False,

@@ -147,7 +147,7 @@ def rightness(
     interval=share_interval(as_peers),
     likes=("sklearn",),
     requires=(*DECIDED, TOP_K),
-    aliases=("accuracy_score", "zero_one_score", "top_k_accuracy"),
+    aliases=("accuracy_score", "top_k_accuracy"),
 )
 def accuracy(
     predictions: Predictions,
@@ -197,7 +197,8 @@ def accuracy(
     interval=share_interval(labels_wrong),
     requires=DECIDED,
     higher_is_better=False,
-    aliases=("hamming_distance", "zero_one_loss"),
+    aliases=("hamming_distance",),
+    keywords=("error rate",),
 )
 def hamming(
     predictions: Predictions,
