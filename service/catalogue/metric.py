@@ -3,7 +3,7 @@
 Slices, intervals, values a sample, comparisons and merging follow from these two, for every metric alike.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, ParamSpec, TypeVar
 
@@ -39,6 +39,22 @@ Interval = Callable[[Table, Params, Weights, float], tuple[float, float] | None]
 """An analytic interval at a level, for a metric that is one number; None where it does not apply."""
 
 
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """What is wrong with the values of an input, and where: ``path`` leads to it from ``inputs``.
+
+    ``expected`` and ``got`` finish the sentence "Expected ...; got ...".
+    """
+
+    path: tuple[str | int, ...]
+    expected: str
+    got: str
+
+
+Check = Callable[[Mapping[str, Any], Params], Iterator[Flaw]]
+"""Finds what is wrong with inputs beyond the types, domains and sizes of each."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed(Input):
     """An input that is a list with one JSON value a sample; ``element`` is its Python type, validated strictly."""
@@ -58,10 +74,11 @@ class Metric(Declaration[P, R]):
     ``likes``: peers whose conventions differ from ours; ``finish`` finds the chosen one, or None, as the param ``like``, and
     the function too if it declares a param of that name. ``signed``: params that a signature always names.
     ``unit``: the column whose rows a bootstrap draws together, such as the query of a document; None if rows are independent.
-    ``higher_is_better`` is None for what is no score, such as a confusion matrix.
+    ``higher_is_better`` is None for what is no score, such as a confusion matrix. ``check`` sees inputs that are otherwise valid.
     """
 
     finish: Finish
+    check: Check | None
     each: Each | None
     interval: Interval | None
     left_out: LeftOut | None
@@ -98,6 +115,7 @@ def metric(
     title: str,
     tasks: tuple[str, ...],
     finish: Finish,
+    check: Check | None = None,
     each: Each | None = None,
     interval: Interval | None = None,
     left_out: LeftOut | None = None,
@@ -138,6 +156,7 @@ def metric(
             example=example or Example(),
             function=function,
             finish=finish,
+            check=check,
             each=each,
             interval=interval,
             left_out=left_out,

@@ -1,6 +1,7 @@
 """Bind a request for a metric to its declaration: valid inputs, or all faults."""
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from service.catalogue.spec import Form, Params
 from service.engine.call import Sent
 from service.engine.check import first_of, not_of_kind, of_kind
 from service.engine.measure import Inputs
-from service.problems import Fault, Invalid, pointer
+from service.problems import MOST_FAULTS, Fault, Invalid, pointer
 
 Given = Sent | list[Any]
 """An input as read: a tensor, or a list with one value a sample."""
@@ -54,6 +55,7 @@ def bind_metric(
     tensors = {name: one for name, one in inputs.items() if isinstance(one, Tensor)}
     facts = Facts(sizes, params, tensors)
     faults = faults or _sizes(metric, sizes, row, given) or _conditions(metric, facts)
+    faults = faults or _flaws(metric, inputs, params)
     if faults:
         raise Invalid(*faults)
     shapes = {name: expand(metric.inputs[name].form(row).dims, sizes) for name in given}
@@ -165,4 +167,13 @@ def _conditions(metric: AnyMetric, facts: Facts) -> list[Fault]:
         Fault(one.pointer, "condition", f"Expected {one.expected}; got {one.got(facts)}.")
         for one in metric.conditions
         if not one.holds(facts)
+    ]
+
+
+def _flaws(metric: AnyMetric, inputs: Inputs, params: Params) -> list[Fault]:
+    """Return what the metric itself finds wrong with its inputs."""
+    found = metric.check(inputs, params) if metric.check else iter(())
+    return [
+        Fault(pointer("inputs", *flaw.path), "value", f"Expected {flaw.expected}; got {flaw.got}.")
+        for flaw in islice(found, MOST_FAULTS)
     ]

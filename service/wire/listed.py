@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import orjson
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-from typing_extensions import is_typeddict
+from pydantic_core import ErrorDetails
 
 from service.problems import MOST_FAULTS, Fault, Invalid, pointer
 from service.wire import json
@@ -61,10 +61,8 @@ def _runs(value: Any, where: tuple[str | int, ...]) -> Iterator[list[Any]]:
 @cache
 def _adapter(element: Any) -> TypeAdapter[list[Any]]:
     """Return the validator of a list."""
-    # an element may be a union, or a typed dict with a configuration that differs
     listed: Any = list.__class_getitem__(element)
-    config = None if is_typeddict(element) else STRICT
-    return TypeAdapter(listed, config=config)
+    return TypeAdapter(listed, config=STRICT)
 
 
 def schema_of(element: Any) -> dict[str, Any]:
@@ -76,24 +74,38 @@ def _faults(error: ValidationError, found: list[Any], where: tuple[str | int, ..
     """Return a fault for each place, with the types that it could have had."""
     expected: dict[str, list[str]] = {}
     shown: dict[str, str] = {}
-    for one in error.errors(include_url=False, include_context=False):
-        place = _place(one["loc"], found)
-        at = pointer(*where, *place)
-        words = (
-            one["msg"]
-            .removeprefix("Input should be ")
-            .removeprefix("Value error, ")
-            .replace("a valid integer", "an integer")
-            .replace("a valid ", "a ")
-        )
+    for one in error.errors(include_url=False):
+        at = pointer(*where, *_place(one["loc"], found))
+        words, shown[at] = _words(one)
         expected.setdefault(at, []).append(words)
-        shown[at] = json.show(_shown(one["input"]))
         if len(expected) >= MOST_FAULTS:
             break
     return [
         Fault(at, "value", f"Expected {' or '.join(dict.fromkeys(words))}; got {shown[at]}.")
         for at, words in expected.items()
     ]
+
+
+def _words(error: ErrorDetails) -> tuple[str, str]:
+    """Return what an error expected, and what it got."""
+    value, context = error["input"], error.get("ctx", {})
+    match error["type"]:
+        case "missing":
+            return "a value", "nothing"
+        case "extra_forbidden":
+            return "no member of this name", json.show(_shown(value))
+        case "too_short" | "too_long":
+            bound = (
+                f"at least {context['min_length']}"
+                if "min_length" in context
+                else f"at most {context['max_length']}"
+            )
+            return f"{bound} values", str(context["actual_length"])
+        case _:
+            words = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+            words = words.replace("a valid integer", "an integer").replace("a valid ", "a ")
+            words = words.replace("a dictionary", "an object")
+            return words, json.show(_shown(value))
 
 
 def _place(location: tuple[int | str, ...], found: Any) -> list[str | int]:
