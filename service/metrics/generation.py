@@ -11,7 +11,7 @@ from torch import Tensor
 
 from service.catalogue.domains import ClassIndex, Integers, Simplex
 from service.catalogue.metric import Number, Params, Undefined, Weights, metric
-from service.catalogue.spec import Condition, Form, Prediction, Target, given
+from service.catalogue.spec import Condition, Example, Form, Prediction, Target, given
 from service.catalogue.table import Array, Columns, Table
 from service.metrics.finishes import column, each_of, mean_of
 from service.metrics.outputs import RANGE, finite
@@ -116,6 +116,7 @@ def perplexity(
         ),
     ),
     work="N k",
+    example=Example(inputs={"predictions": [3, 0, 10], "targets": [10, 10, 10]}, params={"k": 5}),
 )
 def pass_at_k(
     predictions: Annotated[Tensor, Prediction("N", Integers())],

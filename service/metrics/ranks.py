@@ -9,7 +9,7 @@ from torch import Tensor
 
 from service.catalogue.domains import OneOf
 from service.catalogue.metric import Number, Params, Undefined, Value, Weights, metric
-from service.catalogue.spec import Prediction, Target
+from service.catalogue.spec import Example, Prediction, Target
 from service.catalogue.table import Array, Columns, Table
 from service.metrics.correlation import CONSTANT_PREDICTIONS, CONSTANT_TARGETS, correlation
 from service.metrics.finishes import column, ratio
@@ -190,6 +190,9 @@ def _c_index(rows: Table, params: Params) -> Callable[[Weights], Value]:
     aliases=("concordance_index", "harrell_c"),
     keywords=("survival analysis", "censored", "time to event", "hazard"),
     finish=_c_index,
+    example=Example(
+        inputs={"predictions": [0.9, 0.4, 0.7, 0.2], "targets": [2.0, 8.0, 3.5, 8.0], "events": [1, 0, 1, 1]}
+    ),
 )
 def c_index(
     predictions: Annotated[Tensor, Prediction("N")],

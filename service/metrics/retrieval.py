@@ -10,7 +10,7 @@ from torch import Tensor
 
 from service.catalogue.domains import AtLeast
 from service.catalogue.metric import Each, Finish, Listing, Number, Params, Weights, metric
-from service.catalogue.spec import Prediction, Target
+from service.catalogue.spec import Example, Prediction, Target
 from service.catalogue.table import Array, Columns, Table
 from service.metrics.finishes import column, ratio
 
@@ -19,6 +19,14 @@ Relevance = Annotated[Tensor, Target("N", AtLeast(0))]
 Queries = Annotated[Sequence[str | int], Listing("target", str | int)]
 TopK = Annotated[int, Ge(1)] | None
 TASKS = ("ranking", "metric_learning")
+EXAMPLE = Example(
+    inputs={
+        "predictions": [0.9, 0.4, 0.7, 0.2, 0.5],
+        "targets": [0, 2, 1, 1, 0],
+        "queries": ["red shoes", "red shoes", "red shoes", "tent", "tent"],
+    },
+    params={"top_k": 2},
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,56 +50,69 @@ class Ranking:
 
     def cumulated(self, values: Array) -> Array:
         """Return the sum of the integers of each query's documents up to each rank."""
-        sums = np.cumsum(values)
-        starts = np.cumsum(self.sizes) - self.sizes
-        return sums - np.repeat((sums - values)[starts], self.sizes)
+        sums: Array = np.cumsum(values)
+        before = (sums - values)[self.rank == 1]
+        return sums - np.repeat(before, self.sizes[self.sizes > 0])
 
     def within(self, top_k: int | None) -> Array:
         """Return whether a document is among the first ``top_k``."""
         return self.rank <= (len(self.rank) if top_k is None else top_k)
 
 
-def ranking_of(rows: Table, like: str | None, by: str = "score") -> Ranking:
-    """Sort documents by query and falling score, or by another column; documents of equal score keep their order."""
+def ranking_of(rows: Table, like: str | None) -> Ranking:
+    """Sort documents by query and falling score; documents of equal score keep their order."""
     codes = dict[str, int]()
     query = np.array([codes.setdefault(name, len(codes)) for name in rows["query"]], dtype=np.int64)
-    keys, place = -rows[by], np.arange(len(query))
+    keys, place = -rows["score"], np.arange(len(query))
     if like == "trec_eval":
         # trec_eval reads scores in single precision, and puts the greater id first where they are equal
         with np.errstate(over="ignore"):
             keys, place = keys.astype(np.float32), -place
     order = np.lexsort((place, keys, query))
-    sizes = np.bincount(query, minlength=len(codes))
+    return _ranking(query[order], rows["relevance"][order], order, list(codes))
+
+
+def _ranking(query: Array, relevance: Array, order: Array, names: list[str]) -> Ranking:
+    """Count the ranks of sorted documents."""
+    sizes = np.bincount(query, minlength=len(names))
     rank = np.arange(len(query)) - np.repeat(np.cumsum(sizes) - sizes, sizes) + 1
-    return Ranking(query[order], rank, rows["relevance"][order], order, sizes, list(codes))
+    return Ranking(query, rank, relevance, order, sizes, names)
 
 
-Measure = Callable[[Ranking, Table, Params], Array]
+Measure = Callable[[Ranking, Params], Array]
 """Returns the value of each query, for those with something relevant."""
 
 
-def _values(measure: Measure, rows: Table, params: Params) -> tuple[Ranking, Array, Array]:
-    """Return the ranking, the value of each query, and whether it has something relevant."""
-    ranking = ranking_of(rows, params.get("like"))
+def _values(measure: Measure, ranking: Ranking, params: Params) -> tuple[Array, Array]:
+    """Return the value of each query, and whether it counts: it has something relevant, or trec_eval gives 0."""
     relevant = ranking.total(ranking.relevance > 0) > 0
     with np.errstate(all="ignore"):
-        values = measure(ranking, rows, params)
-    return ranking, np.where(relevant, values, 0.0), relevant
+        values = np.where(relevant, measure(ranking, params), 0.0)
+    return values, relevant | (params.get("like") == "trec_eval") & (ranking.sizes > 0)
 
 
 def mean_of_queries(measure: Measure) -> Finish:
     """Return the finish of the mean over queries that have something relevant; like trec_eval, over all.
 
-    The weight of a query is the mean weight of its documents.
+    The weight of a query is the mean weight of its documents; those of weight 0 leave the ranking.
     """
 
     def finish(rows: Table, params: Params) -> Callable[[Weights], Number]:
-        ranking, values, relevant = _values(measure, rows, params)
-        counts = relevant | (params.get("like") == "trec_eval")
+        whole = ranking_of(rows, params.get("like"))
+        values = _values(measure, whole, params)
+
+        def mean(ranking: Ranking, values: Array, counts: Array, weights: Weights) -> Number:
+            share = ranking.total(weights) / np.maximum(ranking.sizes, 1) * counts
+            return ratio(float((share * values).sum()), float(share.sum()), "no query has anything relevant")
 
         def run(weights: Weights) -> Number:
-            share = ranking.total(weights[ranking.order]) / ranking.sizes * counts
-            return ratio(float((share * values).sum()), float(share.sum()), "no query has anything relevant")
+            weights = weights[whole.order]
+            kept = weights > 0
+            counted = whole.total(kept)
+            if ((counted == 0) | (counted == whole.sizes)).all():
+                return mean(whole, *values, weights)
+            some = _ranking(whole.query[kept], whole.relevance[kept], whole.order[kept], whole.names)
+            return mean(some, *_values(measure, some, params), weights[kept])
 
         return run
 
@@ -102,10 +123,10 @@ def each_query(measure: Measure) -> Each:
     """Return the value of a document's query as the value of each row; NaN where nothing is relevant."""
 
     def each(rows: Table, params: Params) -> Array:
-        ranking, values, relevant = _values(measure, rows, params)
-        values = np.where(relevant | (params.get("like") == "trec_eval"), values, np.nan)
+        ranking = ranking_of(rows, params.get("like"))
+        values, counts = _values(measure, ranking, params)
         spread = np.empty(len(rows))
-        spread[ranking.order] = values[ranking.query]
+        spread[ranking.order] = np.where(counts, values, np.nan)[ranking.query]
         return spread
 
     return each
@@ -132,18 +153,14 @@ def _gains(relevance: Array, most: Array, gain: str) -> Array:
     return np.where(relevance < 1, small, np.exp2(relevance - most) - np.exp2(-most))
 
 
-def _ndcg(ranking: Ranking, rows: Table, params: Params) -> Array:
+def _ndcg(ranking: Ranking, params: Params) -> Array:
     """Return the discounted gain of each query over that of the best order."""
-    ideal = ranking_of(rows, None, by="relevance")
-    most = ideal.relevance[np.cumsum(ideal.sizes) - ideal.sizes] if len(rows) else ideal.relevance
-    gained, best = (
-        one.total(
-            _gains(one.relevance, most[one.query], params["gain"])
-            / np.log2(one.rank + 1)
-            * one.within(params["top_k"])
-        )
-        for one in (ranking, ideal)
-    )
+    most = np.zeros(len(ranking.sizes))
+    np.maximum.at(most, ranking.query, ranking.relevance)
+    gains = _gains(ranking.relevance, most[ranking.query], params["gain"])
+    discount = ranking.within(params["top_k"]) / np.log2(ranking.rank + 1)
+    ideal = gains[np.lexsort((-gains, ranking.query))]
+    gained, best = ranking.total(gains * discount), ranking.total(ideal * discount)
     return gained / best
 
 
@@ -157,6 +174,7 @@ def _ndcg(ranking: Ranking, rows: Table, params: Params) -> Array:
     likes=("trec_eval",),
     signed=("top_k", "gain"),
     unit="query",
+    example=EXAMPLE,
 )
 def ndcg(
     predictions: Scores,
@@ -194,7 +212,7 @@ def ndcg(
     return _documents(predictions, targets, queries)
 
 
-def _map(ranking: Ranking, rows: Table, params: Params) -> Array:
+def _map(ranking: Ranking, params: Params) -> Array:
     """Return the sum of the precisions at the relevant documents, over their number."""
     hits = ranking.relevance > 0
     precision = ranking.cumulated(hits.astype(np.int64)) / ranking.rank
@@ -211,6 +229,7 @@ def _map(ranking: Ranking, rows: Table, params: Params) -> Array:
     likes=("trec_eval",),
     signed=("top_k",),
     unit="query",
+    example=EXAMPLE,
 )
 def map(predictions: Scores, targets: Relevance, queries: Queries, *, top_k: TopK = None) -> Columns:
     r"""The mean precision at the ranks of the relevant documents: one number for a whole list.
@@ -239,7 +258,7 @@ def map(predictions: Scores, targets: Relevance, queries: Queries, *, top_k: Top
     return _documents(predictions, targets, queries)
 
 
-def _mrr(ranking: Ranking, rows: Table, params: Params) -> Array:
+def _mrr(ranking: Ranking, params: Params) -> Array:
     """Return one over the rank of the first relevant document, 0 if it is not among the first."""
     hits = ranking.relevance > 0
     first = hits & (ranking.cumulated(hits.astype(np.int64)) == 1) & ranking.within(params["top_k"])
@@ -256,6 +275,7 @@ def _mrr(ranking: Ranking, rows: Table, params: Params) -> Array:
     likes=("trec_eval",),
     signed=("top_k",),
     unit="query",
+    example=EXAMPLE,
 )
 def mrr(predictions: Scores, targets: Relevance, queries: Queries, *, top_k: TopK = None) -> Columns:
     r"""One over the rank of the first relevant document: 1 if it comes first, 0.5 if second.
@@ -284,7 +304,7 @@ def mrr(predictions: Scores, targets: Relevance, queries: Queries, *, top_k: Top
     return _documents(predictions, targets, queries)
 
 
-def _recall_at_k(ranking: Ranking, rows: Table, params: Params) -> Array:
+def _recall_at_k(ranking: Ranking, params: Params) -> Array:
     """Return the share of the relevant documents that are among the first."""
     hits = ranking.relevance > 0
     return ranking.total(hits & ranking.within(params["top_k"])) / ranking.total(hits)
@@ -300,6 +320,7 @@ def _recall_at_k(ranking: Ranking, rows: Table, params: Params) -> Array:
     likes=("trec_eval",),
     signed=("top_k",),
     unit="query",
+    example=EXAMPLE,
 )
 def recall_at_k(predictions: Scores, targets: Relevance, queries: Queries, *, top_k: TopK = None) -> Columns:
     r"""The share of a query's relevant documents that are among the first k.
@@ -328,7 +349,7 @@ def recall_at_k(predictions: Scores, targets: Relevance, queries: Queries, *, to
     return _documents(predictions, targets, queries)
 
 
-def _precision_at_k(ranking: Ranking, rows: Table, params: Params) -> Array:
+def _precision_at_k(ranking: Ranking, params: Params) -> Array:
     """Return the relevant documents among the first, over the number of ranks."""
     ranks = ranking.sizes if params["top_k"] is None else params["top_k"]
     return ranking.total((ranking.relevance > 0) & ranking.within(params["top_k"])) / ranks
@@ -344,6 +365,7 @@ def _precision_at_k(ranking: Ranking, rows: Table, params: Params) -> Array:
     likes=("trec_eval",),
     signed=("top_k",),
     unit="query",
+    example=EXAMPLE,
 )
 def precision_at_k(
     predictions: Scores, targets: Relevance, queries: Queries, *, top_k: TopK = None
@@ -374,7 +396,7 @@ def precision_at_k(
     return _documents(predictions, targets, queries)
 
 
-def _hit_rate(ranking: Ranking, rows: Table, params: Params) -> Array:
+def _hit_rate(ranking: Ranking, params: Params) -> Array:
     """Return 1 if a relevant document is among the first, else 0."""
     return ranking.total((ranking.relevance > 0) & ranking.within(params["top_k"])) > 0
 
@@ -389,6 +411,7 @@ def _hit_rate(ranking: Ranking, rows: Table, params: Params) -> Array:
     likes=("trec_eval",),
     signed=("top_k",),
     unit="query",
+    example=EXAMPLE,
 )
 def hit_rate(predictions: Scores, targets: Relevance, queries: Queries, *, top_k: TopK = None) -> Columns:
     r"""The share of queries with a relevant document among the first k.

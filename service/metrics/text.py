@@ -8,6 +8,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, MinLen
 
 from service.catalogue.metric import Listing, Number, Params, Undefined, Weights, metric
+from service.catalogue.spec import Example
 from service.catalogue.table import Array, Columns, Table
 from service.metrics.alignments import common
 from service.metrics.finishes import ratio
@@ -17,6 +18,12 @@ from service.metrics.tokens import TOKENIZERS, Tokenizer, english, most_of, runs
 ORDERS = 4
 """The longest runs of tokens that BLEU counts."""
 ROUGES = ("rouge1", "rouge2", "rougeL")
+EXAMPLE = Example(
+    inputs={
+        "predictions": ["The cat sat on the mat.", "It rains in the south today."],
+        "targets": ["The cat sat down on the mat.", "Today it rains in the south."],
+    }
+)
 References = str | Annotated[list[str], MinLen(1)]
 
 
@@ -71,6 +78,7 @@ def _bleu_of_corpus(rows: Table, params: Params) -> Callable[[Weights], Number]:
         [_bleu(one, effective=True) for one in rows["counts"].astype(np.float64)]
     ),
     signed=("tokenize", "lowercase"),
+    example=EXAMPLE,
 )
 def bleu(
     predictions: Annotated[list[str], Listing("prediction", str)],
@@ -161,6 +169,7 @@ def _chrf_of_corpus(rows: Table, params: Params) -> Callable[[Weights], Number]:
         [_chrf(one, params["beta"]) for one in rows["counts"].astype(np.float64)]
     ),
     signed=("char_order", "word_order", "beta"),
+    example=EXAMPLE,
 )
 def chrf(
     predictions: Annotated[list[str], Listing("prediction", str)],
@@ -245,6 +254,7 @@ def _rouge(rows: Table, params: Params) -> Callable[[Weights], Any]:
     keywords=("summarisation", "summarization", "rouge1", "rouge2", "rougeL"),
     finish=_rouge,
     each=lambda rows, params: rows["scores"][:, -1, -1],
+    example=EXAMPLE,
 )
 def rouge(
     predictions: Annotated[list[str], Listing("prediction", str)],

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from service.catalogue.metric import Finish, Listing, Number, Params, Weights, metric
+from service.catalogue.spec import Example
 from service.catalogue.table import Array, Columns, Table
 from service.metrics.alignments import edits
 from service.metrics.finishes import each_of, mean_of, ratio
@@ -14,6 +15,12 @@ from service.metrics.tokens import normalized
 
 Texts = Annotated[list[str], Listing("prediction", str)]
 Transcripts = Annotated[list[str], Listing("target", str)]
+EXAMPLE = Example(
+    inputs={
+        "predictions": ["the cat sat on a mat", "it rains in the south"],
+        "targets": ["the cat sat on the mat", "it rains in the south today"],
+    }
+)
 
 
 def _rate_of(unit: str) -> Finish:
@@ -41,6 +48,7 @@ def _each_rate(rows: Table, params: Params) -> Array:
     finish=_rate_of("word"),
     each=_each_rate,
     higher_is_better=False,
+    example=EXAMPLE,
 )
 def wer(predictions: Texts, targets: Transcripts) -> Columns:
     r"""The words to substitute, delete and insert to get the references, by the number of their words.
@@ -73,6 +81,7 @@ def wer(predictions: Texts, targets: Transcripts) -> Columns:
     finish=_rate_of("character"),
     each=_each_rate,
     higher_is_better=False,
+    example=EXAMPLE,
 )
 def cer(predictions: Texts, targets: Transcripts) -> Columns:
     r"""The characters to substitute, delete and insert to get the references, by the number of their characters.
@@ -104,6 +113,7 @@ def cer(predictions: Texts, targets: Transcripts) -> Columns:
     finish=mean_of("errors"),
     each=each_of("errors"),
     higher_is_better=False,
+    example=EXAMPLE,
 )
 def edit_distance(predictions: Texts, targets: Transcripts) -> Columns:
     r"""The characters to substitute, delete and insert to get a text from another: the mean over the texts.
@@ -146,6 +156,9 @@ def _squad(rows: Table, params: Params) -> Callable[[Weights], Any]:
     keywords=("question answering", "exact match"),
     finish=_squad,
     each=each_of("f1"),
+    example=Example(
+        inputs={"predictions": ["in the tower", ""], "targets": [["the tower", "Eiffel Tower"], []]}
+    ),
 )
 def squad(predictions: Texts, targets: Annotated[list[list[str]], Listing("target", list[str])]) -> Columns:
     r"""Whether an answer is one that is accepted, and the F-score of the words that it shares with the closest one.

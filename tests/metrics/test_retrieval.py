@@ -181,3 +181,11 @@ def test_a_query_weighs_as_its_documents_and_integers_and_texts_are_the_same_que
     }
     assert value_of(name, numbered) == value_of(name, inputs)
     assert_rows_depend_on_their_sample_alone(name, inputs)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_documents_of_weight_0_leave_the_ranking(name: str) -> None:
+    inputs = documents(4)
+    weights = np.random.default_rng(0).integers(0, 2, len(inputs["queries"])).astype(float)
+    some = value_of(name, selected(inputs, np.flatnonzero(weights)), top_k=3)
+    assert value_of(name, inputs, weights=weights, top_k=3) == pytest.approx(some, rel=1e-14)
