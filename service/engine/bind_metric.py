@@ -61,7 +61,8 @@ def bind_metric(
     shapes = {name: expand(metric.inputs[name].form(row).dims, sizes) for name in given}
     first = next(iter(metric.inputs))
     own = {name: params[name] for name in metric.params}
-    return Bound(inputs, shapes[first][0], metric.elements(shapes, sizes, own))
+    effort = metric.effort(inputs, params) if metric.effort else 0
+    return Bound(inputs, shapes[first][0], metric.elements(shapes, sizes, own) + effort)
 
 
 def _has(faults: Sequence[Fault], name: str) -> bool:

@@ -1,6 +1,6 @@
 """Texts against references by what they share: BLEU, chrF and ROUGE, comparable with sacrebleu and rouge-score."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import exp, log
 from typing import Annotated, Any
 
@@ -10,10 +10,19 @@ from annotated_types import Ge, Gt, Le, MinLen
 from service.catalogue.metric import Listing, Number, Params, Undefined, Weights, metric
 from service.catalogue.spec import Example
 from service.catalogue.table import Array, Columns, Table
-from service.metrics.alignments import common
+from service.metrics.alignments import aligning, common
 from service.metrics.finishes import ratio
 from service.metrics.outputs import EMPTY
-from service.metrics.tokens import TOKENIZERS, Tokenizer, english, most_of, runs, shared, words_apart
+from service.metrics.tokens import (
+    TOKENIZERS,
+    Tokenizer,
+    characters,
+    english,
+    most_of,
+    runs,
+    shared,
+    words_apart,
+)
 
 ORDERS = 4
 """The longest runs of tokens that BLEU counts."""
@@ -78,6 +87,7 @@ def _bleu_of_corpus(rows: Table, params: Params) -> Callable[[Weights], Number]:
         [_bleu(one, effective=True) for one in rows["counts"].astype(np.float64)]
     ),
     signed=("tokenize", "lowercase"),
+    effort=lambda inputs, params: 13 * characters(inputs),
     example=EXAMPLE,
 )
 def bleu(
@@ -169,6 +179,7 @@ def _chrf_of_corpus(rows: Table, params: Params) -> Callable[[Weights], Number]:
         [_chrf(one, params["beta"]) for one in rows["counts"].astype(np.float64)]
     ),
     signed=("char_order", "word_order", "beta"),
+    effort=lambda inputs, params: 6 * (params["char_order"] + params["word_order"]) * characters(inputs),
     example=EXAMPLE,
 )
 def chrf(
@@ -230,6 +241,12 @@ def _best_counts(text: list[Any], references: list[list[Any]], beta: float) -> A
     return max(found, key=lambda counts: _chrf(counts, beta))
 
 
+def _rouge_effort(inputs: Mapping[str, Any], params: Params) -> int:
+    """Estimate the work from the most words that texts can have."""
+    texts = zip(inputs["predictions"], inputs["targets"], strict=True)
+    return 8 * characters(inputs) + sum(aligning(len(text) // 2, len(other) // 2) for text, other in texts)
+
+
 def _rouge(rows: Table, params: Params) -> Callable[[Weights], Any]:
     """Prepare the means of the scores."""
     scores = np.moveaxis(rows["scores"], 0, -1).copy()
@@ -254,6 +271,7 @@ def _rouge(rows: Table, params: Params) -> Callable[[Weights], Any]:
     keywords=("summarisation", "summarization", "rouge1", "rouge2", "rougeL"),
     finish=_rouge,
     each=lambda rows, params: rows["scores"][:, -1, -1],
+    effort=_rouge_effort,
     example=EXAMPLE,
 )
 def rouge(

@@ -3,8 +3,8 @@
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Literal
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 Tokenizer = Literal["13a", "zh", "char", "none"]
 
@@ -110,3 +110,13 @@ def most_of(counts: Iterable[Counter[Hashable]]) -> Counter[Hashable]:
     for one in others:
         first |= one
     return first
+
+
+def characters(inputs: Mapping[str, Any]) -> int:
+    """Return the number of characters of all texts and references."""
+    return sum(map(_length, inputs["predictions"])) + sum(map(_length, inputs["targets"]))
+
+
+def _length(value: str | list[str]) -> int:
+    """Return the number of characters of a text, or of a list of them."""
+    return len(value) if isinstance(value, str) else sum(map(len, value))

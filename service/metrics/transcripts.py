@@ -1,7 +1,7 @@
 """Transcripts and answers: how many edits lead to the reference, and whether an answer is one that is accepted."""
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -9,9 +9,9 @@ import numpy as np
 from service.catalogue.metric import Finish, Listing, Number, Params, Weights, metric
 from service.catalogue.spec import Example
 from service.catalogue.table import Array, Columns, Table
-from service.metrics.alignments import edits
+from service.metrics.alignments import aligning, edits
 from service.metrics.finishes import each_of, mean_of, ratio
-from service.metrics.tokens import normalized
+from service.metrics.tokens import characters, normalized
 
 Texts = Annotated[list[str], Listing("prediction", str)]
 Transcripts = Annotated[list[str], Listing("target", str)]
@@ -21,6 +21,17 @@ EXAMPLE = Example(
         "targets": ["the cat sat on the mat", "it rains in the south today"],
     }
 )
+
+
+def _effort(inputs: Mapping[str, Any], params: Params) -> int:
+    """Estimate the work to align characters."""
+    return sum(aligning(len(text), len(one)) for text, one in zip(*inputs.values(), strict=True))
+
+
+def _effort_of_words(inputs: Mapping[str, Any], params: Params) -> int:
+    """Estimate the work to align the most words that texts can have."""
+    pairs = zip(*inputs.values(), strict=True)
+    return 3 * characters(inputs) + sum(aligning(len(text) // 2, len(one) // 2) for text, one in pairs)
 
 
 def _rate_of(unit: str) -> Finish:
@@ -46,6 +57,7 @@ def _each_rate(rows: Table, params: Params) -> Array:
     aliases=("word_error_rate",),
     keywords=("speech recognition", "ASR", "transcripts"),
     finish=_rate_of("word"),
+    effort=_effort_of_words,
     each=_each_rate,
     higher_is_better=False,
     example=EXAMPLE,
@@ -79,6 +91,7 @@ def wer(predictions: Texts, targets: Transcripts) -> Columns:
     aliases=("character_error_rate",),
     keywords=("speech recognition", "ASR", "OCR", "handwriting"),
     finish=_rate_of("character"),
+    effort=_effort,
     each=_each_rate,
     higher_is_better=False,
     example=EXAMPLE,
@@ -111,6 +124,7 @@ def cer(predictions: Texts, targets: Transcripts) -> Columns:
     tasks=("nlp", "sequence"),
     aliases=("levenshtein",),
     finish=mean_of("errors"),
+    effort=_effort,
     each=each_of("errors"),
     higher_is_better=False,
     example=EXAMPLE,
@@ -155,6 +169,7 @@ def _squad(rows: Table, params: Params) -> Callable[[Weights], Any]:
     tasks=("nlp",),
     keywords=("question answering", "exact match"),
     finish=_squad,
+    effort=lambda inputs, params: 4 * characters(inputs),
     each=each_of("f1"),
     example=Example(
         inputs={"predictions": ["in the tower", ""], "targets": [["the tower", "Eiffel Tower"], []]}
