@@ -23,12 +23,13 @@ Given = Sent | list[Any]
 class Bound:
     """The valid inputs of a metric, with its sizes."""
 
-    __slots__ = ("inputs", "samples", "work")
+    __slots__ = ("inputs", "redraw", "samples", "work")
 
-    def __init__(self, inputs: Inputs, samples: int, work: int) -> None:
+    def __init__(self, inputs: Inputs, samples: int, work: int, redraw: int) -> None:
         self.inputs = inputs
         self.samples = samples
         self.work = work
+        self.redraw = redraw
 
 
 def bind_metric(
@@ -61,8 +62,9 @@ def bind_metric(
     shapes = {name: expand(metric.inputs[name].form(row).dims, sizes) for name in given}
     first = next(iter(metric.inputs))
     own = {name: params[name] for name in metric.params}
+    work, redraw = metric.elements(shapes, sizes, own), metric.elements_drawn(shapes, sizes)
     effort = metric.effort(inputs, params) if metric.effort else 0
-    return Bound(inputs, shapes[first][0], metric.elements(shapes, sizes, own) + effort)
+    return Bound(inputs, shapes[first][0], work + effort, redraw)
 
 
 def _has(faults: Sequence[Fault], name: str) -> bool:
