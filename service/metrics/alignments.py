@@ -8,7 +8,7 @@ from collections.abc import Hashable, Sequence
 
 def aligning(first: int, second: int) -> int:
     """Estimate the work to align sequences of these lengths, in units of 110 ns."""
-    return second * (12 + first // 200)
+    return second * (12 + first // 150)
 
 
 def edits(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:

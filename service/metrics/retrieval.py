@@ -194,6 +194,8 @@ def _ndcg(ranking: Ranking, params: Params) -> Array:
     likes=AVERAGING,
     signed=("top_k", "gain"),
     unit="query",
+    work="12N",
+    redraw="3N",
     example=EXAMPLE,
 )
 def ndcg(
@@ -252,6 +254,8 @@ def _map(ranking: Ranking, params: Params) -> Array:
     likes=PEERS,
     signed=("top_k",),
     unit="query",
+    work="12N",
+    redraw="3N",
     example=EXAMPLE,
 )
 def map(predictions: Scores, targets: Relevance, queries: Queries, *, top_k: TopK = None) -> Columns:
@@ -298,6 +302,8 @@ def _mrr(ranking: Ranking, params: Params) -> Array:
     likes=PEERS,
     signed=("top_k",),
     unit="query",
+    work="12N",
+    redraw="3N",
     example=EXAMPLE,
 )
 def mrr(predictions: Scores, targets: Relevance, queries: Queries, *, top_k: TopK = None) -> Columns:
@@ -343,6 +349,8 @@ def _recall_at_k(ranking: Ranking, params: Params) -> Array:
     likes=PEERS,
     signed=("top_k",),
     unit="query",
+    work="12N",
+    redraw="3N",
     example=EXAMPLE,
 )
 def recall_at_k(predictions: Scores, targets: Relevance, queries: Queries, *, top_k: TopK = None) -> Columns:
@@ -389,6 +397,8 @@ def _precision_at_k(ranking: Ranking, params: Params) -> Array:
     likes=PEERS,
     signed=("top_k",),
     unit="query",
+    work="12N",
+    redraw="3N",
     example=EXAMPLE,
 )
 def precision_at_k(
@@ -436,6 +446,8 @@ def _hit_rate(ranking: Ranking, params: Params) -> Array:
     likes=PEERS,
     signed=("top_k",),
     unit="query",
+    work="12N",
+    redraw="3N",
     example=EXAMPLE,
 )
 def hit_rate(predictions: Scores, targets: Relevance, queries: Queries, *, top_k: TopK = None) -> Columns:

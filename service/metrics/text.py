@@ -87,6 +87,7 @@ def _bleu_of_corpus(rows: Table, params: Params) -> Callable[[Weights], Number]:
         [_bleu(one, effective=True) for one in rows["counts"].astype(np.float64)]
     ),
     signed=("tokenize", "lowercase"),
+    redraw="N",
     effort=lambda inputs, params: 13 * characters(inputs),
     example=EXAMPLE,
 )
@@ -179,6 +180,7 @@ def _chrf_of_corpus(rows: Table, params: Params) -> Callable[[Weights], Number]:
         [_chrf(one, params["beta"]) for one in rows["counts"].astype(np.float64)]
     ),
     signed=("char_order", "word_order", "beta"),
+    redraw="2N",
     effort=lambda inputs, params: 6 * (params["char_order"] + params["word_order"]) * characters(inputs),
     example=EXAMPLE,
 )
@@ -272,6 +274,7 @@ def _rouge(rows: Table, params: Params) -> Callable[[Weights], Any]:
     finish=_rouge,
     each=lambda rows, params: rows["scores"][:, -1, -1],
     effort=_rouge_effort,
+    redraw="N",
     example=EXAMPLE,
 )
 def rouge(
