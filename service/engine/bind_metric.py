@@ -68,7 +68,8 @@ def bind_metric(
     first = next(iter(metric.inputs))
     own = {name: params[name] for name in metric.params}
     work, redraw = metric.elements(shapes, sizes, own), metric.elements_drawn(shapes, sizes)
-    return Bound(inputs, shapes[first][0], work, redraw)
+    effort = metric.effort(inputs, params) if metric.effort else 0
+    return Bound(inputs, shapes[first][0], work + effort, redraw)
 
 
 def _has(faults: Sequence[Fault], name: str) -> bool:
