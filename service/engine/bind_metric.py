@@ -59,9 +59,10 @@ def bind_metric(
     if faults:
         raise Invalid(*faults)
     shapes = {name: expand(metric.inputs[name].form(row).dims, sizes) for name in given}
-    first = next(iter(metric.inputs))
+    # sets that are not paired may differ in number
+    samples = max(shape[0] for shape in shapes.values())
     own = {name: params[name] for name in metric.params}
-    return Bound(inputs, shapes[first][0], metric.elements(shapes, sizes, own))
+    return Bound(inputs, samples, metric.elements(shapes, sizes, own))
 
 
 def _has(faults: Sequence[Fault], name: str) -> bool:
