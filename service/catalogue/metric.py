@@ -33,6 +33,8 @@ Finish = Callable[[Table, Params], Callable[[Weights], Value]]
 """Prepares rows once, and returns a function from weights to the value, which a bootstrap calls hundreds of times."""
 Each = Callable[[Table, Params], Array]
 """The value of each row alone, float64; NaN where there is none."""
+LeftOut = Callable[[Table, Params], Mapping[str, str]]
+"""The reasons for parts without a value that an average leaves out, by path: queries with nothing relevant."""
 Interval = Callable[[Table, Params, Weights, float], tuple[float, float] | None]
 """An analytic interval at a level, for a metric that is one number; None where it does not apply."""
 
@@ -79,6 +81,7 @@ class Metric(Declaration[P, R]):
     check: Check | None
     each: Each | None
     interval: Interval | None
+    left_out: LeftOut | None
     likes: tuple[Like, ...]
     signed: tuple[str, ...]
     unit: str | None
@@ -115,6 +118,7 @@ def metric(
     check: Check | None = None,
     each: Each | None = None,
     interval: Interval | None = None,
+    left_out: LeftOut | None = None,
     likes: Sequence[Like] = (),
     signed: tuple[str, ...] = (),
     unit: str | None = None,
@@ -155,6 +159,7 @@ def metric(
             check=check,
             each=each,
             interval=interval,
+            left_out=left_out,
             likes=tuple(likes),
             signed=signed,
             unit=unit,

@@ -46,6 +46,7 @@ class Registry(Mapping[str, D], Generic[D]):
     kind: type[D]
     word: str
     """What a declaration of this kind is called."""
+    plural: str
 
     def __init__(self, *families: ModuleType) -> None:
         members = (member for family in families for member in vars(family).values())
@@ -104,14 +105,14 @@ class Catalogue(Registry[AnyLoss]):
     """The losses."""
 
     kind = Loss
-    word = "loss"
+    word, plural = "loss", "losses"
 
 
 class MetricCatalogue(Registry[AnyMetric]):
     """The metrics."""
 
     kind = Metric
-    word = "metric"
+    word, plural = "metric", "metrics"
 
 
 def _pairs(letters: str) -> frozenset[str]:

@@ -102,6 +102,8 @@ def finished(
     value = run(weights)
     undefined: dict[str, str] = {}
     shown = _plain(value, (), undefined)
+    if metric.left_out is not None:
+        undefined.update(metric.left_out(rows, params))
     interval = None
     if asked is not None:
         analytic = metric.interval and metric.interval(rows, params, weights, asked.level)

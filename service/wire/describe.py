@@ -10,6 +10,7 @@ from service.catalogue.dims import split
 from service.catalogue.registry import AnyLoss
 from service.catalogue.sample import draw_inputs, draw_params
 from service.catalogue.spec import Form, Input, Scales
+from service.wire.json import show
 from service.wire.params import schema
 
 DIGITS = 4
@@ -60,6 +61,14 @@ def params_schema(declared: AnyDeclaration) -> dict[str, Any]:
         **({"required": required} if required else {}),
         "additionalProperties": False,
     }
+
+
+def without_defaults(schema: dict[str, Any]) -> dict[str, Any]:
+    """Move the defaults of a schema of params into the descriptions: generated clients would send them."""
+    for param in schema["properties"].values():
+        if "default" in param:
+            param["description"] += f" The default is {show(param.pop('default'))}."
+    return schema
 
 
 @cache

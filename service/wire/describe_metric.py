@@ -17,7 +17,7 @@ def brief_metric(metric: AnyMetric) -> dict[str, Any]:
         "title": metric.title,
         "tasks": list(metric.tasks),
         "summary": metric.prose.summary,
-        "higher_is_better": metric.higher_is_better,
+        **({} if metric.higher_is_better is None else {"higher_is_better": metric.higher_is_better}),
     }
 
 
@@ -55,9 +55,19 @@ def metric_example(metric: AnyMetric) -> dict[str, Any]:
     return {"inputs": ordered, **({"params": changed} if changed else {})}
 
 
+def value_schema(spec: Listed) -> dict[str, Any]:
+    """Return the JSON Schema of the value of a sample."""
+    return schema_of(spec.element)
+
+
+def params_without_defaults(metric: AnyMetric) -> dict[str, Any]:
+    """Return the JSON Schema of a metric's params, with defaults in the descriptions."""
+    return describe.without_defaults(describe.params_schema(metric))
+
+
 def _input(name: str, spec: Input, description: str) -> dict[str, Any]:
     """Describe an input; the values of a list by their JSON Schema."""
     found = describe.input_entry(name, spec, description)
     if isinstance(spec, Listed):
-        return {**found, "kind": "json", "domain": "one value a sample", "values": schema_of(spec.element)}
+        return {**found, "kind": "json", "domain": "one value a sample", "values": value_schema(spec)}
     return found
