@@ -12,7 +12,7 @@ from service.catalogue.domains import Facts, show_number
 from service.catalogue.metric import AnyMetric
 from service.catalogue.spec import Form, Params
 from service.engine.call import Sent
-from service.engine.check import first_of, not_of_kind, of_kind
+from service.engine.check import first_of, lists, not_of_kind, of_kind
 from service.engine.measure import Inputs
 from service.problems import MOST_FAULTS, Fault, Invalid, pointer
 
@@ -55,7 +55,7 @@ def bind_metric(
     tensors = {name: one for name, one in inputs.items() if isinstance(one, Tensor)}
     facts = Facts(sizes, params, tensors)
     faults = faults or _sizes(metric, sizes, row, given) or _conditions(metric, facts)
-    faults = faults or _flaws(metric, inputs, params)
+    faults = faults or lists(metric, params, sizes) or _flaws(metric, inputs, params)
     if faults:
         raise Invalid(*faults)
     shapes = {name: expand(metric.inputs[name].form(row).dims, sizes) for name in given}

@@ -6,14 +6,14 @@ from math import hypot, inf
 from typing import Annotated
 
 import numpy as np
-from annotated_types import Ge, Gt
+from annotated_types import Ge
 from scipy.ndimage import binary_erosion, distance_transform_cdt, distance_transform_edt
 from torch import Tensor
 
-from service.catalogue.domains import Classes
+from service.catalogue.domains import Above, Classes
 from service.catalogue.metric import Number, Undefined, Value, Weights, metric
 from service.catalogue.rounds import rounds
-from service.catalogue.spec import Example, Form, Params, Prediction, Target, When
+from service.catalogue.spec import Example, Form, Params, Prediction, Target, Values, When
 from service.catalogue.table import Array, Columns, Table
 from service.metrics.finishes import column, mean_defined, ratio
 from service.metrics.segmentation import Count
@@ -24,7 +24,7 @@ _FORMS = (
 )
 Masks = Annotated[Tensor, Prediction(_FORMS)]
 TrueMasks = Annotated[Tensor, Target(_FORMS)]
-Spacing = tuple[Annotated[float, Gt(0)], Annotated[float, Gt(0)]]
+Spacing = Annotated[tuple[float, ...], Values("2", Above(0))]
 DIAGONAL = 0.02
 """The width of a boundary in diagonals of the image, by default."""
 

@@ -240,7 +240,7 @@ def _classes(predictions: Tensor) -> Tensor:
 
 def _counts(predictions: Tensor, targets: Tensor, ignore_index: int | None) -> Columns:
     """Return the classes in each image, with the pixels that are right, predicted and true: ``[class, 3 counts]``."""
-    predicted, true = (column(one).reshape(len(one), -1) for one in (_classes(predictions), targets))
+    predicted, true = (column(one.flatten(1)) for one in (_classes(predictions), targets))
     classes = int(max(predicted.max(initial=0), true.max(initial=0))) + 1
     step = max(1, CODES // max(1, min(classes, SPARSE * true.shape[1]), true.shape[1]))
     found = [
