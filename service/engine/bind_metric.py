@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -52,8 +52,8 @@ def bind_metric(
     if faults:
         raise Invalid(*_with_all_forms(metric, rows, faults))
     inputs, faults = _values(metric, given, row, sizes, params)
-    tensors = {name: one for name, one in inputs.items() if isinstance(one, Tensor)}
-    facts = Facts(sizes, params, tensors)
+    # conditions of a metric may look at lists too
+    facts = Facts(sizes, params, cast(dict[str, Tensor], inputs))
     faults = faults or _sizes(metric, sizes, row, given) or _conditions(metric, facts)
     faults = faults or lists(metric, params, sizes) or _flaws(metric, inputs, params)
     if faults:
