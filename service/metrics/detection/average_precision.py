@@ -264,13 +264,12 @@ class _Curves:
 def _curves(records: _Records, weights: Weights, recalls: Array) -> _Curves:
     """Return the averages of precision at the given recalls, or its integral if there are none, with rows weighted."""
     shape = len(records.counted), records.thresholds, len(records.labels)
+    weights, slack = _scaled(weights)
     precision, recall = np.full(shape, np.nan), np.full(shape, np.nan)
     limited = [np.full(shape[1:], np.nan) for _ in SUREST]
     count = [
         np.bincount(classes, weights=weights[rows], minlength=shape[2]) for rows, classes in records.counted
     ]
-    # sums of fractions may be off by a rounding error, and a recall of 1 must not be missed for one
-    slack = 1.0 if (weights == np.rint(weights)).all() else 1 + 1e-12
     each = weights[records.rows]
     for block in records.blocks:
         if not (total := count[block.area][block.label]):
@@ -293,6 +292,18 @@ def _curves(records: _Records, weights: Weights, recalls: Array) -> _Curves:
                 sure = weight * (records.ranks[block.at] < most)
                 values[:, block.label] = (block.hits * sure).sum(1) / total
     return _Curves(precision, recall, limited)
+
+
+def _scaled(weights: Weights) -> tuple[Weights, float]:
+    """Return weights as whole numbers where they are multiples of the least, and a factor for recalls of the others.
+
+    Sums of fractions may be off by a rounding error, for which a recall must not miss its threshold.
+    """
+    least = weights[weights > 0].min(initial=np.inf)
+    multiples = weights / least
+    whole = np.rint(multiples)
+    exact = bool((np.abs(multiples - whole) <= 1e-9 * whole).all())
+    return (whole, 1.0) if exact else (weights, 1 + 1e-12)
 
 
 def _shown(labels: Array, curves: _Curves, numbers: Mapping[str, tuple[Read, str]]) -> Value:

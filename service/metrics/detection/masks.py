@@ -103,7 +103,8 @@ def decoded_counts(coded: Sequence[str | Sequence[int]]) -> tuple[Ragged, int | 
     found, broken = _from_texts(texts)
     places = np.array([isinstance(one, str) for one in coded], bool)
     lists, _ = decoded_counts([one for one in coded if not isinstance(one, str)])
-    return _interleaved(places, found, lists), broken
+    wrong = None if broken is None else int(np.flatnonzero(places)[broken])
+    return _interleaved(places, found, lists), wrong
 
 
 def _from_texts(texts: Sequence[str]) -> tuple[Ragged, int | None]:
