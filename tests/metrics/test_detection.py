@@ -12,7 +12,18 @@ from service.catalogue.table import table
 from service.metrics import METRICS
 from service.metrics.detection.masks import decoded_counts, runs_of
 from tests.client import Client
-from tests.metrics.coco import HEIGHT, NUMBERS, POSE_NUMBERS, WIDTH, Kind, Objects, encoded, evaluated, images, pixels
+from tests.metrics.coco import (
+    HEIGHT,
+    NUMBERS,
+    POSE_NUMBERS,
+    WIDTH,
+    Kind,
+    Objects,
+    encoded,
+    evaluated,
+    images,
+    pixels,
+)
 from tests.metrics.helpers import assert_rows_depend_on_their_sample_alone, value_of
 
 IOU_TYPE = {"boxes": "bbox", "runs": "segm", "polygons": "segm", "keypoints": "keypoints"}
