@@ -171,7 +171,7 @@ def _framework(parts: Parts, lifespan: Lifespan[FastAPI]) -> FastAPI:
         metrics_routes(parts.metrics, parts.recorder.sample, shared=parts.settings.workers != 1)
     )
     app.include_router(served.document_routes(parts.catalogue, parts.measures))
-    app.include_router(reference.reference_routes(parts.catalogue))
+    app.include_router(reference.reference_routes(parts.catalogue, parts.measures))
     return app
 
 
