@@ -197,14 +197,16 @@ def _unlabelled(images: Sequence[TrueObjects]) -> Array:
 class _Block:
     """The detections of a class that count for a range of areas, the surest first.
 
-    ``at [n]`` are their places; ``hits`` and ``misses [thresholds, n]`` say where they are right and wrong.
+    ``at [n]`` are their places, and ``misses [thresholds, n]`` says where they are wrong. Of them, those at ``right [m]`` are
+    right at some threshold, where ``hits [thresholds, m]`` says so: precision is greatest at these.
     """
 
     label: int
     area: int
     at: Array
-    hits: Array
     misses: Array
+    right: Array
+    hits: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,8 +241,10 @@ def _records(rows: Table, *, areas: int, thresholds: int) -> _Records:
                 (some[start:stop] >> area * thresholds) & ((1 << thresholds) - 1) for some in (hits, misses)
             )
             at = np.flatnonzero(right | wrong)
-            unpacked = ((some[at] >> bits & 1).astype(bool) for some in (right, wrong))
-            blocks.append(_Block(label, area, start + at, *unpacked))
+            found_right = np.flatnonzero(right[at])
+            unpacked = ((some >> bits & 1).astype(bool) for some in (wrong[at], right[at][found_right]))
+            missed, hit = unpacked
+            blocks.append(_Block(label, area, start + at, missed, found_right, hit))
     counted = [np.flatnonzero(rows.ragged("counted").values >> area & 1) for area in range(areas)]
     return _Records(
         labels=labels,
@@ -276,21 +280,21 @@ def _curves(records: _Records, weights: Weights, recalls: Array) -> _Curves:
             continue
         place = block.area, slice(None), block.label
         weight = each[block.at]
-        right = np.cumsum(block.hits * weight, axis=1)
-        wrong = np.cumsum(block.misses * weight, axis=1)
-        reached = right / total
-        best = right / np.maximum(right + wrong, np.finfo(np.float64).tiny)
+        sure = weight[block.right]
+        right = np.cumsum(block.hits * sure, axis=1)
+        wrong = np.cumsum(block.misses * weight, axis=1)[:, block.right]
+        best: Array = right / np.maximum(right + wrong, np.finfo(np.float64).tiny)
         best = np.maximum.accumulate(best[:, ::-1], axis=1)[:, ::-1]
+        reached: Array = right / total
+        recall[place] = reached[:, -1] if len(sure) else 0.0
         if len(recalls):
-            steps = np.searchsorted(recalls, reached * slack, "right") / len(recalls)
-        else:
-            steps = reached
-        precision[place] = (np.diff(steps, prepend=0.0, axis=1) * best).sum(1)
-        recall[place] = reached[:, -1] if len(weight) else 0.0
+            reached = np.searchsorted(recalls, reached * slack, "right") / len(recalls)
+        precision[place] = reached[:, 0] * best[:, 0] if len(sure) else 0.0
+        precision[place] += ((reached[:, 1:] - reached[:, :-1]) * best[:, 1:]).sum(1)
         if block.area == 0:
+            ranks = records.ranks[block.at[block.right]]
             for values, most in zip(limited, SUREST, strict=True):
-                sure = weight * (records.ranks[block.at] < most)
-                values[:, block.label] = (block.hits * sure).sum(1) / total
+                values[:, block.label] = (block.hits * (sure * (ranks < most))).sum(1) / total
     return _Curves(precision, recall, limited)
 
 
