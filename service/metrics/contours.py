@@ -38,7 +38,7 @@ def _finish(rows: Table, params: Params) -> Callable[[Weights], Value]:
     def run(weights: Weights) -> Value:
         column_of = weights[:, None]
         sums, counts = (column_of * finite).sum(0), (column_of * defined).sum(0)
-        broken = (infinite & (column_of > 0)).any(0)
+        broken = np.asarray((infinite & (column_of > 0)).any(0))
         per_class: list[Number] = [
             Undefined(f"{name} is only in the predictions or only in the targets of an image: infinitely far")
             if broken[place]

@@ -1,6 +1,6 @@
 """Restored and generated images beside the true ones: errors of pixels, and structure in windows."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated
 
 import numpy as np
@@ -150,7 +150,7 @@ def ssim(
         - Wang et al. (2004), Image Quality Assessment: From Error Visibility to Structural Similarity,
           https://doi.org/10.1109/TIP.2003.819861
     """
-    window = _gaussian(window_size, sigma, predictions)
+    window = _gaussian(window_size, sigma)
     stable = (k1 * data_range) ** 2, (k2 * data_range) ** 2
     found = [
         _mean(torch.mul(*_similarities(first, second, window, stable)))
@@ -222,7 +222,7 @@ def ms_ssim(
         - Wang et al. (2003), Multiscale Structural Similarity for Image Quality Assessment,
           https://doi.org/10.1109/ACSSC.2003.1292216
     """
-    window = _gaussian(window_size, sigma, predictions)
+    window = _gaussian(window_size, sigma)
     stable = (k1 * data_range) ** 2, (k2 * data_range) ** 2
     found: list[Tensor] = []
     for first, second in _pairs(predictions, targets):
@@ -250,14 +250,14 @@ def _mean(maps: Tensor) -> Tensor:
     return maps.flatten(1).mean(1)
 
 
-def _gaussian(size: int, sigma: float, like: Tensor) -> Tensor:
+def _gaussian(size: int, sigma: float) -> Sequence[float]:
     """Return a Gaussian window that sums to 1."""
-    offsets = torch.arange(size, dtype=torch.float64, device=like.device) - size // 2
-    return (-(offsets**2) / (2 * sigma**2)).softmax(0)
+    heights = np.exp(-((np.arange(size) - size // 2) ** 2) / (2 * sigma**2))
+    return (heights / heights.sum()).tolist()
 
 
 def _similarities(
-    images: Tensor, others: Tensor, window: Tensor, stable: tuple[float, float]
+    images: Tensor, others: Tensor, window: Sequence[float], stable: tuple[float, float]
 ) -> tuple[Tensor, Tensor]:
     """Return the maps of luminance, and of contrast and structure, at all windows inside the images."""
     # variances are differences of squares, which lose digits far from 0
@@ -273,12 +273,15 @@ def _similarities(
     return luminance, (2 * covariance + c2) / (variances + c2)
 
 
-def _filtered(maps: Tensor, window: Tensor) -> Tensor:
+def _filtered(maps: Tensor, window: Sequence[float]) -> Tensor:
     """Filter rows and columns, at places where the window lies inside.
 
     Sums of shifted maps give each image the same to the bit, whatever others come with it; products of matrices do not.
     """
     height, width = (side - len(window) + 1 for side in maps.shape[-2:])
-    weights = window.tolist()
-    rows = sum((weight * maps[..., k : k + height, :] for k, weight in enumerate(weights)), torch.zeros(()))
-    return sum((weight * rows[..., k : k + width] for k, weight in enumerate(weights)), torch.zeros(()))
+    rows, filtered = torch.zeros_like(maps[..., :height, :]), torch.zeros_like(maps[..., :height, :width])
+    for k, weight in enumerate(window):
+        rows += weight * maps[..., k : k + height, :]
+    for k, weight in enumerate(window):
+        filtered += weight * rows[..., k : k + width]
+    return filtered

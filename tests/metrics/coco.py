@@ -125,13 +125,13 @@ def evaluated(predictions: list[Objects], targets: list[Objects], kind: Kind) ->
         one["id"] = place + 1
     found = [one for place, image in enumerate(predictions) for one in _annotations(image, place, kind)]
     labels = sorted({one["category_id"] for one in true + found})
-    coco = COCO()
+    coco: Any = COCO()
     coco.dataset = {
         "images": [{"id": place, "height": HEIGHT, "width": WIDTH} for place in range(len(targets))],
         "annotations": true,
         "categories": [{"id": label, "name": str(label)} for label in labels],
     }
-    iou_type = {"boxes": "bbox", "keypoints": "keypoints"}.get(kind, "segm")
+    iou_type: Any = {"boxes": "bbox", "keypoints": "keypoints"}.get(kind, "segm")
     with contextlib.redirect_stdout(io.StringIO()):
         coco.createIndex()
         evaluation = COCOeval(coco, coco.loadRes(found), iou_type)

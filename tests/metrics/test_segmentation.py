@@ -31,7 +31,7 @@ def maps(classes: int = 4, *, ignored: bool = False, seed: int = 0) -> dict[str,
 @pytest.mark.parametrize("ignored", [False, True])
 def test_pixels_are_counted_over_all_images(ignored: bool) -> None:
     sent = maps(ignored=ignored)
-    params = {"num_classes": 5, "ignore_index": IGNORED if ignored else None}
+    params: dict[str, Any] = {"num_classes": 5, "ignore_index": IGNORED if ignored else None}
     counted = sent["targets"] != IGNORED
     predicted, true = (sent[name][counted] for name in ("predictions", "targets"))
     expected = [jaccard_score(true == label, predicted == label) for label in range(4)]
@@ -98,7 +98,8 @@ def test_panoptic_quality_is_that_of_torchmetrics(seed: int) -> None:
     sent = segments(seed)
     ours = value_of("panoptic_quality", sent, things=(0, 3), stuffs=(1, 2))
     tensors = [torch.tensor(one) for one in sent.values()]
-    theirs = reference_panoptic(*tensors, {0, 3}, {1, 2}, return_sq_and_rq=True, return_per_class=True)
+    options: Any = {"things": {0, 3}, "stuffs": {1, 2}, "return_sq_and_rq": True, "return_per_class": True}
+    theirs = reference_panoptic(tensors[0], tensors[1], **options)
     for label, expected in zip((0, 3, 1, 2), theirs.tolist(), strict=True):
         found = [0.0 if isinstance(one, Undefined) else one for one in ours["per_class"][str(label)].values()]
         assert found == pytest.approx(expected, abs=1e-6)

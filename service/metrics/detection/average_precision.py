@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated
 
 import numpy as np
@@ -190,7 +191,8 @@ def _ranks(keys: Array) -> Array:
 
 def _unlabelled(images: Sequence[TrueObjects]) -> Array:
     """Return which poses have no labelled joint."""
-    return ~(flat(images, "keypoints", JOINTS, 3)[..., 2] > 0).any(1)
+    labelled: Array = flat(images, "keypoints", JOINTS, 3)[..., 2] > 0
+    return np.asarray(~labelled.any(1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +237,7 @@ def _records(rows: Table, *, areas: int, thresholds: int) -> _Records:
     bounds = np.searchsorted(classes[order], np.arange(len(labels) + 1)).tolist()
     bits = np.arange(thresholds)[:, None]
     blocks: list[_Block] = []
-    for label, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False)):
+    for label, (start, stop) in enumerate(pairwise(bounds)):
         for area in range(areas):
             right, wrong = (
                 (some[start:stop] >> area * thresholds) & ((1 << thresholds) - 1) for some in (hits, misses)
