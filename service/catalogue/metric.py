@@ -5,9 +5,11 @@ Slices, intervals, values a sample, comparisons and merging follow from these tw
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Literal, ParamSpec, TypeVar
 
 from service.catalogue.declaration import Declaration, signature_of
+from service.catalogue.dims import Shape, Sizes, expand, names
 from service.catalogue.spec import Condition, Example, Form, Input, Params, Role, SizeRange
 from service.catalogue.table import Array, Columns, Table
 
@@ -75,6 +77,7 @@ class Metric(Declaration[P, R]):
     the function too if it declares a param of that name. ``signed``: params that a signature always names.
     ``unit``: the column whose rows a bootstrap draws together, such as the query of a document; None if rows are independent.
     ``higher_is_better`` is None for what is no score, such as a confusion matrix. ``check`` sees inputs that are otherwise valid.
+    ``redraw``: the work of one call of what `finish` returns, as ``work`` is declared.
     """
 
     finish: Finish
@@ -86,6 +89,12 @@ class Metric(Declaration[P, R]):
     signed: tuple[str, ...]
     unit: str | None
     higher_is_better: bool | None
+    redraw: tuple[str, ...]
+
+    def elements_drawn(self, shapes: Mapping[str, Shape], sizes: Sizes) -> int:
+        """Estimate the elements of work to finish rows once more, with other weights."""
+        known = {**shapes, **sizes}
+        return sum(prod(expand(dims, known)) for dims in self.redraw if names(dims) <= known.keys())
 
     def rows_of(self, inputs: Mapping[str, Any], params: Params) -> Columns:
         """Call the function by name."""
@@ -127,6 +136,7 @@ def metric(
     keywords: tuple[str, ...] = (),
     requires: tuple[Condition | SizeRange, ...] = (),
     work: str | tuple[str, ...] = (),
+    redraw: str | tuple[str, ...] = "N/4",
     example: Example | None = None,
 ) -> Callable[[Callable[P, R]], Metric[P, R]]:
     """Declare a function as a metric: positional arguments are its inputs, keyword-only ones its params.
@@ -164,6 +174,7 @@ def metric(
             signed=signed,
             unit=unit,
             higher_is_better=higher_is_better,
+            redraw=(redraw,) if isinstance(redraw, str) else redraw,
             **signature._asdict(),
         )
 

@@ -23,12 +23,13 @@ Given = Sent | list[Any]
 class Bound:
     """The valid inputs of a metric, with its sizes."""
 
-    __slots__ = ("inputs", "samples", "work")
+    __slots__ = ("inputs", "redraw", "samples", "work")
 
-    def __init__(self, inputs: Inputs, samples: int, work: int) -> None:
+    def __init__(self, inputs: Inputs, samples: int, work: int, redraw: int) -> None:
         self.inputs = inputs
         self.samples = samples
         self.work = work
+        self.redraw = redraw
 
 
 def bind_metric(
@@ -62,7 +63,8 @@ def bind_metric(
     # sets that are not paired may differ in number
     samples = max(shape[0] for shape in shapes.values())
     own = {name: params[name] for name in metric.params}
-    return Bound(inputs, samples, metric.elements(shapes, sizes, own))
+    work, redraw = metric.elements(shapes, sizes, own), metric.elements_drawn(shapes, sizes)
+    return Bound(inputs, samples, work, redraw)
 
 
 def _has(faults: Sequence[Fault], name: str) -> bool:

@@ -19,10 +19,22 @@ REPLICATES = 200
 MOST_REPLICATES = 10_000
 _MOST_COUNT = 12
 """Largest count of a row; Poisson's distribution exceeds it once in 10^10 rows."""
-_CUMULATIVE = np.cumsum([exp(-1) / factorial(count) for count in range(_MOST_COUNT)])
-_THRESHOLDS = [np.uint64(min(int(share * 2.0**64), 2**64 - 1)) for share in _CUMULATIVE]
-_STEP = 0x9E3779B97F4A7C15
-_MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_THRESHOLDS = np.array(
+    [
+        int(share * 2.0**64)
+        for share in np.cumsum([exp(-1) / factorial(count) for count in range(_MOST_COUNT)])
+    ],
+    dtype=np.uint64,
+)
+"""A hash is a count of k if it is at least k of these: the cumulative distribution of Poisson with mean 1."""
+_BITS = np.uint64(48)
+_EDGE = 255
+_COUNTS = np.searchsorted(_THRESHOLDS, np.arange(1 << 16, dtype=np.uint64) << _BITS, "right").astype(np.uint8)
+_COUNTS[(_THRESHOLDS >> _BITS).astype(np.int64)] = _EDGE
+"""The count by the first 16 bits of a hash; `_EDGE` where the others decide."""
+_BLOCK = 1 << 15
+"""Rows hashed at once, which fit into a core's cache: four times as fast as a million."""
+_STEP, _MIX_1, _MIX_2 = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +54,27 @@ def keys_of(ids: Sequence[object]) -> Array:
 
 def keys_of_unit(column: Array) -> Array:
     """Return the key of each row from a column whose equal values are drawn together."""
-    units, places = np.unique(column, return_inverse=True)
-    return keys_of(units.tolist())[places]
+    values = column.tolist()
+    keys = dict(zip(set(values), keys_of([*set(values)]), strict=True))
+    return np.array([keys[value] for value in values], dtype=np.uint64)
 
 
 def counts(keys: Array, asked: Asked) -> Iterator[Array]:
     """Yield how often each row counts in each replicate, float64, with mean 1."""
     for replicate in rounds(asked.replicates):
-        mixed = _mixed(keys ^ np.uint64(_salt(asked.seed, replicate)))
-        found = np.zeros(len(keys), np.uint8)
-        for threshold in _THRESHOLDS:
-            found += mixed >= threshold
-        yield found.astype(np.float64)
+        salt, found = np.uint64(_salt(asked.seed, replicate)), np.empty(len(keys))
+        for start in range(0, len(keys), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            found[block] = _poisson(_mixed(keys[block] ^ salt))
+        yield found
+
+
+def _poisson(hashes: Array) -> Array:
+    """Return the count of each hash."""
+    found = _COUNTS[hashes >> _BITS]
+    edges = np.flatnonzero(found == _EDGE)
+    found[edges] = np.searchsorted(_THRESHOLDS, hashes[edges], "right")
+    return found
 
 
 def _salt(seed: int, replicate: int) -> int:
@@ -63,7 +84,7 @@ def _salt(seed: int, replicate: int) -> int:
 
 def _mixed(numbers: Array) -> Array:
     """Mix the bits of 64-bit numbers (splitmix64, Steele et al. 2014)."""
-    mixed = numbers + np.uint64(_STEP)
+    mixed = numbers + _STEP
     mixed = (mixed ^ (mixed >> np.uint64(30))) * _MIX_1
     mixed = (mixed ^ (mixed >> np.uint64(27))) * _MIX_2
     return mixed ^ (mixed >> np.uint64(31))

@@ -81,11 +81,13 @@ def measure(asked: Measurement, device: torch.device) -> tuple[MetricResult, dic
 def places_of(slices: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, Array]]:
     """Yield the places of the rows of each slice, by ``column=value``, in the order of the values."""
     for column, values in slices.items():
-        found, codes = np.unique(np.array(values, dtype=object), return_inverse=True)
+        found = sorted(set(values))
+        places = {value: place for place, value in enumerate(found)}
+        codes = np.array([places[value] for value in values], dtype=np.int64)
         order = np.argsort(codes, kind="stable")
         ends = np.cumsum(np.bincount(codes, minlength=len(found)))
-        for value, places in zip(found, np.split(order, ends[:-1]), strict=True):
-            yield f"{column}={value}", places
+        for value, some in zip(found, np.split(order, ends[:-1]), strict=bool(found)):
+            yield f"{column}={value}", some
 
 
 def finished(

@@ -25,8 +25,6 @@ MOST_COLUMNS = 16
 """Most columns of slices."""
 MOST_SLICES = 10_000
 """Most slices of a result."""
-UNITS_A_DRAW = 0.25
-"""Units of work to draw a row once more."""
 
 
 @roomy
@@ -72,13 +70,13 @@ def read_measurement(
         faults += wrong
     if faults:
         raise Invalid(*faults)
-    draws = 0 if interval is None else bound.samples * interval.replicates
+    draws = 0 if interval is None else interval.replicates
     return Measurement(
         metric=metric,
         inputs=bound.inputs,
         params=params,
         samples=bound.samples,
-        work=bound.work + int(UNITS_A_DRAW * draws * (1 + len(slices))),
+        work=bound.work + bound.redraw * (1 + draws) * (1 + len(slices)),
         sample_weight=weights,
         slices=slices,
         interval=interval,
