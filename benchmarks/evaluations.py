@@ -101,7 +101,7 @@ def main() -> None:
         for name, make in (("packed", as_packed), ("ndjson", as_ndjson)):
             with servers.lossd(env=env) as server:
                 seconds = ingest(server.url, name, asked.rows, asked.part, make)
-                reads: list[float] = []
+                reads, found = list[float](), dict[str, Any]()
                 for _ in range(3):
                     begin = time.perf_counter()
                     found = ask(server.url, "GET", f"/v1/evaluations/{name}?slices=group")

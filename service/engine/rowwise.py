@@ -53,13 +53,7 @@ def as_metric(loss: AnyLoss) -> AnyMetric:
         outputs=loss.outputs,
         prose=loss.prose,
         finish=_mean,
-        check=None,
-        left_out=None,
         each=_each,
-        interval=None,
-        likes=(),
-        signed=(),
-        unit=None,
         higher_is_better=False,
     )
 

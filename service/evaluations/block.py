@@ -155,5 +155,6 @@ class _Read:
             texts = bytes_as_texts(cast(Ragged, self.column(found["texts"])))
             array: Array = np.empty(len(texts), object)
             array[:] = [text.decode() for text in texts]
-            return array.reshape(found["shape"])
+            shaped: Array = array.reshape(found["shape"])
+            return shaped
         return Ragged(cast(Array, self.column(found["lengths"])), cast(Array, self.column(found["values"])))

@@ -109,7 +109,8 @@ class MeasureReader:
             name = fault.pointer.rpartition("/")[2]
             at = pointer(name) if name in shared and name not in own else pointer(*self.where) + fault.pointer
             self.faults.append(Fault(at, fault.code, fault.detail))
-        return {**full, "like": self.shared.like} if metric.likes or "like" in metric.params else {**full}
+        like = self.shared.like
+        return {**full, "like": like if like in metric.likes else None}
 
     def _inputs(self, metric: AnyMetric, value: Any) -> dict[str, str]:
         """Find the column of each input: the metric's own choice, the one of that name, or the one of its role."""

@@ -46,8 +46,8 @@ class Killed:
 
     def start(self) -> None:
         command = [sys.executable, "-m", "service", "serve", "--port", str(self.port)]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self.process = subprocess.Popen(command, env=self._env, **quiet)
+        nowhere = subprocess.DEVNULL
+        self.process = subprocess.Popen(command, env=self._env, stdout=nowhere, stderr=nowhere)
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)

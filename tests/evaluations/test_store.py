@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sqlalchemy as sql
+from sqlalchemy import event
 
 from service.evaluations import database
 from service.evaluations.database import Database, evaluations, migrate, parts
@@ -63,7 +64,7 @@ def test_results_are_the_same_to_the_bit_for_any_order_and_partition(
 def test_without_ids_the_order_of_parts_does_not_matter(store: Store, name: str) -> None:
     spec, found = spec_of(columns=WITHOUT_IDS), set[bytes]()
     for attempt, order in enumerate(([0, 1, 2], [2, 0, 1], [1, 2, 0])):
-        one = f"{name}.{attempt}"
+        one, answer = f"{name}.{attempt}", b""
         entry = store.create("", one, spec).result().entry
         for key in order:
             part = part_of(spec, str(key), rows_of(range(10 * key, 10 * key + 7)))
@@ -247,7 +248,7 @@ def test_a_full_disk_is_a_problem_to_retry(tmp_path: Path) -> None:
     entry = store.create("", "one", spec).result().entry
     store.put("", entry, spec, "small", part_of(spec, "small", rows_of(range(3)))).result()
     engine = store._database.opened()  # pyright: ignore[reportPrivateUsage]
-    sql.event.listen(engine, "checkout", lambda driver, *_: driver.execute("PRAGMA max_page_count=12"))
+    event.listen(engine, "checkout", lambda driver, *_: driver.execute("PRAGMA max_page_count=12"))
     problem = outcome(store.put("", entry, spec, "large", part_of(spec, "large", rows_of(range(2000)))))
     assert isinstance(problem, Unavailable) and "full" in problem.detail
     assert store.entry("", "one").rows == 3
