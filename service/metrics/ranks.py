@@ -1,7 +1,6 @@
 """Agreement by order alone: rank correlations, and the concordance of risks with times to an event."""
 
 from collections.abc import Callable
-from math import sqrt
 from typing import Annotated
 
 import numpy as np
@@ -11,7 +10,7 @@ from service.catalogue.domains import OneOf
 from service.catalogue.metric import Number, Params, Undefined, Value, Weights, metric
 from service.catalogue.spec import Example, Prediction, Target
 from service.catalogue.table import Array, Columns, Table
-from service.metrics.correlation import CONSTANT_PREDICTIONS, CONSTANT_TARGETS, correlation
+from service.metrics.correlation import CONSTANT_PREDICTIONS, CONSTANT_TARGETS, correlation, mean_size
 from service.metrics.finishes import column, ratio
 from service.metrics.outputs import EMPTY, OUTPUTS, Estimates, Observations, Run, by_output, pairs
 
@@ -122,7 +121,7 @@ def _kendall(params: Params, predictions: Array, targets: Array) -> Run:
             return Undefined(CONSTANT_PREDICTIONS)
         in_both = in_predictions + in_targets - _apart(either, weights)
         agreed = in_both - 2 * opposite(weights[order], weights[order])
-        return float(np.clip(agreed / sqrt(in_predictions) / sqrt(in_targets), -1, 1))
+        return float(np.clip(agreed / mean_size(in_predictions, in_targets), -1, 1))
 
     return run
 
