@@ -177,7 +177,9 @@ def test_a_target_of_0_has_no_relative_error_unless_like_a_peer() -> None:
     np.testing.assert_array_equal(each_of("mape", inputs), [np.nan, 1, np.nan])
 
 
-@pytest.mark.parametrize("name", ["pearson", "spearman", "kendall", "concordance", "r2", "explained_variance"])
+@pytest.mark.parametrize(
+    "name", ["pearson", "spearman", "kendall", "concordance", "r2", "explained_variance"]
+)
 def test_perfect_agreement_is_1_exactly(name: str) -> None:
     for seed, size in enumerate((2, 3, 7, 50)):
         targets = sample(seed, size)["targets"]
