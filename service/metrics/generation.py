@@ -62,7 +62,7 @@ def perplexity(
     from_logits: bool = False,
     ignore_index: int | None = None,
 ) -> Columns:
-    r"""Among how many equally likely tokens a language model would be as uncertain, on average.
+    r"""The number of equally likely tokens that a language model chooses between, on average.
 
     Formula:
         \exp\Bigl(-\frac{1}{\sum_n T_n} \sum_n \sum_t \ln p_{nt}(y_{nt})\Bigr)

@@ -181,7 +181,7 @@ def _c_index(rows: Table, params: Params) -> Callable[[Weights], Value]:
         grouped = np.concatenate(([0.0], np.cumsum(chosen[groups])))
         equal = float((first[groups] * (grouped[ends] - grouped[equal_after])).sum())
         return ratio(
-            right(first, chosen) + equal / 2, comparable, "no two samples have an order: who failed first"
+            right(first, chosen) + equal / 2, comparable, "no two samples show which of them failed first"
         )
 
     return run
