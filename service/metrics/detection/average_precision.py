@@ -89,6 +89,8 @@ def _finish(rows: Table, params: Params) -> Callable[[Weights], Value]:
     check=flaws_of,
     likes=("voc2007", "voc2012"),
     signed=("iou_type",),
+    work="512 N",
+    redraw="96 N",
     example=Example(
         inputs={
             "predictions": [
