@@ -120,7 +120,7 @@ def _section(metric: AnyMetric) -> str:
             spec.role + ", optional" * spec.optional,
             f"`{show(describe_metric.value_schema(spec))}` a sample"
             if isinstance(spec, Listed)
-            else form_lines(spec.forms, values=True),
+            else form_lines(spec.forms, values=True) + "; or a list of strings" * spec.texts,
             descriptions[name],
         )
         for name, spec in metric.inputs.items()

@@ -49,7 +49,12 @@ def bind_metric(
         raise Invalid(*known, *missing)
     rows = metric.rows_for(params) or [0]
     fits = [_fit(metric, given, row) for row in rows]
-    row, (sizes, faults) = min(zip(rows, fits, strict=True), key=lambda found: len(found[1][1]))
+    # of equally wrong rows, one in which the first inputs fit: their number of dimensions tells what was meant
+    order = {pointer("inputs", name): place for place, name in enumerate(metric.inputs)}
+    row, (sizes, faults) = min(
+        zip(rows, fits, strict=True),
+        key=lambda found: (len(found[1][1]), [-order[fault.pointer] for fault in found[1][1]]),
+    )
     if faults:
         raise Invalid(*_with_all_forms(metric, rows, faults))
     inputs, faults = _values(metric, given, row, sizes, params)
@@ -64,12 +69,14 @@ def bind_metric(
     samples = max(shape[0] for shape in shapes.values())
     own = {name: params[name] for name in metric.params}
     work, redraw = metric.elements(shapes, sizes, own), metric.elements_drawn(shapes, sizes)
-    return Bound(inputs, samples, work, redraw)
+    effort = metric.effort(inputs, params) if metric.effort else 0
+    return Bound(inputs, samples, work + effort, redraw)
 
 
 def _has(faults: Sequence[Fault], name: str) -> bool:
     """Return whether an input has a fault already."""
-    return any(fault.pointer.startswith(pointer("inputs", name)) for fault in faults)
+    whole, own = pointer("inputs"), pointer("inputs", name)
+    return any(fault.pointer == whole or fault.pointer.startswith(own) for fault in faults)
 
 
 def _fit(metric: AnyMetric, given: Mapping[str, Given], row: int) -> tuple[Sizes, list[Fault]]:

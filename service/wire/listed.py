@@ -1,5 +1,6 @@
 """Lists with one JSON value a sample: texts, tags, the objects in an image, values of slices."""
 
+import re
 from collections.abc import Iterator
 from functools import cache
 from typing import Any, cast
@@ -15,6 +16,7 @@ from service.wire.text import Span, unreadable
 
 MOST_SAMPLES = 1 << 21
 """Most values of a list."""
+FIRST_TEXT = re.compile(rb'\[[ \t\r\n]*"')
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
@@ -39,6 +41,13 @@ def read_listed(value: Any, element: Any, *where: str | int) -> list[Any]:
         return _adapter(element).validate_python(found)
     except ValidationError as error:
         raise Invalid(*_faults(error, found, where)) from None
+
+
+def begins_with_text(value: Any) -> bool:
+    """Return whether the first element of an array is a string."""
+    if isinstance(value, Span):
+        return FIRST_TEXT.match(value.body, value.start) is not None
+    return json.is_array(value) and isinstance(next(iter(value), None), str)
 
 
 def _runs(value: Any, where: tuple[str | int, ...]) -> Iterator[list[Any]]:

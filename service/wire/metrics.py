@@ -15,7 +15,7 @@ from service.problems import Fault, Invalid, pointer
 from service.wire import json, tensors, written
 from service.wire.defaults import wrong_params
 from service.wire.document import Document
-from service.wire.listed import read_listed
+from service.wire.listed import begins_with_text, read_listed
 from service.wire.params import complete, levels, validated
 from service.wire.room import roomy
 from service.wire.text import Body
@@ -147,6 +147,8 @@ class MetricReader:
         spec = self.metric.inputs[name]
         if isinstance(spec, Listed):
             return read_listed(value, spec.element, *where)
+        if spec.texts and begins_with_text(value):
+            return read_listed(value, str, *where)
         return tensors.read_tensor(self.document, value, *where, whole=spec.whole)
 
     def interval(self, fields: Mapping[str, Any]) -> Asked | None:
