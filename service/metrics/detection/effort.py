@@ -42,12 +42,15 @@ def effort_of(inputs: Mapping[str, Any], params: Params, most: int | None) -> in
 def _runs(images: Sequence[Mapping[str, Any]]) -> tuple[Array, float]:
     """Return at least as many runs as each mask has, and the pixels of outlines to draw."""
     masks = [mask for image in images for mask in image.get("masks", ())]
-    polygons: list[tuple[int, Sequence[float]]] = [
-        (place, part) for place, mask in enumerate(masks) if not isinstance(mask, dict) for part in mask
-    ]
-    owners = np.array([place for place, _ in polygons], np.int64)
-    drawn = outlines([part for _, part in polygons])
-    coded = [len(mask["counts"]) / 2 if isinstance(mask, dict) else 0.0 for mask in masks]
-    runs = np.bincount(owners, weights=drawn / 2 + 1, minlength=len(masks))
-    runs += np.array(coded, np.float64)
+    runs = np.zeros(len(masks))
+    owners: list[int] = []
+    polygons: list[Sequence[float]] = []
+    for place, mask in enumerate(masks):
+        if isinstance(mask, dict):
+            runs[place] = len(masks[place]["counts"]) / 2
+        else:
+            polygons += mask
+            owners += [place] * len(mask)
+    drawn = outlines(polygons)
+    np.add.at(runs, np.array(owners, np.int64), drawn / 2 + 1)
     return runs, float(drawn.sum())
