@@ -1,7 +1,7 @@
 """Distances between two sets of features, such as those of generated and of real images."""
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from service.catalogue.spec import Params, Prediction, SizeRange, Target
 from service.catalogue.table import Array, Columns, Ragged, Table
 from service.metrics.finishes import column
 
+_LINALG: Any = torch.linalg
 LEAST = 2
 """Samples that a covariance needs."""
 
@@ -29,7 +30,7 @@ def _finish(rows: Table, params: Params) -> Callable[[Weights], Value]:
         ]
         (mean, root), (other, other_root) = moments
         # the trace of the root of a product of covariances, without the root of rounding errors
-        shared = float(torch.linalg.svdvals(root @ other_root.T).sum())
+        shared = float(_LINALG.svdvals(root @ other_root.T).sum())
         spread = float(root.square().sum() + other_root.square().sum())
         return max(0.0, float(np.square(mean - other).sum()) + spread - 2 * shared)
 
@@ -86,4 +87,4 @@ def _moments(features: Array, weights: Weights, count: float) -> tuple[Array, Te
     mean: Array = (weights[:, None] * features).sum(0) / count
     spread = (features - mean) * np.sqrt(weights / (count - 1))[:, None]
     # its threads are those of the service; the ones of numpy and scipy get in the way of other calls
-    return mean, torch.linalg.qr(torch.from_numpy(spread), mode="r").R
+    return mean, _LINALG.qr(torch.as_tensor(spread), mode="r").R
