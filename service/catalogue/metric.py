@@ -37,6 +37,8 @@ Each = Callable[[Table, Params], Array]
 """The value of each row alone, float64; NaN where there is none."""
 LeftOut = Callable[[Table, Params], Mapping[str, str]]
 """The reasons for parts without a value that an average leaves out, by path: queries with nothing relevant."""
+Effort = Callable[[Mapping[str, Any], Params], int]
+"""The work of lists, in units of `Declaration.elements`, beyond one for each sample: texts have no sizes."""
 Interval = Callable[[Table, Params, Weights, float], tuple[float, float] | None]
 """An analytic interval at a level, for a metric that is one number; None where it does not apply."""
 
@@ -85,6 +87,7 @@ class Metric(Declaration[P, R]):
     each: Each | None
     interval: Interval | None
     left_out: LeftOut | None
+    effort: Effort | None
     likes: tuple[Like, ...]
     signed: tuple[str, ...]
     unit: str | None
@@ -128,6 +131,7 @@ def metric(
     each: Each | None = None,
     interval: Interval | None = None,
     left_out: LeftOut | None = None,
+    effort: Effort | None = None,
     likes: Sequence[Like] = (),
     signed: tuple[str, ...] = (),
     unit: str | None = None,
@@ -170,6 +174,7 @@ def metric(
             each=each,
             interval=interval,
             left_out=left_out,
+            effort=effort,
             likes=tuple(likes),
             signed=signed,
             unit=unit,

@@ -12,7 +12,7 @@ from service.catalogue.domains import Facts, show_number
 from service.catalogue.metric import AnyMetric
 from service.catalogue.spec import Form, Params
 from service.engine.call import Sent
-from service.engine.check import first_of, not_of_kind, of_kind
+from service.engine.check import first_of, lists, not_of_kind, of_kind
 from service.engine.measure import Inputs
 from service.problems import MOST_FAULTS, Fault, Invalid, pointer
 
@@ -61,14 +61,16 @@ def bind_metric(
     # conditions of a metric may look at lists too
     facts = Facts(sizes, params, cast(dict[str, Tensor], inputs))
     faults = faults or _sizes(metric, sizes, row, given) or _conditions(metric, facts)
-    faults = faults or _flaws(metric, inputs, params)
+    faults = faults or lists(metric, params, sizes) or _flaws(metric, inputs, params)
     if faults:
         raise Invalid(*faults)
     shapes = {name: expand(metric.inputs[name].form(row).dims, sizes) for name in given}
-    first = next(iter(metric.inputs))
+    # sets that are not paired may differ in number
+    samples = max(shape[0] for shape in shapes.values())
     own = {name: params[name] for name in metric.params}
     work, redraw = metric.elements(shapes, sizes, own), metric.elements_drawn(shapes, sizes)
-    return Bound(inputs, shapes[first][0], work, redraw)
+    effort = metric.effort(inputs, params) if metric.effort else 0
+    return Bound(inputs, samples, work + effort, redraw)
 
 
 def _has(faults: Sequence[Fault], name: str) -> bool:

@@ -12,6 +12,7 @@ from service.catalogue.table import Columns
 from service.metrics.finishes import column
 from service.metrics.outputs import (
     OUTPUTS,
+    REDRAW,
     Estimates,
     Observations,
     each_output,
@@ -28,6 +29,7 @@ from service.metrics.outputs import (
     each=each_output(),
     signed=("quantile",),
     requires=(OUTPUTS,),
+    redraw=REDRAW,
     higher_is_better=False,
 )
 def pinball(

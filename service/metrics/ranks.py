@@ -9,7 +9,7 @@ from torch import Tensor
 
 from service.catalogue.domains import OneOf
 from service.catalogue.metric import Number, Params, Undefined, Value, Weights, metric
-from service.catalogue.spec import Prediction, Target
+from service.catalogue.spec import Example, Prediction, Target
 from service.catalogue.table import Array, Columns, Table
 from service.metrics.correlation import CONSTANT_PREDICTIONS, CONSTANT_TARGETS, correlation
 from service.metrics.finishes import column, ratio
@@ -50,6 +50,8 @@ def _spearman(params: Params, predictions: Array, targets: Array) -> Run:
     aliases=("spearman_correlation", "spearmanr"),
     finish=by_output(_spearman, "prediction", "target"),
     requires=(OUTPUTS,),
+    work=("8N", "8N D"),
+    redraw=("2N", "2N D", "300 D"),
 )
 def spearman(predictions: Estimates, targets: Observations) -> Columns:
     r"""The correlation of ranks: how well predictions put samples in the order of the targets, from -1 to 1.
@@ -131,6 +133,8 @@ def _kendall(params: Params, predictions: Array, targets: Array) -> Run:
     aliases=("kendall_tau", "kendalltau"),
     finish=by_output(_kendall, "prediction", "target"),
     requires=(OUTPUTS,),
+    work=("30N", "30N D"),
+    redraw=("7N", "7N D", "900 D"),
 )
 def kendall(predictions: Estimates, targets: Observations) -> Columns:
     r"""Kendall's tau-b: pairs of samples in the right order less those in the wrong one, from -1 to 1.
@@ -190,6 +194,11 @@ def _c_index(rows: Table, params: Params) -> Callable[[Weights], Value]:
     aliases=("concordance_index", "harrell_c"),
     keywords=("survival analysis", "censored", "time to event", "hazard"),
     finish=_c_index,
+    work="40N",
+    redraw="8N",
+    example=Example(
+        inputs={"predictions": [0.9, 0.4, 0.7, 0.2], "targets": [2.0, 8.0, 3.5, 8.0], "events": [1, 0, 1, 1]}
+    ),
 )
 def c_index(
     predictions: Annotated[Tensor, Prediction("N")],

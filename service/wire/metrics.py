@@ -101,7 +101,7 @@ class MetricReader:
 
     def params(self, value: Any, like: Any = None) -> dict[str, Any]:
         """Read the params, with ``like`` among them; invalid ones are reported and replaced by their defaults."""
-        metric, sent = self.metric, dict[str, Any]()
+        metric, sent, known = self.metric, dict[str, Any](), set[str]()
         if value is not None and not json.is_object(value):
             self.faults.append(Fault("/params", "type", json.no_object(value)))
         elif value is not None:
@@ -112,12 +112,14 @@ class MetricReader:
             }
             sent, wrong = validated(metric, plain)
             self.faults += wrong_params(metric, found, wrong)
+            # these have their faults already
+            known = {*found}
         if like is not None and like not in get_args(Like):
             names = " or ".join(f'"{name}"' for name in get_args(Like))
             self.faults.append(Fault("/like", "value", f"Expected {names}; got {json.show(like)}."))
             like = None
         full, missing = complete(metric, sent)
-        self.faults += wrong_params(metric, {}, missing)
+        self.faults += wrong_params(metric, {}, [name for name in missing if name not in known])
         return {**full, "like": like}
 
     def inputs(self, value: Any) -> dict[str, Given]:

@@ -5,6 +5,7 @@ A mask's pixels are numbered down its columns, one column after another; a run i
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -103,7 +104,8 @@ def decoded_counts(coded: Sequence[str | Sequence[int]]) -> tuple[Ragged, int | 
     found, broken = _from_texts(texts)
     places = np.array([isinstance(one, str) for one in coded], bool)
     lists, _ = decoded_counts([one for one in coded if not isinstance(one, str)])
-    return _interleaved(places, found, lists), broken
+    wrong = None if broken is None else int(np.flatnonzero(places)[broken])
+    return _interleaved(places, found, lists), wrong
 
 
 def _from_texts(texts: Sequence[str]) -> tuple[Ragged, int | None]:
@@ -178,7 +180,7 @@ def parts(costs: Array, most: int = 1 << 19) -> list[slice]:
     total = int(ends[-1]) if len(ends) else 0
     cuts = np.searchsorted(ends, np.arange(most, total, most)).tolist()
     bounds = sorted({0, *cuts, len(costs)})
-    return [slice(start, stop) for start, stop in zip(bounds, bounds[1:], strict=False)]
+    return [slice(start, stop) for start, stop in pairwise(bounds)]
 
 
 def _covered(places: Array, masks: Runs, before: Array) -> Array:
@@ -264,13 +266,15 @@ def _walked(start: Array, end: Array, owners: Array) -> Array:
 
 def _flips(points: Array, sizes: Array) -> tuple[Array, Array]:
     """Return the polygons and pixels of flips along a walk of points ``[owner x y, points]``."""
-    owner, x, y = points
+    owner: Array = points[0]
+    x: Array = points[1]
+    y: Array = points[2]
     entered = np.flatnonzero((x[1:] != x[:-1]) & (owner[1:] == owner[:-1]))
     before, after, owner = x[entered], x[entered + 1], owner[entered]
-    column = (np.where(after < before, after, after - 1) + 0.5) / _SCALE - 0.5
+    column: Array = (np.where(after < before, after, after - 1) + 0.5) / _SCALE - 0.5
     row = (np.minimum(y[entered], y[entered + 1]) + 0.5) / _SCALE - 0.5
     height, width = sizes[owner].T
-    inside = (np.floor(column) == column) & (column >= 0) & (column <= width - 1)
+    inside: Array = (np.floor(column) == column) & (column >= 0) & (column <= width - 1)
     row = np.ceil(np.clip(row, 0, height)).astype(np.int64)
     return owner[inside], (column.astype(np.int64) * height + row)[inside]
 
