@@ -222,7 +222,7 @@ def test_rows_depend_on_their_segments_alone() -> None:
         ("mean_iou", [[[[0, 5]]], [[[0, 1]]]], {"num_classes": 3}, "/inputs/predictions/0/0/1"),
         ("mean_iou", [[[[[0.1]], [[0.5]]]], [[[2]]]], {}, "/inputs/targets/0/0/0"),
         ("mean_iou", [[[[[0.1]], [[0.5]]]], [[[1]]]], {"num_classes": 3}, "/params/num_classes"),
-        ("mean_iou", [[[[0, 1]]], [[[0]]]], {}, "/inputs/predictions"),
+        ("mean_iou", [[[[0, 1]]], [[[0]]]], {}, "/inputs/targets"),
         ("hausdorff95", [[[[2]]], [[[1]]]], {}, "/inputs/predictions/0/0/0"),
         ("hausdorff95", [[[[1]]], [[[1]]]], {"spacing": [1, 0]}, "/params/spacing/1"),
         ("hausdorff95", [[[[1]]], [[[1]]]], {"spacing": [1, 1, 1]}, "/params/spacing"),
