@@ -325,6 +325,7 @@ def _bin(edges: Array, place: int, weight: float, sure: float, right: float) -> 
     aliases=("expected_calibration_error", "ece"),
     signed=("n_bins",),
     work="predictions",
+    redraw=("N/4", "N L/4", "64n_bins"),
 )
 def calibration_error(
     predictions: Probabilities,

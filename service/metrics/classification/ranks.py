@@ -372,6 +372,7 @@ def _points(hits: Array, alarms: Array, total: float, thresholds: Array, params:
     requires=RANKED,
     aliases=("auc", "roc_auc", "roc_auc_score"),
     work="predictions",
+    redraw=("N/2", "N C/2", "N L"),
 )
 def auroc(
     predictions: Scores,
@@ -424,6 +425,7 @@ def auroc(
     requires=RANKED,
     aliases=("ap", "pr_auc", "average_precision_score"),
     work="predictions",
+    redraw=("N/2", "N C/2", "N L"),
 )
 def average_precision(
     predictions: Scores,
@@ -467,6 +469,7 @@ def average_precision(
     tasks=("classification",),
     finish=roc,
     requires=(FINITE,),
+    redraw="N",
     higher_is_better=None,
     likes=("torchmetrics",),
     aliases=("roc", "eer"),
@@ -509,6 +512,7 @@ def roc_curve(
     tasks=("classification",),
     finish=precision_recall,
     requires=(FINITE,),
+    redraw="N",
     higher_is_better=None,
     aliases=("precision_recall_curve",),
 )
