@@ -18,6 +18,8 @@ from service.metrics.finishes import column
 
 Task = Literal["binary", "multiclass", "multilabel"]
 BINARY = given(task="binary")
+SCORED = given(task=(None, "binary"))
+"""When predictions of one dimension are scores, where they cannot be classes."""
 MULTICLASS, MULTILABEL = given(task=(None, "multiclass")), given(task=(None, "multilabel"))
 CLASSES = Classes(ignore="ignore_index")
 MARKS = Classes(2, ignore="ignore_index")
