@@ -3,7 +3,8 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import cached_property
+from typing import Literal, NamedTuple
 
 Door = Literal["", "evaluate", "batch", "stream", "infer"]
 """What answers a request: "" is the framework, the others answer in front of it."""
@@ -25,15 +26,15 @@ class Route:
     needs_key: bool = True
     probe: bool = False
 
-    @property
+    @cached_property
     def work(self) -> bool:
         return bool(self.door)
 
-    @property
+    @cached_property
     def evaluates(self) -> bool:
         return self.door in ("evaluate", "infer")
 
-    @property
+    @cached_property
     def label(self) -> str:
         """The route's name in metrics, logs and traces: one of a few, whatever clients send."""
         return f"{self.template} ndjson" if self.stream else self.template
@@ -76,8 +77,7 @@ OTHER = Route("", "other")
 STREAM = next(route for route in ROUTES if route.stream)
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """The route of a request, and the parameters in its path.
 
     If the path does not support the method, the route has no door, and ``allowed`` lists the methods it supports.

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from service.catalogue.registry import Catalogue, UnknownLoss
@@ -107,8 +107,8 @@ class Items:
                 groups.append(Group(kind.places, stack, first.encoding))
                 continue
             for place, taken in zip(kind.places, kind.taken, strict=True):
-                asked = replace(first.request, inputs=inputs_of(taken))
-                self._bind(place, replace(first, request=asked))
+                asked = first.request._replace(inputs=inputs_of(taken))
+                self._bind(place, first._replace(request=asked))
         for like, calls in self._calls.items():
             part: Part = stacked([call for _, call in calls]) if len(calls) > 1 else calls[0][1]
             groups.append(Group([place for place, _ in calls], part, self._encodings[like]))

@@ -16,7 +16,6 @@ from service.wire import json, written
 from service.wire.document import Document
 from service.wire.envelope import Encoding
 from service.wire.request import FIELDS, read
-from service.wire.room import roomy
 from service.wire.text import Body
 
 
@@ -27,14 +26,17 @@ class Decoded(NamedTuple):
     encoding: Encoding
 
 
-@roomy
+def decode_held(loss: AnyLoss, held: list[Body]) -> Decoded:
+    """Read the request body in a list, taking it out, so that nothing else keeps its memory."""
+    return decode(loss, held.pop())
+
+
 def decode(loss: AnyLoss, body: Body) -> Decoded:
     """Read a request body.
 
     Raises:
         Unreadable: the body is not JSON.
         Invalid: the body does not fit the loss; lists every fault.
-        TooLarge: it does not fit into memory.
     """
     document = Document(body)
     if type(document.root) is not json.OBJECT:
@@ -45,13 +47,8 @@ def decode(loss: AnyLoss, body: Body) -> Decoded:
     return Decoded(found.bind(), found.encoding)
 
 
-@roomy
 def answer_parts(decoded: Decoded, evaluation: Evaluation, observer: Observer = NOBODY) -> list[bytes]:
-    """Write an answer in parts, each of which blocks the interpreter only briefly.
-
-    Raises:
-        TooLarge: it does not fit into memory.
-    """
+    """Write an answer in parts, each of which blocks the interpreter only briefly."""
     return [*written.joined(written.parts(answer(decoded, evaluation, observer)))]
 
 

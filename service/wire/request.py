@@ -1,8 +1,7 @@
 """Read the members of one request, with all their faults."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from service.catalogue.registry import AnyLoss
 from service.engine.bind import bind
@@ -17,8 +16,7 @@ from service.wire.params import complete, levels, validated
 FIELDS = ("inputs", "params", *EXPECTED, "sample_weight", "grad_output")
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(NamedTuple):
     """A request as read, with the faults found so far."""
 
     request: Request
