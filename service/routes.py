@@ -11,9 +11,9 @@ Door = Literal["", "evaluate", "batch", "stream", "infer"]
 NDJSON = b"application/x-ndjson"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Route:
-    """One method of a path template.
+    """One method of a path template. There is one object of each, so that comparing and hashing them takes no time.
 
     ``work`` is refused when the server is full, and finished before it ends; the duration of a ``stream`` is up to the client;
     a ``probe`` is polled by machines; ``evaluates`` means that it is about one loss.
@@ -108,8 +108,7 @@ def match_route(method: str, path: str, media: bytes = b"") -> Match:
     if not routes:
         return Match(OTHER, {})
     allowed = {route.method for route in routes} | {"HEAD" for route in routes if route.method == "GET"}
-    # whether a path needs a key does not depend on the method
-    return Match(replace(routes[0], method="", door="", stream=False), {}, tuple(sorted(allowed)))
+    return Match(_UNSUPPORTED[routes[0].template], {}, tuple(sorted(allowed)))
 
 
 def _of_path(path: str) -> tuple[Sequence[Route], Mapping[str, str]]:
@@ -128,6 +127,11 @@ def _pattern(template: str) -> re.Pattern[str]:
 
 
 _BY_TEMPLATE = {route.template: tuple(r for r in ROUTES if r.template == route.template) for route in ROUTES}
+# whether a path needs a key does not depend on the method
+_UNSUPPORTED = {
+    template: replace(routes[0], method="", door="", stream=False)
+    for template, routes in _BY_TEMPLATE.items()
+}
 _PLAIN = {template: routes for template, routes in _BY_TEMPLATE.items() if "{" not in template}
 _PATTERNS = [
     (_pattern(template), routes) for template, routes in _BY_TEMPLATE.items() if template not in _PLAIN

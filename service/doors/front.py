@@ -9,7 +9,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from time import perf_counter, time
 from typing import NamedTuple
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -22,8 +21,7 @@ from service.admission.cors import Origins
 from service.admission.gate import Gate
 from service.problems import Busy, MethodNotAllowed, Problem, Throttled, Unauthorized, Unavailable
 from service.routes import Match, match_route
-from service.telemetry.finished import Finished
-from service.telemetry.stages import CLIENT_GONE, Stages
+from service.telemetry.stages import Stages
 from service.telemetry.watch import Watch
 
 logger = logging.getLogger("lossd")
@@ -80,9 +78,16 @@ class Front:
         if "match" not in state:
             media = headers.get(b"content-type", b"")
             state["match"] = match_route(scope["method"], scope["path"], media)
-        hold = self._hold(scope)
+        if "hold" in state:
+            hold: Hold = state["hold"]
+            hold.use()
+        else:
+            # our server opens one with the first bytes
+            hold = state["hold"] = self.account.open()
+        if state["match"].route.door:
+            hold.begin()
         try:
-            await self._answer(scope, receive, send, hold)
+            await self._answer(scope, receive, send)
         except asyncio.CancelledError:
             # the server is stopping and waits no longer
             logger.warning("request %s to %s was cut off", stages.request_id, scope["path"])
@@ -96,19 +101,10 @@ class Front:
             if not await self._break_off(problem, scope, receive, send):
                 raise
         finally:
-            self.recorder.add(_finished(scope, stages))
+            self.recorder.finish(scope)
             hold.leave()
 
-    def _hold(self, scope: Scope) -> Hold:
-        """Use the hold opened by our server; open one if the application runs on another."""
-        hold: Hold | None = scope["state"].get("hold")
-        if hold is None:
-            hold = scope["state"]["hold"] = self.account.open()
-        else:
-            hold.use()
-        return hold
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, hold: Hold) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Admit a request, and answer it."""
         state, stages = scope["state"], scope["state"]["stages"]
         asked: Match = state["match"]
@@ -119,9 +115,9 @@ class Front:
                 send = self.origins.allowing(scope, send)
                 preflight = self.origins.preflight(scope)
             if preflight is None:
-                self._admit(scope, asked, hold)
+                self._admit(scope, asked)
                 if door := self.doors.get(asked.route.door):
-                    await _send(await door(scope, receive), stages, hold, send)
+                    await _send(await door(scope, receive), stages, state["hold"], send)
                     return
             watch = Watch(receive, send, stages)
             await (preflight or answer)(scope, watch.receive, watch.send)
@@ -131,8 +127,8 @@ class Front:
             # the frames of the traceback hold the body, and some the problem
             await _refuse(problem.with_traceback(None), scope, receive, send)
 
-    def _admit(self, scope: Scope, asked: Match, hold: Hold) -> None:
-        """Refuse a request, or count it if it is for work.
+    def _admit(self, scope: Scope, asked: Match) -> None:
+        """Refuse a request that may not be answered, or not now.
 
         Raises:
             Unauthorized: it needs a key.
@@ -145,11 +141,10 @@ class Front:
             self.access.admit(scope)
         if asked.allowed:
             raise MethodNotAllowed(scope["method"], asked.allowed)
-        if asked.route.door:
-            lifecycle = self.gate.lifecycle
-            if lifecycle.draining or lifecycle.failed or self.account.full:
-                self.gate.refuse()
-            hold.begin()
+        account, lifecycle = self.account, self.gate.lifecycle
+        full = account.accepted >= account.capacity
+        if asked.route.door and (full or lifecycle.draining or lifecycle.failed):
+            self.gate.refuse()
 
     async def _break_off(
         self,
@@ -207,21 +202,3 @@ async def _send(answer: Answer, stages: Stages, hold: Hold, send: Send) -> None:
 
 def _cut_off() -> Problem:
     return Unavailable("The server was shut down before the request was finished.")
-
-
-def _finished(scope: Scope, stages: Stages) -> Finished:
-    """Return the record of a finished request."""
-    headers: Mapping[bytes, bytes] = scope["state"]["headers"]
-    return Finished(
-        method=scope["method"],
-        path=scope.get("raw_path") or scope["path"].encode("utf-8", "replace"),
-        route=scope["state"]["match"].route,
-        status=stages.status if stages.finished else CLIENT_GONE,
-        ended=time(),
-        seconds=perf_counter() - stages.start,
-        bytes_in=stages.bytes_in,
-        bytes_out=stages.bytes_out,
-        stages=stages,
-        traceparent=headers.get(b"traceparent", b""),
-        tracestate=headers.get(b"tracestate", b""),
-    )

@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope
 
 from service.admission.account import Hold
 from service.admission.body import ClientGone
-from service.catalogue.rounds import Abandoned
+from service.catalogue.rounds import Abandoned, go_on
 from service.doors.waiting import Due, wait
 from service.engine import cost
 from service.engine.call import Call, Evaluation
@@ -35,6 +35,8 @@ from service.wire.text import Body
 
 LARGE = 1 << 24
 """Size of a body in bytes from which on freed memory is returned to the system: glibc would keep it."""
+LOOK_S = 0.001
+"""Seconds between two looks whether the client of a batch is still there."""
 T = TypeVar("T")
 D = TypeVar("D")
 E = TypeVar("E")
@@ -158,17 +160,24 @@ class Pipeline:
         """Answer a request for several calls, grouped into parts of like calls; never on the event loop."""
 
         def compute(found: Sequence[Part]) -> Sequence[Sequence[Results]]:
-            return [self.queue.compute_all(part) for part in found]
+            results: list[Sequence[Results]] = []
+            looked = perf_counter()
+            for part in found:
+                if perf_counter() > looked + LOOK_S:
+                    go_on()
+                    looked = perf_counter()
+                results.append(self.queue.compute_all(part))
+            return results
 
         def send(decoded: D) -> Callable[[], Awaitable[Sequence[Sequence[Results]]]] | None:
-            if all(self._is_near(part) for part in parts(decoded)):
+            if self.queue.on_cpu or all(self._is_near(part) for part in parts(decoded)):
                 return None
             found = [pinned(part, self.queue.device, work.hold.add) for part in parts(decoded)]
             return lambda: self._in_lane(work, self.queue.lane, partial(compute, found))
 
         steps = Steps(
             decode,
-            lambda decoded: sum(map(_seconds, parts(decoded))),
+            lambda decoded: sum([part.work * cost.UNIT_S + cost.CALL_S for part in parts(decoded)]),
             lambda decoded: compute(parts(decoded)),
             send,
             encode,
@@ -243,7 +252,7 @@ class Pipeline:
 
     def _send(self, work: Work, call: Call) -> Callable[[], Awaitable[Evaluation]] | None:
         """Prepare a call for a device other than the CPU, and return a function that computes it; None for the CPU."""
-        if self._is_near(call):
+        if self.queue.on_cpu or self._is_near(call):
             return None
         return partial(self._compute_together, work, pinned(call, self.queue.device, work.hold.add))
 
@@ -292,8 +301,3 @@ class Pipeline:
         if isinstance(result, Evaluation):
             return result
         raise ClientGone if isinstance(result, Abandoned) else result
-
-
-def _seconds(part: Part) -> float:
-    """Estimate the time to compute like calls."""
-    return cost.computing(part.work)

@@ -15,14 +15,6 @@ _run_backward: Callable[..., Sequence[Tensor | None]] | None = getattr(
 )
 
 
-def differentiable(inputs: Tensors, call: Call) -> dict[str, Tensor]:
-    """Return the inputs; those whose gradients the call asks for become leaves of a graph."""
-    return {
-        name: tensor.detach().requires_grad_() if name in call.gradients_of else tensor
-        for name, tensor in inputs.items()
-    }
-
-
 def gradients(call: Call, loss: Tensor, slope: Tensor, leaves: Tensors) -> Tensors:
     """Differentiate a loss with respect to the inputs that the call asks for; ``slope`` is the upstream gradient."""
     wanted = tuple([leaves[name] for name in call.gradients_of])

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from service.catalogue.declare import Terms
-from service.catalogue.rounds import go_on
+from service.catalogue.rounds import Abandoned, go_on
 from service.engine import memory
-from service.engine.backward import differentiable, gradients
+from service.engine.backward import gradients
 from service.engine.call import CPU, Call, Evaluation
 from service.engine.cost import FUSED
 from service.engine.reduce import reduce, reducible
@@ -43,6 +43,16 @@ def evaluate(call: Call, device: torch.device = CPU) -> Evaluation:
         raise memory.too_large(str(error), device) from None
 
 
+def attempt(call: Call, device: torch.device = CPU) -> Evaluation | Exception:
+    """Evaluate a call; return the exception if it raises one, unless nobody waits any longer."""
+    try:
+        return evaluate(call, device)
+    except Abandoned:
+        raise
+    except Exception as error:
+        return error
+
+
 def computed(part: Part, compute: Callable[[Tensors], Terms], device: torch.device) -> Found:
     """Return value, gradients and diagnostics of a call, or of several that ``compute`` evaluates as one, on the CPU."""
     if device.type == "cpu":
@@ -55,7 +65,9 @@ def _computed(part: Part, compute: Callable[[Tensors], Terms]) -> Found:
     """Evaluate where the inputs are; results are rounded to the requested dtype."""
     like, axes = (part.like, 1) if isinstance(part, Stack) else (part, 0)
     weight, upstream = part.sample_weight, part.grad_output
-    leaves = differentiable(part.inputs, like)
+    leaves = {**part.inputs}
+    for name in like.gradients_of:
+        leaves[name] = leaves[name].detach().requires_grad_()
     terms = compute(leaves)
     removing = weight is not None and removes(weight)
     loss = reducible(like, terms)

@@ -18,6 +18,7 @@ from service.catalogue.rounds import go_on
 from service.engine.call import Call, Evaluation
 from service.engine.cost import BUDGET, DEVICE_BUDGET, FUSED, UNIT_BYTES
 from service.engine.device import FAILED, is_alive
+from service.engine.evaluate import attempt
 from service.engine.fuse import Results, evaluate_alike, likeness
 from service.engine.lane import Entry, Lane
 from service.engine.memory import Room, is_refusal
@@ -136,10 +137,17 @@ class Queue:
             return [Unavailable(FAILED)] * count
         self.observer.batch(count)
         with self._room.of(count * units(parts[0].like) * UNIT_BYTES) if self._room else nullcontext():
-            results = evaluate_alike(parts, self.device)
+            results = self._evaluated(parts)
         if isinstance(results, Evaluations):
             return results
         return [self._noted(result) if isinstance(result, Exception) else result for result in results]
+
+    def _evaluated(self, parts: Sequence[Part]) -> Results:
+        """Evaluate like calls as one, and a call alone as it is."""
+        first, *others = parts
+        if others or isinstance(first, Stack):
+            return evaluate_alike(parts, self.device)
+        return [attempt(first, self.device)]
 
     def _noted(self, error: Exception) -> Exception:
         """Return an error, or a problem if it shows that the device has failed."""
@@ -167,7 +175,8 @@ class Queue:
             return [[problem] * (len(part) if stack else 1)]
         found: list[Results] = []
         for piece in self._pieces(part) if stack else (part,):
-            go_on()
+            if found:
+                go_on()
             found.append(self.compute([piece]))
         return found
 

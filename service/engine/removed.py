@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from service.catalogue.declare import Terms
-from service.engine.backward import differentiable, gradients
+from service.engine.backward import gradients
 from service.engine.call import Call
 from service.engine.reduce import reducible, spread
 
@@ -49,7 +49,9 @@ def without_removed(
         places = {name: ~suspects[name].isfinite() for name in suspects}
         counted = reducible(call, compute(_filled(inputs, places, torch.nan))).isnan() & (slope != 0)
         free = ~counted.reshape(*counted.shape[:axes], -1).any(-1)
-        leaves = differentiable(_filled(inputs, places, HARMLESS), call)
+        leaves = _filled(inputs, places, HARMLESS)
+        for name in call.gradients_of:
+            leaves[name] = leaves[name].detach().requires_grad_()
         mended = gradients(call, reducible(call, compute(leaves)), slope, leaves)
         found = {
             name: torch.where(spread(free, old), mended[name].masked_fill(places[name], 0.0), old)
@@ -58,6 +60,6 @@ def without_removed(
     return found
 
 
-def _filled(inputs: Tensors, places: Tensors, number: float) -> Tensors:
+def _filled(inputs: Tensors, places: Tensors, number: float) -> dict[str, Tensor]:
     """Return inputs with some elements replaced by a number."""
     return {n: t.detach().masked_fill(places[n], number) if n in places else t for n, t in inputs.items()}

@@ -35,7 +35,7 @@ def decode_batch(catalogue: Catalogue, body: Body, most: int) -> Batch:
         TooLarge: there are more than ``most`` items.
     """
     document = Document(body)
-    if not json.is_object(document.root):
+    if type(document.root) is not json.OBJECT:
         raise Invalid(Fault("", "type", f"Expected a JSON object; got {json.show(document.root)}."))
     fields, faults = document.members(document.root, FIELDS)
     defaults, wrong = read_defaults(document, fields.get("defaults"), catalogue)
@@ -143,7 +143,7 @@ def _answers(
     group: Group, pieces: Sequence[Outcome], observer: Observer
 ) -> Iterator[dict[str, Any] | Problem]:
     """Yield the members of each answer of a group, or its problem."""
-    like = group.part.like
+    like = group.like
     for piece in pieces:
         if isinstance(piece, Evaluations):
             for answer in native.answers(like, group.encoding, piece, observer):

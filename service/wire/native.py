@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from service.catalogue.registry import AnyLoss
+from service.engine.bind import bind
 from service.engine.call import Call, Evaluation
 from service.engine.observer import NOBODY, Observer
 from service.engine.stack import Evaluations
@@ -44,7 +45,7 @@ def decode(loss: AnyLoss, body: Body) -> Decoded:
     found = read(document, loss, *document.given(document.root, FIELDS))
     # free the body before the tensors are checked
     del document, body
-    return Decoded(found.bind(), found.encoding)
+    return Decoded(bind(found.request, found.faults), found.encoding)
 
 
 def answer_parts(decoded: Decoded, evaluation: Evaluation, observer: Observer = NOBODY) -> list[bytes]:
@@ -55,15 +56,16 @@ def answer_parts(decoded: Decoded, evaluation: Evaluation, observer: Observer = 
 def answer(decoded: Decoded, evaluation: Evaluation, observer: Observer = NOBODY) -> dict[str, Any]:
     """Return the members of an answer; tensors are in a form that `written.parts` takes."""
     call, encoding = decoded
+    options, counts = _options(call, evaluation.device), _nonfinite(evaluation)
     body: dict[str, Any] = {
         "loss": call.loss.name,
         "value": written.write(evaluation.value, encoding if call.reduction == "none" else "json"),
-        "gradients": {name: written.write(t, encoding) for name, t in evaluation.gradients.items()},
-        **_options(call, evaluation.device),
+        "gradients": written.write_named(evaluation.gradients, encoding),
+        **options,
     }
     if evaluation.aux:
-        body["aux"] = {name: written.write(t, encoding) for name, t in evaluation.aux.items()}
-    if counts := _nonfinite(evaluation):
+        body["aux"] = written.write_named(evaluation.aux, encoding)
+    if counts:
         body["nonfinite"] = counts
         observer.nonfinite(call.loss.name)
     return body
@@ -112,8 +114,11 @@ def _options(call: Call, device: torch.device) -> dict[str, str]:
 
 def _nonfinite(evaluation: Evaluation) -> dict[str, int]:
     """Count the non-finite elements of each output that has any."""
-    counts = {name: _count_nonfinite(tensor) for name, tensor in _outputs(evaluation)}
-    return {name: count for name, count in counts.items() if count}
+    counts: dict[str, int] = {}
+    for name, tensor in _outputs(evaluation):
+        if count := _count_nonfinite(tensor):
+            counts[name] = count
+    return counts
 
 
 def _outputs(found: Evaluation | Evaluations) -> Iterator[tuple[str, Tensor]]:

@@ -16,7 +16,7 @@ from service.catalogue.spec import Prediction, Unreduced
 from service.engine import memory
 from service.engine.bind import bind
 from service.engine.call import Call, Request, Sent
-from service.engine.evaluate import evaluate
+from service.engine.evaluate import attempt, evaluate
 from service.engine.fuse import evaluate_alike
 from service.losses import CATALOGUE
 from service.problems import Invalid, TooLarge
@@ -107,10 +107,10 @@ def greedy(
 def test_two_hundred_refusals_alone_and_together_leave_memory_as_it_was() -> None:
     call = bind(Request(loss=greedy, inputs={"predictions": Sent(torch.zeros(2))}, params=greedy.defaults))
     for _ in range(10):
-        evaluate_alike([call], CPU)
+        attempt(call, CPU)
     before = memory.used(CPU)["resident"]
-    for calls in ([call], [call, call]) * 100:
-        for result in evaluate_alike(calls, CPU):
+    for _ in range(100):
+        for result in (attempt(call, CPU), *evaluate_alike([call, call], CPU)):
             assert isinstance(result, TooLarge)
             assert memory.is_refusal(result)
     assert memory.used(CPU)["resident"] - before < 16 << 20

@@ -208,9 +208,7 @@ def test_a_problem_of_a_call_asks_no_device(monkeypatch: pytest.MonkeyPatch) -> 
         raise AssertionError
 
     monkeypatch.setattr("service.engine.queue.is_alive", asked)
-    monkeypatch.setattr(
-        "service.engine.queue.evaluate_alike", lambda parts, device: [TooLarge("", Fault("", "", ""))]
-    )
+    monkeypatch.setattr("service.engine.queue.attempt", lambda call, device: TooLarge("", Fault("", "", "")))
 
     async def test(queue: Queue) -> None:
         queue.on_cpu = False
