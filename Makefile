@@ -53,8 +53,8 @@ check: $(VENV)/.installed-dev  ## lint, types, and that generated files are up t
 	$(BIN)/python -m service openapi > $(VENV)/openapi.json
 	diff -q $(VENV)/openapi.json openapi/openapi.json || (echo "run make openapi"; exit 1)
 	cp README.md docs/operations.md $(VENV)/
-	$(BIN)/python -m service docs $(VENV)/losses $(VENV)/README.md $(VENV)/operations.md
-	diff -rq $(VENV)/losses docs/losses && diff -q $(VENV)/README.md README.md && \
+	$(BIN)/python -m service docs $(VENV)/docs $(VENV)/README.md $(VENV)/operations.md
+	diff -rq $(VENV)/docs/losses docs/losses && diff -rq $(VENV)/docs/metrics docs/metrics && diff -q $(VENV)/README.md README.md && \
 		diff -q $(VENV)/operations.md docs/operations.md || (echo "run make docs"; exit 1)
 
 format: $(VENV)/.installed-dev  ## format the code
@@ -64,8 +64,8 @@ format: $(VENV)/.installed-dev  ## format the code
 openapi: $(VENV)/.installed-dev  ## write openapi/openapi.json
 	$(BIN)/python -m service openapi > openapi/openapi.json
 
-docs: $(VENV)/.installed-dev  ## write docs/losses and the generated parts of other texts
-	$(BIN)/python -m service docs docs/losses README.md docs/operations.md
+docs: $(VENV)/.installed-dev  ## write docs/losses, docs/metrics and the generated parts of other texts
+	$(BIN)/python -m service docs docs README.md docs/operations.md
 
 # cpu.txt has the requirements of torch without CUDA, as on macOS, but not torch itself; the Dockerfile explains why
 lock: $(VENV)/.installed-image  ## write requirements/, the hashes of the packages in the image

@@ -23,13 +23,14 @@ from service.admission.gate import Gate
 from service.admission.keys import KeyFile
 from service.admission.lifecycle import DEVICE_FAILURE, STARTUP_FAILURE, Lifecycle
 from service.admission.problems import answer_problems
-from service.catalogue.registry import Catalogue
+from service.catalogue.registry import Catalogue, MetricCatalogue
 from service.document import served
 from service.doors import losses, models, operations
 from service.doors.batch import Batches
 from service.doors.evaluation import SingleCalls
 from service.doors.front import Front
 from service.doors.inference import Inferences
+from service.doors.metrics import Measurements, metric_catalogue_routes
 from service.doors.pipeline import Pipeline
 from service.doors.stream import Streams
 from service.engine import device as devices
@@ -38,6 +39,7 @@ from service.engine.lane import Lane
 from service.engine.memory import keep_freed_memory
 from service.engine.queue import Queue
 from service.losses import CATALOGUE
+from service.metrics import METRICS
 from service.pages import reference
 from service.settings import Settings
 from service.telemetry import traces
@@ -60,6 +62,7 @@ class Parts:
 
     settings: Settings
     catalogue: Catalogue
+    measures: MetricCatalogue
     keys: KeyFile | None
     account: Account
     lifecycle: Lifecycle
@@ -84,6 +87,7 @@ def serving(settings: Settings | None = None, worker: int = 0) -> ASGIApp:
 def create_app(
     settings: Settings | None = None,
     catalogue: Catalogue = CATALOGUE,
+    measures: MetricCatalogue = METRICS,
     worker: int = 0,
     warmed: Callable[[], object] = lambda: None,
     end: Callable[[int], object] = lambda status: None,
@@ -96,12 +100,13 @@ def create_app(
     Raises:
         ValueError: a setting names a device, a file of keys or an exporter that does not exist.
     """
-    parts = _parts(settings or Settings(), worker, catalogue, end)
+    parts = _parts(settings or Settings(), worker, catalogue, measures, end)
     settings, pipeline, state = parts.settings, parts.pipeline, dict[str, Any](account=parts.account)
     app = _framework(parts, _lifespan(parts, state, warmed))
     doors = {
         "evaluate": SingleCalls(catalogue, settings, pipeline).answer,
         "batch": Batches(catalogue, settings, pipeline, parts.metrics).answer,
+        "measure": Measurements(measures, settings, pipeline).answer,
         "infer": Inferences(catalogue, settings, pipeline, parts.statistics).answer,
     }
     gate = state["gate"] = Gate(parts.account, parts.lifecycle, parts.recorder)
@@ -110,7 +115,13 @@ def create_app(
     return Front(app, doors, streams, gate, access, allow_origins(settings.cors_origins))
 
 
-def _parts(settings: Settings, worker: int, catalogue: Catalogue, end: Callable[[int], object]) -> Parts:
+def _parts(
+    settings: Settings,
+    worker: int,
+    catalogue: Catalogue,
+    measures: MetricCatalogue,
+    end: Callable[[int], object],
+) -> Parts:
     """Create the parts of an application."""
     account = Account(settings.max_inflight_bytes, settings.max_queue)
     lifecycle = Lifecycle(account, end)
@@ -131,6 +142,7 @@ def _parts(settings: Settings, worker: int, catalogue: Catalogue, end: Callable[
     return Parts(
         settings=settings,
         catalogue=catalogue,
+        measures=measures,
         keys=KeyFile(settings.api_keys_file) if settings.api_keys_file else None,
         account=account,
         lifecycle=lifecycle,
@@ -153,13 +165,14 @@ def _framework(parts: Parts, lifespan: Lifespan[FastAPI]) -> FastAPI:
     )
     answer_problems(app)
     app.include_router(losses.catalogue_routes(parts.catalogue))
+    app.include_router(metric_catalogue_routes(parts.measures))
     app.include_router(operations.operations_routes(parts.lifecycle, parts.settings))
     app.include_router(models.model_routes(parts.lifecycle, parts.catalogue, parts.statistics))
     app.include_router(
         metrics_routes(parts.metrics, parts.recorder.sample, shared=parts.settings.workers != 1)
     )
-    app.include_router(served.document_routes(parts.catalogue))
-    app.include_router(reference.reference_routes(parts.catalogue))
+    app.include_router(served.document_routes(parts.catalogue, parts.measures))
+    app.include_router(reference.reference_routes(parts.catalogue, parts.measures))
     return app
 
 

@@ -36,8 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         names.add_argument("name", nargs="?", help="name of the key in logs and metrics")
         names.add_argument("--name", dest="named", help="the same")
     commands.add_parser("openapi", help="print the OpenAPI document")
-    docs = commands.add_parser("docs", help="write the pages of the losses and the generated parts of texts")
-    docs.add_argument("directory", type=Path, help="where the pages go, such as docs/losses")
+    docs = commands.add_parser(
+        "docs", help="write the pages of the losses and metrics and the generated parts of texts"
+    )
+    docs.add_argument("directory", type=Path, help="where the folders of pages go, such as docs")
     docs.add_argument("texts", type=Path, nargs="*", help="texts with marks such as <!-- settings -->")
     chosen = parser.parse_args(arguments)
     if chosen.command == "serve":
@@ -135,16 +137,21 @@ def _print_openapi() -> None:
 
     from service.document.openapi import document
     from service.losses import CATALOGUE
+    from service.metrics import METRICS
 
-    print(orjson.dumps(document(CATALOGUE), option=orjson.OPT_INDENT_2).decode())
+    print(orjson.dumps(document(CATALOGUE.values(), METRICS.values()), option=orjson.OPT_INDENT_2).decode())
 
 
 def _write_docs(directory: Path, texts: Sequence[Path]) -> None:
-    """Write the pages of the losses, and the generated parts of other texts."""
-    from service.document.pages import write_pages
+    """Write the pages of the losses and metrics, and the generated parts of other texts."""
+    from service.document.markdown import write_pages
+    from service.document.metric_pages import metric_pages
+    from service.document.pages import pages
     from service.document.readme import fill
     from service.losses import CATALOGUE
+    from service.metrics import METRICS
 
-    write_pages(CATALOGUE, directory)
+    write_pages(pages(CATALOGUE), directory / "losses")
+    write_pages(metric_pages(METRICS), directory / "metrics")
     for text in texts:
         fill(CATALOGUE, text)

@@ -19,12 +19,16 @@ DECLARED = {
     "service.catalogue.dims": ("split", "names", "_read"),
     "service.catalogue.search": ("_weights", "_phrases"),
     "service.document.openapi": ("_evaluate_operation", "_request_schemas"),
+    "service.document.openapi_metrics": ("_measure_operation", "_schemas"),
     "service.document.problems": ("problems", "errors"),
     "service.document.served": ("document_routes.<locals>.<lambda>",),
     "service.doors.losses": ("catalogue_routes.<locals>.entry",),
+    "service.doors.metrics": ("metric_catalogue_routes.<locals>.entry",),
     "service.pages.reference": ("reference_routes.<locals>.<lambda>", "_file"),
     "service.wire.describe": ("entry", "example", "example_inputs"),
+    "service.wire.describe_metric": ("metric_entry", "metric_example"),
     "service.wire.inference.metadata": ("model", "config", "outputs_of"),
+    "service.wire.listed": ("_adapter",),
     "service.wire.params": ("params_model",),
 }
 """Caches without a cap, which are keyed by losses, routes, statuses, and names of keys."""

@@ -6,6 +6,8 @@ from service.routes import ROUTES
 from tests.client import Client
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW")
+NAMES = {"/docs": "reference.js", "/v1/metrics": "accuracy"}
+"""What stands for {name} in paths that begin so."""
 TEMPLATES = sorted({route.template for route in ROUTES})
 
 
@@ -19,7 +21,7 @@ def taken(template: str) -> set[str]:
 def test_a_path_takes_the_methods_of_the_table_and_lists_them_to_others(
     client: Client, template: str
 ) -> None:
-    name = "reference.js" if template.startswith("/docs") else "mse"
+    name = next((name for start, name in NAMES.items() if template.startswith(start)), "mse")
     path = template.replace("{name}", name).replace("{model}", "mse").replace("{version}", "1")
     for method in METHODS:
         answer = client.request(method, path)

@@ -123,6 +123,9 @@ class Declaration(Generic[P, R]):
         return {name: param.default for name, param in self.params.items() if param.default is not REQUIRED}
 
 
+AnyDeclaration = Declaration[..., Any]
+
+
 class Signature(NamedTuple):
     """The contents of a function's signature and docstring."""
 
@@ -132,8 +135,8 @@ class Signature(NamedTuple):
     prose: docstring.Prose
 
 
-def signature_of(function: Callable[..., Any]) -> Signature:
-    """Read a function: its positional arguments are inputs, its keyword-only ones params.
+def signature_of(function: Callable[..., Any], *, outputs: bool = True) -> Signature:
+    """Read a function: its positional arguments are inputs, its keyword-only ones params; its result is `Output`s or not.
 
     Raises:
         TypeError: an argument or the result has no `Input` or `Output` annotation.
@@ -159,7 +162,7 @@ def signature_of(function: Callable[..., Any]) -> Signature:
         name: Param(hints[name], default, _find(hints[name], Values))
         for name, default in keyword_only.items()
     }
-    return Signature(inputs, params, _outputs(returns), prose)
+    return Signature(inputs, params, _outputs(returns) if outputs else {}, prose)
 
 
 def _elements(patterns: tuple[str, ...], known: Sizes) -> int:

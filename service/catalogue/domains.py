@@ -18,6 +18,8 @@ from torch import Generator, Tensor
 from service.catalogue.dims import Shape, Sizes
 
 Kind = Literal["float", "int", "bool"]
+MOST_CLASSES = 1 << 16
+"""Most classes where a request does not give their number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +339,35 @@ class Mask(Domain):
         most = shape[-1] if shape else 1
         lengths = torch.randint(max(1, most - 1), most + 1, shape[:-1], generator=rng)
         return (torch.arange(most) < lengths[..., None]).reshape(shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Classes(Domain):
+    """Classes as integers from 0 to ``count`` - 1, or to the param ``num_classes`` - 1; ``ignore`` names a param."""
+
+    count: int | None = None
+    ignore: str | None = None
+    kind: ClassVar[Kind] = "int"
+
+    def describe(self) -> str:
+        most = "num_classes - 1" if self.count is None else str(self.count - 1)
+        return f"integers from 0 to {most}" + _or_ignored(self.ignore)
+
+    def admits(self, values: Tensor, facts: Facts) -> Tensor:
+        return (values >= 0) & (values < self._count(facts)) | _ignored(self.ignore, values, facts)
+
+    def range(self, facts: Facts) -> tuple[float, float]:
+        return 0, self._count(facts) - 1
+
+    def draw(self, shape: Shape, facts: Facts, rng: Generator) -> Tensor:
+        return torch.randint(min(self._count(facts), 3), shape, generator=rng)
+
+    def _count(self, facts: Facts) -> int:
+        """Return the number of classes, `MOST_CLASSES` if it is not given."""
+        if self.count is not None:
+            return self.count
+        count = facts.params.get("num_classes")
+        return MOST_CLASSES if count is None else count
 
 
 def show_number(element: Tensor) -> str:

@@ -1,4 +1,4 @@
-"""Draw valid inputs for a loss from its declaration, for examples, warm-up and property tests."""
+"""Draw valid inputs for a loss or metric from its declaration, for examples, warm-up and property tests."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,10 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from service.catalogue.declare import REQUIRED
+from service.catalogue.declaration import REQUIRED, AnyDeclaration
 from service.catalogue.dims import Shape, Sizes, expand, names
 from service.catalogue.domains import Facts
-from service.catalogue.registry import AnyLoss
 from service.catalogue.spec import Params
 
 SMALL: Mapping[str, int | Sequence[int]] = {
@@ -26,7 +25,7 @@ OTHER = 4
 """Size of dimensions that `SMALL` does not name."""
 
 
-def draw_params(loss: AnyLoss, seed: int = 0) -> Params:
+def draw_params(loss: AnyDeclaration, seed: int = 0) -> Params:
     """Return params for a random call: the defaults, those of the declared example, and random required lists."""
     rng = torch.Generator().manual_seed(seed)
     facts = Facts(_sizes(loss, {**loss.defaults, **loss.example.params}), loss.defaults, {})
@@ -39,7 +38,7 @@ def draw_params(loss: AnyLoss, seed: int = 0) -> Params:
 
 
 def draw_inputs(
-    loss: AnyLoss,
+    loss: AnyDeclaration,
     params: Params,
     *,
     sizes: Mapping[str, int | Sequence[int]] | None = None,
@@ -56,7 +55,7 @@ def draw_inputs(
     bound = {**_sizes(loss, params), **{n: _shape(s) for n, s in (sizes or {}).items()}}
     drawn: dict[str, Tensor] = {}
     for name, spec in loss.inputs.items():
-        if optional or not spec.optional:
+        if (optional or not spec.optional) and name not in loss.example.inputs:
             form = spec.form(row)
             drawn[name] = form.domain.draw(expand(form.dims, bound), Facts(bound, params, drawn), rng)
     return drawn
@@ -67,7 +66,7 @@ def _tuples(values: Tensor) -> Any:
     return tuple(map(_tuples, values)) if values.dim() else values.item()
 
 
-def _sizes(loss: AnyLoss, params: Params) -> Sizes:
+def _sizes(loss: AnyDeclaration, params: Params) -> Sizes:
     """Return a size for every name in the loss's dims."""
     used = set[str]().union(*(names(form.dims) for spec in loss.inputs.values() for form in spec.forms))
     sizes = {name: _shape(SMALL.get(name, OTHER)) for name in used}

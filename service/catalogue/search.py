@@ -1,10 +1,11 @@
-"""Search the losses as a learner would: by task, or with words such as "iou for rotated boxes"."""
+"""Search the losses, or the metrics, as a learner would: by task, or with words such as "iou for rotated boxes"."""
 
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 
-from service.catalogue.registry import AnyLoss, Catalogue, key
+from service.catalogue.declaration import AnyDeclaration
+from service.catalogue.registry import D, Registry, key
 from service.catalogue.tasks import TASKS
 
 WORD = re.compile(r"[^\W_]+")
@@ -26,8 +27,8 @@ ENDING = re.compile(r"(?<=\w{3})(?:ies|es|(?<!s)s|ing|ed|ion|e|y)$")
 """Endings to cut off, so that "noisy" finds "noise" and "boxes" finds "box"."""
 
 
-def search(catalogue: Catalogue, task: str | None = None, query: str | None = None) -> list[AnyLoss]:
-    """Return the losses for a task that match a query, best match first; without a query in alphabetical order.
+def search(catalogue: Registry[D], task: str | None = None, query: str | None = None) -> list[D]:
+    """Return the losses, or metrics, for a task that match a query, best match first; without a query in alphabetical order.
 
     Words match longer ones and other endings: "class" finds "classification", "noise" finds "noisy". Words such
     as "for" and "loss" are ignored. Losses that match fewer words than another are left out; if even the best
@@ -60,14 +61,14 @@ def as_task(written: str) -> str:
     return written.strip().lower().replace("-", "_").replace(" ", "_")
 
 
-def _scores(losses: Sequence[AnyLoss], word: str) -> list[int]:
+def _scores(losses: Sequence[AnyDeclaration], word: str) -> list[int]:
     """Return how well each loss matches a word; mentions in passing count only if there are no others."""
     scores = [_score(loss, word) for loss in losses]
     least = WHOLE * IN_PASSING if max(scores, default=0) > WHOLE * IN_PASSING else 0
     return [score if score > least else 0 for score in scores]
 
 
-def _score(loss: AnyLoss, word: str) -> int:
+def _score(loss: AnyDeclaration, word: str) -> int:
     """Return how well a loss matches a word: the weight of the word there, less if it is only part of another."""
     weights = _weights(loss)
     if whole := weights.get(_stem(word), 0):
@@ -83,7 +84,7 @@ def _score(loss: AnyLoss, word: str) -> int:
 
 
 @cache
-def _weights(loss: AnyLoss) -> Mapping[str, int]:
+def _weights(loss: AnyDeclaration) -> Mapping[str, int]:
     """Return the weight of each word in a loss's description, with and without its ending."""
     prose = loss.prose
     fields = {
@@ -104,7 +105,7 @@ def _weights(loss: AnyLoss) -> Mapping[str, int]:
 
 
 @cache
-def _phrases(loss: AnyLoss) -> Sequence[frozenset[str]]:
+def _phrases(loss: AnyDeclaration) -> Sequence[frozenset[str]]:
     """Return the stems of each of a loss's keywords."""
     return [frozenset(map(_stem, _words(phrase))) for phrase in loss.keywords]
 

@@ -182,10 +182,14 @@ class SizeRange:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """Sizes and params for a random request, if the defaults give an invalid or a trivial one."""
+    """Sizes and params for a random request, if the defaults give an invalid or a trivial one.
+
+    ``inputs`` are values of inputs that are not drawn: texts, objects.
+    """
 
     sizes: Mapping[str, int | Sequence[int]] = field(default_factory=dict[str, int | Sequence[int]])
     params: Params = field(default_factory=dict[str, Any])
+    inputs: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True, slots=True)

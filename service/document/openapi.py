@@ -17,42 +17,46 @@ from typing import Any
 
 from service import VERSION
 from service.catalogue.dims import split
-from service.catalogue.registry import AnyLoss, Catalogue
+from service.catalogue.metric import AnyMetric
+from service.catalogue.registry import AnyLoss
 from service.catalogue.spec import Input
 from service.catalogue.tasks import TASKS
 from service.document import openapi_inference
+from service.document.openapi_metrics import TAG as METRICS_TAG
+from service.document.openapi_metrics import metric_paths, metric_schemas
 from service.document.parts import REQUEST_TIMEOUT, open_to_all, operation, parameter, responses_of
 from service.document.problems import responses
 from service.document.schemas import properties, reference, shared_schemas
 from service.wire import describe
 from service.wire.documents import TENSOR, Options
-from service.wire.json import show
 
 Json = dict[str, Any]
 TAGS = {
     "losses": "Evaluate any loss by its name.",
     "batch": "Evaluate many items in one request.",
     "catalogue": "The losses, their inputs and params.",
+    METRICS_TAG: "Metrics of predictions: accuracy, F1, mean average precision and many more.",
     openapi_inference.TAG: "The Open Inference Protocol, for clients of Triton, KServe and MLServer.",
     "operations": "Health, limits and metrics.",
 }
 
 
-def document(catalogue: Catalogue, losses: Collection[AnyLoss] | None = None) -> Json:
-    """Return the document with an operation for each of these losses, by default for all."""
-    chosen = catalogue.values() if losses is None else losses
-    paths, schemas = _shared_paths(), shared_schemas()
-    for loss in chosen:
+def document(losses: Collection[AnyLoss], metrics: Collection[AnyMetric] = ()) -> Json:
+    """Return the document with an operation for each of these losses and metrics."""
+    paths, schemas = _shared_paths(), shared_schemas() | metric_schemas(metrics)
+    paths |= metric_paths(metrics)
+    for loss in losses:
         paths[f"/v1/losses/{loss.name}"] = {"post": _evaluate_operation(loss)}
         schemas |= _request_schemas(loss)
-    tasks = sorted({loss.tasks[0] for loss in chosen})
+    tasks = sorted({loss.tasks[0] for loss in losses})
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "lossd",
             "version": VERSION,
             "description": "Loss values, per-element losses and exact gradients over HTTP. With "
-            "`?losses=giou,cross_entropy` this document contains only these losses, for small generated clients.",
+            "`?losses=giou,cross_entropy` and `?metrics=f1` this document contains only these losses and metrics, for "
+            "small generated clients.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/"}],
@@ -173,7 +177,7 @@ def _request_schemas(loss: AnyLoss) -> Json:
     """Return the schemas of one loss's request: the body, its inputs, its params."""
     name, descriptions, examples = stem(loss), loss.prose.arguments, describe.example_inputs(loss)
     required = [key for key, spec in loss.inputs.items() if not spec.optional]
-    params = _params(loss)
+    params = describe.without_defaults(describe.params_schema(loss))
     return {
         f"{name}Inputs": {
             "type": "object",
@@ -196,15 +200,6 @@ def _request_schemas(loss: AnyLoss) -> Json:
             "additionalProperties": False,
         },
     }
-
-
-def _params(loss: AnyLoss) -> Json:
-    """Return the schema of a loss's params, with defaults in the descriptions."""
-    schema = describe.params_schema(loss)
-    for param in schema["properties"].values():
-        if "default" in param:
-            param["description"] += f" The default is {show(param.pop('default'))}."
-    return schema
 
 
 def _tensor(spec: Input, description: str, example: Any) -> Json:

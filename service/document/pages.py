@@ -2,22 +2,23 @@
 
 import re
 import shlex
-import sys
-from collections.abc import Iterable
-from pathlib import Path
 
 import orjson
 
-from service.catalogue.declare import REQUIRED, Param
-from service.catalogue.dims import show_dims
 from service.catalogue.registry import AnyLoss, Catalogue
-from service.catalogue.spec import Form
+from service.document.markdown import (
+    about_family,
+    codes,
+    family_of,
+    form_lines,
+    github_formula,
+    heading,
+    markdown_table,
+    source_list,
+    taken_by,
+)
 from service.wire import describe
 from service.wire.json import show
-from service.wire.params import wanted
-
-MARK = "<!-- Written by `lossd docs` from the declarations of the losses. -->"
-"""The first line of every page. A page that has it is removed when its family is gone."""
 
 INDEX = """\
 # Losses
@@ -89,16 +90,6 @@ IN_PROSE = re.compile(
 """Markup in prose: code blocks, which stay as they are, code that may name a loss, and formulas."""
 
 
-def write_pages(catalogue: Catalogue, directory: Path) -> None:
-    """Write all pages into a directory, and remove those of families that are gone."""
-    directory.mkdir(parents=True, exist_ok=True)
-    for path in directory.glob("*.md"):
-        if path.read_text(encoding="utf-8").startswith(MARK):
-            path.unlink()
-    for name, text in pages(catalogue).items():
-        (directory / name).write_text(f"{MARK}\n{text}", encoding="utf-8")
-
-
 def pages(catalogue: Catalogue) -> dict[str, str]:
     """Return the text of each page by the name of its file."""
     losses = catalogue.values()
@@ -113,18 +104,18 @@ def pages(catalogue: Catalogue) -> dict[str, str]:
 def _index(catalogue: Catalogue, families: dict[str, list[AnyLoss]]) -> str:
     """Return the index page."""
     family_rows = [
-        (f"[{_title(name)}]({name}.md)", _about(members[0]), str(len(members)))
+        (f"[{heading(name)}]({name}.md)", about_family(members[0]), str(len(members)))
         for name, members in families.items()
     ]
     tasks = sorted({task for loss in catalogue.values() for task in loss.tasks})
     tables: list[str] = []
     for task in tasks:
         rows = [(_link(loss), loss.prose.summary) for loss in catalogue.values() if task in loss.tasks]
-        tables.append(f"### {_title(task)}\n\n{_table(('loss', 'description'), rows)}")
+        tables.append(f"### {heading(task)}\n\n{markdown_table(('loss', 'description'), rows)}")
     return INDEX.format(
         count=len(catalogue),
-        families=_table(("family", "contents", "losses"), family_rows),
-        contents=" · ".join(f"[{_title(task)}](#{task.replace('_', '-')})" for task in tasks),
+        families=markdown_table(("family", "contents", "losses"), family_rows),
+        contents=" · ".join(f"[{heading(task)}](#{task.replace('_', '-')})" for task in tasks),
         tasks="\n\n".join(tables),
     )
 
@@ -132,8 +123,8 @@ def _index(catalogue: Catalogue, families: dict[str, list[AnyLoss]]) -> str:
 def _page(catalogue: Catalogue, family: str, losses: list[AnyLoss]) -> str:
     """Return the page of a family: a table of its losses, then a section for each."""
     head = ("loss", "description", "also called", "gradient")
-    rows = [(_link(loss), loss.prose.summary, _codes(loss.aliases), _gradient(loss)) for loss in losses]
-    page = PAGE.format(title=_title(family), about=_about(losses[0]), table=_table(head, rows))
+    rows = [(_link(loss), loss.prose.summary, codes(loss.aliases), _gradient(loss)) for loss in losses]
+    page = PAGE.format(title=heading(family), about=about_family(losses[0]), table=markdown_table(head, rows))
     return page + "".join(_with_links(catalogue, loss, _section(loss)) for loss in losses)
 
 
@@ -144,33 +135,32 @@ def _section(loss: AnyLoss) -> str:
         (
             f"`{name}`",
             spec.role + ", optional" * spec.optional,
-            _forms(spec.forms, values=True),
+            form_lines(spec.forms, values=True),
             descriptions[name],
         )
         for name, spec in loss.inputs.items()
     ]
-    params = [(f"`{name}`", *_takes(param), descriptions[name]) for name, param in loss.params.items()]
+    params = [(f"`{name}`", *taken_by(param), descriptions[name]) for name, param in loss.params.items()]
     return SECTION.format(
         loss=loss,
         prose=loss.prose,
-        aliases=f", also called {_codes(loss.aliases)}" if loss.aliases else "",
-        # GitHub refuses \operatorname
-        formula=re.sub(r"\\operatorname\*?\{(\w+)\}", r"\\mathop{\\mathrm{\1}}", loss.prose.formula),
-        inputs=_table(("input", "role", "values", "description"), inputs),
-        params=_table(("param", "type", "default", "description"), params) if params else "It has no params.",
+        aliases=f", also called {codes(loss.aliases)}" if loss.aliases else "",
+        formula=github_formula(loss.prose.formula),
+        inputs=markdown_table(("input", "role", "values", "description"), inputs),
+        params=markdown_table(("param", "type", "default", "description"), params)
+        if params
+        else "It has no params.",
         outputs=_outputs(loss),
         body=shlex.quote(orjson.dumps(describe.example(loss)).decode()),
-        sources="\n".join(
-            "- " + re.sub(r"^(.*), (https?://\S+)$", r"[\1](<\2>)", source) for source in loss.prose.sources
-        ),
+        sources=source_list(loss.prose.sources),
     )
 
 
 def _outputs(loss: AnyLoss) -> str:
     """Return the outputs, and notes where the mean or the gradient is unusual."""
-    rows = [("`value` with `reduction` none", _forms(loss.unreduced.forms))]
+    rows = [("`value` with `reduction` none", form_lines(loss.unreduced.forms))]
     rows += [
-        (f"`aux.{n}`", _forms(output.forms)) for n, output in loss.outputs.items() if output.role == "aux"
+        (f"`aux.{n}`", form_lines(output.forms)) for n, output in loss.outputs.items() if output.role == "aux"
     ]
     remarks = {
         "divisor": "The mean divides by the sum of the loss's own weights (0 for ignored elements), not by the number "
@@ -182,7 +172,7 @@ def _outputs(loss: AnyLoss) -> str:
     holds = {_gradient(loss), *(output.role for output in loss.outputs.values())}
     remarked = " ".join(remark for key, remark in remarks.items() if key in holds)
     said = " ".join(filter(None, (_bounded(loss), _scaled(loss), remarked)))
-    return _table(("output", "shape"), rows) + (f"\n\n{said}" if said else "")
+    return markdown_table(("output", "shape"), rows) + (f"\n\n{said}" if said else "")
 
 
 def _bounded(loss: AnyLoss) -> str:
@@ -196,7 +186,7 @@ def _scaled(loss: AnyLoss) -> str:
     if (law := loss.scales) is None:
         return ""
     first = f"the first {law.entries} entries of " if law.entries else ""
-    scaled = f"Multiplying {first}{_codes((*law.inputs, *law.along))} by a factor"
+    scaled = f"Multiplying {first}{codes((*law.inputs, *law.along))} by a factor"
     given = " and ".join(f"`{name}` {show(value)}" for name, value in law.params.items())
     effects = {0.0: "leaves the loss unchanged", 1.0: "multiplies the loss by that factor"}
     effect = effects.get(law.degree, f"multiplies the loss by that factor to the power {law.degree:g}")
@@ -206,25 +196,6 @@ def _scaled(loss: AnyLoss) -> str:
 def _gradient(loss: AnyLoss) -> str:
     """Return the kind of gradient of a loss, in a word."""
     return "none" if not loss.differentiable else "exact" if loss.exact_gradient else "surrogate"
-
-
-def _forms(forms: Iterable[Form], *, values: bool = False) -> str:
-    """Return the possible shapes of a tensor, a line each, with the values if asked for."""
-    lines = [
-        (f"{form.domain.kind} " if values else "")
-        + f"`{show_dims(form.dims)}`"
-        + (f" where {form.when.text}" if form.when.text else "")
-        + (f": {form.describe()}" if values else "")
-        for form in forms
-    ]
-    return "<br>".join(dict.fromkeys(lines))
-
-
-def _takes(param: Param) -> tuple[str, str]:
-    """Return the type of a param, and its default."""
-    listed = param.values and f" (`{show_dims(param.values.dims)}`, {param.values.domain.describe()})"
-    default = "required" if param.default is REQUIRED else f"`{show(param.default)}`"
-    return wanted(param.annotation) + (listed or ""), default
 
 
 def _with_links(catalogue: Catalogue, loss: AnyLoss, section: str) -> str:
@@ -239,31 +210,5 @@ def _with_links(catalogue: Catalogue, loss: AnyLoss, section: str) -> str:
     return IN_PROSE.sub(replaced, section)
 
 
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    """Return a table, escaping bars in cells."""
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
-
-
 def _link(loss: AnyLoss) -> str:
     return f"[`{loss.name}`]({family_of(loss)}.md#{loss.name})"
-
-
-def _codes(names: Iterable[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)
-
-
-def _title(name: str) -> str:
-    """Return a family's or task's name as a heading; three letters are an abbreviation."""
-    return name.upper() if len(name) <= 3 else name.replace("_", " ").capitalize()
-
-
-def family_of(loss: AnyLoss) -> str:
-    """Return the name of a loss's family: its module or package below ``service.losses``."""
-    return loss.function.__module__.split(".")[2]
-
-
-def _about(loss: AnyLoss) -> str:
-    """Return the docstring of a family's module or package."""
-    package = ".".join(loss.function.__module__.split(".")[:3])
-    return (sys.modules[package].__doc__ or "").partition("\n")[0]

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from service.catalogue.registry import Catalogue
-from service.document.pages import family_of
+from service.document.markdown import family_of
 from service.settings import settings_table
 from service.telemetry import metrics
 

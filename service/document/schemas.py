@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 from typing_extensions import is_typeddict
 
 from service.settings import LIMITS
-from service.wire import documents
+from service.wire import documents, metric_documents
 from service.wire.inference import documents as inference
 
 Json = dict[str, Any]
@@ -19,9 +19,11 @@ FORMATS = {"number": "double", "integer": "int64"}
 def shared_schemas() -> Json:
     """Return the schemas that no single loss owns."""
     found: Json = {}
-    for module in (documents, inference):
+    for module in (documents, metric_documents, inference):
         found |= {
-            schema_name(kind): _schema(kind) for kind in _types(module) if kind is not documents.Options
+            schema_name(kind): _schema(kind)
+            for kind in _types(module)
+            if kind not in (documents.Options, metric_documents.MetricOptions)
         }
     return {name: found[name] for name in sorted(found)} | {"Limits": _limits()}
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document over HTTP, complete or for some losses."""
+"""The OpenAPI document over HTTP, complete or for some losses and metrics."""
 
 from collections.abc import Collection
 from functools import cache
@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from service.admission import query
 from service.admission.content import Content, cacheable
-from service.catalogue.registry import AnyLoss, Catalogue
+from service.catalogue.registry import Catalogue, D, MetricCatalogue, Registry
 from service.document.openapi import document
 from service.problems import Fault, Invalid, pointer, quoted
 
@@ -17,24 +17,25 @@ MOST_LISTED = 10
 """Most unknown names that a problem lists."""
 
 
-def document_routes(catalogue: Catalogue) -> APIRouter:
+def document_routes(catalogue: Catalogue, metrics: MetricCatalogue) -> APIRouter:
     """Return the route of the document, which is built once and kept in memory."""
     routes = APIRouter(include_in_schema=False)
-    whole = cache(lambda: Content(orjson.dumps(document(catalogue))))
+    whole = cache(lambda: Content(orjson.dumps(document(catalogue.values(), metrics.values()))))
 
     # not a coroutine, so it runs in a thread: compression would block the event loop
     @routes.api_route(PATH, methods=["GET", "HEAD"])
     def show_document(request: Request) -> Response:
-        names = query.read_query(request.scope, "losses").get("losses")
-        if names is None:
+        asked = query.read_query(request.scope, "losses", "metrics")
+        if not asked:
             return cacheable(request, whole())
-        return cacheable(request, Content(orjson.dumps(document(catalogue, _find(catalogue, names)))))
+        found = document(_find(catalogue, asked.get("losses", "")), _find(metrics, asked.get("metrics", "")))
+        return cacheable(request, Content(orjson.dumps(found)))
 
     return routes
 
 
-def _find(catalogue: Catalogue, names: str) -> Collection[AnyLoss]:
-    """Return the losses with these comma-separated names, in the order of the catalogue.
+def _find(catalogue: Registry[D], names: str) -> Collection[D]:
+    """Return the declarations with these comma-separated names, in the order of the catalogue.
 
     Raises:
         Invalid: a name is unknown.
@@ -43,10 +44,11 @@ def _find(catalogue: Catalogue, names: str) -> Collection[AnyLoss]:
     if unknown := [name for name in asked if name not in catalogue][:MOST_LISTED]:
         raise Invalid(*(_unknown(catalogue, name) for name in unknown))
     found = {catalogue[name].name for name in asked}
-    return [loss for name, loss in catalogue.items() if name in found]
+    return [one for name, one in catalogue.items() if name in found]
 
 
-def _unknown(catalogue: Catalogue, name: str) -> Fault:
+def _unknown(catalogue: Registry[D], name: str) -> Fault:
     """Return the fault for an unknown name."""
-    expected = f"the name of a loss, such as {', '.join(catalogue.closest(name))}"
-    return Fault(pointer("query", "losses"), "unknown", f"Expected {expected}; got {quoted(name)}.")
+    expected = f"the name of a {catalogue.word}, such as {', '.join(catalogue.closest(name))}"
+    where = pointer("query", catalogue.plural)
+    return Fault(where, "unknown", f"Expected {expected}; got {quoted(name)}.")

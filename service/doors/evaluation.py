@@ -4,7 +4,7 @@ from functools import partial
 
 from starlette.types import Receive, Scope
 
-from service.catalogue.registry import AnyLoss, Catalogue, UnknownLoss
+from service.catalogue.registry import AnyLoss, Catalogue, Unknown
 from service.doors.coded import begin, json_answer
 from service.doors.front import Answer
 from service.doors.pipeline import Pipeline
@@ -43,6 +43,7 @@ def find_loss(catalogue: Catalogue, name: str) -> AnyLoss:
     Raises:
         NotFound: there is none; the problem names the closest.
     """
-    if (loss := catalogue.find(name)) is None:
-        raise NotFound(str(UnknownLoss(name, catalogue.closest(name))))
-    return loss
+    try:
+        return catalogue[name]
+    except Unknown as error:
+        raise NotFound(str(error)) from None

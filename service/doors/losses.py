@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 
 from service.admission import query
 from service.admission.content import Content, cacheable
-from service.catalogue.registry import AnyLoss, Catalogue
+from service.catalogue.registry import AnyLoss, Catalogue, D, Registry
 from service.catalogue.search import as_task, search
 from service.doors.evaluation import find_loss
 from service.problems import Fault, Invalid, pointer, quoted
@@ -22,7 +22,7 @@ def catalogue_routes(catalogue: Catalogue) -> APIRouter:
     @routes.api_route("/v1/losses", methods=["GET", "HEAD"])
     def list_losses(request: Request) -> Response:
         asked = query.read_query(request.scope, "task", "q")
-        found = search(catalogue, _task(catalogue, asked.get("task")), asked.get("q"))
+        found = search(catalogue, chosen_task(catalogue, asked.get("task")), asked.get("q"))
         return cacheable(request, Content(orjson.dumps({"losses": [describe.brief(loss) for loss in found]})))
 
     @cache
@@ -39,15 +39,15 @@ def catalogue_routes(catalogue: Catalogue) -> APIRouter:
     return routes
 
 
-def _task(catalogue: Catalogue, sent: str | None) -> str | None:
-    """Return a task as losses declare it.
+def chosen_task(catalogue: Registry[D], sent: str | None) -> str | None:
+    """Return a task as declarations name it.
 
     Raises:
-        Invalid: no loss has it; lists the known ones.
+        Invalid: there is none of that name; lists the known ones.
     """
     if not sent:
         return None
-    tasks = sorted({task for loss in catalogue.values() for task in loss.tasks})
+    tasks = sorted({task for one in catalogue.values() for task in one.tasks})
     if (task := as_task(sent)) in tasks:
         return task
     detail = f"Expected one of {', '.join(tasks)}; got {quoted(sent)}."

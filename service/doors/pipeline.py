@@ -182,6 +182,10 @@ class Pipeline:
             send,
             encode,
         )
+        return await self.apart(work, steps)
+
+    async def apart(self, work: Work, steps: Steps[D, E, A]) -> A:
+        """Answer a request whose steps never run on the event loop."""
         lane = self._lane(work, cost.reading(work.size)) or self.quick
         return await self._in_threads(work, lane, steps)
 

@@ -64,10 +64,10 @@ def not_of_kind(tensor: Tensor, kind: Kind) -> tuple[int, ...] | None:
     if kind == "float" or tensor.dtype == torch.bool:
         return None
     if kind == "bool":
-        return _first((tensor != 0) & (tensor != 1))
+        return first_of((tensor != 0) & (tensor != 1))
     if not tensor.is_floating_point():
         return None
-    return _first((tensor != tensor.trunc()) | (tensor.abs() >= 2.0**63))
+    return first_of((tensor != tensor.trunc()) | (tensor.abs() >= 2.0**63))
 
 
 def of_kind(tensor: Tensor, kind: Kind) -> Tensor:
@@ -91,7 +91,7 @@ def domains(request: Request, fit: Fit, facts: Facts, *, whole: bool) -> list[Fa
             if whole:
                 raise
             continue
-        if (index := _first(~right)) is not None:
+        if (index := first_of(~right)) is not None:
             expected = form.describe() + show_sizes(
                 {dim: fit.sizes[dim] for dim in _mentioned(form, fit.sizes)}
             )
@@ -179,7 +179,7 @@ def lists(loss: AnyLoss, params: Mapping[str, Any], sizes: Sizes) -> list[Fault]
             # the expected length is unknown because of other faults; do not check long lists in vain
             continue
         values = torch.tensor(params[name], dtype=torch.float64)
-        if (index := _first(~domain.admits(values, Facts(sizes, params, {})))) is not None:
+        if (index := first_of(~domain.admits(values, Facts(sizes, params, {})))) is not None:
             detail = f"Expected {domain.describe()}; got {domain.found(values, index)}."
             faults.append(Fault(pointer("params", name, *index), "domain", detail))
     return faults
@@ -234,13 +234,13 @@ def _check_weight(weight: Sent, unreduced: Shape) -> list[Fault]:
             f"Expected {list(unreduced)}, or a shape that broadcasts to it from the left; got {list(shape)}."
         )
         return [Fault("/sample_weight", "shape", expected)]
-    if (index := _first(~((tensor >= 0) & (tensor.isfinite())))) is None:
+    if (index := first_of(~((tensor >= 0) & (tensor.isfinite())))) is None:
         return []
     expected, found = "finite numbers of at least 0", show_number(tensor[index])
     return [_fault_at(None, weight, index, "domain", expected, found)]
 
 
-def _first(wrong: Tensor) -> tuple[int, ...] | None:
+def first_of(wrong: Tensor) -> tuple[int, ...] | None:
     """Return the index of the first true element, None if there is none."""
     flat = wrong.reshape(-1)
     if not bool(flat.any()):

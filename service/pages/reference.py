@@ -1,4 +1,4 @@
-"""GET /docs: the API reference, a list of all losses and Swagger UI for the selected ones.
+"""GET /docs: the API reference, a list of all losses and metrics, and Swagger UI for the selected ones.
 
 Swagger UI takes 9 s for the document of all losses on a busy core, and 4 s to open one of its operations; for the
 document of a few it takes 1.8 s, nearly all of it for its own code.
@@ -12,7 +12,8 @@ from pathlib import Path
 from fastapi import APIRouter, Request, Response
 
 from service.admission.content import Content, cacheable
-from service.catalogue.registry import AnyLoss, Catalogue
+from service.catalogue.declaration import AnyDeclaration
+from service.catalogue.registry import Catalogue, D, MetricCatalogue, Registry
 from service.problems import NotFound, quoted
 
 STATIC = Path(__file__).parent / "static"
@@ -40,10 +41,10 @@ POLICY = "; ".join(
 FILES = {**{name: SWAGGER / name for name in INTEGRITY}, "reference.js": STATIC / "reference.js"}
 
 
-def reference_routes(catalogue: Catalogue) -> APIRouter:
+def reference_routes(catalogue: Catalogue, metrics: MetricCatalogue) -> APIRouter:
     """Return the routes of the page and its files, which are read once."""
     routes = APIRouter(include_in_schema=False)
-    page = cache(lambda: Content(_page(catalogue).encode(), "text/html"))
+    page = cache(lambda: Content(_page(catalogue, metrics).encode(), "text/html"))
 
     # not coroutines, so they run in threads: reading and compression would block the event loop
     @routes.api_route("/docs", methods=["GET", "HEAD"])
@@ -68,26 +69,31 @@ def _file(name: str) -> Content:
     return Content(path.read_bytes(), MEDIA[path.suffix])
 
 
-def _page(catalogue: Catalogue) -> str:
-    """Return the page, with the operations of all losses by task."""
+def _page(catalogue: Catalogue, metrics: MetricCatalogue) -> str:
+    """Return the page, with the operations of all losses and metrics by task."""
     text = (STATIC / "reference.html").read_text(encoding="utf-8")
     for name, integrity in INTEGRITY.items():
         text = text.replace(f"{{{name}}}", integrity)
-    tasks = sorted({loss.tasks[0] for loss in catalogue.values()})
-    sections = (
-        _section(task, [loss for loss in catalogue.values() if loss.tasks[0] == task]) for task in tasks
+    return text.replace("{losses}", _sections(catalogue)).replace("{metrics}", _sections(metrics))
+
+
+def _sections(declared: Registry[D]) -> str:
+    """Return the declarations of each task, each list behind a button."""
+    tasks = sorted({one.tasks[0] for one in declared.values()})
+    return "\n".join(
+        _section(declared.plural, task, [one for one in declared.values() if one.tasks[0] == task])
+        for task in tasks
     )
-    return text.replace("{losses}", "\n".join(sections))
 
 
-def _section(task: str, losses: Sequence[AnyLoss]) -> str:
-    """Return the losses of a task, behind a button."""
-    title = f"{task.replace('_', ' ')} ({len(losses)})"
+def _section(plural: str, task: str, declared: Sequence[AnyDeclaration]) -> str:
+    """Return the losses, or metrics, of a task, behind a button."""
+    title, place = f"{task.replace('_', ' ')} ({len(declared)})", f"{plural}-{task}"
     items = "\n".join(
-        f'<li><a href="docs?losses={loss.name}"><code>POST /v1/losses/{loss.name}</code> {escape(loss.title)}</a></li>'
-        for loss in losses
+        f'<li><a href="docs?{plural}={one.name}"><code>POST /v1/{plural}/{one.name}</code> {escape(one.title)}</a></li>'
+        for one in declared
     )
     return (
-        f'<section><h2><button aria-expanded="false" aria-controls="{task}">{title}</button></h2>\n'
-        f'<ul id="{task}" hidden>\n{items}\n</ul></section>'
+        f'<section><h2><button aria-expanded="false" aria-controls="{place}">{title}</button></h2>\n'
+        f'<ul id="{place}" hidden>\n{items}\n</ul></section>'
     )

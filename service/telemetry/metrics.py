@@ -44,7 +44,7 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
 STAGES = ("decode", "queue", "compute", "encode")
 
 
-class Metric(NamedTuple):
+class Family(NamedTuple):
     """A metric as the documentation lists it."""
 
     name: str
@@ -54,50 +54,50 @@ class Metric(NamedTuple):
 
 
 METRICS = (
-    Metric(
+    Family(
         "lossd_requests_total",
         "counter",
         ("route", "loss", "status"),
         "Requests answered; status 499 means that the client left first.",
     ),
-    Metric(
+    Family(
         "lossd_request_duration_seconds",
         "histogram",
         ("route", "stage"),
         "Time by stage (decode, queue, compute, encode) and in total, including uploads.",
     ),
-    Metric(
+    Family(
         "lossd_items_total",
         "counter",
         ("loss", "status"),
         "Items evaluated, alone, in a batch or in a stream, with the status that a request would have.",
     ),
-    Metric("lossd_batch_size", "histogram", (), "Calls computed together as one."),
-    Metric("lossd_queue_depth", "gauge", (), "Calls waiting for the device."),
-    Metric(
+    Family("lossd_batch_size", "histogram", (), "Calls computed together as one."),
+    Family("lossd_queue_depth", "gauge", (), "Calls waiting for the device."),
+    Family(
         "lossd_inflight_bytes",
         "gauge",
         (),
         "Bytes held by requests, including answers that are not sent yet.",
     ),
-    Metric("lossd_rejected_total", "counter", ("reason",), f"Requests refused: {', '.join(REASONS)}."),
-    Metric("lossd_key_requests_total", "counter", ("key", "status"), "Requests by the name of their key."),
-    Metric("lossd_nonfinite_total", "counter", ("loss",), "Answers with an infinite or NaN element."),
-    Metric(
+    Family("lossd_rejected_total", "counter", ("reason",), f"Requests refused: {', '.join(REASONS)}."),
+    Family("lossd_key_requests_total", "counter", ("key", "status"), "Requests by the name of their key."),
+    Family("lossd_nonfinite_total", "counter", ("loss",), "Answers with an infinite or NaN element."),
+    Family(
         "lossd_device_memory_bytes",
         "gauge",
         ("device", "kind"),
         "Memory in use: resident on a CPU; allocated and reserved on a GPU, and pinned on its host.",
     ),
-    Metric("lossd_device_memory_capacity_bytes", "gauge", ("device",), "Total memory of the device."),
-    Metric("lossd_oom_total", "counter", (), "Calls that did not fit into the device's memory."),
-    Metric(
+    Family("lossd_device_memory_capacity_bytes", "gauge", ("device",), "Total memory of the device."),
+    Family("lossd_oom_total", "counter", (), "Calls that did not fit into the device's memory."),
+    Family(
         "lossd_log_lines_dropped_total",
         "counter",
         (),
         "Log lines dropped because standard output was not read.",
     ),
-    Metric(
+    Family(
         "lossd_build_info",
         "gauge",
         ("version", "torch", "device"),

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from service.catalogue.declaration import AnyDeclaration
 from service.catalogue.registry import AnyLoss, Catalogue
 from service.problems import Fault, Invalid, pointer, quoted
 from service.wire import json
@@ -83,14 +84,14 @@ def read_defaults(document: Document, value: Any, catalogue: Catalogue) -> tuple
     return Defaults(loss if isinstance(loss, str) else None, envelope, document, known), [*faults, *wrong]
 
 
-def wrong_params(loss: AnyLoss, found: Mapping[str, Any], names: Collection[str]) -> list[Fault]:
+def wrong_params(declared: AnyDeclaration, found: Mapping[str, Any], names: Collection[str]) -> list[Fault]:
     """Return a fault for each named param that is invalid, or missing."""
     faults: list[Fault] = []
     for name in names:
         code, got = ("value", json.show(found[name])) if name in found else ("missing", "nothing")
         if name in found and json.is_span(found[name]):
             code, got = "size", f"a list of more than {MOST_LISTED} values, or of other lists"
-        detail = f"Expected {wanted(loss.params[name].annotation)}; got {got}."
+        detail = f"Expected {wanted(declared.params[name].annotation)}; got {got}."
         faults.append(Fault(pointer("params", name), code, detail))
     return faults
 

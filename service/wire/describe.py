@@ -5,11 +5,12 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from service.catalogue.declare import REQUIRED
+from service.catalogue.declaration import REQUIRED, AnyDeclaration
 from service.catalogue.dims import split
 from service.catalogue.registry import AnyLoss
 from service.catalogue.sample import draw_inputs, draw_params
 from service.catalogue.spec import Form, Input, Scales
+from service.wire.json import show
 from service.wire.params import schema
 
 DIGITS = 4
@@ -35,7 +36,7 @@ def entry(loss: AnyLoss) -> dict[str, Any]:
         "aliases": list(loss.aliases),
         "keywords": list(loss.keywords),
         "formula": loss.prose.formula,
-        "inputs": [_input(name, spec, loss.prose.arguments[name]) for name, spec in loss.inputs.items()],
+        "inputs": [input_entry(name, spec, loss.prose.arguments[name]) for name, spec in loss.inputs.items()],
         "params": params_schema(loss),
         "unreduced": list(split(loss.unreduced.forms[0].dims)),
         "unreduced_forms": [_form(form) for form in loss.unreduced.forms],
@@ -50,22 +51,30 @@ def entry(loss: AnyLoss) -> dict[str, Any]:
     }
 
 
-def params_schema(loss: AnyLoss) -> dict[str, Any]:
-    """Return the JSON Schema of a loss's params."""
-    descriptions = loss.prose.arguments
-    required = [name for name, param in loss.params.items() if param.default is REQUIRED]
+def params_schema(declared: AnyDeclaration) -> dict[str, Any]:
+    """Return the JSON Schema of the params of a loss or metric."""
+    descriptions = declared.prose.arguments
+    required = [name for name, param in declared.params.items() if param.default is REQUIRED]
     return {
         "type": "object",
-        "properties": {name: schema(param, descriptions[name]) for name, param in loss.params.items()},
+        "properties": {name: schema(param, descriptions[name]) for name, param in declared.params.items()},
         **({"required": required} if required else {}),
         "additionalProperties": False,
     }
 
 
+def without_defaults(schema: dict[str, Any]) -> dict[str, Any]:
+    """Move the defaults of a schema of params into the descriptions: generated clients would send them."""
+    for param in schema["properties"].values():
+        if "default" in param:
+            param["description"] += f" The default is {show(param.pop('default'))}."
+    return schema
+
+
 @cache
 def example(loss: AnyLoss) -> dict[str, Any]:
     """Return a request body that runs as it is, always the same."""
-    changed = {n: _short(v) for n, v in draw_params(loss).items() if v != loss.params[n].default}
+    changed = {n: short(v) for n, v in draw_params(loss).items() if v != loss.params[n].default}
     required = {n: tensor for n, tensor in example_inputs(loss).items() if not loss.inputs[n].optional}
     return {"inputs": required, **({"params": changed} if changed else {})}
 
@@ -74,10 +83,10 @@ def example(loss: AnyLoss) -> dict[str, Any]:
 def example_inputs(loss: AnyLoss) -> dict[str, Any]:
     """Return a value for each input of the example, and for each optional input."""
     drawn = draw_inputs(loss, draw_params(loss), optional=True)
-    return {name: _rounded(tensor) for name, tensor in drawn.items()}
+    return {name: rounded(tensor) for name, tensor in drawn.items()}
 
 
-def _input(name: str, spec: Input, description: str) -> dict[str, Any]:
+def input_entry(name: str, spec: Input, description: str) -> dict[str, Any]:
     """Describe an input: its first form, and all forms if there are several."""
     first, *others = dict.fromkeys(spec.forms)
     return {
@@ -117,7 +126,7 @@ def _scales(law: Scales) -> dict[str, Any]:
         "inputs": list(law.inputs),
         **({"entries": law.entries} if law.entries is not None else {}),
         **({"along": list(law.along)} if law.along else {}),
-        **({"params": {name: _short(value) for name, value in law.params.items()}} if law.params else {}),
+        **({"params": {name: short(value) for name, value in law.params.items()}} if law.params else {}),
     }
 
 
@@ -132,14 +141,14 @@ def range_in_words(loss: AnyLoss) -> str:
     return words + params if least or most else ""
 
 
-def _rounded(tensor: Tensor) -> Any:
+def rounded(tensor: Tensor) -> Any:
     """Return a tensor as nested lists of short numbers."""
     rounded = tensor.round(decimals=DIGITS) if tensor.is_floating_point() else tensor
     return cast(Any, rounded).tolist()
 
 
-def _short(value: Any) -> Any:
+def short(value: Any) -> Any:
     """Return a param with tuples as lists, and numbers of few digits."""
     if isinstance(value, tuple):
-        return [_short(item) for item in cast(tuple[Any, ...], value)]
+        return [short(item) for item in cast(tuple[Any, ...], value)]
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value

@@ -5,7 +5,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.catalogue.registry import AnyLoss, Catalogue, UnknownLoss
+from service.catalogue.registry import AnyLoss, Catalogue, Unknown
 from service.engine.bind import bind, bind_alike
 from service.engine.call import Call
 from service.engine.fuse import likeness
@@ -151,7 +151,7 @@ class Items:
         such = f", such as {', '.join(closest)}" if closest else ""
         detail = f"Expected the name of a loss{such}; got {quoted(name)}."
         known = [Fault("/loss", "unknown", detail), *faults, *read_envelope(fields)[1]]
-        raise NotFound(str(UnknownLoss(name, closest)), *known[:MOST_FAULTS])
+        raise NotFound(str(Unknown(name, closest)), *known[:MOST_FAULTS])
 
     def _bind(self, place: int, read: Read) -> None:
         """Check an item against its loss."""

@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, ValidationError, create_model
 
-from service.catalogue.declare import REQUIRED, Param
-from service.catalogue.registry import AnyLoss
+from service.catalogue.declaration import REQUIRED, AnyDeclaration, Param
 from service.catalogue.spec import Values
 from service.wire.json import show
 
@@ -24,30 +23,34 @@ BOUNDS = {
 
 
 @cache
-def params_model(loss: AnyLoss) -> type[BaseModel]:
+def params_model(declared: AnyDeclaration) -> type[BaseModel]:
     """Return the model that validates the params of a request; lists are the tuples of `json.plain`."""
-    fields: dict[str, Any] = {name: (_lenient(param), param.default) for name, param in loss.params.items()}
+    fields: dict[str, Any] = {
+        name: (_lenient(param), param.default) for name, param in declared.params.items()
+    }
     return create_model("Params", __config__=CONFIG, **fields)
 
 
-def validated(loss: AnyLoss, sent: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return the valid params of a request, as the loss takes them, and the names of the others."""
-    model = params_model(loss)
+def validated(declared: AnyDeclaration, sent: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return the valid params of a request, as the function takes them, and the names of the others."""
+    model = params_model(declared)
     try:
         found = model.model_validate(sent)
     except ValidationError as error:
         wrong = list(dict.fromkeys(str(one["loc"][0]) for one in error.errors(include_url=False)))
-        return validated(loss, {name: value for name, value in sent.items() if name not in wrong})[0], wrong
+        return validated(declared, {name: value for name, value in sent.items() if name not in wrong})[
+            0
+        ], wrong
     return {name: getattr(found, name) for name in sent}, []
 
 
-def complete(loss: AnyLoss, given: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[str]]:
-    """Return all params of a loss in the order of declaration, and the names of missing ones."""
-    if not given and len(loss.defaults) == len(loss.params):
-        return loss.defaults, []
-    found = {**loss.defaults, **given}
-    return {name: found[name] for name in loss.params if name in found}, [
-        n for n in loss.params if n not in found
+def complete(declared: AnyDeclaration, given: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[str]]:
+    """Return all params of a declaration in the order of declaration, and the names of missing ones."""
+    if not given and len(declared.defaults) == len(declared.params):
+        return declared.defaults, []
+    found = {**declared.defaults, **given}
+    return {name: found[name] for name in declared.params if name in found}, [
+        n for n in declared.params if n not in found
     ]
 
 

@@ -5,7 +5,7 @@ from types import ModuleType
 
 import pytest
 
-from service.catalogue.registry import Catalogue, UnknownLoss
+from service.catalogue.registry import Catalogue, Unknown
 from service.losses import CATALOGUE
 from tests.waiting import within_cpu_s
 
@@ -30,7 +30,7 @@ def test_case_dashes_and_a_trailing_loss_do_not_matter(name: str) -> None:
 
 
 def test_unknown_names_come_with_the_closest() -> None:
-    with pytest.raises(UnknownLoss) as raised:
+    with pytest.raises(Unknown) as raised:
         CATALOGUE["cros_entropi"]
     assert "cross_entropy" in raised.value.closest
 
@@ -48,7 +48,7 @@ def test_unknown_names_come_with_the_closest() -> None:
     ],
 )
 def test_a_short_name_that_is_nearly_right_is_found(asked: str, meant: str) -> None:
-    with pytest.raises(UnknownLoss) as raised:
+    with pytest.raises(Unknown) as raised:
         CATALOGUE[asked]
     assert meant in raised.value.closest
 
@@ -59,7 +59,7 @@ def test_a_letter_wrong_at_any_place_leaves_the_name_among_the_closest() -> None
         for place in range(len(name)):
             asked = f"{name[:place]}z{name[place + 1 :]}"
             if CATALOGUE.find(asked) is None:
-                with pytest.raises(UnknownLoss) as raised:
+                with pytest.raises(Unknown) as raised:
                     CATALOGUE[asked]
                 missed += [] if name in raised.value.closest else [asked]
     # of the many that end in iou, three are named

@@ -14,6 +14,7 @@ from service.app import create_app
 from service.catalogue.registry import AnyLoss
 from service.document.openapi import document, stem
 from service.losses import CATALOGUE
+from service.metrics import METRICS
 from service.problems import Problem
 from service.settings import Settings
 from service.wire import tensors
@@ -21,7 +22,7 @@ from tests.client import Client
 from tests.conformance.cases import every_loss
 
 COMMITTED = Path(__file__).parents[2] / "openapi" / "openapi.json"
-DOCUMENT = orjson.loads(orjson.dumps(document(CATALOGUE)))
+DOCUMENT = orjson.loads(orjson.dumps(document(CATALOGUE.values(), METRICS.values())))
 SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
 OPERATIONS: list[Any] = [operation for path in DOCUMENT["paths"].values() for operation in path.values()]
 
@@ -120,7 +121,7 @@ def test_a_packed_tensor_has_a_schema_with_the_dtypes_that_are_read() -> None:
 def test_a_document_of_some_losses_has_what_all_have_in_common(client: Client) -> None:
     some = client.get("/openapi.json", params={"losses": "giou, BCEWithLogitsLoss,giou"}).json()
     none = client.get("/openapi.json?losses=").json()
-    spelled_out = {f"/v1/losses/{name}" for name in CATALOGUE}
+    spelled_out = {f"/v1/losses/{name}" for name in CATALOGUE} | {f"/v1/metrics/{name}" for name in METRICS}
     assert none["paths"].keys() == DOCUMENT["paths"].keys() - spelled_out
     chosen = {"giou", "binary_cross_entropy_with_logits"}
     assert some["paths"].keys() - none["paths"].keys() == {f"/v1/losses/{name}" for name in chosen}
@@ -130,14 +131,16 @@ def test_a_document_of_some_losses_has_what_all_have_in_common(client: Client) -
         assert used == {tag["name"] for tag in found["tags"]}
         for name, schema in found["components"]["schemas"].items():
             assert schema == SCHEMAS[name]
-    assert len(orjson.dumps(none)) < 40_000
+    assert len(orjson.dumps(none)) < 60_000
+    measured = client.get("/openapi.json?metrics=accuracy").json()
+    assert measured["paths"].keys() - none["paths"].keys() == {"/v1/metrics/accuracy"}
 
 
 @pytest.mark.parametrize(
     ("query", "sentence"),
     [
         ("losses=giou,hubber", "Expected the name of a loss, such as huber"),
-        ("loss=giou", "Expected one of the query parameters losses; got 'loss'."),
+        ("loss=giou", "Expected one of the query parameters losses, metrics; got 'loss'."),
         ("losses=giou&losses=mse", "Expected the parameter once; got it 2 times."),
     ],
 )

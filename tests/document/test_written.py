@@ -9,10 +9,13 @@ from jsonschema import Draft202012Validator, ValidationError
 from service.catalogue.registry import AnyLoss
 from service.document.openapi import document
 from service.losses import CATALOGUE
+from service.metrics import METRICS
 from tests.client import Client
 from tests.conformance.cases import every_loss
 
-SCHEMAS: dict[str, Any] = orjson.loads(orjson.dumps(document(CATALOGUE)))["components"]["schemas"]
+SCHEMAS: dict[str, Any] = orjson.loads(orjson.dumps(document(CATALOGUE.values(), METRICS.values())))[
+    "components"
+]["schemas"]
 MSE: dict[str, Any] = {"inputs": {"predictions": [1.0, 2.0], "targets": [0.0, 0.0]}}
 GIOU: dict[str, Any] = {"inputs": {"boxes": [[0, 0, 1, 1.0]], "targets": [[0, 0, 2, 2.0]]}}
 INFER: dict[str, Any] = {

@@ -10,13 +10,16 @@ from hypothesis import HealthCheck, settings
 
 from service.document.openapi import document
 from service.losses import CATALOGUE
+from service.metrics import METRICS
 
 schemathesis: Any = pytest.importorskip("schemathesis", reason="make test-fuzz installs it")
 checks: Any = pytest.importorskip("schemathesis.checks", reason="make test-fuzz installs it")
 
 pytestmark = [pytest.mark.server, pytest.mark.filterwarnings("ignore")]
 
-SCHEMA = schemathesis.openapi.from_dict(orjson.loads(orjson.dumps(document(CATALOGUE))))
+SCHEMA = schemathesis.openapi.from_dict(
+    orjson.loads(orjson.dumps(document(CATALOGUE.values(), METRICS.values())))
+)
 OF_LOSSES = {f"POST /v1/losses/{name}" for name in CATALOGUE}
 GENERIC = "POST /v1/losses/{name}"
 UNLISTED = {"GET /v1/losses", "POST /v2/repository/models/{model}/unload"}

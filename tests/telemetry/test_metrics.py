@@ -29,6 +29,7 @@ from service.catalogue.registry import Catalogue
 from service.catalogue.spec import Prediction, Unreduced
 from service.document.openapi import document
 from service.losses import CATALOGUE
+from service.metrics import METRICS
 from service.routes import match_route
 from service.settings import Settings
 from service.telemetry.finished import Finished
@@ -276,7 +277,7 @@ def test_a_path_is_of_a_route(path: str, route: str) -> None:
 
 
 def test_every_route_that_is_described_has_a_name_of_its_own() -> None:
-    described = document(CATALOGUE)["paths"].keys()
+    described = document(CATALOGUE.values(), METRICS.values())["paths"].keys()
     assert len(described) > 200
     assert [path for path in described if match_route("GET", path).route.template == "other"] == []
 

@@ -1,6 +1,7 @@
-// The losses by task, found by their names and titles; and Swagger UI, which shows those of ?losses=giou,ciou and what
-// belongs to no loss. The document of all would keep it busy for seconds.
-const losses = new URLSearchParams(location.search).get("losses") ?? "";
+// The losses and metrics by task, found by their names and titles; and Swagger UI, which shows those of
+// ?losses=giou,ciou&metrics=f1 and what belongs to none. The document of all would keep it busy for seconds.
+const asked = new URLSearchParams(location.search);
+const chosen = new URLSearchParams({ losses: asked.get("losses") ?? "", metrics: asked.get("metrics") ?? "" });
 
 const buttons = [...document.querySelectorAll("nav button")];
 const listOf = (button) => document.getElementById(button.getAttribute("aria-controls"));
@@ -28,7 +29,7 @@ document.getElementById("find").addEventListener("input", (event) => {
 });
 
 SwaggerUIBundle({
-  url: `openapi.json?losses=${encodeURIComponent(losses)}`,
+  url: `openapi.json?${chosen}`,
   dom_id: "#reference",
   defaultModelsExpandDepth: -1,
   deepLinking: true,

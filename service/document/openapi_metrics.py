@@ -1,0 +1,140 @@
+"""The part of the OpenAPI document that describes the metrics."""
+
+from collections.abc import Collection
+from functools import cache
+from typing import Any
+
+from service.catalogue.dims import split
+from service.catalogue.metric import AnyMetric, Listed
+from service.catalogue.spec import Input
+from service.document.parts import REQUEST_TIMEOUT, operation, parameter
+from service.document.schemas import properties, reference
+from service.wire import describe_metric
+from service.wire.documents import TENSOR
+from service.wire.metric_documents import MetricOptions
+
+Json = dict[str, Any]
+TAG = "metrics"
+
+
+def metric_paths(metrics: Collection[AnyMetric]) -> Json:
+    """Return the generic paths, and one for each of these metrics."""
+    named: Json = {f"/v1/metrics/{metric.name}": {"post": _measure_operation(metric)} for metric in metrics}
+    shown = operation("get_metric", "Get one metric", TAG, "MetricEntry")
+    return {
+        "/v1/metrics": {"get": _list_operation()},
+        "/v1/metrics/{name}": {
+            "get": {**shown, "parameters": [_name_parameter()]},
+            "post": _generic_operation(),
+        },
+        **named,
+    }
+
+
+def metric_schemas(metrics: Collection[AnyMetric]) -> Json:
+    """Return the schemas of the requests of these metrics."""
+    found: Json = {}
+    for metric in metrics:
+        found |= _schemas(metric)
+    return found
+
+
+def _measurement(operation_id: str, summary: str, content: Json) -> Json:
+    """Describe a measurement of one metric."""
+    return {
+        **operation(operation_id, summary, TAG, "Measurement", "The value, and the other requested results."),
+        "parameters": [parameter(REQUEST_TIMEOUT)],
+        "requestBody": {"required": True, "content": {"application/json": content}},
+    }
+
+
+def _stem(metric: AnyMetric) -> str:
+    """Return ``MeanIouMetric`` for ``mean_iou``: a loss may have the same name."""
+    return "".join(map(str.capitalize, metric.name.split("_"))) + "Metric"
+
+
+@cache
+def _measure_operation(metric: AnyMetric) -> Json:
+    """Describe the measurement of one metric."""
+    content = {
+        "schema": reference(f"{_stem(metric)}Request"),
+        "example": describe_metric.metric_example(metric),
+    }
+    return {
+        **_measurement(f"measure_{metric.name}", metric.title, content),
+        "description": metric.prose.summary,
+        "x-tasks": list(metric.tasks),
+    }
+
+
+def _generic_operation() -> Json:
+    """Describe the measurement of the metric named in the path."""
+    example = {
+        "inputs": {"predictions": [[0.1, 0.9], [0.8, 0.2]], "targets": [1, 0]},
+        "interval": 0.95,
+    }
+    content = {"schema": reference("MetricRequest"), "example": example}
+    found = _measurement("measure", "Compute a metric by its name", content)
+    found["parameters"] = [_name_parameter(), *found["parameters"]]
+    found["description"] = "`GET /v1/metrics/{name}` describes the inputs and params of a metric."
+    return found
+
+
+@cache
+def _schemas(metric: AnyMetric) -> Json:
+    """Return the schemas of one metric's request: the body, its inputs, its params."""
+    name, descriptions = _stem(metric), metric.prose.arguments
+    examples = describe_metric.metric_example(metric)["inputs"]
+    inputs = {key: _input(spec, descriptions[key], examples.get(key)) for key, spec in metric.inputs.items()}
+    params = describe_metric.params_without_defaults(metric)
+    return {
+        f"{name}Inputs": {
+            "type": "object",
+            "properties": inputs,
+            "required": [key for key, spec in metric.inputs.items() if not spec.optional],
+            "additionalProperties": False,
+        },
+        f"{name}Params": params,
+        f"{name}Request": {
+            "type": "object",
+            "description": metric.prose.summary,
+            "properties": {
+                "inputs": reference(f"{name}Inputs"),
+                "params": reference(f"{name}Params"),
+                **properties(MetricOptions),
+            },
+            "required": ["inputs", "params"] if "required" in params else ["inputs"],
+            "additionalProperties": False,
+        },
+    }
+
+
+def _input(spec: Input, description: str, example: Any) -> Json:
+    """Describe an input: untyped, with the declaration under ``x-`` keys."""
+    first = spec.forms[0]
+    kind = "json" if isinstance(spec, Listed) else first.domain.kind
+    text = "A list with one value a sample." if isinstance(spec, Listed) else TENSOR
+    return {
+        "description": f"{description} {text}",
+        **({} if example is None else {"examples": [example]}),
+        "x-role": spec.role,
+        "x-kind": kind,
+        "x-dims": list(split(first.dims)),
+    }
+
+
+def _list_operation() -> Json:
+    """Describe the list of metrics."""
+    found = operation("list_metrics", "List or search the metrics", TAG, "MetricList")
+    texts = {"task": "Only metrics for this task.", "q": "Search words; the best match comes first."}
+    found["parameters"] = [
+        {"name": name, "in": "query", "required": False, "description": text, "schema": {"type": "string"}}
+        for name, text in texts.items()
+    ]
+    return found
+
+
+def _name_parameter() -> Json:
+    """Describe the name of a metric in a path."""
+    text = "A metric's name or alias."
+    return {"name": "name", "in": "path", "required": True, "description": text, "schema": {"type": "string"}}

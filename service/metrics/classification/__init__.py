@@ -1,0 +1,1 @@
+"""Metrics of classification: counts of decisions, probabilities, and rankings by score."""

@@ -1,0 +1,1 @@
+"""Detection: objects found in images, compared with the true ones."""

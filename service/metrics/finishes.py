@@ -1,0 +1,71 @@
+"""Finishes that many metrics share, and the helpers for rows."""
+
+from collections.abc import Callable, Mapping
+from math import sqrt
+from typing import Any
+
+import numpy as np
+from scipy.special import ndtri
+from torch import Tensor
+
+from service.catalogue.metric import Each, Finish, Interval, Number, Params, Undefined, Value, Weights
+from service.catalogue.table import Array, Table
+
+
+def column(tensor: Tensor) -> Array:
+    """Return a tensor of rows as a column on the host."""
+    return tensor.detach().cpu().contiguous().numpy()
+
+
+def ratio(numerator: float, denominator: float, reason: str) -> Number:
+    """Return a quotient, undefined for this reason if the denominator is 0."""
+    return float(numerator / denominator) if denominator else Undefined(reason)
+
+
+def mean_of(name: str, reason: str = "there are no samples") -> Finish:
+    """Return the finish of the weighted mean of a column ``[N]``."""
+
+    def finish(rows: Table, params: Params) -> Callable[[Weights], Value]:
+        values = rows[name].astype(np.float64)
+        return lambda weights: ratio(float((weights * values).sum()), float(weights.sum()), reason)
+
+    return finish
+
+
+def each_of(name: str) -> Each:
+    """Return a column ``[N]`` as the value of each row."""
+    return lambda rows, params: rows[name].astype(np.float64)
+
+
+def wilson_of(name: str) -> Interval:
+    """Return Wilson's score interval of the mean of a column of booleans, for rows of equal weight."""
+
+    def interval(rows: Table, params: Params, weights: Weights, level: float) -> tuple[float, float] | None:
+        count = len(rows)
+        if not count or (weights != weights[0]).any():
+            return None
+        share, z = float(rows[name].astype(np.float64).sum()) / count, float(ndtri((1 + level) / 2))
+        centre, spread = (
+            share + z * z / (2 * count),
+            z * sqrt(share * (1 - share) / count + z * z / (4 * count**2)),
+        )
+        scale = 1 + z * z / count
+        return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+    return interval
+
+
+def mean_defined(values: list[Number], reason: str) -> Number:
+    """Return the mean of the defined numbers, undefined for this reason if there are none."""
+    defined = [value for value in values if not isinstance(value, Undefined)]
+    return float(np.mean(defined)) if defined else Undefined(reason)
+
+
+def counts_of(codes: Array, size: int, weights: Weights) -> Array:
+    """Return the weight of each code from 0 to ``size`` - 1."""
+    return np.bincount(codes, weights=weights, minlength=size)
+
+
+def options(params: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Return some of the params."""
+    return {name: params[name] for name in names}

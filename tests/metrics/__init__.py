@@ -1,0 +1,1 @@
+"""Metrics, a module of tests for each family."""
