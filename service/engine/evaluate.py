@@ -40,7 +40,7 @@ def evaluate(call: Call, device: torch.device = CPU) -> Evaluation:
         return Evaluation(*computed(call, compute, device), device)
     except memory.FAILURES as error:
         memory.raise_unless_exhausted(error)
-        raise memory.too_large(str(error), device) from None
+        raise memory.does_not_fit(str(error), device) from None
 
 
 def attempt(call: Call, device: torch.device = CPU) -> Evaluation | Exception:

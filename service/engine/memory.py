@@ -82,7 +82,7 @@ def is_refusal(result: object) -> bool:
     return isinstance(result, TooLarge) and any(fault.code == REFUSED for fault in result.faults)
 
 
-def too_large(message: str, device: torch.device) -> TooLarge:
+def does_not_fit(message: str, device: torch.device) -> TooLarge:
     """Return the problem of a failed allocation, whose message usually gives a size."""
     asked = _SIZE.search(message)
     size = f"{_bytes(asked)} bytes more" if asked else "more than can be counted"
