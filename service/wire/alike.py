@@ -48,11 +48,13 @@ class Format(NamedTuple):
 class Taken(NamedTuple):
     """The values taken from an item: its loss, the names of its members, and their contents.
 
-    ``kind`` is equal for items that differ only in ids and numbers.
+    ``kind`` is equal for items that differ only in ids and numbers, and mostly the same object for neighbours: hashing it
+    takes longer than reading a short tensor.
     """
 
     loss: AnyLoss
     names: Sequence[str]
+    options: Sequence[Hashable]
     kind: Hashable
     echo: Mapping[str, Any]
     formats: Mapping[str, Format]
@@ -102,9 +104,11 @@ def take(
     if taken is None:
         return None
     formats, buffers = taken
+    if like and nested and formats is like.formats and options == like.options:
+        return Taken(loss, names, options, like.kind, echo, formats, buffers)
     # a repeated name stays repeated, so that the reader reports it
     kind = loss, names, tuple(options), tuple(formats.items())
-    return Taken(loss, names, kind, echo, formats, buffers)
+    return Taken(loss, names, options, kind, echo, formats, buffers)
 
 
 def _take_nested(

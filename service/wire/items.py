@@ -67,6 +67,7 @@ class Items:
         self._reported = 0
         self._compared = 0
         self._last: tuple[Document, Taken] | None = None
+        self._kind: _Kind | None = None
 
     def __len__(self) -> int:
         return len(self._echoes)
@@ -82,8 +83,8 @@ class Items:
             like = self._last[1] if self._last and self._last[0] is document and document.alike else None
             if taken := take(document, item, self._catalogue, self._defaults.loss, like):
                 echo |= taken.echo
-                self._last = document, taken
                 self._keep(place, taken, document, item)
+                self._last = document, taken
             else:
                 self._bind(place, self._read(document, item, echo))
         except (Invalid, NotFound) as problem:
@@ -97,7 +98,7 @@ class Items:
 
     def arranged(self) -> Batch:
         """Return all items, like ones in groups."""
-        self._last = None
+        self._last = self._kind = None
         groups: list[Group] = []
         for kind in self._kinds.values():
             first = kind.first
@@ -118,8 +119,10 @@ class Items:
 
     def _keep(self, place: int, taken: Taken, document: Document, item: Any) -> None:
         """Add the values of an item to its kind; the first item of a kind is read in full."""
-        if (kind := self._kinds.get(taken.kind)) is None:
+        kind = self._kind if self._last and taken.kind is self._last[1].kind else self._kinds.get(taken.kind)
+        if kind is None:
             kind = self._kinds[taken.kind] = _Kind(self._read(document, item, {}, taken.loss))
+        self._kind = kind
         kind.places.append(place)
         kind.taken.append(taken)
 
