@@ -58,6 +58,7 @@ FOREIGN = {
         "pybase64",
         "simdjson",
         "pydantic",
+        "pydantic_core",
         "typing_extensions",
         "annotated_types",
     },

@@ -37,6 +37,8 @@ Each = Callable[[Table, Params], Array]
 """The value of each row alone, float64; NaN where there is none."""
 LeftOut = Callable[[Table, Params], Mapping[str, str]]
 """The reasons for parts without a value that an average leaves out, by path: queries with nothing relevant."""
+Effort = Callable[[Mapping[str, Any], Params], int]
+"""The work of lists, in units of `Declaration.elements`, beyond one for each sample: texts have no sizes."""
 Interval = Callable[[Table, Params, Weights, float], tuple[float, float] | None]
 """An analytic interval at a level, for a metric that is one number; None where it does not apply."""
 
@@ -74,7 +76,7 @@ class Metric(Declaration[P, R]):
     """A declared metric. Its function computes the rows.
 
     ``likes``: peers whose conventions differ from ours; ``finish`` finds the chosen one, or None, as the param ``like``, and
-    the function too if it declares a param of that name. ``signed``: params that a signature always names.
+    the function too if it has an argument of that name. ``signed``: params that a signature always names.
     ``unit``: the column whose rows a bootstrap draws together, such as the query of a document; None if rows are independent.
     ``higher_is_better`` is None for what is no score, such as a confusion matrix. ``check`` sees inputs that are otherwise valid.
     ``redraw``: the work of one call of what `finish` returns, as ``work`` is declared.
@@ -85,6 +87,7 @@ class Metric(Declaration[P, R]):
     each: Each | None
     interval: Interval | None
     left_out: LeftOut | None
+    effort: Effort | None
     likes: tuple[Like, ...]
     signed: tuple[str, ...]
     unit: str | None
@@ -100,6 +103,8 @@ class Metric(Declaration[P, R]):
         """Call the function by name."""
         call: Callable[..., R] = self.function
         known = {name: params[name] for name in self.params}
+        if "like" in self.prose.arguments:
+            known["like"] = params["like"]
         return call(**{name: inputs.get(name) for name in self.inputs}, **known)
 
     def signature(self, params: Params) -> str:
@@ -128,6 +133,7 @@ def metric(
     each: Each | None = None,
     interval: Interval | None = None,
     left_out: LeftOut | None = None,
+    effort: Effort | None = None,
     likes: Sequence[Like] = (),
     signed: tuple[str, ...] = (),
     unit: str | None = None,
@@ -154,6 +160,9 @@ def metric(
 
     def declare(function: Callable[P, R]) -> Metric[P, R]:
         signature = signature_of(function, outputs=False)
+        # a request has it beside its params
+        params = {name: param for name, param in signature.params.items() if name != "like"}
+        signature = signature._replace(params=params)
         return Metric(
             name=function.__name__,
             title=title,
@@ -170,6 +179,7 @@ def metric(
             each=each,
             interval=interval,
             left_out=left_out,
+            effort=effort,
             likes=tuple(likes),
             signed=signed,
             unit=unit,

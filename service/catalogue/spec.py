@@ -64,12 +64,13 @@ class Form:
 class Input:
     """An input tensor. ``optional`` follows from ``| None = None``.
 
-    ``whole``: some form of the input holds integers.
+    ``whole``: some form of the input holds integers. ``texts``: a list of strings, one a sample, may take the tensor's place.
     """
 
     role: Role
     forms: tuple[Form, ...]
     optional: bool = False
+    texts: bool = False
     whole: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -91,15 +92,17 @@ class Input:
 
 
 def Prediction(
-    dims: str | Sequence[Form], domain: Domain | None = None, *, where: str | None = None
+    dims: str | Sequence[Form], domain: Domain | None = None, *, where: str | None = None, texts: bool = False
 ) -> Input:
     """Describe the output of a model; ``gradients: true`` differentiates with respect to it."""
-    return Input("prediction", _forms(dims, domain, where))
+    return Input("prediction", _forms(dims, domain, where), texts=texts)
 
 
-def Target(dims: str | Sequence[Form], domain: Domain | None = None, *, where: str | None = None) -> Input:
+def Target(
+    dims: str | Sequence[Form], domain: Domain | None = None, *, where: str | None = None, texts: bool = False
+) -> Input:
     """Describe an input that is differentiated only on request: the truth, masks, lengths, references."""
-    return Input("target", _forms(dims, domain, where))
+    return Input("target", _forms(dims, domain, where), texts=texts)
 
 
 def _forms(dims: str | Sequence[Form], domain: Domain | None, where: str | None) -> tuple[Form, ...]:

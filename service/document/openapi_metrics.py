@@ -15,6 +15,7 @@ from service.wire.metric_documents import MetricOptions
 
 Json = dict[str, Any]
 TAG = "metrics"
+TEXTS = "A list of strings, one a sample, may take its place."
 
 
 def metric_paths(metrics: Collection[AnyMetric]) -> Json:
@@ -114,6 +115,7 @@ def _input(spec: Input, description: str, example: Any) -> Json:
     first = spec.forms[0]
     kind = "json" if isinstance(spec, Listed) else first.domain.kind
     text = "A list with one value a sample." if isinstance(spec, Listed) else TENSOR
+    text = f"{text} {TEXTS}" if spec.texts else text
     return {
         "description": f"{description} {text}",
         **({} if example is None else {"examples": [example]}),

@@ -12,7 +12,7 @@ from service.catalogue.domains import Facts, show_number
 from service.catalogue.metric import AnyMetric
 from service.catalogue.spec import Form, Params
 from service.engine.call import Sent
-from service.engine.check import first_of, not_of_kind, of_kind
+from service.engine.check import first_of, lists, not_of_kind, of_kind
 from service.engine.measure import Inputs
 from service.problems import MOST_FAULTS, Fault, Invalid, pointer
 
@@ -49,21 +49,28 @@ def bind_metric(
         raise Invalid(*known, *missing)
     rows = metric.rows_for(params) or [0]
     fits = [_fit(metric, given, row) for row in rows]
-    row, (sizes, faults) = min(zip(rows, fits, strict=True), key=lambda found: len(found[1][1]))
+    # of equally wrong rows, one in which the first inputs fit: their number of dimensions tells what was meant
+    order = {pointer("inputs", name): place for place, name in enumerate(metric.inputs)}
+    row, (sizes, faults) = min(
+        zip(rows, fits, strict=True),
+        key=lambda found: (len(found[1][1]), [-order[fault.pointer] for fault in found[1][1]]),
+    )
     if faults:
         raise Invalid(*_with_all_forms(metric, rows, faults))
     inputs, faults = _values(metric, given, row, sizes, params)
     # conditions of a metric may look at lists too
     facts = Facts(sizes, params, cast(dict[str, Tensor], inputs))
     faults = faults or _sizes(metric, sizes, row, given) or _conditions(metric, facts)
-    faults = faults or _flaws(metric, inputs, params)
+    faults = faults or lists(metric, params, sizes) or _flaws(metric, inputs, params)
     if faults:
         raise Invalid(*faults)
     shapes = {name: expand(metric.inputs[name].form(row).dims, sizes) for name in given}
-    first = next(iter(metric.inputs))
+    # sets that are not paired may differ in number
+    samples = max(shape[0] for shape in shapes.values())
     own = {name: params[name] for name in metric.params}
     work, redraw = metric.elements(shapes, sizes, own), metric.elements_drawn(shapes, sizes)
-    return Bound(inputs, shapes[first][0], work, redraw)
+    effort = metric.effort(inputs, params) if metric.effort else 0
+    return Bound(inputs, samples, work + effort, redraw)
 
 
 def _has(faults: Sequence[Fault], name: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from service.catalogue.declaration import AnyDeclaration
 from service.catalogue.dims import Shape, Sizes, match, names, show_dims, show_sizes
 from service.catalogue.domains import Facts, Kind, show_number
 from service.catalogue.registry import AnyLoss
@@ -161,10 +162,10 @@ def _mentioned(form: Form, sizes: Sizes) -> list[str]:
     return [dim for dim in sizes if dim in words]
 
 
-def lists(loss: AnyLoss, params: Mapping[str, Any], sizes: Sizes) -> list[Fault]:
+def lists(declared: AnyDeclaration, params: Mapping[str, Any], sizes: Sizes) -> list[Fault]:
     """Check list params: their shape against the inputs' sizes, and their values."""
     faults: list[Fault] = []
-    for name, param in loss.params.items():
+    for name, param in declared.params.items():
         if param.values is None or not isinstance(params.get(name), tuple):
             continue
         dims, domain = param.values.dims, param.values.domain

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import frexp, isfinite
 from typing import Any, cast
 
 import numpy as np
@@ -99,9 +100,10 @@ def finished(
     asked: Asked | None = None,
 ) -> MetricResult:
     """Finish rows, which are in the order of their ids; ``keys`` are hashed from the ids."""
-    weights = np.ones(len(rows)) if weights is None else weights
+    weights = np.ones(len(rows)) if weights is None else _in_range(weights)
     run = metric.finish(rows, params)
-    value = run(weights)
+    with np.errstate(over="ignore", invalid="ignore"):
+        value = run(weights)
     undefined: dict[str, str] = {}
     shown = _plain(value, (), undefined)
     if metric.left_out is not None:
@@ -183,7 +185,17 @@ def _plain(value: Any, path: Path, undefined: dict[str, str]) -> Any:
             _plain(one, (*path, str(place)), undefined)
             for place, one in enumerate(cast(Sequence[Any], value))
         ]
-    return cast(Any, value).item() if isinstance(value, np.generic) else value
+    number = cast(Any, value).item() if isinstance(value, np.generic) else value
+    if isinstance(number, float) and not isfinite(number):
+        # such as a sum of weights of 1e308
+        return _plain(Undefined("it is beyond the range of numbers"), path, undefined)
+    return number
+
+
+def _in_range(weights: Array) -> Array:
+    """Return weights whose sums and products are in the range of numbers, scaled by a power of two if need be."""
+    exponent = frexp(float(weights.max(initial=0.0)))[1]
+    return weights if abs(exponent) < 200 else np.ldexp(weights, -exponent)
 
 
 def _taken(weights: Array | None, places: Array) -> Array | None:

@@ -42,16 +42,16 @@ def from_contingency(score: Callable[[Contingency], Value]) -> Finish:
 
     def finish(rows: Table, params: Params) -> Callable[[Weights], Value]:
         _, cluster = np.unique(rows["cluster"], return_inverse=True)
-        classes, group = np.unique(rows["group"], return_inverse=True)
-        pairs, codes = np.unique(cluster * max(len(classes), 1) + group, return_inverse=True)
-        cluster_of, class_of = np.divmod(pairs, max(len(classes), 1))
+        kinds, group = np.unique(rows["group"], return_inverse=True)
+        pairs, codes = np.unique(cluster * max(len(kinds), 1) + group, return_inverse=True)
+        cluster_of, class_of = np.divmod(pairs, max(len(kinds), 1))
 
         def run(weights: Weights) -> Value:
             sums = np.bincount(codes, weights, len(pairs))
             there = sums > 0
             found = sums[there], cluster_of[there], class_of[there]
-            by = [np.bincount(of, found[0]) for of in found[1:]]
-            return score(Contingency(found[0], *by, *found[1:]))
+            clusters, classes = (np.bincount(of, found[0]) for of in found[1:])
+            return score(Contingency(found[0], clusters, classes, *found[1:]))
 
         return run
 

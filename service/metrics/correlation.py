@@ -12,6 +12,7 @@ from service.metrics.outputs import (
     EMPTY,
     INFINITE,
     OUTPUTS,
+    REDRAW_MOMENTS,
     Estimates,
     Observations,
     Run,
@@ -104,6 +105,7 @@ def _explained(params: Params, unexplained: float, targets: Array, weights: Weig
     finish=_of_pairs(_determination),
     likes=("sklearn",),
     requires=(OUTPUTS,),
+    redraw=REDRAW_MOMENTS,
 )
 def r2(predictions: Estimates, targets: Observations) -> Columns:
     r"""How much better the predictions are than the mean of the targets: 1 is perfect, 0 no better, below 0 worse.
@@ -142,6 +144,7 @@ def _variance(params: Params, predictions: Array, targets: Array, weights: Weigh
     finish=_of_pairs(_variance),
     likes=("sklearn",),
     requires=(OUTPUTS,),
+    redraw=REDRAW_MOMENTS,
 )
 def explained_variance(predictions: Estimates, targets: Observations) -> Columns:
     r"""The share of the targets' variance that the predictions explain, whatever their constant offset.
@@ -173,8 +176,18 @@ def correlation(predictions: Array, targets: Array, weights: Weights) -> Number:
     if constant(predictions, weights):
         return Undefined(CONSTANT_PREDICTIONS)
     sums = moments(predictions, targets, weights)
-    value = quotient(sums.both, sqrt(sums.first) * sqrt(sums.second))
+    value = quotient(sums.both, mean_size(sums.first, sums.second))
     return value if isinstance(value, Undefined) else min(1.0, max(-1.0, value))
+
+
+def mean_size(first: float, second: float) -> float:
+    """Return the geometric mean: exact for equal numbers, and in range for any.
+
+    >>> mean_size(0.1, 0.1), mean_size(2.0**1000, 2.0**1000) == 2.0**1000
+    (0.1, True)
+    """
+    product = first * second
+    return sqrt(product) if 1e-280 < product < 1e280 else sqrt(first) * sqrt(second)
 
 
 @metric(
@@ -185,6 +198,7 @@ def correlation(predictions: Array, targets: Array, weights: Weights) -> Number:
         lambda params, predictions, targets, weights: correlation(predictions, targets, weights)
     ),
     requires=(OUTPUTS,),
+    redraw=REDRAW_MOMENTS,
 )
 def pearson(predictions: Estimates, targets: Observations) -> Columns:
     r"""How well a straight line through the targets describes the predictions, from -1 to 1.
@@ -226,6 +240,7 @@ def _concordance(params: Params, predictions: Array, targets: Array, weights: We
     finish=_of_pairs(_concordance),
     likes=("torchmetrics",),
     requires=(OUTPUTS,),
+    redraw=REDRAW_MOMENTS,
 )
 def concordance(predictions: Estimates, targets: Observations) -> Columns:
     r"""Lin's concordance: correlation that also asks for the right scale and offset, from -1 to 1.

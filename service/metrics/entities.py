@@ -1,14 +1,13 @@
 """F score of entities, such as persons and places, that tags mark in sentences."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from service.catalogue.domains import Facts
-from service.catalogue.metric import Listing, Number, Params, Undefined, Value, Weights, metric
-from service.catalogue.spec import Condition, Example
+from service.catalogue.metric import Flaw, Listing, Number, Params, Value, Weights, metric
+from service.catalogue.spec import Example
 from service.catalogue.table import Array, Columns, Ragged, Table
 from service.metrics.finishes import mean_defined, ratio
 
@@ -79,27 +78,17 @@ def f_of_entities(rows: Table, params: Params) -> Callable[[Weights], Value]:
     def run(weights: Weights) -> Value:
         drawn = weights[places]
         right, predicted, expected = (np.bincount(codes, drawn * one, len(names)) for one in columns)
-        values = {
-            str(name): _f(r, p, e, f"{name} has neither targets nor predictions")
-            for name, r, p, e in zip(
-                names, right.tolist(), predicted.tolist(), expected.tolist(), strict=True
-            )
-        }
+        there = predicted + expected > 0
+        scores, support = 2 * right[there] / (predicted + expected)[there], expected[there]
+        values: list[Number] = scores.tolist()
         none = "there are no entities"
-        pairs = [
-            (value * weight, weight)
-            for value, weight in zip(values.values(), expected.tolist(), strict=True)
-            if not isinstance(value, Undefined)
-        ]
         return {
-            "micro": _f(float(right.sum()), float(predicted.sum()), float(expected.sum()), none),
-            "macro": mean_defined([*values.values()], none),
+            "micro": ratio(2 * float(right.sum()), float((predicted + expected).sum()), none),
+            "macro": mean_defined(values, none),
             "weighted": ratio(
-                float(np.sum([one for one, _ in pairs])),
-                float(np.sum([weight for _, weight in pairs])),
-                "there are no entities in targets",
+                float((scores * support).sum()), float(support.sum()), "there are no entities in targets"
             ),
-            "per_class": values,
+            "per_class": dict(zip(names[there].tolist(), values, strict=True)),
         }
 
     return run
@@ -113,48 +102,18 @@ def f_of_each(rows: Table, params: Params) -> Array:
     return np.divide(2 * right, below, out=np.full(len(rows), np.nan), where=below > 0)
 
 
-def _f(right: float, predicted: float, expected: float, reason: str) -> Number:
-    """Return an F score."""
-    return ratio(2 * right, predicted + expected, reason)
-
-
-def _lists(facts: Facts) -> tuple[Sequence[Sequence[str]], Sequence[Sequence[str]]]:
-    """Return the tags of predictions and targets."""
-    given: Any = facts.inputs
-    return given["predictions"], given["targets"]
-
-
-def _uneven(facts: Facts) -> str | None:
-    """Describe the first row with unequal numbers of tags."""
-    for row, (predicted, expected) in enumerate(zip(*_lists(facts), strict=True)):
-        if len(predicted) != len(expected):
-            return f"{len(predicted)} tags for {len(expected)} in row {row}"
-    return None
-
-
-def _unknown(facts: Facts) -> str | None:
-    """Describe the first tag that the scheme does not know."""
-    prefixes = PREFIXES[facts.params["scheme"]]
-    for name, sentences in zip(("predictions", "targets"), _lists(facts), strict=True):
+def flaws_of_tags(inputs: Mapping[str, Any], params: Params) -> Iterator[Flaw]:
+    """Yield tags that the scheme does not have, and rows with unequal numbers of tags."""
+    prefixes = PREFIXES[params["scheme"]]
+    expected = f"O, or one of {', '.join(prefixes[1:])} with a type, such as B-PER"
+    for name, sentences in inputs.items():
         for row, tags in enumerate(sentences):
-            for tag in tags:
-                if not (tag and tag[0] in prefixes and TAG.fullmatch(tag)):
-                    return f'"{tag[:20]}" in row {row} of {name}'
-    return None
-
-
-EVEN = Condition(
-    "/inputs/predictions",
-    "as many tags as targets in each row",
-    lambda facts: _uneven(facts),
-    lambda facts: _uneven(facts) is None,
-)
-KNOWN = Condition(
-    "/inputs",
-    "tags O, or B, I (E and S too, unless scheme is IOB2) with a type, such as B-PER",
-    lambda facts: _unknown(facts),
-    lambda facts: _unknown(facts) is None,
-)
+            for place, tag in enumerate(tags):
+                if tag[:1] not in prefixes or not TAG.fullmatch(tag):
+                    yield Flaw((name, row, place), expected, f'"{tag[:40]}"')
+    for row, (predicted, true) in enumerate(zip(inputs["predictions"], inputs["targets"], strict=True)):
+        if len(predicted) != len(true):
+            yield Flaw(("predictions", row), f"{len(true)} tags, as many as targets", str(len(predicted)))
 
 
 @metric(
@@ -162,7 +121,7 @@ KNOWN = Condition(
     tasks=("nlp", "sequence"),
     finish=f_of_entities,
     each=f_of_each,
-    requires=(EVEN, KNOWN),
+    check=flaws_of_tags,
     signed=("scheme",),
     aliases=("seqeval", "ner_f1"),
     keywords=("named entity recognition", "NER", "chunking", "BIO tags"),

@@ -12,6 +12,7 @@ from service.catalogue.table import Columns
 from service.metrics.finishes import column
 from service.metrics.outputs import (
     OUTPUTS,
+    REDRAW,
     Estimates,
     Observations,
     each_output,
@@ -28,6 +29,7 @@ from service.metrics.outputs import (
     each=each_output(),
     signed=("quantile",),
     requires=(OUTPUTS,),
+    redraw=REDRAW,
     higher_is_better=False,
 )
 def pinball(
@@ -67,7 +69,7 @@ def pinball(
 def crps(
     predictions: Annotated[Tensor, Prediction("N M")], targets: Annotated[Tensor, Target("N")]
 ) -> Columns:
-    r"""The distance of an ensemble from the outcome, less half of its own spread; of one member, the absolute error.
+    r"""The distance of an ensemble from the outcome, less half the distance between two members; the absolute error of a single one.
 
     Formula:
         \frac{1}{N} \sum_n \Bigl(\frac{1}{M} \sum_m |x_{nm} - y_n|

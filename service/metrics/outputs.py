@@ -14,6 +14,10 @@ from service.metrics.finishes import column, mean_defined
 Estimates = Annotated[Tensor, Prediction((Form("N"), Form("N D")))]
 Observations = Annotated[Tensor, Target((Form("N"), Form("N D")))]
 OUTPUTS = SizeRange("D", 1, 4096)
+REDRAW = ("N/4", "N D/4", "100 D")
+"""The work of one weighted sum of each output."""
+REDRAW_MOMENTS = ("N", "N D", "200 D")
+"""The work of sums of squares and products about the means."""
 Run = Callable[[Weights], Number]
 Prepare = Callable[Concatenate[Params, ...], Run]
 """Prepares columns ``[N]`` of one output, and returns a function from weights to its value."""

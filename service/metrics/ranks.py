@@ -1,7 +1,6 @@
 """Agreement by order alone: rank correlations, and the concordance of risks with times to an event."""
 
 from collections.abc import Callable
-from math import sqrt
 from typing import Annotated
 
 import numpy as np
@@ -9,9 +8,9 @@ from torch import Tensor
 
 from service.catalogue.domains import OneOf
 from service.catalogue.metric import Number, Params, Undefined, Value, Weights, metric
-from service.catalogue.spec import Prediction, Target
+from service.catalogue.spec import Example, Prediction, Target
 from service.catalogue.table import Array, Columns, Table
-from service.metrics.correlation import CONSTANT_PREDICTIONS, CONSTANT_TARGETS, correlation
+from service.metrics.correlation import CONSTANT_PREDICTIONS, CONSTANT_TARGETS, correlation, mean_size
 from service.metrics.finishes import column, ratio
 from service.metrics.outputs import EMPTY, OUTPUTS, Estimates, Observations, Run, by_output, pairs
 
@@ -50,6 +49,8 @@ def _spearman(params: Params, predictions: Array, targets: Array) -> Run:
     aliases=("spearman_correlation", "spearmanr"),
     finish=by_output(_spearman, "prediction", "target"),
     requires=(OUTPUTS,),
+    work=("8N", "8N D"),
+    redraw=("2N", "2N D", "300 D"),
 )
 def spearman(predictions: Estimates, targets: Observations) -> Columns:
     r"""The correlation of ranks: how well predictions put samples in the order of the targets, from -1 to 1.
@@ -120,7 +121,7 @@ def _kendall(params: Params, predictions: Array, targets: Array) -> Run:
             return Undefined(CONSTANT_PREDICTIONS)
         in_both = in_predictions + in_targets - _apart(either, weights)
         agreed = in_both - 2 * opposite(weights[order], weights[order])
-        return float(np.clip(agreed / sqrt(in_predictions) / sqrt(in_targets), -1, 1))
+        return float(np.clip(agreed / mean_size(in_predictions, in_targets), -1, 1))
 
     return run
 
@@ -131,6 +132,8 @@ def _kendall(params: Params, predictions: Array, targets: Array) -> Run:
     aliases=("kendall_tau", "kendalltau"),
     finish=by_output(_kendall, "prediction", "target"),
     requires=(OUTPUTS,),
+    work=("30N", "30N D"),
+    redraw=("7N", "7N D", "900 D"),
 )
 def kendall(predictions: Estimates, targets: Observations) -> Columns:
     r"""Kendall's tau-b: pairs of samples in the right order less those in the wrong one, from -1 to 1.
@@ -178,7 +181,7 @@ def _c_index(rows: Table, params: Params) -> Callable[[Weights], Value]:
         grouped = np.concatenate(([0.0], np.cumsum(chosen[groups])))
         equal = float((first[groups] * (grouped[ends] - grouped[equal_after])).sum())
         return ratio(
-            right(first, chosen) + equal / 2, comparable, "no two samples have an order: who failed first"
+            right(first, chosen) + equal / 2, comparable, "no two samples show which of them failed first"
         )
 
     return run
@@ -190,6 +193,11 @@ def _c_index(rows: Table, params: Params) -> Callable[[Weights], Value]:
     aliases=("concordance_index", "harrell_c"),
     keywords=("survival analysis", "censored", "time to event", "hazard"),
     finish=_c_index,
+    work="40N",
+    redraw="8N",
+    example=Example(
+        inputs={"predictions": [0.9, 0.4, 0.7, 0.2], "targets": [2.0, 8.0, 3.5, 8.0], "events": [1, 0, 1, 1]}
+    ),
 )
 def c_index(
     predictions: Annotated[Tensor, Prediction("N")],

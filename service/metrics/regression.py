@@ -11,6 +11,7 @@ from service.metrics.outputs import (
     EMPTY,
     INFINITE,
     OUTPUTS,
+    REDRAW,
     Estimates,
     Observations,
     Run,
@@ -30,6 +31,7 @@ from service.metrics.outputs import (
     finish=mean_of_outputs(),
     each=each_output(),
     requires=(OUTPUTS,),
+    redraw=REDRAW,
     higher_is_better=False,
 )
 def mae(predictions: Estimates, targets: Observations) -> Columns:
@@ -62,6 +64,7 @@ def mae(predictions: Estimates, targets: Observations) -> Columns:
     finish=mean_of_outputs(),
     each=each_output(),
     requires=(OUTPUTS,),
+    redraw=REDRAW,
     higher_is_better=False,
 )
 def mse(predictions: Estimates, targets: Observations) -> Columns:
@@ -104,6 +107,7 @@ def _root(params: Params, squares: Array) -> Run:
     finish=by_output(_root, "error"),
     each=lambda rows, params: np.sqrt(each_output()(rows, params)),
     requires=(OUTPUTS,),
+    redraw=REDRAW,
     higher_is_better=False,
 )
 def rmse(predictions: Estimates, targets: Observations) -> Columns:
@@ -155,6 +159,7 @@ def _median(params: Params, values: Array) -> Run:
     finish=by_output(_median, "error"),
     each=each_output(),
     requires=(OUTPUTS,),
+    redraw=REDRAW,
     higher_is_better=False,
 )
 def median_absolute_error(predictions: Estimates, targets: Observations) -> Columns:
@@ -199,6 +204,7 @@ def _largest(params: Params, values: Array) -> Run:
     finish=by_output(_largest, "error"),
     each=each_output(),
     requires=(OUTPUTS,),
+    redraw=REDRAW,
     higher_is_better=False,
 )
 def max_error(predictions: Estimates, targets: Observations) -> Columns:

@@ -9,6 +9,7 @@ from service.metrics.outputs import (
     EMPTY,
     INFINITE,
     OUTPUTS,
+    REDRAW,
     Estimates,
     Observations,
     Run,
@@ -60,6 +61,7 @@ def _each(rows: Table, params: Params) -> Array:
     each=_each,
     likes=("sklearn", "torchmetrics"),
     requires=(OUTPUTS,),
+    redraw=REDRAW,
     higher_is_better=False,
 )
 def mape(predictions: Estimates, targets: Observations) -> Columns:
@@ -94,6 +96,7 @@ def mape(predictions: Estimates, targets: Observations) -> Columns:
     each=_each,
     likes=("torchmetrics",),
     requires=(OUTPUTS,),
+    redraw=REDRAW,
     higher_is_better=False,
 )
 def smape(predictions: Estimates, targets: Observations) -> Columns:
@@ -144,6 +147,7 @@ def _total(params: Params, error: Array, size: Array) -> Run:
     finish=by_output(_total, "error", "size"),
     each=_each,
     requires=(OUTPUTS,),
+    redraw=REDRAW,
     higher_is_better=False,
 )
 def wape(predictions: Estimates, targets: Observations) -> Columns:

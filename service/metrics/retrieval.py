@@ -9,8 +9,8 @@ from annotated_types import Ge
 from torch import Tensor
 
 from service.catalogue.domains import AtLeast
-from service.catalogue.metric import Each, Finish, Listing, Number, Params, Weights, metric
-from service.catalogue.spec import Prediction, Target
+from service.catalogue.metric import Each, Finish, LeftOut, Like, Listing, Number, Params, Weights, metric
+from service.catalogue.spec import Example, Prediction, Target
 from service.catalogue.table import Array, Columns, Table
 from service.metrics.finishes import column, ratio
 
@@ -19,19 +19,32 @@ Relevance = Annotated[Tensor, Target("N", AtLeast(0))]
 Queries = Annotated[Sequence[str | int], Listing("target", str | int)]
 TopK = Annotated[int, Ge(1)] | None
 TASKS = ("ranking", "metric_learning")
+PEERS: tuple[Like, ...] = ("trec_eval", "torchmetrics")
+"""Peers that count 0 for a query with nothing relevant."""
+AVERAGING: tuple[Like, ...] = (*PEERS, "sklearn")
+"""Peers of `ndcg`; the last two average over the orders of equal scores."""
+EXAMPLE = Example(
+    inputs={
+        "predictions": [0.9, 0.4, 0.7, 0.2, 0.5],
+        "targets": [0, 2, 1, 1, 0],
+        "queries": ["red shoes", "red shoes", "red shoes", "tent", "tent"],
+    },
+    params={"top_k": 2},
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
     """Documents sorted by query, and in each by falling score.
 
-    ``query [N]`` is the query of each document, ``rank [N]`` its place from 1, ``relevance [N]`` its relevance, ``order [N]`` its
-    row; ``sizes [Q]`` are the documents of each query, ``names [Q]`` their ids.
+    ``query [N]`` is the query of each document, ``rank [N]`` its place from 1, ``relevance [N]`` and ``score [N]`` are its own,
+    and ``order [N]`` is its row; ``sizes [Q]`` are the documents of each query, ``names [Q]`` their ids.
     """
 
     query: Array
     rank: Array
     relevance: Array
+    score: Array
     order: Array
     sizes: Array
     names: list[str]
@@ -42,85 +55,109 @@ class Ranking:
 
     def cumulated(self, values: Array) -> Array:
         """Return the sum of the integers of each query's documents up to each rank."""
-        sums = np.cumsum(values)
-        starts = np.cumsum(self.sizes) - self.sizes
-        return sums - np.repeat((sums - values)[starts], self.sizes)
+        sums: Array = np.cumsum(values)
+        before = (sums - values)[self.rank == 1]
+        return sums - np.repeat(before, self.sizes[self.sizes > 0])
 
     def within(self, top_k: int | None) -> Array:
         """Return whether a document is among the first ``top_k``."""
         return self.rank <= (len(self.rank) if top_k is None else top_k)
 
 
-def ranking_of(rows: Table, like: str | None, by: str = "score") -> Ranking:
-    """Sort documents by query and falling score, or by another column; documents of equal score keep their order."""
+def ranking_of(rows: Table, like: str | None) -> Ranking:
+    """Sort documents by query and falling score; documents of equal score keep their order."""
     codes = dict[str, int]()
     query = np.array([codes.setdefault(name, len(codes)) for name in rows["query"]], dtype=np.int64)
-    keys, place = -rows[by], np.arange(len(query))
+    keys, place = -rows["score"], np.arange(len(query))
     if like == "trec_eval":
         # trec_eval reads scores in single precision, and puts the greater id first where they are equal
         with np.errstate(over="ignore"):
             keys, place = keys.astype(np.float32), -place
     order = np.lexsort((place, keys, query))
-    sizes = np.bincount(query, minlength=len(codes))
+    return _ranking(query[order], rows["relevance"][order], rows["score"][order], order, list(codes))
+
+
+def _ranking(query: Array, relevance: Array, score: Array, order: Array, names: list[str]) -> Ranking:
+    """Count the ranks of sorted documents."""
+    sizes = np.bincount(query, minlength=len(names))
     rank = np.arange(len(query)) - np.repeat(np.cumsum(sizes) - sizes, sizes) + 1
-    return Ranking(query[order], rank, rows["relevance"][order], order, sizes, list(codes))
+    return Ranking(query, rank, relevance, score, order, sizes, names)
 
 
-Measure = Callable[[Ranking, Table, Params], Array]
+Measure = Callable[[Ranking, Params], Array]
 """Returns the value of each query, for those with something relevant."""
 
 
-def _values(measure: Measure, rows: Table, params: Params) -> tuple[Ranking, Array, Array]:
-    """Return the ranking, the value of each query, and whether it has something relevant."""
-    ranking = ranking_of(rows, params.get("like"))
+def _values(measure: Measure, ranking: Ranking, params: Params, peers: Sequence[Like]) -> tuple[Array, Array]:
+    """Return the value of each query, and whether it counts: it has something relevant, or the peer gives 0."""
     relevant = ranking.total(ranking.relevance > 0) > 0
     with np.errstate(all="ignore"):
-        values = measure(ranking, rows, params)
-    return ranking, np.where(relevant, values, 0.0), relevant
+        values = np.where(relevant, measure(ranking, params), 0.0)
+    return values, relevant | (params.get("like") in peers) & (ranking.sizes > 0)
 
 
-def mean_of_queries(measure: Measure) -> Finish:
-    """Return the finish of the mean over queries that have something relevant; like trec_eval, over all.
+def mean_of_queries(measure: Measure, peers: Sequence[Like] = PEERS) -> Finish:
+    """Return the finish of the mean over queries that have something relevant; like these peers, over all.
 
-    The weight of a query is the mean weight of its documents.
+    The weight of a query is the mean weight of its documents; those of weight 0 leave the ranking.
     """
 
     def finish(rows: Table, params: Params) -> Callable[[Weights], Number]:
-        ranking, values, relevant = _values(measure, rows, params)
-        counts = relevant | (params.get("like") == "trec_eval")
+        whole = ranking_of(rows, params.get("like"))
+        values = _values(measure, whole, params, peers)
+
+        def mean(ranking: Ranking, values: Array, counts: Array, weights: Weights) -> Number:
+            share = ranking.total(weights) / np.maximum(ranking.sizes, 1) * counts
+            return ratio(float((share * values).sum()), float(share.sum()), "no query has anything relevant")
 
         def run(weights: Weights) -> Number:
-            share = ranking.total(weights[ranking.order]) / ranking.sizes * counts
-            return ratio(float((share * values).sum()), float(share.sum()), "no query has anything relevant")
+            weights = weights[whole.order]
+            kept = weights > 0
+            counted = whole.total(kept)
+            if ((counted == 0) | (counted == whole.sizes)).all():
+                return mean(whole, *values, weights)
+            some = _ranking(
+                whole.query[kept], whole.relevance[kept], whole.score[kept], whole.order[kept], whole.names
+            )
+            return mean(some, *_values(measure, some, params, peers), weights[kept])
 
         return run
 
     return finish
 
 
-def each_query(measure: Measure) -> Each:
+def each_query(measure: Measure, peers: Sequence[Like] = PEERS) -> Each:
     """Return the value of a document's query as the value of each row; NaN where nothing is relevant."""
 
     def each(rows: Table, params: Params) -> Array:
-        ranking, values, relevant = _values(measure, rows, params)
-        values = np.where(relevant | (params.get("like") == "trec_eval"), values, np.nan)
+        ranking = ranking_of(rows, params.get("like"))
+        values, counts = _values(measure, ranking, params, peers)
         spread = np.empty(len(rows))
-        spread[ranking.order] = values[ranking.query]
+        spread[ranking.order] = np.where(counts, values, np.nan)[ranking.query]
         return spread
 
     return each
 
 
-def left_out(rows: Table, params: Params) -> dict[str, str]:
+def left_out(peers: Sequence[Like] = PEERS) -> LeftOut:
     """Return the reason for each query without a value, by its path."""
-    if params.get("like") == "trec_eval":
-        return {}
-    ranking = ranking_of(rows, None)
-    nothing = np.flatnonzero(ranking.total(ranking.relevance > 0) == 0)
-    return {
-        f"queries/{ranking.names[place]}": f"query {ranking.names[place]} has nothing relevant"
-        for place in nothing
-    }
+
+    def reasons(rows: Table, params: Params) -> dict[str, str]:
+        if params.get("like") in peers:
+            return {}
+        ranking = ranking_of(rows, None)
+        nothing = np.flatnonzero(ranking.total(ranking.relevance > 0) == 0)
+        names = [ranking.names[place] for place in nothing]
+        return {f"queries/{name}": f"query {name} has nothing relevant" for name in names}
+
+    return reasons
+
+
+def _hits(ranking: Ranking, params: Params) -> Array:
+    """Return whether a document is relevant and among those that count."""
+    hits = (ranking.relevance > 0) & ranking.within(params["top_k"])
+    # torchmetrics takes documents with scores up to 0 for not found
+    return hits & (ranking.score > 0) if params.get("like") == "torchmetrics" else hits
 
 
 def _gains(relevance: Array, most: Array, gain: str) -> Array:
@@ -132,31 +169,34 @@ def _gains(relevance: Array, most: Array, gain: str) -> Array:
     return np.where(relevance < 1, small, np.exp2(relevance - most) - np.exp2(-most))
 
 
-def _ndcg(ranking: Ranking, rows: Table, params: Params) -> Array:
+def _ndcg(ranking: Ranking, params: Params) -> Array:
     """Return the discounted gain of each query over that of the best order."""
-    ideal = ranking_of(rows, None, by="relevance")
-    most = ideal.relevance[np.cumsum(ideal.sizes) - ideal.sizes] if len(rows) else ideal.relevance
-    gained, best = (
-        one.total(
-            _gains(one.relevance, most[one.query], params["gain"])
-            / np.log2(one.rank + 1)
-            * one.within(params["top_k"])
-        )
-        for one in (ranking, ideal)
-    )
-    return gained / best
+    most = np.zeros(len(ranking.sizes))
+    np.maximum.at(most, ranking.query, ranking.relevance)
+    gains = _gains(ranking.relevance, most[ranking.query], params["gain"])
+    discount = ranking.within(params["top_k"]) / np.log2(ranking.rank + 1)
+    ideal = gains[np.lexsort((-gains, ranking.query))]
+    best = ranking.total(ideal * discount)
+    if params.get("like") in ("sklearn", "torchmetrics"):
+        # documents of equal score share their discounts
+        same = np.cumsum((ranking.rank == 1) | (np.diff(ranking.score, prepend=np.nan) != 0))
+        discount = (np.bincount(same, discount) / np.maximum(np.bincount(same), 1))[same]
+    return ranking.total(gains * discount) / best
 
 
 @metric(
     title="Normalised discounted cumulative gain",
     tasks=TASKS,
     aliases=("normalized_dcg",),
-    finish=mean_of_queries(_ndcg),
-    each=each_query(_ndcg),
-    left_out=left_out,
-    likes=("trec_eval",),
+    finish=mean_of_queries(_ndcg, AVERAGING),
+    each=each_query(_ndcg, AVERAGING),
+    left_out=left_out(AVERAGING),
+    likes=AVERAGING,
     signed=("top_k", "gain"),
     unit="query",
+    work="12N",
+    redraw="3N",
+    example=EXAMPLE,
 )
 def ndcg(
     predictions: Scores,
@@ -183,9 +223,10 @@ def ndcg(
 
     Pitfalls:
         The gain is the relevance, as in trec_eval and scikit-learn; `exponential` is $2^y - 1$, as in much of learning to rank and
-        in the loss of this name. scikit-learn and torchmetrics average over the orders of equal scores.
-        Documents of equal score keep the order sent. Queries with nothing relevant are left out, with a reason; with
-        `like` trec_eval they count 0, and the later document comes first where scores are equal in single precision.
+        in the loss of this name.
+        Documents of equal score keep the order sent. Queries with nothing relevant are left out, with a reason; any
+        `like` counts them 0. With trec_eval the later of two documents comes first if their scores are equal in single
+        precision; with sklearn and torchmetrics equal scores share their ranks.
 
     Sources:
         - Järvelin & Kekäläinen (2002), Cumulated Gain-Based Evaluation of IR Techniques, https://doi.org/10.1145/582415.582418
@@ -194,11 +235,13 @@ def ndcg(
     return _documents(predictions, targets, queries)
 
 
-def _map(ranking: Ranking, rows: Table, params: Params) -> Array:
+def _map(ranking: Ranking, params: Params) -> Array:
     """Return the sum of the precisions at the relevant documents, over their number."""
-    hits = ranking.relevance > 0
+    hits = _hits(ranking, params)
     precision = ranking.cumulated(hits.astype(np.int64)) / ranking.rank
-    return ranking.total(precision * hits * ranking.within(params["top_k"])) / ranking.total(hits)
+    # torchmetrics divides by those found
+    relevant = ranking.total(hits if params.get("like") == "torchmetrics" else ranking.relevance > 0)
+    return ranking.total(precision * hits) / np.maximum(relevant, 1)
 
 
 @metric(
@@ -207,10 +250,13 @@ def _map(ranking: Ranking, rows: Table, params: Params) -> Array:
     aliases=("retrieval_map",),
     finish=mean_of_queries(_map),
     each=each_query(_map),
-    left_out=left_out,
-    likes=("trec_eval",),
+    left_out=left_out(),
+    likes=PEERS,
     signed=("top_k",),
     unit="query",
+    work="12N",
+    redraw="3N",
+    example=EXAMPLE,
 )
 def map(predictions: Scores, targets: Relevance, queries: Queries, *, top_k: TopK = None) -> Columns:
     r"""The mean precision at the ranks of the relevant documents: one number for a whole list.
@@ -230,8 +276,9 @@ def map(predictions: Scores, targets: Relevance, queries: Queries, *, top_k: Top
     Pitfalls:
         With `top_k` it still divides by all relevant documents, as trec_eval and ranx; others divide by those found. It
         is not the average precision of detection: that is mean_average_precision.
-        Documents of equal score keep the order sent. Queries with nothing relevant are left out, with a reason; with
-        `like` trec_eval they count 0, and the later document comes first where scores are equal in single precision.
+        Documents of equal score keep the order sent. Queries with nothing relevant are left out, with a reason; any
+        `like` counts them 0. With trec_eval the later of two documents comes first if their scores are equal in single
+        precision; with torchmetrics scores up to 0 count as not found, and it divides by the relevant documents found.
 
     Sources:
         - trec_eval, map and map_cut
@@ -239,11 +286,10 @@ def map(predictions: Scores, targets: Relevance, queries: Queries, *, top_k: Top
     return _documents(predictions, targets, queries)
 
 
-def _mrr(ranking: Ranking, rows: Table, params: Params) -> Array:
+def _mrr(ranking: Ranking, params: Params) -> Array:
     """Return one over the rank of the first relevant document, 0 if it is not among the first."""
-    hits = ranking.relevance > 0
-    first = hits & (ranking.cumulated(hits.astype(np.int64)) == 1) & ranking.within(params["top_k"])
-    return ranking.total(first / ranking.rank)
+    hits = _hits(ranking, params)
+    return ranking.total(hits * (ranking.cumulated(hits.astype(np.int64)) == 1) / ranking.rank)
 
 
 @metric(
@@ -252,10 +298,13 @@ def _mrr(ranking: Ranking, rows: Table, params: Params) -> Array:
     aliases=("mean_reciprocal_rank", "reciprocal_rank"),
     finish=mean_of_queries(_mrr),
     each=each_query(_mrr),
-    left_out=left_out,
-    likes=("trec_eval",),
+    left_out=left_out(),
+    likes=PEERS,
     signed=("top_k",),
     unit="query",
+    work="12N",
+    redraw="3N",
+    example=EXAMPLE,
 )
 def mrr(predictions: Scores, targets: Relevance, queries: Queries, *, top_k: TopK = None) -> Columns:
     r"""One over the rank of the first relevant document: 1 if it comes first, 0.5 if second.
@@ -274,8 +323,9 @@ def mrr(predictions: Scores, targets: Relevance, queries: Queries, *, top_k: Top
 
     Pitfalls:
         It sees the first relevant document only, and the first two ranks decide most of it.
-        Documents of equal score keep the order sent. Queries with nothing relevant are left out, with a reason; with
-        `like` trec_eval they count 0, and the later document comes first where scores are equal in single precision.
+        Documents of equal score keep the order sent. Queries with nothing relevant are left out, with a reason; any
+        `like` counts them 0. With trec_eval the later of two documents comes first if their scores are equal in single
+        precision; with torchmetrics scores up to 0 count as not found.
 
     Sources:
         - Voorhees (1999), The TREC-8 Question Answering Track Report
@@ -284,10 +334,9 @@ def mrr(predictions: Scores, targets: Relevance, queries: Queries, *, top_k: Top
     return _documents(predictions, targets, queries)
 
 
-def _recall_at_k(ranking: Ranking, rows: Table, params: Params) -> Array:
+def _recall_at_k(ranking: Ranking, params: Params) -> Array:
     """Return the share of the relevant documents that are among the first."""
-    hits = ranking.relevance > 0
-    return ranking.total(hits & ranking.within(params["top_k"])) / ranking.total(hits)
+    return ranking.total(_hits(ranking, params)) / ranking.total(ranking.relevance > 0)
 
 
 @metric(
@@ -296,10 +345,13 @@ def _recall_at_k(ranking: Ranking, rows: Table, params: Params) -> Array:
     aliases=("retrieval_recall",),
     finish=mean_of_queries(_recall_at_k),
     each=each_query(_recall_at_k),
-    left_out=left_out,
-    likes=("trec_eval",),
+    left_out=left_out(),
+    likes=PEERS,
     signed=("top_k",),
     unit="query",
+    work="12N",
+    redraw="3N",
+    example=EXAMPLE,
 )
 def recall_at_k(predictions: Scores, targets: Relevance, queries: Queries, *, top_k: TopK = None) -> Columns:
     r"""The share of a query's relevant documents that are among the first k.
@@ -319,8 +371,9 @@ def recall_at_k(predictions: Scores, targets: Relevance, queries: Queries, *, to
     Pitfalls:
         Without `top_k` it is always 1. It counts the relevant documents that were sent, not those in the whole
         collection. A query with more than k relevant documents cannot reach 1.
-        Documents of equal score keep the order sent. Queries with nothing relevant are left out, with a reason; with
-        `like` trec_eval they count 0, and the later document comes first where scores are equal in single precision.
+        Documents of equal score keep the order sent. Queries with nothing relevant are left out, with a reason; any
+        `like` counts them 0. With trec_eval the later of two documents comes first if their scores are equal in single
+        precision; with torchmetrics scores up to 0 count as not found.
 
     Sources:
         - trec_eval, recall
@@ -328,10 +381,10 @@ def recall_at_k(predictions: Scores, targets: Relevance, queries: Queries, *, to
     return _documents(predictions, targets, queries)
 
 
-def _precision_at_k(ranking: Ranking, rows: Table, params: Params) -> Array:
+def _precision_at_k(ranking: Ranking, params: Params) -> Array:
     """Return the relevant documents among the first, over the number of ranks."""
     ranks = ranking.sizes if params["top_k"] is None else params["top_k"]
-    return ranking.total((ranking.relevance > 0) & ranking.within(params["top_k"])) / ranks
+    return ranking.total(_hits(ranking, params)) / ranks
 
 
 @metric(
@@ -340,10 +393,13 @@ def _precision_at_k(ranking: Ranking, rows: Table, params: Params) -> Array:
     aliases=("retrieval_precision",),
     finish=mean_of_queries(_precision_at_k),
     each=each_query(_precision_at_k),
-    left_out=left_out,
-    likes=("trec_eval",),
+    left_out=left_out(),
+    likes=PEERS,
     signed=("top_k",),
     unit="query",
+    work="12N",
+    redraw="3N",
+    example=EXAMPLE,
 )
 def precision_at_k(
     predictions: Scores, targets: Relevance, queries: Queries, *, top_k: TopK = None
@@ -365,8 +421,9 @@ def precision_at_k(
     Pitfalls:
         It divides by k even where a query has fewer documents, as trec_eval. A query with fewer than k relevant documents
         cannot reach 1.
-        Documents of equal score keep the order sent. Queries with nothing relevant are left out, with a reason; with
-        `like` trec_eval they count 0, and the later document comes first where scores are equal in single precision.
+        Documents of equal score keep the order sent. Queries with nothing relevant are left out, with a reason; any
+        `like` counts them 0. With trec_eval the later of two documents comes first if their scores are equal in single
+        precision; with torchmetrics scores up to 0 count as not found.
 
     Sources:
         - trec_eval, P
@@ -374,7 +431,7 @@ def precision_at_k(
     return _documents(predictions, targets, queries)
 
 
-def _hit_rate(ranking: Ranking, rows: Table, params: Params) -> Array:
+def _hit_rate(ranking: Ranking, params: Params) -> Array:
     """Return 1 if a relevant document is among the first, else 0."""
     return ranking.total((ranking.relevance > 0) & ranking.within(params["top_k"])) > 0
 
@@ -385,10 +442,13 @@ def _hit_rate(ranking: Ranking, rows: Table, params: Params) -> Array:
     aliases=("success_at_k", "hit_ratio"),
     finish=mean_of_queries(_hit_rate),
     each=each_query(_hit_rate),
-    left_out=left_out,
-    likes=("trec_eval",),
+    left_out=left_out(),
+    likes=PEERS,
     signed=("top_k",),
     unit="query",
+    work="12N",
+    redraw="3N",
+    example=EXAMPLE,
 )
 def hit_rate(predictions: Scores, targets: Relevance, queries: Queries, *, top_k: TopK = None) -> Columns:
     r"""The share of queries with a relevant document among the first k.
@@ -407,8 +467,9 @@ def hit_rate(predictions: Scores, targets: Relevance, queries: Queries, *, top_k
 
     Pitfalls:
         Without `top_k` it is always 1. It does not see whether the document comes first or last among the k.
-        Documents of equal score keep the order sent. Queries with nothing relevant are left out, with a reason; with
-        `like` trec_eval they count 0, and the later document comes first where scores are equal in single precision.
+        Documents of equal score keep the order sent. Queries with nothing relevant are left out, with a reason; any
+        `like` counts them 0. With trec_eval the later of two documents comes first if their scores are equal in single
+        precision.
 
     Sources:
         - trec_eval, success

@@ -96,6 +96,7 @@ def input_entry(name: str, spec: Input, description: str) -> dict[str, Any]:
         "dims": list(split(first.dims)),
         "domain": first.describe(),
         "optional": spec.optional,
+        **({"texts": True} if spec.texts else {}),
         "description": description,
         **({"forms": [_form(form, domain=True) for form in (first, *others)]} if others else {}),
     }

@@ -1,12 +1,12 @@
 """Lists with one JSON value a sample: texts, tags, the objects in an image, values of slices."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, cast
 
 import orjson
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails
 
 from service.problems import MOST_FAULTS, Fault, Invalid, pointer
 from service.wire import json
@@ -15,6 +15,7 @@ from service.wire.text import Span, unreadable
 
 MOST_SAMPLES = 1 << 21
 """Most values of a list."""
+FIRST_TEXT = re.compile(rb'\[[ \t\r\n]*"')
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
@@ -39,6 +40,13 @@ def read_listed(value: Any, element: Any, *where: str | int) -> list[Any]:
         return _adapter(element).validate_python(found)
     except ValidationError as error:
         raise Invalid(*_faults(error, found, where)) from None
+
+
+def begins_with_text(value: Any) -> bool:
+    """Return whether the first element of an array is a string."""
+    if isinstance(value, Span):
+        return FIRST_TEXT.match(value.body, value.start) is not None
+    return json.is_array(value) and isinstance(next(iter(value), None), str)
 
 
 def _runs(value: Any, where: tuple[str | int, ...]) -> Iterator[list[Any]]:
@@ -66,8 +74,26 @@ def _adapter(element: Any) -> TypeAdapter[list[Any]]:
 
 
 def schema_of(element: Any) -> dict[str, Any]:
-    """Return the JSON Schema of a list's values."""
-    return _adapter(element).json_schema()["items"]
+    """Return the JSON Schema of a list's values, without references."""
+    schema = _adapter(element).json_schema()
+    return _resolved(schema["items"], schema.get("$defs", {}))
+
+
+def _resolved(node: Any, definitions: Mapping[str, Any]) -> Any:
+    """Return a schema with definitions in place of references to them, and without titles."""
+    if isinstance(node, list):
+        return [_resolved(one, definitions) for one in cast(list[Any], node)]
+    if not isinstance(node, dict):
+        return node
+    found = cast(dict[str, Any], node)
+    if "$ref" in found:
+        return _resolved(definitions[found["$ref"].rpartition("/")[2]], definitions)
+    # a title is a text; a member of that name is a schema
+    return {
+        name: _resolved(one, definitions)
+        for name, one in found.items()
+        if name != "title" or isinstance(one, dict)
+    }
 
 
 def _faults(error: ValidationError, found: list[Any], where: tuple[str | int, ...]) -> list[Fault]:
@@ -86,7 +112,7 @@ def _faults(error: ValidationError, found: list[Any], where: tuple[str | int, ..
     ]
 
 
-def _words(error: ErrorDetails) -> tuple[str, str]:
+def _words(error: Mapping[str, Any]) -> tuple[str, str]:
     """Return what an error expected, and what it got."""
     value, context = error["input"], error.get("ctx", {})
     match error["type"]:

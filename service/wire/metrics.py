@@ -15,7 +15,7 @@ from service.problems import Fault, Invalid, pointer
 from service.wire import json, tensors, written
 from service.wire.defaults import wrong_params
 from service.wire.document import Document
-from service.wire.listed import read_listed
+from service.wire.listed import begins_with_text, read_listed
 from service.wire.params import complete, levels, validated
 from service.wire.text import Body
 
@@ -98,7 +98,7 @@ class MetricReader:
 
     def params(self, value: Any, like: Any = None) -> dict[str, Any]:
         """Read the params, with ``like`` among them; invalid ones are reported and replaced by their defaults."""
-        metric, sent = self.metric, dict[str, Any]()
+        metric, sent, known = self.metric, dict[str, Any](), set[str]()
         if value is not None and not json.is_object(value):
             self.faults.append(Fault("/params", "type", json.no_object(value)))
         elif value is not None:
@@ -109,12 +109,14 @@ class MetricReader:
             }
             sent, wrong = validated(metric, plain)
             self.faults += wrong_params(metric, found, wrong)
+            # these have their faults already
+            known = {*found}
         if like is not None and like not in get_args(Like):
             names = " or ".join(f'"{name}"' for name in get_args(Like))
             self.faults.append(Fault("/like", "value", f"Expected {names}; got {json.show(like)}."))
             like = None
         full, missing = complete(metric, sent)
-        self.faults += wrong_params(metric, {}, missing)
+        self.faults += wrong_params(metric, {}, [name for name in missing if name not in known])
         return {**full, "like": like}
 
     def inputs(self, value: Any) -> dict[str, Given]:
@@ -142,6 +144,8 @@ class MetricReader:
         spec = self.metric.inputs[name]
         if isinstance(spec, Listed):
             return read_listed(value, spec.element, *where)
+        if spec.texts and begins_with_text(value):
+            return read_listed(value, str, *where)
         return tensors.read_tensor(self.document, value, *where, whole=spec.whole)
 
     def interval(self, fields: Mapping[str, Any]) -> Asked | None:

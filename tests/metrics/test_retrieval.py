@@ -1,5 +1,6 @@
 """Retrieval: values against trec_eval, scikit-learn and definitions."""
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import pytrec_eval
+import torch
+import torchmetrics.retrieval as torchmetrics
 from sklearn.metrics import ndcg_score
 
 from service.metrics import METRICS
@@ -131,6 +134,38 @@ def test_ndcg_equals_scikit_learn_where_no_scores_are_equal() -> None:
         )
 
 
+def test_values_equal_torchmetrics_also_for_scores_below_0_and_queries_without_relevant_documents() -> None:
+    peers = {
+        "ndcg": torchmetrics.RetrievalNormalizedDCG,
+        "map": torchmetrics.RetrievalMAP,
+        "mrr": torchmetrics.RetrievalMRR,
+        "recall_at_k": torchmetrics.RetrievalRecall,
+        "precision_at_k": torchmetrics.RetrievalPrecision,
+        "hit_rate": torchmetrics.RetrievalHitRate,
+    }
+    for seed in range(3):
+        inputs = documents(seed, nothing=True)
+        indexes = torch.tensor([int(query[1:]) for query in inputs["queries"]])
+        for (name, peer), k in itertools.product(peers.items(), (None, 3)):
+            relevance = inputs["targets"] if name == "ndcg" else inputs["targets"] > 0
+            scores = torch.tensor(inputs["predictions"])
+            expected = peer(top_k=k)(scores, torch.tensor(relevance), indexes=indexes).item()
+            assert value_of(name, inputs, top_k=k, like="torchmetrics") == pytest.approx(
+                expected, rel=1e-5
+            ), (name, k)
+
+
+def test_ndcg_averages_over_the_orders_of_equal_scores_like_scikit_learn() -> None:
+    rng = np.random.default_rng(1)
+    scores, relevance = rng.integers(0, 3, (6, 10)).astype(float), rng.integers(0, 4, (6, 10))
+    relevance[2] = 0
+    queries = [query for query in range(6) for _ in range(10)]
+    inputs = {"predictions": scores.reshape(-1), "targets": relevance.reshape(-1), "queries": queries}
+    for k in (1, 3, None):
+        value = value_of("ndcg", inputs, top_k=k, like="sklearn")
+        assert value == pytest.approx(ndcg_score(relevance, scores, k=k), rel=1e-13)
+
+
 def test_the_exponential_gain_never_overflows_and_never_vanishes() -> None:
     inputs = documents(1)
     expected = np.mean([ndcg(one, 5, "exponential") for one in lists(inputs)])
@@ -181,3 +216,11 @@ def test_a_query_weighs_as_its_documents_and_integers_and_texts_are_the_same_que
     }
     assert value_of(name, numbered) == value_of(name, inputs)
     assert_rows_depend_on_their_sample_alone(name, inputs)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_documents_of_weight_0_leave_the_ranking(name: str) -> None:
+    inputs = documents(4)
+    weights = np.random.default_rng(0).integers(0, 2, len(inputs["queries"])).astype(float)
+    some = value_of(name, selected(inputs, np.flatnonzero(weights)), top_k=3)
+    assert value_of(name, inputs, weights=weights, top_k=3) == pytest.approx(some, rel=1e-14)

@@ -83,7 +83,7 @@ def mean_recall(rows: Table, params: Params) -> Callable[[Weights], Value]:
     return run
 
 
-def correlation(rows: Table, params: Params) -> Callable[[Weights], Value]:
+def matthews(rows: Table, params: Params) -> Callable[[Weights], Value]:
     """Finish the correlation coefficient of targets and predictions."""
     cells = cells_of(rows, params)
 
@@ -119,16 +119,16 @@ def kappa(rows: Table, params: Params) -> Callable[[Weights], Value]:
         if (targets + predictions > 0).sum() <= 1:
             return Undefined("targets and predictions are all of one class" if total else "no sample counts")
         apart = np.abs(found.targets - found.predictions).astype(np.float64)
-        observed = float((found.weights * apart**by.power).sum())
+        observed = float((found.weights * by.of(apart)).sum())
         return 1 - observed * total / by.expected(targets, predictions)
 
     return run
 
 
 class Disagreement(NamedTuple):
-    """How much two classes disagree: a power of their distance, 0 to the 0 being 0; and the sum that chance gives."""
+    """How much two classes at a distance disagree, and the sum over all pairs of a target and a prediction."""
 
-    power: float
+    of: Callable[[Array], Array]
     expected: Callable[[Array, Array], float]
 
 
@@ -153,9 +153,9 @@ def _quadratic(targets: Array, predictions: Array) -> float:
 
 
 _DISAGREEMENT = {
-    None: Disagreement(0.0, _unequal),
-    "linear": Disagreement(1.0, _linear),
-    "quadratic": Disagreement(2.0, _quadratic),
+    None: Disagreement(np.sign, _unequal),
+    "linear": Disagreement(np.abs, _linear),
+    "quadratic": Disagreement(np.square, _quadratic),
 }
 
 
@@ -345,7 +345,7 @@ def balanced_accuracy(
 @metric(
     title="Matthews correlation coefficient",
     tasks=("classification",),
-    finish=correlation,
+    finish=matthews,
     requires=DECIDED,
     likes=LIKES,
     aliases=("mcc", "phi_coefficient"),
@@ -401,7 +401,8 @@ def matthews_corrcoef(
     finish=kappa,
     requires=DECIDED,
     likes=("sklearn",),
-    aliases=("kappa", "quadratic_weighted_kappa"),
+    aliases=("kappa", "cohen_kappa_score"),
+    keywords=("quadratic weighted kappa", "inter-rater agreement"),
 )
 def cohen_kappa(
     predictions: Predictions,

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf, log
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -21,30 +21,22 @@ BINARY = given(task="binary")
 MULTICLASS, MULTILABEL = given(task=(None, "multiclass")), given(task=(None, "multilabel"))
 CLASSES = Classes(ignore="ignore_index")
 MARKS = Classes(2, ignore="ignore_index")
-Predictions = Annotated[
-    Tensor,
-    Prediction(
-        (
-            Form("N C", when=MULTICLASS),
-            Form("N L", when=MULTILABEL),
-            Form("N", when=BINARY),
-            Form("N", CLASSES, given(task="multiclass")),
-            Form("N", when=given(task=None)),
-        )
-    ),
-]
-Targets = Annotated[
-    Tensor,
-    Target(
-        (
-            Form("N", ClassIndex("C", ignore="ignore_index"), MULTICLASS),
-            Form("N L", MARKS, MULTILABEL),
-            Form("N", MARKS, BINARY),
-            Form("N", CLASSES, given(task="multiclass")),
-            Form("N", when=given(task=None)),
-        )
-    ),
-]
+PREDICTED = (
+    Form("N C", when=MULTICLASS),
+    Form("N L", when=MULTILABEL),
+    Form("N", when=BINARY),
+    Form("N", CLASSES, given(task="multiclass")),
+    Form("N", when=given(task=None)),
+)
+TRUE = (
+    Form("N", ClassIndex("C", ignore="ignore_index"), MULTICLASS),
+    Form("N L", MARKS, MULTILABEL),
+    Form("N", MARKS, BINARY),
+    Form("N", CLASSES, given(task="multiclass")),
+    Form("N", when=given(task=None)),
+)
+Predictions = Annotated[Tensor, Prediction(PREDICTED)]
+Targets = Annotated[Tensor, Target(TRUE)]
 NumClasses = Annotated[int, Ge(1), Le(1 << 16)]
 MOST_CELLS = 1 << 22
 """Most cells of a confusion matrix."""
@@ -73,7 +65,7 @@ COUNTED = Condition(
 IGNORED_TOGETHER = Condition(
     "/inputs/predictions",
     "classes where targets are not ignored",
-    lambda facts: f"ignore_index {facts.params['ignore_index']}",
+    lambda facts: f"{facts.params['ignore_index']}, which is ignore_index",
     lambda facts: not _ignored_alone(facts),
 )
 DECIDED = (chosen('"binary" or "multiclass"'), COUNTED, IGNORED_TOGETHER)
@@ -147,15 +139,15 @@ def cells_of(rows: Table, params: Params) -> Callable[[Weights], Cells]:
     """Return a function from weights to the weights of pairs."""
     target, prediction = rows["target"].astype(np.int64), rows["prediction"].astype(np.int64)
     counts = rows["counts"] if "counts" in rows.columns else np.ones(target.shape, bool)
-    place = np.nonzero(counts)
+    place: Any = np.nonzero(counts)
     target, prediction = target[place], prediction[place]
     if counts.ndim == 2:
-        size, kinds = counts.shape[1], 2
+        kinds, size = 2, len(counts[0]) if len(counts) else 0
         codes = (place[1] * 2 + target) * 2 + prediction
     else:
         size = kinds = class_count(rows, params)
         codes = target * kinds + prediction
-    found, codes = np.unique(codes, return_inverse=True)
+    found, codes = _different(codes, 4 * size if counts.ndim == 2 else kinds * kinds)
     pairs, labels = (found % 4, found // 4) if counts.ndim == 2 else (found, None)
     every = len(place[0]) == len(rows)
 
@@ -165,6 +157,14 @@ def cells_of(rows: Table, params: Params) -> Callable[[Weights], Cells]:
         return Cells(pairs // max(kinds, 1), pairs % max(kinds, 1), labels, size, sums)
 
     return run
+
+
+def _different(codes: Array, bound: int) -> tuple[Array, Array]:
+    """Return the different codes below a bound, and the place of each code among them."""
+    if bound > MOST_CELLS:
+        return np.unique(codes, return_inverse=True)
+    there = np.bincount(codes, minlength=bound) > 0
+    return np.flatnonzero(there), (np.cumsum(there) - 1)[codes]
 
 
 def class_count(rows: Table, params: Params) -> int:
@@ -177,19 +177,16 @@ def class_count(rows: Table, params: Params) -> int:
 
 
 def _dims(facts: Facts) -> int:
-    """Return the number of dimensions of the predictions."""
-    return facts.inputs["predictions"].dim()
+    """Return the number of dimensions of the predictions; 0 if they are texts."""
+    predictions = facts.inputs["predictions"]
+    return predictions.dim() if isinstance(predictions, Tensor) else 0  # pyright: ignore[reportUnnecessaryIsInstance]
 
 
 def _ignored_alone(facts: Facts) -> bool:
     """Return whether a predicted class is the ignored number, and no class, where the target counts."""
-    ignored, predictions, targets = (
-        facts.params["ignore_index"],
-        facts.inputs["predictions"],
-        facts.inputs["targets"],
-    )
-    if facts.params["task"] != "multiclass" or predictions.dim() != 1 or ignored is None:
+    ignored = facts.params["ignore_index"]
+    if facts.params["task"] != "multiclass" or _dims(facts) != 1 or ignored is None:
         return False
     if 0 <= ignored < (facts.params["num_classes"] or MOST_CLASSES):
         return False
-    return bool(((predictions == ignored) & (targets != ignored)).any())
+    return bool(((facts.inputs["predictions"] == ignored) & (facts.inputs["targets"] != ignored)).any())

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from annotated_types import Ge, Le
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
 from service.catalogue.domains import Between, ClassIndex, Simplex
 from service.catalogue.metric import Params, Undefined, Value, Weights, metric
@@ -69,7 +68,8 @@ def log_likelihood(predictions: Tensor, targets: Tensor, from_logits: bool) -> T
         return in_parts(_of_logits, predictions, targets)
     numbers, positive = predictions.double(), targets == 1
     if from_logits:
-        return logsigmoid(torch.where(positive, numbers, -numbers))
+        margins = torch.where(positive, numbers, -numbers)
+        return margins.clamp(max=0.0) - torch.log1p(torch.exp(-margins.abs()))
     return torch.where(positive, numbers.log(), torch.log1p(-numbers))
 
 
@@ -88,24 +88,36 @@ def below_largest(logits: Tensor) -> Tensor:
 
 def softmax(logits: Tensor) -> Tensor:
     """Return probabilities of classes ``[N, C]`` in float64."""
-    return in_parts(lambda some: below_largest(some).softmax(1), logits)
+    return in_parts(_softmax, logits)
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    """Return probabilities of classes of some rows."""
+    return below_largest(logits).softmax(1)
+
+
+def sigmoid(logits: Tensor) -> Tensor:
+    """Return probabilities in float64. Those of `torch.sigmoid` differ in their last bit between places in a tensor."""
+    numbers = logits.double()
+    small = torch.exp(-numbers.abs())
+    return torch.where(numbers < 0, small, 1.0) / (1 + small)
 
 
 def in_parts(compute: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
     """Compute rows a part at a time: float64 would take much more memory than what was sent."""
     rows = max(1, MOST_AT_ONCE // max(1, tensors[0][:1].numel()))
-    parts = zip(*(tensor.split(rows) for tensor in tensors), strict=True)
-    return torch.cat([compute(*some) for some in parts])
+    starts = range(0, max(1, len(tensors[0])), rows)
+    return torch.cat([compute(*(tensor[start : start + rows] for tensor in tensors)) for start in starts])
 
 
 def mean_score(rows: Table, params: Params) -> Callable[[Weights], Value]:
     """Finish the weighted mean of the scores that count; infinite ones are undefined."""
     scores, counts = _scores(rows, params)
     finite = np.isfinite(scores)
-    sums = np.where(finite, scores, 0.0)
+    sums, infinite = np.where(finite, scores, 0.0), np.flatnonzero(~finite)
 
     def run(weights: Weights) -> Value:
-        impossible = int((weights[~finite] > 0).sum())
+        impossible = int((weights[infinite] > 0).sum())
         if impossible:
             return Undefined(f"it is infinite: {impossible} samples have a target of probability 0")
         return ratio(float((weights * sums).sum()), float((weights * counts).sum()), "no sample counts")
@@ -149,7 +161,7 @@ def _counted(targets: Tensor, ignore_index: int | None) -> tuple[Tensor, Tensor 
     likes=("sklearn",),
     requires=GIVEN,
     higher_is_better=False,
-    aliases=("cross_entropy", "negative_log_likelihood"),
+    keywords=("cross entropy", "negative log likelihood"),
     work="predictions",
 )
 def log_loss(
@@ -237,16 +249,21 @@ def brier(
     classes, counts = _counted(targets.cpu(), ignore_index)
     predictions = predictions.cpu()
     if predictions.dim() == 2 and targets.dim() == 1:
-        scores = in_parts(lambda p, y: _squares(p, y, from_logits), predictions, classes)
+        scores = in_parts(_squares_of_logits if from_logits else _squares, predictions, classes)
     else:
         numbers = predictions.double()
-        scores = ((numbers.sigmoid() if from_logits else numbers) - classes.double()).square()
+        scores = ((sigmoid(predictions) if from_logits else numbers) - classes.double()).square()
     return {"score": column(scores), **counting(counts)}
 
 
-def _squares(predictions: Tensor, targets: Tensor, from_logits: bool) -> Tensor:
+def _squares_of_logits(logits: Tensor, targets: Tensor) -> Tensor:
     """Return the sum over classes of each row ``[N]``."""
-    numbers = below_largest(predictions).softmax(1) if from_logits else predictions.double()
+    return _squares(_softmax(logits), targets)
+
+
+def _squares(probabilities: Tensor, targets: Tensor) -> Tensor:
+    """Return the sum over classes of each row ``[N]``."""
+    numbers = probabilities.double()
     happened = torch.zeros_like(numbers).scatter(1, targets[:, None], 1.0)
     return (numbers - happened).square().sum(1)
 
@@ -257,18 +274,18 @@ def calibration(rows: Table, params: Params) -> Callable[[Weights], Value]:
     counts = rows["counts"] if "counts" in rows.columns else np.ones(right.shape, bool)
     place = np.nonzero(counts)
     confidence, right = confidence[place], right[place]
+    every = len(right) == len(rows)
     bins: int = params["n_bins"]
-    edges = np.arange(bins + 1) / bins
-    # torchmetrics has one bin more, of the confidence 1 alone
-    last = bins if params["like"] == "torchmetrics" else bins - 1
+    edges, last = np.arange(bins + 1) / bins, bins - 1
+    if params["like"] == "torchmetrics":
+        # its edges round otherwise, and the confidence 1 has a bin for itself
+        edges, last = torch.linspace(0, 1, bins + 1, dtype=torch.float64).numpy(), bins
     places = np.minimum(np.searchsorted(edges, confidence, "right") - 1, last)
     edges = np.append(edges, 1.0)
 
     def run(weights: Weights) -> Value:
-        drawn = weights[place[0]]
-        sums = [
-            np.bincount(places, drawn * one, last + 1) for one in (np.ones(len(places)), confidence, right)
-        ]
+        drawn = weights if every else weights[place[0]]
+        sums = [np.bincount(places, one, last + 1) for one in (drawn, drawn * confidence, drawn * right)]
         total = float(sums[0].sum())
         found = [_bin(edges, k, *(float(one[k]) for one in sums)) for k in range(last + 1)]
         if not total:
@@ -351,7 +368,7 @@ def calibration_error(
         confidence = in_parts(_confidence, predictions) if from_logits else predictions.double().amax(1)
         right = largest(predictions) == classes
     else:
-        confidence = predictions.double().sigmoid() if from_logits else predictions.double()
+        confidence = sigmoid(predictions) if from_logits else predictions.double()
         right = classes == 1
     return {"confidence": column(confidence), "right": column(right), **counting(counts)}
 

@@ -3,9 +3,10 @@
 Everything is exact: samples of equal score form one step, and nothing is binned.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from math import frexp
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -75,35 +76,38 @@ class Steps:
         return float(self.positives.sum())
 
 
-class Ranking:
+class Ranks:
     """Samples ranked by score, once for any weights."""
 
     __slots__ = ("_codes", "_places", "thresholds")
 
     def __init__(self, scores: Array, positive: Array, places: Array | None = None) -> None:
         """``scores [M]`` and ``positive [M]`` belong to the rows at ``places [M]``, or to all."""
-        self.thresholds, codes = np.unique(scores, return_inverse=True)
+        found, codes = np.unique(scores, return_inverse=True)
+        self.thresholds = found[::-1]
+        codes = len(found) - 1 - codes
         # int32 is half as large; there is a ranking for each class
-        self._codes = (codes * 2 + positive).astype(np.int32)
+        self._codes = np.where(positive, codes, codes + len(found)).astype(np.int32)
         self._places = places
 
     def steps(self, weights: Weights) -> Steps:
         """Return the steps for the weights of rows."""
-        drawn = weights if self._places is None else weights[self._places]
-        sums = np.bincount(self._codes, drawn, 2 * len(self.thresholds)).reshape(-1, 2)[::-1]
-        return Steps(sums[:, 1], sums[:, 0])
+        drawn, count = weights if self._places is None else weights[self._places], len(self.thresholds)
+        sums = np.bincount(self._codes, drawn, 2 * count)
+        return Steps(sums[:count], sums[count:])
 
 
+Kind = Literal["binary", "class", "label"]
 Score = Callable[[Steps, Params], Number]
 """A number of a ranking."""
 
 
 def area(steps: Steps, params: Params) -> Number:
     """Return the share of pairs of a positive and a negative that are in order, equal ones counting half."""
+    steps = _in_range(steps)
     total, others = steps.weight, float(steps.negatives.sum())
     if not total or not others:
-        lacking = "negatives" if total else "positives"
-        return 0.0 if params["like"] == "torchmetrics" else Undefined(f"there are no {lacking}")
+        return Undefined(f"there are no {'negatives' if total else 'positives'}")
     most: float | None = params["max_fpr"]
     if most is None or most == 1:
         higher = np.cumsum(steps.positives) - steps.positives
@@ -111,44 +115,66 @@ def area(steps: Steps, params: Params) -> Number:
     fpr, tpr = (np.append(0.0, np.cumsum(one)) for one in (steps.negatives, steps.positives))
     fpr, tpr = fpr / fpr[-1], tpr / tpr[-1]
     stop = int(np.searchsorted(fpr, most, "right"))
-    end = float(np.interp(most, fpr[stop - 1 : stop + 1], tpr[stop - 1 : stop + 1]))
-    partial = float(np.trapezoid(np.append(tpr[:stop], end), np.append(fpr[:stop], most)))
+    low, high = fpr[stop - 1], fpr[stop]
+    end = tpr[stop - 1] + (most - low) / (high - low) * (tpr[stop] - tpr[stop - 1])
+    x, y = np.append(fpr[:stop], most), np.append(tpr[:stop], end)
+    partial = float((np.diff(x) * (y[1:] + y[:-1])).sum()) / 2
     least = most * most / 2
     return 0.5 * (1 + (partial - least) / (most - least))
+
+
+def _in_range(steps: Steps) -> Steps:
+    """Return steps whose products are in the range of numbers, scaled by a power of two if need be."""
+    _, exponent = frexp(max(steps.positives.max(initial=0.0), steps.negatives.max(initial=0.0)))
+    if abs(exponent) < 400:
+        return steps
+    return Steps(np.ldexp(steps.positives, -exponent), np.ldexp(steps.negatives, -exponent))
 
 
 def step_area(steps: Steps, params: Params) -> Number:
     """Return the mean precision at the score of each positive."""
     total = steps.weight
     if not total:
-        return 0.0 if params["like"] in LIKES else Undefined("there are no positives")
-    there = steps.positives > 0
-    hits, misses = np.cumsum(steps.positives)[there], np.cumsum(steps.negatives)[there]
-    return float((steps.positives[there] * (hits / (hits + misses))).sum()) / total
+        return Undefined("there are no positives")
+    hits = np.cumsum(steps.positives)
+    accepted = hits + np.cumsum(steps.negatives)
+    precision = np.divide(hits, accepted, out=np.zeros(len(hits)), where=accepted > 0)
+    return float((steps.positives * precision).sum()) / total
 
 
-def averages_of_ranks(score: Score) -> Callable[[Table, Params], Callable[[Weights], Value]]:
-    """Return the finish of a score of rankings: one, or by class or label with averages."""
+def averages_of_ranks(
+    score: Score, zeros: Mapping[str, tuple[Kind, ...]]
+) -> Callable[[Table, Params], Callable[[Weights], Value]]:
+    """Return the finish of a score of rankings: of one, or by class or label with averages.
+
+    ``zeros``: the peers that have 0 where a score is undefined, and in which kinds of ranking.
+    """
 
     def finish(rows: Table, params: Params) -> Callable[[Weights], Value]:
-        rankings = _rankings(rows)
+        rankings, zero = _rankings(rows), zeros.get(params["like"] or "", ())
+
+        def scored(steps: Steps, kind: Kind, place: int | None = None) -> Number:
+            value = score(steps, params)
+            if not isinstance(value, Undefined):
+                return value
+            where = "" if place is None else f" of {kind} {place}"
+            return 0.0 if kind in zero else Undefined(f"{value.reason}{where}")
+
         if params["task"] == "binary":
             [one] = rankings
-            return lambda weights: score(one.steps(weights), params)
-        labels = rows["target"].ndim == 2
-        whole = _whole(rows) if labels else None
+            return lambda weights: scored(one.steps(weights), "binary")
+        kind: Kind = "label" if rows["target"].ndim == 2 else "class"
+        whole = _whole(rows) if kind == "label" else None
 
         def run(weights: Weights) -> Value:
             steps = [ranking.steps(weights) for ranking in rankings]
-            values = [
-                _named(score(one, params), "label" if labels else "class", k) for k, one in enumerate(steps)
-            ]
+            values = [scored(one, kind, place) for place, one in enumerate(steps)]
             averages = {
-                "macro": mean_defined(values, "no class is defined"),
-                "weighted": _weighted(values, steps),
+                "macro": mean_defined(values, f"no {kind} is defined"),
+                "weighted": _weighted(values, steps, kind),
             }
             if whole is not None:
-                averages["micro"] = score(whole.steps(weights), params)
+                averages["micro"] = scored(whole.steps(weights), kind)
             return {**averages, "per_class": values}
 
         return run
@@ -156,7 +182,7 @@ def averages_of_ranks(score: Score) -> Callable[[Table, Params], Callable[[Weigh
     return finish
 
 
-def _rankings(rows: Table) -> list[Ranking]:
+def _rankings(rows: Table) -> list[Ranks]:
     """Rank rows by the score of each class."""
     scores, target = rows["score"], rows["target"]
     counts = rows["counts"] if "counts" in rows.columns else None
@@ -170,28 +196,23 @@ def _rankings(rows: Table) -> list[Ranking]:
     return [_ranking(scores[:, k], target == k, counts) for k in range(scores.shape[1])]
 
 
-def _ranking(scores: Array, positive: Array, counts: Array | None) -> Ranking:
+def _ranking(scores: Array, positive: Array, counts: Array | None) -> Ranks:
     """Rank the rows that count."""
     if counts is None:
-        return Ranking(scores, positive)
+        return Ranks(scores, positive)
     places = np.flatnonzero(counts)
-    return Ranking(scores[places], positive[places], places)
+    return Ranks(scores[places], positive[places], places)
 
 
-def _whole(rows: Table) -> Ranking:
+def _whole(rows: Table) -> Ranks:
     """Rank all labels of all rows together."""
     target = rows["target"]
     counts = rows["counts"] if "counts" in rows.columns else np.ones(target.shape, bool)
     places = np.nonzero(counts)
-    return Ranking(rows["score"][places], target[places] == 1, places[0])
+    return Ranks(rows["score"][places], target[places] == 1, places[0])
 
 
-def _named(value: Number, kind: str, place: int) -> Number:
-    """Name the class whose number is undefined."""
-    return Undefined(f"{value.reason} of {kind} {place}") if isinstance(value, Undefined) else value
-
-
-def _weighted(values: list[Number], steps: list[Steps]) -> Number:
+def _weighted(values: list[Number], steps: list[Steps], kind: Kind) -> Number:
     """Return the mean of the defined numbers by the weight of positives."""
     pairs = [
         (value, one.weight)
@@ -200,7 +221,7 @@ def _weighted(values: list[Number], steps: list[Steps]) -> Number:
     ]
     above = float(np.sum([value * weight for value, weight in pairs]))
     return ratio(
-        above, float(np.sum([weight for _, weight in pairs])), "no class that is defined has positives"
+        above, float(np.sum([weight for _, weight in pairs])), f"no {kind} that is defined has positives"
     )
 
 
@@ -262,11 +283,11 @@ def precision_recall(rows: Table, params: Params) -> Callable[[Weights], Value]:
     return run
 
 
-def _weighed(ranking: Ranking, weights: Weights) -> tuple[Steps, Array]:
+def _weighed(ranking: Ranks, weights: Weights) -> tuple[Steps, Array]:
     """Return the steps that have weight, and their scores in float64, the highest first."""
     steps = ranking.steps(weights)
     there = steps.positives + steps.negatives > 0
-    thresholds = ranking.thresholds[::-1][there].astype(np.float64)
+    thresholds = ranking.thresholds[there].astype(np.float64)
     return Steps(steps.positives[there], steps.negatives[there]), thresholds
 
 
@@ -346,7 +367,7 @@ def _points(hits: Array, alarms: Array, total: float, thresholds: Array, params:
 @metric(
     title="Area under the ROC curve",
     tasks=("classification",),
-    finish=averages_of_ranks(area),
+    finish=averages_of_ranks(area, {"torchmetrics": ("binary", "class", "label")}),
     likes=("torchmetrics",),
     requires=RANKED,
     aliases=("auc", "roc_auc", "roc_auc_score"),
@@ -396,7 +417,9 @@ def auroc(
 @metric(
     title="Average precision",
     tasks=("classification",),
-    finish=averages_of_ranks(step_area),
+    finish=averages_of_ranks(
+        step_area, {"sklearn": ("binary", "class", "label"), "torchmetrics": ("binary", "label")}
+    ),
     likes=LIKES,
     requires=RANKED,
     aliases=("ap", "pr_auc", "average_precision_score"),
@@ -494,7 +517,7 @@ def pr_curve(
     targets: Annotated[Tensor, Target("N", MARKS)],
     *,
     ignore_index: int | None = None,
-    beta: Annotated[float, Ge(0)] = 1.0,
+    beta: Annotated[float, Ge(0), Le(1000)] = 1.0,
     min_precision: Annotated[float, Ge(0), Le(1)] | None = None,
     min_recall: Annotated[float, Ge(0), Le(1)] | None = None,
     drop_intermediate: bool = False,

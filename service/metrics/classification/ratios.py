@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
 import numpy as np
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from service.catalogue.metric import Finish, Number, Params, Undefined, Value, Weights, metric
 from service.catalogue.table import Array, Columns, Table
@@ -262,7 +262,7 @@ def f1(
     threshold: float = 0.5,
     from_logits: bool = False,
     ignore_index: int | None = None,
-    beta: Annotated[float, Ge(0)] = 1.0,
+    beta: Annotated[float, Ge(0), Le(1000)] = 1.0,
 ) -> Columns:
     r"""The harmonic mean of precision and recall, which is high only if both are.
 

@@ -1,8 +1,9 @@
 """Shares of right decisions: accuracy, Hamming, exact match."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from math import sqrt
-from typing import Annotated
+from operator import eq
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -11,11 +12,13 @@ from scipy.special import ndtri
 from torch import Tensor
 
 from service.catalogue.domains import Facts
-from service.catalogue.metric import Finish, Params, Value, Weights, metric
-from service.catalogue.spec import Condition
+from service.catalogue.metric import Finish, Flaw, Params, Value, Weights, metric
+from service.catalogue.spec import Condition, Prediction, Target
 from service.catalogue.table import Array, Columns, Table
 from service.metrics.classification.decisions import (
     DECIDED,
+    PREDICTED,
+    TRUE,
     NumClasses,
     Predictions,
     Targets,
@@ -45,8 +48,9 @@ def labels_right(rows: Table, params: Params) -> tuple[Array, Array]:
 def rows_right(rows: Table, params: Params) -> tuple[Array, Array]:
     """Return whether all labels of each row that count are right, and whether any count."""
     right, counts = _marks(rows)
-    some = counts.any(1)
-    return ((right | ~counts).all(1) & some).astype(np.float64), some.astype(np.float64)
+    whole = np.where((right | ~counts).all(axis=1), 1.0, 0.0)
+    some = np.where(counts.any(axis=1), 1.0, 0.0)
+    return whole * some, some
 
 
 def labels_wrong(rows: Table, params: Params) -> tuple[Array, Array]:
@@ -65,9 +69,13 @@ def share_of(shares: Shares) -> Finish:
 
     def finish(rows: Table, params: Params) -> Callable[[Weights], Value]:
         part, whole = shares(rows, params)
-        return lambda weights: ratio(
-            float((weights * part).sum()), float((weights * whole).sum()), "no sample counts"
-        )
+        every = bool((whole == 1).all())
+
+        def run(weights: Weights) -> Value:
+            total = weights.sum() if every else (weights * whole).sum()
+            return ratio(float((weights * part).sum()), float(total), "no sample counts")
+
+        return run
 
     return finish
 
@@ -101,6 +109,14 @@ def share_interval(
     return interval
 
 
+def flaws_of_kinds(inputs: Mapping[str, Any], params: Params) -> Iterator[Flaw]:
+    """Yield predictions that are texts if targets are not, or the reverse."""
+    predicted, expected = (isinstance(inputs[name], list) for name in ("predictions", "targets"))
+    if predicted != expected:
+        words = ("numbers", "texts")
+        yield Flaw(("predictions",), f"{words[expected]}, as targets are", words[predicted])
+
+
 def rightness(
     predictions: Tensor,
     targets: Tensor,
@@ -131,7 +147,7 @@ def rightness(
     interval=share_interval(as_peers),
     likes=("sklearn",),
     requires=(*DECIDED, TOP_K),
-    aliases=("accuracy_score", "zero_one_score", "top_k_accuracy"),
+    aliases=("accuracy_score", "top_k_accuracy"),
 )
 def accuracy(
     predictions: Predictions,
@@ -181,7 +197,8 @@ def accuracy(
     interval=share_interval(labels_wrong),
     requires=DECIDED,
     higher_is_better=False,
-    aliases=("hamming_distance", "zero_one_loss"),
+    aliases=("hamming_distance",),
+    keywords=("error rate",),
 )
 def hamming(
     predictions: Predictions,
@@ -221,16 +238,17 @@ def hamming(
 
 @metric(
     title="Exact match",
-    tasks=("classification",),
+    tasks=("classification", "nlp"),
     finish=share_of(rows_right),
     each=share_of_each(rows_right),
     interval=share_interval(rows_right),
     requires=DECIDED,
+    check=flaws_of_kinds,
     aliases=("subset_accuracy",),
 )
 def exact_match(
-    predictions: Predictions,
-    targets: Targets,
+    predictions: Annotated[Tensor | list[str], Prediction(PREDICTED, texts=True)],
+    targets: Annotated[Tensor | list[str], Target(TRUE, texts=True)],
     *,
     task: Task | None = None,
     num_classes: NumClasses | None = None,
@@ -244,9 +262,9 @@ def exact_match(
         \frac{1}{N} \sum_n \prod_l [\hat y_{nl} = y_{nl}]
 
     Args:
-        predictions: Scores ``[N, C]``, classes ``[N]`` or binary scores ``[N]``, multilabel scores ``[N, L]``.
-        targets: Classes ``[N]``, or 0 and 1.
-        task: What predictions of one dimension are; needed for those only.
+        predictions: Scores ``[N, C]``, classes ``[N]`` or binary scores ``[N]``, multilabel scores ``[N, L]``; or texts.
+        targets: Classes ``[N]``, or 0 and 1; or texts.
+        task: What predictions of one dimension are; needed for those only, not for texts.
         num_classes: The number of classes, if predictions are classes.
         threshold: Binary and multilabel scores above it are positive.
         from_logits: Whether binary and multilabel scores are logits: then their sigmoid is compared with `threshold`.
@@ -256,11 +274,14 @@ def exact_match(
         A sample is of use only if all its labels are right.
 
     Pitfalls:
-        One wrong label of a hundred costs as much as a hundred: see hamming. Without several labels it is the accuracy.
+        One wrong label of a hundred costs as much as a hundred: see hamming. Without several labels it is the accuracy. Texts are
+        compared character by character: see squad for answers without articles and punctuation.
 
     Sources:
         - scikit-learn, accuracy_score of multilabel targets
     """
+    if isinstance(predictions, list) or isinstance(targets, list):
+        return {"right": np.array([*map(eq, predictions, targets)], bool)}
     return rightness(predictions, targets, task, threshold, from_logits, ignore_index)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from service.catalogue.metric import Like, Listing, Undefined, Value, Weights, metric
 from service.catalogue.spec import Example, Params
 from service.catalogue.table import Array, Columns, Ragged, Table
+from service.metrics.detection.effort import effort_of
 from service.metrics.detection.matching import (
     AREAS,
     THRESHOLDS,
@@ -68,6 +70,11 @@ POSE_NUMBERS: Mapping[str, tuple[Read, str]] = {
 VOC_NUMBERS = {name: NUMBERS[name] for name in ("map", "map_50")}
 
 
+def _most(params: Params) -> int | None:
+    """Return how many detections of a class in an image count, None for all."""
+    return None if params["like"] in VOC else MOST_DETECTIONS[params["iou_type"]]
+
+
 def _finish(rows: Table, params: Params) -> Callable[[Weights], Value]:
     """Sort detections by class and score, those of equal scores by image."""
     like, poses = params["like"], params["iou_type"] == "keypoints"
@@ -86,8 +93,10 @@ def _finish(rows: Table, params: Params) -> Callable[[Weights], Value]:
     keywords=("COCO", "Pascal VOC", "average recall", "object keypoint similarity"),
     finish=_finish,
     check=flaws_of,
+    effort=lambda inputs, params: effort_of(inputs, params, _most(params)),
     likes=("voc2007", "voc2012"),
     signed=("iou_type",),
+    redraw="96 N",
     example=Example(
         inputs={
             "predictions": [
@@ -157,8 +166,8 @@ def mean_average_precision(
     classes = int(codes.max(initial=0)) + 1
     key, true_key = image * classes + codes[: len(labels)], true_image * classes + codes[len(labels) :]
     order = np.lexsort((-scores, key))
-    if not voc:
-        order = order[_ranks(key[order]) < MOST_DETECTIONS[iou_type]]
+    if (most := _most({"iou_type": iou_type, "like": like})) is not None:
+        order = order[_ranks(key[order]) < most]
 
     ignored = crowd if iou_type != "keypoints" else crowd | _unlabelled(targets)
     pairs = near_pairs(key[order], true_key, lambda i, j: overlaps.of(order[i], j))
@@ -190,21 +199,24 @@ def _ranks(keys: Array) -> Array:
 
 def _unlabelled(images: Sequence[TrueObjects]) -> Array:
     """Return which poses have no labelled joint."""
-    return ~(flat(images, "keypoints", JOINTS, 3)[..., 2] > 0).any(1)
+    labelled: Array = flat(images, "keypoints", JOINTS, 3)[..., 2] > 0
+    return np.asarray(~labelled.any(1))
 
 
 @dataclass(frozen=True, slots=True)
 class _Block:
     """The detections of a class that count for a range of areas, the surest first.
 
-    ``at [n]`` are their places; ``hits`` and ``misses [thresholds, n]`` say where they are right and wrong.
+    ``at [n]`` are their places, and ``misses [thresholds, n]`` says where they are wrong. Of them, those at ``right [m]`` are
+    right at some threshold, where ``hits [thresholds, m]`` says so: precision is greatest at these.
     """
 
     label: int
     area: int
     at: Array
-    hits: Array
     misses: Array
+    right: Array
+    hits: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,14 +245,16 @@ def _records(rows: Table, *, areas: int, thresholds: int) -> _Records:
     bounds = np.searchsorted(classes[order], np.arange(len(labels) + 1)).tolist()
     bits = np.arange(thresholds)[:, None]
     blocks: list[_Block] = []
-    for label, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False)):
+    for label, (start, stop) in enumerate(pairwise(bounds)):
         for area in range(areas):
             right, wrong = (
                 (some[start:stop] >> area * thresholds) & ((1 << thresholds) - 1) for some in (hits, misses)
             )
             at = np.flatnonzero(right | wrong)
-            unpacked = ((some[at] >> bits & 1).astype(bool) for some in (right, wrong))
-            blocks.append(_Block(label, area, start + at, *unpacked))
+            found_right = np.flatnonzero(right[at])
+            unpacked = ((some >> bits & 1).astype(bool) for some in (wrong[at], right[at][found_right]))
+            missed, hit = unpacked
+            blocks.append(_Block(label, area, start + at, missed, found_right, hit))
     counted = [np.flatnonzero(rows.ragged("counted").values >> area & 1) for area in range(areas)]
     return _Records(
         labels=labels,
@@ -264,35 +278,46 @@ class _Curves:
 def _curves(records: _Records, weights: Weights, recalls: Array) -> _Curves:
     """Return the averages of precision at the given recalls, or its integral if there are none, with rows weighted."""
     shape = len(records.counted), records.thresholds, len(records.labels)
+    weights, slack = _scaled(weights)
     precision, recall = np.full(shape, np.nan), np.full(shape, np.nan)
     limited = [np.full(shape[1:], np.nan) for _ in SUREST]
     count = [
         np.bincount(classes, weights=weights[rows], minlength=shape[2]) for rows, classes in records.counted
     ]
-    # sums of fractions may be off by a rounding error, and a recall of 1 must not be missed for one
-    slack = 1.0 if (weights == np.rint(weights)).all() else 1 + 1e-12
     each = weights[records.rows]
     for block in records.blocks:
         if not (total := count[block.area][block.label]):
             continue
         place = block.area, slice(None), block.label
         weight = each[block.at]
-        right = np.cumsum(block.hits * weight, axis=1)
-        wrong = np.cumsum(block.misses * weight, axis=1)
-        reached = right / total
-        best = right / np.maximum(right + wrong, np.finfo(np.float64).tiny)
+        sure = weight[block.right]
+        right = np.cumsum(block.hits * sure, axis=1)
+        wrong = np.cumsum(block.misses * weight, axis=1)[:, block.right]
+        best: Array = right / np.maximum(right + wrong, np.finfo(np.float64).tiny)
         best = np.maximum.accumulate(best[:, ::-1], axis=1)[:, ::-1]
+        reached: Array = right / total
+        recall[place] = reached[:, -1] if len(sure) else 0.0
         if len(recalls):
-            steps = np.searchsorted(recalls, reached * slack, "right") / len(recalls)
-        else:
-            steps = reached
-        precision[place] = (np.diff(steps, prepend=0.0, axis=1) * best).sum(1)
-        recall[place] = reached[:, -1] if len(weight) else 0.0
+            reached = np.searchsorted(recalls, reached * slack, "right") / len(recalls)
+        precision[place] = reached[:, 0] * best[:, 0] if len(sure) else 0.0
+        precision[place] += ((reached[:, 1:] - reached[:, :-1]) * best[:, 1:]).sum(1)
         if block.area == 0:
+            ranks = records.ranks[block.at[block.right]]
             for values, most in zip(limited, SUREST, strict=True):
-                sure = weight * (records.ranks[block.at] < most)
-                values[:, block.label] = (block.hits * sure).sum(1) / total
+                values[:, block.label] = (block.hits * (sure * (ranks < most))).sum(1) / total
     return _Curves(precision, recall, limited)
+
+
+def _scaled(weights: Weights) -> tuple[Weights, float]:
+    """Return weights as whole numbers where they are multiples of the least, and a factor for recalls of the others.
+
+    Sums of fractions may be off by a rounding error, for which a recall must not miss its threshold.
+    """
+    least = weights[weights > 0].min(initial=np.inf)
+    multiples = weights / least
+    whole = np.rint(multiples)
+    exact = bool((np.abs(multiples - whole) <= 1e-9 * whole).all())
+    return (whole, 1.0) if exact else (weights, 1 + 1e-12)
 
 
 def _shown(labels: Array, curves: _Curves, numbers: Mapping[str, tuple[Read, str]]) -> Value:

@@ -93,7 +93,8 @@ class _Boxes:
         )
         shared = np.where((width > 0) & (height > 0), width * height, 0.0)
         area, other = ((box[2] + self.rim) * (box[3] + self.rim) for box in (first, second))
-        union = np.where(self.crowd[true], area, area + other - shared)
+        union, crowd = area + other - shared, self.crowd[true]
+        union[crowd] = area[crowd]
         return np.divide(shared, union, out=np.zeros(len(shared)), where=shared > 0)
 
 
@@ -126,7 +127,7 @@ class _Masks:
     def of(self, predicted: Array, true: Array) -> Array:
         first, second = self.bounds[0][predicted].T, self.bounds[1][true].T
         low, high = np.maximum(first[::2], second[::2]), np.minimum(first[1::2], second[1::2])
-        near = (low <= high).all(0)
+        near: Array = np.asarray((low <= high).all(0))
         shared = np.zeros(len(near), np.int64)
         shared[near] = intersections(self.predicted, self.true, predicted[near], true[near])
         area = self.pixels[0][predicted]
@@ -173,13 +174,14 @@ class _Poses:
         scale = self.areas[1][true] + np.spacing(1)
         total = np.zeros(len(true))
         for joint, variance in enumerate((SPREADS * 2) ** 2):
-            px, py = self.predicted[predicted, joint, :2].T
-            tx, ty = self.true[true, joint, :2].T
-            # poses without a labelled joint are only expected to be near their box
-            dx = np.where(seen, px - tx, np.maximum(0, x - width - px) + np.maximum(0, px - (x + width * 2)))
-            dy = np.where(
-                seen, py - ty, np.maximum(0, y - height - py) + np.maximum(0, py - (y + height * 2))
-            )
-            likeness = np.exp(-((dx**2 + dy**2) / variance / scale / 2))
+            squares = np.zeros(len(true))
+            for axis, (start, side) in enumerate(((x, width), (y, height))):
+                place = self.predicted[predicted, joint, axis]
+                # a pose without a labelled joint is only expected near its box
+                beyond = np.maximum(0, start - side - place) + np.maximum(0, place - (start + side * 2))
+                offset = place - self.true[true, joint, axis]
+                offset[~seen] = beyond[~seen]
+                squares += offset**2
+            likeness = np.exp(-(squares / variance / scale / 2))
             total += np.where(labelled[:, joint] | ~seen, likeness, 0.0)
         return total / np.where(seen, labelled.sum(1), JOINTS)
