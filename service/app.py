@@ -205,6 +205,7 @@ def _lifespan(parts: Parts, state: dict[str, Any], warmed: Callable[[], object])
         keys = f"keys: {parts.keys.count}" if parts.keys is not None else "no keys"
         logger.info("starting on %s, port %s, device %s, %s", settings.host, settings.port, device, keys)
         warn_if_open(settings)
+        parts.store.start()
         with lifecycle.drained_on_sigterm(settings.drain_s):
             yield state
         sampling.cancel()

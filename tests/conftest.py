@@ -1,7 +1,9 @@
 """Fixtures for all tests."""
 
+import atexit
 import os
-from tempfile import TemporaryDirectory
+import shutil
+from tempfile import mkdtemp
 
 import pytest
 import torch
@@ -14,8 +16,9 @@ torch.set_num_threads(1)
 __all__ = ["server"]
 
 # evaluations of tests that name no other folder
-_data = TemporaryDirectory(prefix="lossd-")
-os.environ.setdefault("LOSSD_DATA_DIR", _data.name)
+_data = mkdtemp(prefix="lossd-")
+atexit.register(shutil.rmtree, _data, ignore_errors=True)
+os.environ.setdefault("LOSSD_DATA_DIR", _data)
 
 # as the service runs: threads within an operation cost more than they save where tensors are small
 torch.set_num_threads(1)

@@ -80,6 +80,11 @@ class Database:
         self._lock = Lock()
         self._ready = False
 
+    @property
+    def is_there(self) -> bool:
+        """Whether there may be something in it: a URL is configured, or the file exists."""
+        return bool(self.url) or (self.folder / FILE).exists()
+
     @contextmanager
     def reading(self) -> Generator[Connection]:
         """Connect for reading one snapshot.

@@ -89,6 +89,11 @@ class Store:
         self._known = Cache[Known](limits.cache_bytes)
         self._merged = Cache[Merged](limits.cache_bytes)
 
+    def start(self) -> None:
+        """Delete expired evaluations from now on, if there may be any."""
+        if self._database.is_there:
+            self._writer.start()
+
     def close(self) -> None:
         """Finish what was submitted, and close the database."""
         self._writer.close()

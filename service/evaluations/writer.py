@@ -61,12 +61,16 @@ class Writer:
         ``order`` names the rows that it locks.
         """
         future: Future[T] = Future()
+        self.start()
+        self._jobs.put(_Job(work, order, future))
+        return future
+
+    def start(self) -> None:
+        """Start the thread, unless it runs."""
         with self._lock:
             if self._thread is None:
                 self._thread = Thread(target=self._run, name="evaluations", daemon=True)
                 self._thread.start()
-        self._jobs.put(_Job(work, order, future))
-        return future
 
     def close(self) -> None:
         """Finish all changes that were submitted, and end the thread."""
