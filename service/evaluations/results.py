@@ -150,7 +150,9 @@ def _places(rows: Rows, asked: Selection) -> Iterator[tuple[str, Array]]:
         raise TooLarge(f"{expected}; got {count}: name fewer columns in ?slices=.")
     for name in asked.slices:
         labels = rows.labels[name]
-        order = np.argsort(labels.places, kind="stable")
+        # numpy sorts short integers in a tenth of the time
+        short = np.int16 if len(labels.texts) <= np.iinfo(np.int16).max else np.int32
+        order = np.argsort(labels.places.astype(short), kind="stable")
         ends = np.cumsum(np.bincount(labels.places, minlength=len(labels.texts)))
         groups = dict(zip(labels.texts, np.split(order, ends[:-1]), strict=True))
         for text in sorted(groups):
