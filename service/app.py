@@ -28,6 +28,7 @@ from service.document import served
 from service.doors import losses, models, operations
 from service.doors.batch import Batches
 from service.doors.evaluation import SingleCalls
+from service.doors.evaluations import EvaluationRequests
 from service.doors.front import Front
 from service.doors.inference import Inferences
 from service.doors.metrics import Measurements, metric_catalogue_routes
@@ -38,6 +39,8 @@ from service.engine.call import CPU
 from service.engine.lane import Lane
 from service.engine.memory import keep_freed_memory
 from service.engine.queue import Queue
+from service.evaluations.database import Database
+from service.evaluations.store import Store, StoreLimits
 from service.losses import CATALOGUE
 from service.metrics import METRICS
 from service.pages import reference
@@ -46,6 +49,7 @@ from service.telemetry import traces
 from service.telemetry.metrics import Metrics, metrics_routes
 from service.telemetry.recorder import Recorder
 from service.telemetry.statistics import ModelStatistics
+from service.wire.evaluation_metrics import Catalogues
 from service.wire.params import params_model
 
 logger = logging.getLogger("lossd")
@@ -67,6 +71,7 @@ class Parts:
     account: Account
     lifecycle: Lifecycle
     pipeline: Pipeline
+    store: Store
     metrics: Metrics
     recorder: Recorder
     statistics: dict[str, ModelStatistics]
@@ -108,6 +113,9 @@ def create_app(
         "evaluate": SingleCalls(catalogue, settings, pipeline).answer,
         "batch": Batches(catalogues, settings, pipeline, parts.metrics).answer,
         "measure": Measurements(measures, settings, pipeline).answer,
+        "evaluations": EvaluationRequests(
+            settings, pipeline, parts.store, Catalogues(catalogue, measures)
+        ).answer,
         "infer": Inferences(catalogue, settings, pipeline, parts.statistics).answer,
     }
     gate = state["gate"] = Gate(parts.account, parts.lifecycle, parts.recorder)
@@ -148,10 +156,19 @@ def _parts(
         account=account,
         lifecycle=lifecycle,
         pipeline=Pipeline(queue, quick, slow),
+        store=_store(settings),
         metrics=metrics,
         recorder=Recorder(queue, lambda: account.bytes, metrics, traces.from_environment()),
         statistics={name: ModelStatistics() for name in catalogue},
     )
+
+
+def _store(settings: Settings) -> Store:
+    """Return the store of evaluations, which opens its database on first use."""
+    limits = StoreLimits(
+        settings.evaluation_max_bytes, settings.evaluation_cache_bytes, settings.evaluation_max_expires_s
+    )
+    return Store(Database(settings.database_url, settings.data_dir), limits)
 
 
 def _framework(parts: Parts, lifespan: Lifespan[FastAPI]) -> FastAPI:
@@ -189,10 +206,12 @@ def _lifespan(parts: Parts, state: dict[str, Any], warmed: Callable[[], object])
         keys = f"keys: {parts.keys.count}" if parts.keys is not None else "no keys"
         logger.info("starting on %s, port %s, device %s, %s", settings.host, settings.port, device, keys)
         warn_if_open(settings)
+        parts.store.start()
         with lifecycle.drained_on_sigterm(settings.drain_s):
             yield state
         sampling.cancel()
         await loop.run_in_executor(None, parts.recorder.close)
+        await loop.run_in_executor(None, parts.store.close)
         pipeline.close()
 
     return lifespan

@@ -83,16 +83,16 @@ class Metric(Declaration[P, R]):
     """
 
     finish: Finish
-    check: Check | None
-    each: Each | None
-    interval: Interval | None
-    left_out: LeftOut | None
-    effort: Effort | None
-    likes: tuple[Like, ...]
-    signed: tuple[str, ...]
-    unit: str | None
     higher_is_better: bool | None
-    redraw: tuple[str, ...]
+    check: Check | None = None
+    each: Each | None = None
+    interval: Interval | None = None
+    left_out: LeftOut | None = None
+    effort: Effort | None = None
+    likes: tuple[Like, ...] = ()
+    signed: tuple[str, ...] = ()
+    unit: str | None = None
+    redraw: tuple[str, ...] = ()
 
     def elements_drawn(self, shapes: Mapping[str, Shape], sizes: Sizes, params: Params) -> int:
         """Estimate the elements of work to finish rows once more, with other weights."""

@@ -42,6 +42,7 @@ class FaultDocument(TypedDict):
     pointer: Annotated[str, Field(description="JSON Pointer into the request.")]
     code: str
     detail: str
+    line: NotRequired[Annotated[int, Field(description="The line of the fault in NDJSON and CSV, from 1.")]]
 
 
 class ProblemDocument(TypedDict):
