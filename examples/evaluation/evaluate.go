@@ -172,7 +172,7 @@ func call(method, path string, body, found any) error {
 		return err
 	}
 	deadline := time.Now().Add(*patience)
-	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 10*time.Second) {
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		again, after, err := attempt(method, path, content, found)
 		// half of it random: workers that failed together come back apart
 		after = max(after, wait/2+rand.N(wait/2))

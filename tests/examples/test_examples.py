@@ -31,6 +31,7 @@ def test_the_same_in_curl_for_one_call(server: str) -> None:
     assert json.loads(ended.stdout)["loss"] == "cross_entropy"
 
 
+@pytest.mark.timeout(400)
 def test_a_go_program_moves_boxes_onto_targets_that_they_do_not_touch(server: str, boxes: Path) -> None:
     ended = subprocess.run([boxes, server], capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -44,6 +45,7 @@ def test_a_go_program_moves_boxes_onto_targets_that_they_do_not_touch(server: st
     assert ciou < giou
 
 
+@pytest.mark.timeout(400)
 def test_the_go_program_says_when_there_is_no_server(boxes: Path) -> None:
     command = [boxes, "http://127.0.0.1:1"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
