@@ -45,9 +45,10 @@ def start(compiled: Callable[[str], Path], killed: Killed) -> Start:
 
 def ended(process: subprocess.Popen[str]) -> str:
     """Wait for the program, and return the rest of what it printed."""
-    assert process.stdout is not None
-    printed = process.stdout.read()
-    assert process.wait() == 0, printed
+    with process:
+        assert process.stdout is not None
+        printed = process.stdout.read()
+    assert process.returncode == 0, printed
     return printed
 
 
@@ -71,10 +72,10 @@ def numbers(printed: str) -> str:
 @pytest.mark.timeout(400)
 def test_a_program_and_a_server_killed_in_the_middle_change_no_bit(start: Start, killed: Killed) -> None:
     expected = numbers(ended(start("undisturbed")))
-    first = start("disturbed", "-pause", "200ms")
-    stored(first, 8)
-    first.kill()
-    assert first.wait() == -signal.SIGKILL
+    with start("disturbed", "-pause", "200ms") as first:
+        stored(first, 8)
+        first.kill()
+    assert first.returncode == -signal.SIGKILL
     second = start("disturbed", "-pause", "200ms")
     printed = stored(second, 16)
     killed.kill()
