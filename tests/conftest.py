@@ -1,5 +1,8 @@
 """Fixtures for all tests."""
 
+import os
+from tempfile import TemporaryDirectory
+
 import pytest
 import torch
 
@@ -9,6 +12,10 @@ from tests.live import server
 # as a server does: more threads only slow small tensors
 torch.set_num_threads(1)
 __all__ = ["server"]
+
+# evaluations of tests that name no other folder
+_data = TemporaryDirectory(prefix="lossd-")
+os.environ.setdefault("LOSSD_DATA_DIR", _data.name)
 
 # as the service runs: threads within an operation cost more than they save where tensors are small
 torch.set_num_threads(1)

@@ -45,7 +45,7 @@ def allow_origins(app: ASGIApp, origins: str) -> ASGIApp:
     return Origins(
         app,
         allow_origins=names,
-        allow_methods=["GET", "HEAD", "POST"],
+        allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
         allow_headers=SENT,
         expose_headers=READ,
         max_age=3600,

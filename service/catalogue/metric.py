@@ -76,7 +76,7 @@ class Metric(Declaration[P, R]):
     """A declared metric. Its function computes the rows.
 
     ``likes``: peers whose conventions differ from ours; ``finish`` finds the chosen one, or None, as the param ``like``, and
-    the function too if it declares a param of that name. ``signed``: params that a signature always names.
+    the function too if it has an argument of that name. ``signed``: params that a signature always names.
     ``unit``: the column whose rows a bootstrap draws together, such as the query of a document; None if rows are independent.
     ``higher_is_better`` is None for what is no score, such as a confusion matrix. ``check`` sees inputs that are otherwise valid.
     ``redraw``: the work of one call of what `finish` returns, as ``work`` is declared.
@@ -103,6 +103,8 @@ class Metric(Declaration[P, R]):
         """Call the function by name."""
         call: Callable[..., R] = self.function
         known = {name: params[name] for name in self.params}
+        if "like" in self.prose.arguments:
+            known["like"] = params["like"]
         return call(**{name: inputs.get(name) for name in self.inputs}, **known)
 
     def signature(self, params: Params) -> str:
@@ -158,6 +160,9 @@ def metric(
 
     def declare(function: Callable[P, R]) -> Metric[P, R]:
         signature = signature_of(function, outputs=False)
+        # a request has it beside its params
+        params = {name: param for name, param in signature.params.items() if name != "like"}
+        signature = signature._replace(params=params)
         return Metric(
             name=function.__name__,
             title=title,

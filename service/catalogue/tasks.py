@@ -2,6 +2,7 @@
 
 TASKS = {
     "classification": "image classification, text classification, categories, labels",
+    "clustering": "clusters, grouping, partitions, unsupervised",
     "detection": "object detection, bounding boxes, bounding box regression",
     "distribution": "divergence or distance between probability distributions",
     "generative": "generative models, image generation, synthesis",

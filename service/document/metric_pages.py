@@ -1,6 +1,8 @@
 """The metrics as Markdown that GitHub renders: a page for each family, and an index by task."""
 
 import shlex
+from collections.abc import Mapping
+from typing import Any
 
 import orjson
 
@@ -118,7 +120,7 @@ def _section(metric: AnyMetric) -> str:
         (
             f"`{name}`",
             spec.role + ", optional" * spec.optional,
-            f"`{show(describe_metric.value_schema(spec))}` a sample"
+            f"{_one_value(describe_metric.value_schema(spec))} a sample"
             if isinstance(spec, Listed)
             else form_lines(spec.forms, values=True) + "; or a list of strings" * spec.texts,
             descriptions[name],
@@ -138,6 +140,16 @@ def _section(metric: AnyMetric) -> str:
         remarks=_remarks(metric),
         body=shlex.quote(orjson.dumps(describe_metric.metric_example(metric)).decode()),
         sources=source_list(metric.prose.sources),
+    )
+
+
+def _one_value(schema: Mapping[str, Any]) -> str:
+    """Describe the value of a sample: an object by its members, others by their JSON Schema."""
+    if schema.get("type") != "object":
+        return f"`{show(schema)}`"
+    optional = [name for name in schema["properties"] if name not in schema["required"]]
+    return f"an object with {codes(schema['required'])}" + (
+        f", optionally {codes(optional)}," * bool(optional)
     )
 
 

@@ -15,6 +15,7 @@ from service.doors.front import Answer
 from service.doors.pipeline import Pipeline, Work
 from service.doors.waiting import deadline, wait
 from service.engine import cost
+from service.engine.lane import Lane
 from service.evaluations.results import Selection, named_measure, refuse_incomparable, results_of, worst_of
 from service.evaluations.spec import Spec
 from service.evaluations.store import EvaluationEntry, Store
@@ -36,6 +37,8 @@ ROW_S = 2e-7
 """Seconds to finish a row of one metric."""
 DRAW_S = 2e-8
 """Seconds to draw a row of one metric once more."""
+LOOKERS = 4
+"""Threads that read from the database."""
 ONE = "/v1/evaluations/{name}"
 
 
@@ -68,6 +71,7 @@ class EvaluationRequests:
         self.pipeline = pipeline
         self.store = store
         self.catalogues = catalogues
+        self._lane = Lane("evaluations", LOOKERS)
         self._handlers: Mapping[
             tuple[str, str], tuple[Callable[[_Request], Awaitable[Answer]], tuple[str, ...]]
         ] = {
@@ -171,6 +175,8 @@ class EvaluationRequests:
         """List the evaluations of the request's key."""
         most = queries.count_of(request.query, queries.PAGE, queries.MOST_ON_PAGE)
         after = request.query.get("cursor", "")
+        if after:
+            valid_name(after, "a cursor")
 
         def look() -> Answer:
             found = self.store.listing(request.owner, after, most + 1)
@@ -180,7 +186,7 @@ class EvaluationRequests:
             }
             return self._json(request, members)
 
-        return await self._in_lane(request, "compute", look, LOOK_S)
+        return await self._look_up(request, look)
 
     async def _delete(self, request: _Request) -> Answer:
         """Delete an evaluation."""
@@ -208,16 +214,19 @@ class EvaluationRequests:
             entry = self.store.entry(request.owner, name)
             return entry, stored_spec(entry.spec, self.catalogues)
 
-        return await self._in_lane(request, "decode", look, LOOK_S)
+        return await self._look_up(request, look)
 
     async def _stored(self, request: _Request, submit: Callable[[], "Future[T]"]) -> T:
         """Submit a change in a thread, and wait until it is committed."""
         work = request.work
         seconds = LOOK_S + cost.reading(work.size)
         future = asyncio.wrap_future(await self._in_lane(request, "compute", submit, seconds))
-        work.hold.give(work.size)
-        work.size = 0
         return await wait(future, work.receive, work.due)
+
+    async def _look_up(self, request: _Request, look: Callable[[], T]) -> T:
+        """Read from the database in threads that may wait for it: those of small calls may not."""
+        work = request.work
+        return await wait(self._lane.run(look, [work.hold]), work.receive, work.due)
 
     async def _in_lane(self, request: _Request, stage: str, step: Callable[[], T], seconds: float) -> T:
         """Run a step in a thread, and measure it."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
+from math import frexp, isfinite
 from typing import Any, cast
 
 import numpy as np
@@ -100,7 +100,7 @@ def finished(
     asked: Asked | None = None,
 ) -> MetricResult:
     """Finish rows, which are in the order of their ids; ``keys`` are hashed from the ids."""
-    weights = np.ones(len(rows)) if weights is None else weights
+    weights = np.ones(len(rows)) if weights is None else _in_range(weights)
     run = metric.finish(rows, params)
     with np.errstate(over="ignore", invalid="ignore"):
         value = run(weights)
@@ -190,6 +190,12 @@ def _plain(value: Any, path: Path, undefined: dict[str, str]) -> Any:
         # such as a sum of weights of 1e308
         return _plain(Undefined("it is beyond the range of numbers"), path, undefined)
     return number
+
+
+def _in_range(weights: Array) -> Array:
+    """Return weights whose sums and products are in the range of numbers, scaled by a power of two if need be."""
+    exponent = frexp(float(weights.max(initial=0.0)))[1]
+    return weights if abs(exponent) < 200 else np.ldexp(weights, -exponent)
 
 
 def _taken(weights: Array | None, places: Array) -> Array | None:

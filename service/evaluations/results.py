@@ -1,7 +1,7 @@
 """Results of an evaluation: of all rows, of slices, in comparison with another one, and the rows that cost most."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,6 +72,10 @@ def results_of(merged: Merged, asked: Selection, other: Merged | None = None) ->
     """
     rows, keys = merged.rows, keys_of_hashes(merged.hashes)
     whole = _finished(rows, keys, asked)
+    # slices need no ids
+    rows = replace(
+        rows, ids=None, contents=None, labels={name: rows.labels[name] for name in asked.slices if rows.count}
+    )
     slices = {name: _slice(rows.take(places), keys[places], asked) for name, places in _places(rows, asked)}
     if other is None:
         return Results(rows.count, whole, slices)

@@ -72,7 +72,7 @@ def _each(rows: Table, params: Params) -> Array:
     keywords=("boundaries", "contours"),
     finish=_finish,
     each=_each,
-    work=("2 predictions", "N num_classes"),
+    work=("4 predictions", "2 predictions num_classes", "1024 N num_classes"),
     example=Example(sizes={"H": 6, "W": 7}),
 )
 def boundary_iou(
@@ -117,7 +117,7 @@ def boundary_iou(
     finish=_finish,
     each=_each,
     signed=("spacing",),
-    work=("6 predictions", "N num_classes"),
+    work=("8 predictions", "4 predictions num_classes", "1024 N num_classes"),
     example=Example(sizes={"H": 6, "W": 7}),
     higher_is_better=False,
 )
@@ -162,7 +162,7 @@ def hausdorff95(
     finish=_finish,
     each=_each,
     signed=("tolerance", "spacing"),
-    work=("6 predictions", "N num_classes"),
+    work=("8 predictions", "4 predictions num_classes", "1024 N num_classes"),
     example=Example(sizes={"H": 6, "W": 7}),
 )
 def surface_dice(

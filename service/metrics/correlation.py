@@ -176,8 +176,18 @@ def correlation(predictions: Array, targets: Array, weights: Weights) -> Number:
     if constant(predictions, weights):
         return Undefined(CONSTANT_PREDICTIONS)
     sums = moments(predictions, targets, weights)
-    value = quotient(sums.both, sqrt(sums.first) * sqrt(sums.second))
+    value = quotient(sums.both, mean_size(sums.first, sums.second))
     return value if isinstance(value, Undefined) else min(1.0, max(-1.0, value))
+
+
+def mean_size(first: float, second: float) -> float:
+    """Return the geometric mean: exact for equal numbers, and in range for any.
+
+    >>> mean_size(0.1, 0.1), mean_size(2.0**1000, 2.0**1000) == 2.0**1000
+    (0.1, True)
+    """
+    product = first * second
+    return sqrt(product) if 1e-280 < product < 1e280 else sqrt(first) * sqrt(second)
 
 
 @metric(

@@ -1,11 +1,10 @@
 """Distances between two sets of features, such as those of generated and of real images."""
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
-from scipy.linalg import qr, svdvals
 from torch import Tensor
 
 from service.catalogue.metric import Undefined, Value, Weights, metric
@@ -13,6 +12,7 @@ from service.catalogue.spec import Params, Prediction, SizeRange, Target
 from service.catalogue.table import Array, Columns, Ragged, Table
 from service.metrics.finishes import column
 
+_LINALG: Any = torch.linalg
 LEAST = 2
 """Samples that a covariance needs."""
 
@@ -30,8 +30,8 @@ def _finish(rows: Table, params: Params) -> Callable[[Weights], Value]:
         ]
         (mean, root), (other, other_root) = moments
         # the trace of the root of a product of covariances, without the root of rounding errors
-        shared = float(svdvals(root @ other_root.T).sum())
-        spread = float(np.square(root).sum() + np.square(other_root).sum())
+        shared = float(_LINALG.svdvals(root @ other_root.T).sum())
+        spread = float(root.square().sum() + other_root.square().sum())
         return max(0.0, float(np.square(mean - other).sum()) + spread - 2 * shared)
 
     return run
@@ -44,7 +44,8 @@ def _finish(rows: Table, params: Params) -> Callable[[Weights], Value]:
     keywords=("FID", "GAN", "diffusion models", "image generation", "audio generation"),
     finish=_finish,
     requires=(SizeRange("D", least=1, most=4096),),
-    work=("N D D/64", "M D D/64", "D D D/64", "D D D/64"),
+    work=("N D D/512", "M D D/512", "D D D/128"),
+    redraw=("N D D/512", "M D D/512", "D D D/128"),
     higher_is_better=False,
 )
 def frechet_distance(
@@ -81,8 +82,9 @@ def _side(features: Tensor, count: int) -> Ragged:
     return Ragged(lengths, column(features.to(torch.float64)))
 
 
-def _moments(features: Array, weights: Weights, count: float) -> tuple[Array, Array]:
+def _moments(features: Array, weights: Weights, count: float) -> tuple[Array, Tensor]:
     """Return the mean, and a root ``R`` of the covariance ``R^T R``."""
     mean: Array = (weights[:, None] * features).sum(0) / count
-    root: Array = qr((features - mean) * np.sqrt(weights / (count - 1))[:, None], mode="r")[0]
-    return mean, root[: min(root.shape)]
+    spread = (features - mean) * np.sqrt(weights / (count - 1))[:, None]
+    # its threads are those of the service; the ones of numpy and scipy get in the way of other calls
+    return mean, _LINALG.qr(torch.as_tensor(spread), mode="r").R

@@ -1,8 +1,8 @@
 """Generation: how well a language model predicts tokens, and how often one of several samples is right."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from math import exp
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -10,8 +10,8 @@ from annotated_types import Ge, Le
 from torch import Tensor
 
 from service.catalogue.domains import ClassIndex, Integers, Simplex
-from service.catalogue.metric import Number, Params, Undefined, Weights, metric
-from service.catalogue.spec import Condition, Example, Form, Prediction, Target, given
+from service.catalogue.metric import Flaw, Number, Params, Undefined, Weights, metric
+from service.catalogue.spec import Example, Form, Prediction, Target, given
 from service.catalogue.table import Array, Columns, Table
 from service.metrics.finishes import column, each_of, mean_of
 from service.metrics.outputs import RANGE, finite
@@ -62,7 +62,7 @@ def perplexity(
     from_logits: bool = False,
     ignore_index: int | None = None,
 ) -> Columns:
-    r"""Among how many equally likely tokens a language model would be as uncertain, on average.
+    r"""The number of equally likely tokens that a language model chooses between, on average.
 
     Formula:
         \exp\Bigl(-\frac{1}{\sum_n T_n} \sum_n \sum_t \ln p_{nt}(y_{nt})\Bigr)
@@ -92,6 +92,16 @@ def perplexity(
     return {"surprise": column(surprise.sum(-1)), "tokens": column(counted.sum(-1))}
 
 
+def _drawn(inputs: Mapping[str, Any], params: Params) -> Iterator[Flaw]:
+    """Find problems of which fewer samples were drawn than are tried, or than are right."""
+    right, drawn, least = column(inputs["predictions"]), column(inputs["targets"]), params["k"]
+    for row in map(int, np.flatnonzero(drawn < least)):
+        yield Flaw(("targets", row), f"at least {least} samples, as k says", str(drawn[row]))
+    for row in map(int, np.flatnonzero((right < 0) | (right > drawn))):
+        words = f"a number from 0 to {drawn[row]}, that of the samples drawn"
+        yield Flaw(("predictions", row), words, str(right[row]))
+
+
 @metric(
     title="Pass at k",
     tasks=("nlp", "generative"),
@@ -99,22 +109,7 @@ def perplexity(
     finish=mean_of("passes", "there are no problems"),
     each=each_of("passes"),
     signed=("k",),
-    requires=(
-        Condition(
-            "/inputs/predictions",
-            "numbers from 0 to that of the samples drawn",
-            lambda facts: "another number",
-            lambda facts: (
-                (facts.inputs["predictions"] >= 0) & (facts.inputs["predictions"] <= facts.inputs["targets"])
-            ).all(),
-        ),
-        Condition(
-            "/params/k",
-            "at most as many as the samples drawn for each problem",
-            lambda facts: facts.params["k"],
-            lambda facts: (facts.inputs["targets"] >= facts.params["k"]).all(),
-        ),
-    ),
+    check=_drawn,
     work="N k",
     example=Example(inputs={"predictions": [3, 0, 10], "targets": [10, 10, 10]}, params={"k": 5}),
 )

@@ -1,7 +1,6 @@
 """Agreement by order alone: rank correlations, and the concordance of risks with times to an event."""
 
 from collections.abc import Callable
-from math import sqrt
 from typing import Annotated
 
 import numpy as np
@@ -11,7 +10,7 @@ from service.catalogue.domains import OneOf
 from service.catalogue.metric import Number, Params, Undefined, Value, Weights, metric
 from service.catalogue.spec import Example, Prediction, Target
 from service.catalogue.table import Array, Columns, Table
-from service.metrics.correlation import CONSTANT_PREDICTIONS, CONSTANT_TARGETS, correlation
+from service.metrics.correlation import CONSTANT_PREDICTIONS, CONSTANT_TARGETS, correlation, mean_size
 from service.metrics.finishes import column, ratio
 from service.metrics.outputs import EMPTY, OUTPUTS, Estimates, Observations, Run, by_output, pairs
 
@@ -122,7 +121,7 @@ def _kendall(params: Params, predictions: Array, targets: Array) -> Run:
             return Undefined(CONSTANT_PREDICTIONS)
         in_both = in_predictions + in_targets - _apart(either, weights)
         agreed = in_both - 2 * opposite(weights[order], weights[order])
-        return float(np.clip(agreed / sqrt(in_predictions) / sqrt(in_targets), -1, 1))
+        return float(np.clip(agreed / mean_size(in_predictions, in_targets), -1, 1))
 
     return run
 
@@ -182,7 +181,7 @@ def _c_index(rows: Table, params: Params) -> Callable[[Weights], Value]:
         grouped = np.concatenate(([0.0], np.cumsum(chosen[groups])))
         equal = float((first[groups] * (grouped[ends] - grouped[equal_after])).sum())
         return ratio(
-            right(first, chosen) + equal / 2, comparable, "no two samples have an order: who failed first"
+            right(first, chosen) + equal / 2, comparable, "no two samples show which of them failed first"
         )
 
     return run

@@ -325,7 +325,7 @@ def _finish_panoptic(rows: Table, params: Params) -> Callable[[Weights], Value]:
     keywords=("panoptic segmentation", "things and stuff", "segmentation quality", "recognition quality"),
     finish=_finish_panoptic,
     requires=(APART,),
-    work="4 targets",
+    work=("4 targets", "2048 N"),
     example=Example(sizes={"H": 4, "W": 5}, params={"things": (0, 1), "stuffs": (2,)}),
 )
 def panoptic_quality(

@@ -1,13 +1,12 @@
 """Lists with one JSON value a sample: texts, tags, the objects in an image, values of slices."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, cast
 
 import orjson
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails
 
 from service.problems import MOST_FAULTS, Fault, Invalid, pointer
 from service.wire import json
@@ -75,8 +74,26 @@ def _adapter(element: Any) -> TypeAdapter[list[Any]]:
 
 
 def schema_of(element: Any) -> dict[str, Any]:
-    """Return the JSON Schema of a list's values."""
-    return _adapter(element).json_schema()["items"]
+    """Return the JSON Schema of a list's values, without references."""
+    schema = _adapter(element).json_schema()
+    return _resolved(schema["items"], schema.get("$defs", {}))
+
+
+def _resolved(node: Any, definitions: Mapping[str, Any]) -> Any:
+    """Return a schema with definitions in place of references to them, and without titles."""
+    if isinstance(node, list):
+        return [_resolved(one, definitions) for one in cast(list[Any], node)]
+    if not isinstance(node, dict):
+        return node
+    found = cast(dict[str, Any], node)
+    if "$ref" in found:
+        return _resolved(definitions[found["$ref"].rpartition("/")[2]], definitions)
+    # a title is a text; a member of that name is a schema
+    return {
+        name: _resolved(one, definitions)
+        for name, one in found.items()
+        if name != "title" or isinstance(one, dict)
+    }
 
 
 def _faults(error: ValidationError, found: list[Any], where: tuple[str | int, ...]) -> list[Fault]:
@@ -95,7 +112,7 @@ def _faults(error: ValidationError, found: list[Any], where: tuple[str | int, ..
     ]
 
 
-def _words(error: ErrorDetails) -> tuple[str, str]:
+def _words(error: Mapping[str, Any]) -> tuple[str, str]:
     """Return what an error expected, and what it got."""
     value, context = error["input"], error.get("ctx", {})
     match error["type"]:

@@ -260,6 +260,15 @@ def test_a_mask_of_a_billion_pixels_takes_no_memory(client: Client) -> None:
     assert answer.json()["value"]["map_large"] == 1.0
 
 
+def test_comparisons_that_take_too_long_are_refused(client: Client) -> None:
+    boxes = {"boxes": [[0, 0, 9, 9]] * 6_000, "labels": [0] * 6_000}
+    inputs = {"predictions": [{**boxes, "scores": [1] * 6_000}], "targets": [boxes]}
+    voc = client.post("/v1/metrics/mean_average_precision", json={"inputs": inputs, "like": "voc2012"})
+    assert voc.status_code == 413
+    far = {"masks": [[[0, 0, 65_000, 0, 65_000, 65_000]]] * 50, "labels": [0] * 50}
+    assert send(client, [{**far, "scores": [1] * 50}], [far], iou_type="segm").status_code == 413
+
+
 def test_polygons_need_no_size(client: Client) -> None:
     polygons = [[[1, 1, 30, 2, 25, 40]], [[50, 60, 90, 60, 90, 99, 50, 99]]]
     found, true = (

@@ -10,6 +10,7 @@ import torch
 from scipy.special import log_softmax, softmax
 from torchmetrics.functional.text import perplexity
 
+from tests.client import Client
 from tests.metrics.helpers import assert_rows_depend_on_their_sample_alone, each_of, reason, value_of
 
 
@@ -82,3 +83,14 @@ def test_pass_at_k_equals_binomials() -> None:
         assert_rows_depend_on_their_sample_alone("pass_at_k", inputs, k=k)
     none = {key: np.zeros(0, dtype=np.int64) for key in ("predictions", "targets")}
     assert reason(value_of("pass_at_k", none)) == "there are no problems"
+
+
+def test_fewer_samples_than_are_tried_or_right_are_refused_where_they_stand(client: Client) -> None:
+    inputs = {"predictions": [1, 5, -1], "targets": [2, 4, 9]}
+    answer = client.post("/v1/metrics/pass_at_k", json={"inputs": inputs, "params": {"k": 3}})
+    assert answer.status_code == 422
+    assert [(one["pointer"], one["detail"]) for one in answer.json()["errors"]] == [
+        ("/inputs/targets/0", "Expected at least 3 samples, as k says; got 2."),
+        ("/inputs/predictions/1", "Expected a number from 0 to 4, that of the samples drawn; got 5."),
+        ("/inputs/predictions/2", "Expected a number from 0 to 9, that of the samples drawn; got -1."),
+    ]

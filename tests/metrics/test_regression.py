@@ -177,6 +177,17 @@ def test_a_target_of_0_has_no_relative_error_unless_like_a_peer() -> None:
     np.testing.assert_array_equal(each_of("mape", inputs), [np.nan, 1, np.nan])
 
 
+@pytest.mark.parametrize(
+    "name", ["pearson", "spearman", "kendall", "concordance", "r2", "explained_variance"]
+)
+def test_perfect_agreement_is_1_exactly(name: str) -> None:
+    for seed, size in enumerate((2, 3, 7, 50)):
+        targets = sample(seed, size)["targets"]
+        assert value_of(name, {"predictions": targets, "targets": targets}) == 1
+        if name not in ("concordance", "r2", "explained_variance"):
+            assert value_of(name, {"predictions": -2 * targets, "targets": targets}) == -1
+
+
 def test_the_median_of_equal_weights_is_the_middle_whatever_their_size() -> None:
     inputs = {"predictions": np.arange(10.0), "targets": np.zeros(10)}
     for weight in (0.1, 0.3, 1.0, 1e9):

@@ -17,6 +17,7 @@ from torchmetrics.functional.text import char_error_rate, edit_distance, word_er
 
 from service.metrics.alignments import common, edits
 from service.metrics.tokens import TOKENIZERS
+from tests.client import Client
 from tests.metrics.helpers import (
     assert_rows_depend_on_their_sample_alone,
     each_of,
@@ -249,3 +250,11 @@ def test_long_texts_take_time_in_proportion_to_their_bits() -> None:
     first, second = ("".join(rng.choices("abcdefgh ", k=20_000)) for _ in range(2))
     assert 0 < edits(first, second) < 20_000
     assert 0 < common(first, second) < 20_000
+
+
+def test_texts_that_take_too_long_to_align_are_refused(client: Client) -> None:
+    inputs = {"predictions": ["ab" * 200_000], "targets": ["ba" * 200_000]}
+    for name in ("cer", "wer", "edit_distance", "rouge"):
+        answer = client.post(f"/v1/metrics/{name}", json={"inputs": inputs})
+        assert answer.status_code == 413, name
+        assert "LOSSD_MAX_WORK" in answer.json()["detail"]

@@ -10,6 +10,7 @@ import numpy as np
 from service.catalogue.metric import Like, Listing, Undefined, Value, Weights, metric
 from service.catalogue.spec import Example, Params
 from service.catalogue.table import Array, Columns, Ragged, Table
+from service.metrics.detection.effort import effort_of
 from service.metrics.detection.matching import (
     AREAS,
     THRESHOLDS,
@@ -69,6 +70,11 @@ POSE_NUMBERS: Mapping[str, tuple[Read, str]] = {
 VOC_NUMBERS = {name: NUMBERS[name] for name in ("map", "map_50")}
 
 
+def _most(params: Params) -> int | None:
+    """Return how many detections of a class in an image count, None for all."""
+    return None if params["like"] in VOC else MOST_DETECTIONS[params["iou_type"]]
+
+
 def _finish(rows: Table, params: Params) -> Callable[[Weights], Value]:
     """Sort detections by class and score, those of equal scores by image."""
     like, poses = params["like"], params["iou_type"] == "keypoints"
@@ -87,8 +93,10 @@ def _finish(rows: Table, params: Params) -> Callable[[Weights], Value]:
     keywords=("COCO", "Pascal VOC", "average recall", "object keypoint similarity"),
     finish=_finish,
     check=flaws_of,
+    effort=lambda inputs, params: effort_of(inputs, params, _most(params)),
     likes=("voc2007", "voc2012"),
     signed=("iou_type",),
+    redraw="96 N",
     example=Example(
         inputs={
             "predictions": [
@@ -158,8 +166,8 @@ def mean_average_precision(
     classes = int(codes.max(initial=0)) + 1
     key, true_key = image * classes + codes[: len(labels)], true_image * classes + codes[len(labels) :]
     order = np.lexsort((-scores, key))
-    if not voc:
-        order = order[_ranks(key[order]) < MOST_DETECTIONS[iou_type]]
+    if (most := _most({"iou_type": iou_type, "like": like})) is not None:
+        order = order[_ranks(key[order]) < most]
 
     ignored = crowd if iou_type != "keypoints" else crowd | _unlabelled(targets)
     pairs = near_pairs(key[order], true_key, lambda i, j: overlaps.of(order[i], j))

@@ -13,8 +13,6 @@ import numpy as np
 from service.catalogue.rounds import go_on
 from service.catalogue.table import Array, Ragged
 
-MOST_OUTLINE = 50_000_000
-"""Most pixels along the outlines of all polygons of an input: a hundred objects in each of thousands of images."""
 _MOST_DIGITS = 8
 """Most characters of a compressed run length: 40 bits."""
 _SCALE = 5
@@ -141,14 +139,10 @@ def _from_texts(texts: Sequence[str]) -> tuple[Ragged, int | None]:
     return Ragged(lengths, numbers), None
 
 
-def outline_length(polygons: Sequence[Sequence[float]]) -> float:
-    """Return the pixels along outlines, as drawing them counts."""
-    total = 0.0
-    for polygon in polygons:
-        if len(polygon) % 2 == 0:
-            sides = [np.abs(np.diff(side, append=side[:1])) for side in (polygon[::2], polygon[1::2])]
-            total += float(np.maximum(*sides).sum())
-    return total
+def outlines(polygons: Sequence[Sequence[float]]) -> Array:
+    """Return the pixels along the outline of each polygon."""
+    corners, following, owners = _edges(polygons)
+    return np.bincount(owners, weights=np.abs(corners - following).max(1, initial=0), minlength=len(polygons))
 
 
 def extent(polygons: Sequence[Sequence[float]]) -> list[int]:
@@ -159,6 +153,15 @@ def extent(polygons: Sequence[Sequence[float]]) -> list[int]:
 
 def intersections(first: Runs, second: Runs, i: Array, j: Array) -> Array:
     """Return the pixels that the masks ``first[i]`` and ``second[j]`` share, for pairs of masks."""
+    shared = np.zeros(len(i), np.int64)
+    fewer = first.lengths[i] <= second.lengths[j]
+    shared[fewer] = _shared(first, second, i[fewer], j[fewer])
+    shared[~fewer] = _shared(second, first, j[~fewer], i[~fewer])
+    return shared
+
+
+def _shared(first: Runs, second: Runs, i: Array, j: Array) -> Array:
+    """Return the pixels that pairs of masks share, by looking the runs of the first up among those of the second."""
     before = np.cumsum(second.ends - second.starts) - (second.ends - second.starts)
     begins = np.cumsum(first.lengths) - first.lengths
     shared = np.zeros(len(i), np.int64)
@@ -223,26 +226,31 @@ def _drawn(polygons: Sequence[Sequence[float]], sizes: Array) -> Ragged:
 
     An outline is walked in fifths of a pixel; where it enters a column of pixels in the middle, the pixel there flips.
     """
-    counts = np.fromiter((len(one) // 2 for one in polygons), np.int64, len(polygons))
-    numbers = np.array([number for one in polygons for number in one], np.float64).reshape(-1, 2)
-    corners = (_SCALE * numbers + 0.5).astype(np.int64)
-    ends = np.cumsum(counts)
-    following = np.arange(len(corners)) + 1
-    following[ends - 1] = ends - counts
-    owners = np.repeat(np.arange(len(polygons)), counts)
-    steps = np.abs(corners[following] - corners).max(1, initial=0) + 1
+    corners, following, owners = _edges(polygons)
+    corners, following = ((_SCALE * one + 0.5).astype(np.int64) for one in (corners, following))
+    steps = np.abs(following - corners).max(1, initial=0) + 1
     found: list[tuple[Array, Array]] = []
     last = np.full((3, 1), -1)
     for some in parts(steps, _POINTS):
         go_on()
-        walked = _walked(corners[some], corners[following[some]], owners[some])
+        walked = _walked(corners[some], following[some], owners[some])
         found.append(_flips(np.concatenate([last, walked], 1), sizes))
         last = walked[:, -1:]
     if not found:
-        return Ragged(counts, np.zeros(0, np.int64))
+        return Ragged(np.zeros(len(polygons), np.int64), np.zeros(0, np.int64))
     owner, flips = (np.concatenate(each) for each in zip(*found, strict=True))
     order = np.lexsort((flips, owner))
     return _odd(owner[order], flips[order], len(polygons))
+
+
+def _edges(polygons: Sequence[Sequence[float]]) -> tuple[Array, Array, Array]:
+    """Return the start and the end ``[edges, 2]`` of all edges, and their polygons ``[edges]``."""
+    counts = np.fromiter((len(one) // 2 for one in polygons), np.int64, len(polygons))
+    corners = np.array([number for one in polygons for number in one], np.float64).reshape(-1, 2)
+    ends = np.cumsum(counts)
+    following = np.arange(len(corners)) + 1
+    following[ends - 1] = ends - counts
+    return corners, corners[following], np.repeat(np.arange(len(polygons)), counts)
 
 
 def _walked(start: Array, end: Array, owners: Array) -> Array:

@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 from service.catalogue.metric import Flaw
 from service.catalogue.spec import Params
 from service.catalogue.table import Array
-from service.metrics.detection.masks import MOST_OUTLINE, decoded_counts, outline_length, sums_of
+from service.metrics.detection.masks import decoded_counts, sums_of
 
 MOST_OBJECTS = 10_000
 """Most objects in an image: each is compared with all others of its class."""
@@ -103,7 +103,7 @@ def _boxes(name: str, images: Sequence[Mapping[str, Any]], box_format: BoxFormat
 
 
 def _masks(name: str, images: Sequence[Mapping[str, Any]]) -> Iterator[Flaw]:
-    """Check that run lengths can be decoded and fill their mask, and that polygons are pairs and not too long."""
+    """Check that run lengths can be decoded and fill their mask, and that polygons are pairs."""
     masks = [mask for image in images for mask in image.get("masks", ())]
     where = [*zip(*places_of_objects(images, "masks"), strict=True)]
     coded = [place for place, mask in enumerate(masks) if isinstance(mask, dict)]
@@ -120,17 +120,11 @@ def _masks(name: str, images: Sequence[Mapping[str, Any]]) -> Iterator[Flaw]:
             expected = f"run lengths of at least 0 that sum to {pixels[place]}"
             got = "negative ones" if negative[place] else f"a sum of {sums[place]}"
             yield Flaw((name, image, "masks", index, "counts"), expected, got)
-    outline = 0.0
     for (image, index), mask in zip(where, masks, strict=True):
-        if isinstance(mask, dict):
-            continue
-        for part, polygon in enumerate(mask):
+        for part, polygon in enumerate([] if isinstance(mask, dict) else mask):
             if len(polygon) % 2:
                 path = (name, image, "masks", index, part)
                 yield Flaw(path, "pairs of x and y", f"{len(polygon)} numbers")
-        outline += outline_length(mask)
-    if outline > MOST_OUTLINE:
-        yield Flaw((name,), f"outlines of at most {MOST_OUTLINE} pixels", f"{outline:.10g}")
 
 
 def _sizes(predictions: Sequence[Mapping[str, Any]], targets: Sequence[Mapping[str, Any]]) -> Iterator[Flaw]:

@@ -1,0 +1,1 @@
+"""Metrics beside the libraries that people use in Python."""
