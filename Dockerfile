@@ -48,10 +48,8 @@ RUN python -m venv --without-pip /opt/sbom && \
 
 FROM ${PYTHON_IMAGE} AS run
 ARG TORCH=cpu
-# No program of the base image may be setuid, even if no-new-privileges is forgotten.
-RUN find / -xdev -type f -perm /6000 -exec chmod a-s {} +
-# Evaluations, if a volume is mounted here; as any user.
-RUN mkdir -m 1777 /data
+# A volume of any user is mounted at /data. No program of the base image may be setuid, even if no-new-privileges is forgotten.
+RUN mkdir -m 1777 /data && find / -xdev -type f -perm /6000 -exec chmod a-s {} +
 COPY --from=build /opt/lossd /opt/lossd
 COPY --from=sbom /opt/sbom/sbom.cdx.json /opt/lossd/
 ENV PATH=/opt/lossd/bin:$PATH \

@@ -150,7 +150,8 @@ class _Read:
     def _column(self, found: Mapping[str, Any]) -> Column:
         """Make a column of its buffers."""
         if "buffer" in found:
-            return self._arrays[found["buffer"]]
+            place: int = found["buffer"]
+            return self._arrays[place]
         if "texts" in found:
             texts = bytes_as_texts(cast(Ragged, self.column(found["texts"])))
             array: Array = np.empty(len(texts), object)
