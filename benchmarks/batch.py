@@ -68,7 +68,7 @@ def main() -> None:
 def cost(loss: AnyLoss) -> Cost:
     """Measure a batch, and the same tensors as one fused call, in turns."""
     settings = Settings()
-    queue = Queue(CPU, Lane("compute", 1), capacity=settings.max_queue, max_work=settings.max_work)
+    queue = Queue(CPU, Lane("compute", 1), max_work=settings.max_work)
     body = body_of(loss)
 
     def whole() -> None:

@@ -16,6 +16,7 @@ import httpx
 
 from service.app import create_app
 from service.settings import Settings
+from service.telemetry.recorder import SOON_S
 
 HUBER = {"inputs": {"predictions": [0.5, 1.0, 2.0], "targets": [0.0, 1.0, 4.0]}}
 ITEMS = [{"loss": loss, **HUBER} for loss in ("huber", "mse", "l1", "log_cosh")]
@@ -67,6 +68,8 @@ async def traces() -> Mapping[str, Trace]:
         async with httpx.AsyncClient(transport=transport, base_url="http://lossd") as client:
             for what, (path, body) in REQUESTS.items():
                 for _ in range(WARM + 1):
+                    # the requests before are reported meanwhile
+                    await asyncio.sleep(10 * SOON_S)
                     trace.calls.clear()
                     (await client.post(path, json=body)).raise_for_status()
                 found[what] = Trace([*trace.calls])

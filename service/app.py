@@ -18,7 +18,6 @@ from starlette.types import ASGIApp, Lifespan
 from service import VERSION
 from service.admission.access import Access, warn_if_open
 from service.admission.account import Account
-from service.admission.context import RequestContext
 from service.admission.cors import allow_origins
 from service.admission.gate import Gate
 from service.admission.keys import KeyFile
@@ -106,7 +105,7 @@ def create_app(
     Raises:
         ValueError: a setting names a device, a file of keys or an exporter that does not exist.
     """
-    parts = _parts(settings or Settings(), worker, catalogue, measures, Lifecycle(end))
+    parts = _parts(settings or Settings(), worker, catalogue, measures, end)
     settings, pipeline, state = parts.settings, parts.pipeline, dict[str, Any](account=parts.account)
     app = _framework(parts, _lifespan(parts, state, warmed))
     doors = {
@@ -118,24 +117,27 @@ def create_app(
         ).answer,
         "infer": Inferences(catalogue, settings, pipeline, parts.statistics).answer,
     }
-    front = Front(app, doors, Streams(catalogue, settings, pipeline, parts.metrics))
-    served: ASGIApp = Gate(front, parts.lifecycle, pipeline.queue, parts.recorder)
-    state["gate"] = served
-    if parts.keys is not None:
-        served = Access(served, parts.keys, settings)
-    return RequestContext(allow_origins(served, settings.cors_origins), parts.account, parts.recorder)
+    gate = state["gate"] = Gate(parts.account, parts.lifecycle, parts.recorder)
+    streams = Streams(catalogue, settings, pipeline, parts.metrics)
+    access = None if parts.keys is None else Access(parts.keys, settings)
+    return Front(app, doors, streams, gate, access, allow_origins(settings.cors_origins))
 
 
 def _parts(
-    settings: Settings, worker: int, catalogue: Catalogue, measures: MetricCatalogue, lifecycle: Lifecycle
+    settings: Settings,
+    worker: int,
+    catalogue: Catalogue,
+    measures: MetricCatalogue,
+    end: Callable[[int], object],
 ) -> Parts:
     """Create the parts of an application."""
+    account = Account(settings.max_inflight_bytes, settings.max_queue)
+    lifecycle = Lifecycle(account, end)
     device, metrics = devices.choose(settings.device, worker), Metrics()
     cores = os.cpu_count() or 1
     quick, slow = Lane("quick", cores), Lane("slow", cores)
     make = partial(
         Queue,
-        capacity=settings.max_queue,
         max_work=settings.max_work,
         fuse=settings.fuse,
         observer=metrics.observer(),
@@ -145,7 +147,6 @@ def _parts(
     if device.type != "cpu":
         queue = make(device, Lane("device", DEVICE_THREADS), near=near)
     metrics.describe(device, VERSION)
-    account = Account(settings.max_inflight_bytes)
     return Parts(
         settings=settings,
         catalogue=catalogue,

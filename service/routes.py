@@ -3,16 +3,17 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import cached_property
+from typing import Literal, NamedTuple
 
 Door = Literal["", "evaluate", "batch", "stream", "infer", "measure", "evaluations"]
 """What answers a request: "" is the framework, the others answer in front of it."""
 NDJSON = b"application/x-ndjson"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Route:
-    """One method of a path template.
+    """One method of a path template. There is one object of each, so that comparing and hashing them takes no time.
 
     ``work`` is refused when the server is full, and finished before it ends; the duration of a ``stream`` is up to the client;
     a ``probe`` is polled by machines; ``evaluates`` means that it is about one loss.
@@ -25,15 +26,15 @@ class Route:
     needs_key: bool = True
     probe: bool = False
 
-    @property
+    @cached_property
     def work(self) -> bool:
         return bool(self.door)
 
-    @property
+    @cached_property
     def evaluates(self) -> bool:
         return self.door in ("evaluate", "infer")
 
-    @property
+    @cached_property
     def label(self) -> str:
         """The route's name in metrics, logs and traces: one of a few, whatever clients send."""
         return f"{self.template} ndjson" if self.stream else self.template
@@ -86,8 +87,7 @@ OTHER = Route("", "other")
 STREAM = next(route for route in ROUTES if route.stream)
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """The route of a request, and the parameters in its path.
 
     If the path does not support the method, the route has no door, and ``allowed`` lists the methods it supports.
@@ -118,8 +118,7 @@ def match_route(method: str, path: str, media: bytes = b"") -> Match:
     if not routes:
         return Match(OTHER, {})
     allowed = {route.method for route in routes} | {"HEAD" for route in routes if route.method == "GET"}
-    # whether a path needs a key does not depend on the method
-    return Match(replace(routes[0], method="", door="", stream=False), {}, tuple(sorted(allowed)))
+    return Match(_UNSUPPORTED[routes[0].template], {}, tuple(sorted(allowed)))
 
 
 def _of_path(path: str) -> tuple[Sequence[Route], Mapping[str, str]]:
@@ -138,6 +137,11 @@ def _pattern(template: str) -> re.Pattern[str]:
 
 
 _BY_TEMPLATE = {route.template: tuple(r for r in ROUTES if r.template == route.template) for route in ROUTES}
+# whether a path needs a key does not depend on the method
+_UNSUPPORTED = {
+    template: replace(routes[0], method="", door="", stream=False)
+    for template, routes in _BY_TEMPLATE.items()
+}
 _PLAIN = {template: routes for template, routes in _BY_TEMPLATE.items() if "{" not in template}
 _PATTERNS = [
     (_pattern(template), routes) for template, routes in _BY_TEMPLATE.items() if template not in _PLAIN

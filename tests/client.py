@@ -6,10 +6,19 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
+import torch
 from starlette.types import ASGIApp, Message
 
+from service.admission.account import Account
+from service.admission.gate import Gate
+from service.admission.lifecycle import Lifecycle
 from service.app import create_app
+from service.doors.front import Front
+from service.engine.lane import Lane
+from service.engine.queue import Queue
 from service.settings import Settings
+from service.telemetry.metrics import Metrics
+from service.telemetry.recorder import Recorder
 
 
 class Client:
@@ -50,3 +59,15 @@ async def running(app: ASGIApp) -> AsyncGenerator[None]:
         if phase == "startup":
             yield
     await serving
+
+
+def recording(metrics: Metrics) -> Recorder:
+    """Return a recorder that only counts."""
+    return Recorder(Queue(torch.device("cpu"), Lane("test", 1), max_work=1), lambda: 0, metrics, None)
+
+
+def behind_front(app: ASGIApp, recorder: Recorder | None = None) -> Client:
+    """Return a client of an application that stands in for the framework."""
+    account = Account(1)
+    gate = Gate(account, Lifecycle(account), recorder or recording(Metrics()))
+    return Client(Front(app, {}, app, gate))

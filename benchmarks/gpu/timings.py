@@ -12,12 +12,12 @@ from torch import Tensor
 from benchmarks.gpu.report import CUDA, DEVICE, LOSSES, median_us, say, wait
 from service.catalogue.declare import Terms
 from service.catalogue.registry import AnyLoss
-from service.engine.backward import differentiable, gradients
+from service.engine.backward import gradients
 from service.engine.call import Call
 from service.engine.device import near_work
-from service.engine.evaluate import evaluate, options
+from service.engine.evaluate import evaluate
 from service.engine.fuse import evaluate_alike
-from service.engine.reduce import reduce
+from service.engine.reduce import reduce, reducible
 from service.engine.stack import Stack, stacked
 from service.engine.transfer import pinned, to_device, to_host
 from tests.conformance import work
@@ -45,7 +45,7 @@ def steps() -> None:
             median_us(lambda c=ready: evaluate_alike([c, c], DEVICE)),
             median_us(lambda c=call: to_device(c.inputs, DEVICE)),
             median_us(lambda c=call, t=there: c.loss.terms(differentiable(t, c), c.params)),
-            median_us(lambda c=call, t=terms: reduce(c, t, *options(c, DEVICE), axes=0)),
+            median_us(lambda c=call, t=terms: reduce(c, t, None, None, axes=0)),
             median_us(lambda g=gradient: to_host([g, g.sum()])),
         ]
         say(f"| [{rows}, {classes}] | " + " | ".join(f"{us:.0f}" for us in took) + " |")
@@ -215,6 +215,11 @@ def graphs() -> None:
     )
 
 
+def differentiable(inputs: Mapping[str, Tensor], call: Call) -> Mapping[str, Tensor]:
+    """Return the inputs; those whose gradients the call asks for are leaves."""
+    return {n: t.detach().requires_grad_() if n in call.gradients_of else t for n, t in inputs.items()}
+
+
 def captured(stack: Stack, there: Mapping[str, Tensor]) -> tuple[float, float]:
     """Return the times of a step, by torch and replayed."""
     like = stack.like
@@ -227,7 +232,7 @@ def captured(stack: Stack, there: Mapping[str, Tensor]) -> tuple[float, float]:
         found = torch.func.vmap(terms)(leaves)
         made = Terms(found["loss"], found.get("divisor"), found.get("mean_terms"), found["aux"])
         reduced = reduce(like, made, None, None, axes=1)
-        return reduced.value, gradients(like, made, reduced.slope, leaves)
+        return reduced.value, gradients(like, reducible(like, made), reduced.slope, leaves)
 
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())

@@ -3,51 +3,42 @@
 import logging
 from collections import defaultdict
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
-from service.admission import problems
-from service.admission.account import Hold
 from service.admission.keys import Key, KeyFile
 from service.admission.quota import Quota
-from service.problems import Throttled, Unauthorized
+from service.problems import Unauthorized
 from service.routes import Route
 from service.settings import Settings
 from service.telemetry import metrics
-from service.telemetry.stages import Stages
 
 logger = logging.getLogger("lossd")
-CHALLENGE = {"WWW-Authenticate": "Bearer"}
 LOOPBACK = ("127.", "localhost", "::1")
 
 
 class Access:
-    """Middleware that admits requests with a key from the file, within the limits of that key."""
+    """Admits requests with a key from the file, within the limits of that key."""
 
-    def __init__(self, app: ASGIApp, keys: KeyFile, settings: Settings) -> None:
-        self.app = app
+    def __init__(self, keys: KeyFile, settings: Settings) -> None:
         self.keys = keys
         self.settings = settings
         self._quotas: defaultdict[str, Quota] = defaultdict(Quota)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not self._needs_key(scope["state"]["match"].route):
-            await self.app(scope, receive, send)
+    def admit(self, scope: Scope) -> None:
+        """Admit a request until it ends.
+
+        Raises:
+            Unauthorized: it has no key, several different ones, or one that is not in the file.
+            Throttled: its key is over a limit.
+        """
+        state = scope["state"]
+        if not self._needs_key(state["match"].route):
             return
-        stages: Stages = scope["state"]["stages"]
-        try:
-            key = self._identify(scope)
-            stages.key = key.name
-            rate = self.settings.key_rate if key.rate is None else key.rate
-            concurrency = self.settings.key_concurrency if key.concurrency is None else key.concurrency
-            hold: Hold = scope["state"]["hold"]
-            hold.at_end(self._quotas[key.name].admit(rate, concurrency))
-        except Unauthorized as problem:
-            stages.rejected = "key"
-            await problems.send_problem(problem, scope, receive, send, CHALLENGE)
-        except Throttled as problem:
-            await problems.send_problem(problem, scope, receive, send)
-        else:
-            await self.app(scope, receive, send)
+        key = self._identify(scope)
+        state["stages"].key = key.name
+        rate = self.settings.key_rate if key.rate is None else key.rate
+        concurrency = self.settings.key_concurrency if key.concurrency is None else key.concurrency
+        state["hold"].at_end(self._quotas[key.name].admit(rate, concurrency))
 
     def _needs_key(self, route: Route) -> bool:
         """Return whether a route requires a key."""

@@ -17,6 +17,7 @@ from service.admission.body import too_large
 from service.problems import Unreadable, UnsupportedMedia, quoted
 from service.wire.text import Body
 
+HEADER = b"content-encoding"
 WINDOW = {"gzip": 31, "deflate": 15}
 """Window sizes as zlib takes them: 31 is gzip, 15 a zlib stream, which HTTP calls deflate."""
 DEFLATE: Any = isal_zlib
@@ -44,9 +45,9 @@ def of_request(headers: Mapping[bytes, bytes]) -> str | None:
     Raises:
         UnsupportedMedia: it is neither gzip nor deflate.
     """
-    if b"content-encoding" not in headers:
+    if HEADER not in headers:
         return None
-    coding = headers[b"content-encoding"].decode("latin-1").strip().lower()
+    coding = headers[HEADER].decode("latin-1").strip().lower()
     if coding in ("", "identity"):
         return None
     if coding not in WINDOW:

@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
-from starlette.types import ASGIApp
+from starlette.types import Receive, Scope, Send
 
 from service.admission import problems
 from service.problems import Fault, ForeignOrigin, pointer, quoted
@@ -34,16 +35,16 @@ PORTS = {"http": 80, "https": 443}
 """Default ports, which browsers leave out of origins."""
 
 
-def allow_origins(app: ASGIApp, origins: str) -> ASGIApp:
-    """Allow a comma-separated list of origins; preflight requests need no key.
+def allow_origins(origins: str) -> "Origins | None":
+    """Return what allows a comma-separated list of origins; None if that is empty.
 
     Raises:
         ValueError: an entry is not an origin.
     """
     if not (names := parse_origin(origins)):
-        return app
+        return None
     return Origins(
-        app,
+        _no_application,
         allow_origins=names,
         allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
         allow_headers=SENT,
@@ -52,8 +53,24 @@ def allow_origins(app: ASGIApp, origins: str) -> ASGIApp:
     )
 
 
+async def _no_application(scope: Scope, receive: Receive, send: Send) -> None:
+    """Never called: `Origins` is no middleware, but is asked by `Front`."""
+    raise AssertionError
+
+
 class Origins(CORSMiddleware):
-    """CORS middleware that answers refused preflights with a problem."""
+    """Starlette's rules for requests from other origins; a refused preflight is answered with a problem."""
+
+    def preflight(self, scope: Scope) -> Response | None:
+        """Return the answer to a preflight request, which needs no key; None for other requests."""
+        headers = scope["state"]["headers"]
+        if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
+            return self.preflight_response(Headers(scope=scope))
+        return None
+
+    def allowing(self, scope: Scope, send: Send) -> Send:
+        """Return a ``send`` that lets a page of an allowed origin read the answer."""
+        return partial(self.send, send=send, request_headers=Headers(scope=scope))
 
     def preflight_response(self, request_headers: Headers) -> Response:
         """Answer a preflight."""

@@ -1,57 +1,47 @@
-"""The gate: refuse work while the queue is full or the server is draining."""
+"""The gate: refuse work while the account is full or the server is draining."""
 
 from time import time
 
-from starlette.types import ASGIApp, Receive, Scope, Send
-
-from service.admission import problems
+from service.admission.account import Account
 from service.admission.lifecycle import Lifecycle
-from service.engine.queue import Queue
-from service.problems import Busy, Problem, Unavailable
+from service.problems import Problem
 from service.routes import Route
 from service.telemetry.finished import Finished
 from service.telemetry.recorder import Recorder
 from service.telemetry.stages import Stages
 
-CLOSE = {"Connection": "close"}
-
 
 class Gate:
-    """Middleware that refuses work before its body is read if the server cannot take it."""
+    """Decides, before its body is read, whether the server can take a request for work."""
 
-    def __init__(self, app: ASGIApp, lifecycle: Lifecycle, queue: Queue, recorder: Recorder) -> None:
-        self.app = app
+    def __init__(self, account: Account, lifecycle: Lifecycle, recorder: Recorder) -> None:
+        self.account = account
         self.lifecycle = lifecycle
-        self.queue = queue
         self.recorder = recorder
         self.refused = 0
         """Connections paused because their last request was refused."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["state"]["match"].route.work:
-            await self.app(scope, receive, send)
-            return
-        try:
-            self._refuse()
-            self.lifecycle.begin(scope["state"]["hold"])
-        except Unavailable as problem:
-            # the client's next request may then reach another server
-            await problems.send_problem(problem, scope, receive, send, CLOSE)
-        except Busy as problem:
-            await problems.send_problem(problem, scope, receive, send)
-        else:
-            await self.app(scope, receive, send)
-
     @property
     def closed(self) -> bool:
         """Whether all work is refused now."""
-        return self.lifecycle.closing or self.queue.full
+        return self.lifecycle.closing or self.account.full
+
+    def refuse(self) -> None:
+        """Refuse work if there is no room.
+
+        Raises:
+            Busy: the account is full.
+            Unavailable: the server is draining, or has failed.
+        """
+        if self.lifecycle.closing:
+            self.lifecycle.refuse_unready()
+        self.account.refuse_if_full()
 
     def refusal(self, route: Route) -> Problem | None:
         """Return why a request for work would be refused, before it is created; None if it would not."""
         try:
             if route.work:
-                self._refuse()
+                self.refuse()
         except Problem as problem:
             return problem
         return None
@@ -62,16 +52,6 @@ class Gate:
         """Record requests that were refused before they were created."""
         stages = Stages()
         stages.request_id, stages.rejected = identity, reason
+        stages.status, stages.finished = problem.status, True
         raw = path.encode("latin-1", "replace")
         self.recorder.add(Finished(method, raw, route, problem.status, time(), 0.0, 0, 0, stages, b"", b""))
-
-    def _refuse(self) -> None:
-        """Refuse work if there is no room.
-
-        Raises:
-            Busy: the queue is full.
-            Unavailable: the server is draining, or has failed.
-        """
-        if self.lifecycle.closing:
-            self.lifecycle.refuse_unready()
-        self.queue.refuse_if_full()

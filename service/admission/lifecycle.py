@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from time import monotonic, sleep
 from types import FrameType
 
-from service.admission.account import Hold
+from service.admission.account import Account
 from service.engine.device import FAILED
 from service.problems import Unavailable
 
@@ -25,16 +25,16 @@ DEVICE_FAILURE = 70
 
 
 class Lifecycle:
-    """Whether the server is ``warm``, ``draining`` or has ``failed``, and how many requests for work are ``active``.
+    """Whether the server is ``warm``, ``draining`` or has ``failed``. It ends after the active requests of the account.
 
     ``end`` ends the process with a status once the server has failed.
     """
 
-    def __init__(self, end: Callable[[int], object] = lambda status: None) -> None:
+    def __init__(self, account: Account, end: Callable[[int], object] = lambda status: None) -> None:
         self.warm = False
         self.draining = False
         self.failed = False
-        self.active = 0
+        self._account = account
         self._end_process = end
         self._failing = threading.Lock()
 
@@ -66,21 +66,6 @@ class Lifecycle:
         if self.failed:
             raise Unavailable(FAILED)
 
-    def begin(self, hold: Hold) -> None:
-        """Count a request until it has ended; a draining server waits for it.
-
-        Raises:
-            Unavailable: the server is draining, or has failed.
-        """
-        if self.closing:
-            self.refuse_unready()
-        self.active += 1
-        hold.at_end(self._end)
-
-    def _end(self) -> None:
-        """Stop counting a request."""
-        self.active -= 1
-
     def fail(self, reason: str, status: int) -> None:
         """End the process, from any thread; active requests are answered first, within `GRACE_S`."""
         with self._failing:
@@ -93,7 +78,7 @@ class Lifecycle:
     def _end_failed(self, status: int) -> None:
         """Wait for active requests, then end the process, even if the event loop is stuck."""
         until = monotonic() + GRACE_S
-        while self.active and monotonic() < until:
+        while self._account.active and monotonic() < until:
             sleep(LOOK_S)
         self._end_process(status)
 
@@ -107,7 +92,7 @@ class Lifecycle:
 
         def on_sigterm(signum: int, frame: FrameType | None) -> None:
             if self.draining:
-                logger.warning("second SIGTERM: cutting off %s requests", self.active)
+                logger.warning("second SIGTERM: cutting off %s requests", self._account.active)
                 os._exit(0)
             self.draining = True
             _end_within(most_s + GRACE_S)
@@ -121,12 +106,14 @@ class Lifecycle:
 
     async def _drain(self, most_s: float, end: object) -> None:
         """Wait until nothing is active, then stop the server."""
-        logger.info("draining: waiting for %s requests", self.active)
+        logger.info("draining: waiting for %s requests", self._account.active)
         until = monotonic() + most_s
-        while self.active and monotonic() < until:
+        while self._account.active and monotonic() < until:
             await asyncio.sleep(LOOK_S)
-        if self.active:
-            logger.warning("%s requests did not finish within %g s (LOSSD_DRAIN_S)", self.active, most_s)
+        if self._account.active:
+            logger.warning(
+                "%s requests did not finish within %g s (LOSSD_DRAIN_S)", self._account.active, most_s
+            )
         if callable(end):
             end(signal.SIGTERM, None)
 

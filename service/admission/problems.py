@@ -7,7 +7,6 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.types import Receive, Scope, Send
 
 from service.problems import (
     Busy,
@@ -19,6 +18,7 @@ from service.problems import (
     Problem,
     Throttled,
     TooLarge,
+    Unauthorized,
     Unavailable,
     Unreadable,
     UnsupportedMedia,
@@ -43,21 +43,14 @@ def answer_problems(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _of_bug)
 
 
-async def send_problem(
-    problem: Problem, scope: Scope, receive: Receive, send: Send, headers: dict[str, str] | None = None
-) -> None:
-    """Answer a request with a problem, and note the exceeded limit, if any."""
-    if isinstance(problem, Busy | Throttled):
-        scope["state"]["stages"].rejected = problem.limit
-    await response(problem, scope["path"], headers)(scope, receive, send)
-
-
 def response(problem: Problem, path: str, headers: dict[str, str] | None = None) -> Response:
     """Return the answer for a problem; below `INFERENCE` in the format that its clients read."""
     if isinstance(problem, Busy | Throttled | Unavailable) and problem.retry_after is not None:
         headers = {"Retry-After": str(problem.retry_after), **(headers or {})}
     elif isinstance(problem, MethodNotAllowed):
         headers = {"Allow": problem.allowed}
+    elif isinstance(problem, Unauthorized):
+        headers = {"WWW-Authenticate": "Bearer"}
     document, media, status = problem.document(quote(path)), "application/problem+json", problem.status
     if path == INFERENCE or path.startswith(f"{INFERENCE}/"):
         status = Unreadable.status if isinstance(problem, Invalid) else status

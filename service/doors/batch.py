@@ -34,11 +34,11 @@ class Batches:
 
     async def answer(self, scope: Scope, receive: Receive) -> Answer:
         """Return the answer to one batch."""
-        work, held = await begin(self.pipeline, scope, receive, self.settings)
+        work = await begin(self.pipeline, scope, receive, self.settings)
         queue, headers = self.pipeline.queue, scope["state"]["headers"]
 
         def decode() -> Batch:
-            return batch.decode_batch(self.catalogue, held.pop(), self.settings.max_batch_items)
+            return batch.decode_batch(self.catalogue, work.held.pop(), self.settings.max_batch_items)
 
         def encode(asked: Batch, results: Sequence[Sequence[Results]]) -> Answer:
             outcomes = outcomes_of(results)

@@ -15,8 +15,8 @@ from starlette.types import Message, Receive, Scope
 from service.admission import body, codings, query
 from service.catalogue.rounds import go_on
 from service.doors.front import JSON, Answer
-from service.doors.pipeline import Pipeline, Work
-from service.doors.waiting import deadline
+from service.doors.pipeline import LARGE, Pipeline, Work
+from service.doors.waiting import TIMEOUT, deadline
 from service.engine import cost
 from service.problems import TooLarge
 from service.settings import Settings
@@ -36,10 +36,8 @@ LEAST_SAVED = 0.3
 """Share that compression of a long answer must save: digits save more than half, base64 a quarter."""
 
 
-async def begin(
-    pipeline: Pipeline, scope: Scope, receive: Receive, settings: Settings
-) -> tuple[Work, list[Body]]:
-    """Accept a JSON request; return its work, and its body in a list, from which decoding takes it to free the memory.
+async def begin(pipeline: Pipeline, scope: Scope, receive: Receive, settings: Settings) -> Work:
+    """Accept a JSON request, and return its work with its body.
 
     Raises:
         Invalid: it has query parameters.
@@ -49,16 +47,19 @@ async def begin(
         Busy: there is no room for it now.
         ClientGone: the client left before the end.
     """
-    query.read_query(scope)
+    if scope.get("query_string"):
+        query.read_query(scope)
     headers = scope["state"]["headers"]
-    seconds, coding = deadline(headers, settings.deadline_s), codings.of_request(headers)
-    held = [await body.receive_all(scope, receive, settings)]
-    work = pipeline.begin(scope, receive, len(held[0]), seconds)
+    seconds = deadline(headers, settings.deadline_s) if TIMEOUT in headers else settings.deadline_s
+    coding = codings.of_request(headers) if codings.HEADER in headers else None
+    received = await body.receive_all(scope, receive, settings)
+    work = pipeline.begin(scope, receive, len(received), seconds)
     if coding:
         buffer = bytearray()
-        await inflate(pipeline, work, held.pop(), coding, buffer, settings.max_body_bytes)
-        held.append(buffer)
-    return work, held
+        coded, received = received, buffer
+        await inflate(pipeline, work, coded, coding, buffer, settings.max_body_bytes)
+    work.held.append(received)
+    return work
 
 
 async def inflate(
@@ -81,11 +82,13 @@ async def inflate(
     try:
         for most, seconds, estimate in STEPS:
             if not inflation.done:
-                step = partial(work.stages.measure, "decode", partial(inflation.run, most, seconds))
+                step = partial(work.timed, "decode", inflation.run, most, seconds)
                 await pipeline.run(work, step, estimate)
     finally:
         work.size = len(buffer)
-    work.hold.give(len(coded))
+        if work.size > LARGE:
+            pipeline.forget(work)
+    work.hold.drop(len(coded))
 
 
 def inflating(receive: Receive, coding: str) -> Receive:

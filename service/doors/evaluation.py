@@ -1,5 +1,7 @@
 """POST /v1/losses/{name}: one call of one loss."""
 
+from functools import partial
+
 from starlette.types import Receive, Scope
 
 from service.catalogue.registry import AnyLoss, Catalogue, Unknown
@@ -25,16 +27,14 @@ class SingleCalls:
         """Return the answer to one request."""
         loss = find_loss(self.catalogue, scope["state"]["match"].parameters["name"])
         scope["state"]["stages"].loss = loss.name
-        work, held = await begin(self.pipeline, scope, receive, self.settings)
+        work = await begin(self.pipeline, scope, receive, self.settings)
         queue, headers = self.pipeline.queue, scope["state"]["headers"]
-
-        def decode() -> native.Decoded:
-            return native.decode(loss, held.pop())
 
         def encode(decoded: native.Decoded, evaluation: Evaluation) -> Answer:
             return json_answer(native.answer_parts(decoded, evaluation, queue.observer), headers)
 
-        return await self.pipeline.call(work, decode, encode, cost.reading(work.size))
+        decode = partial(native.decode_held, loss, work.held)
+        return await self.pipeline.call(work, decode, encode, work.size * cost.BYTE_S)
 
 
 def find_loss(catalogue: Catalogue, name: str) -> AnyLoss:

@@ -106,8 +106,7 @@ class EvaluationRequests:
         headers, settings = state["headers"], self.settings
         seconds, coding = deadline(headers, settings.deadline_s), codings.of_request(headers)
         buffer = bytearray()
-        if scope["method"] in ("PUT", "POST"):
-            await body.read_into(buffer, scope, receive, settings)
+        await body.read_into(buffer, scope, receive, settings)
         work = self.pipeline.begin(scope, receive, len(buffer), seconds)
         if coding and buffer:
             coded, buffer = buffer, bytearray()
@@ -231,7 +230,7 @@ class EvaluationRequests:
     async def _in_lane(self, request: _Request, stage: str, step: Callable[[], T], seconds: float) -> T:
         """Run a step in a thread, and measure it."""
         work = request.work
-        return await self.pipeline.run(work, partial(work.stages.measure, stage, step), seconds)
+        return await self.pipeline.run(work, partial(work.timed, stage, step), seconds)
 
     def _json(self, request: _Request, members: Mapping[str, Any], status: int = 200) -> Answer:
         """Return an answer of these members."""

@@ -64,7 +64,7 @@ class Inferences:
                 coded, limit = exchange.swap(), self.settings.max_body_bytes
                 await inflate(self.pipeline, work, coded, exchange.coding, exchange.buffer, limit)
                 del coded
-            read = partial(work.stages.measure, "decode", exchange.read)
+            read = partial(work.timed, "decode", exchange.read)
             reader = await self.pipeline.run(work, read, exchange.seconds_to_read)
             work.due = work.due.sooner(reader.options.timeout_s)
             decode = partial(exchange.decode, reader)

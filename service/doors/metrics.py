@@ -36,11 +36,11 @@ class Measurements:
     async def answer(self, scope: Scope, receive: Receive) -> Answer:
         """Return the answer to one request."""
         metric = find_metric(self.catalogue, scope["state"]["match"].parameters["name"])
-        work, held = await begin(self.pipeline, scope, receive, self.settings)
+        work = await begin(self.pipeline, scope, receive, self.settings)
         device, headers = self.pipeline.queue.device, scope["state"]["headers"]
 
         def decode() -> Measurement:
-            asked = decode_metric(metric, held.pop())
+            asked = decode_metric(metric, work.held.pop())
             refuse_excess(asked.work, self.settings.max_work)
             return asked
 

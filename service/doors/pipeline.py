@@ -7,31 +7,36 @@ only one intermediate result a thread in memory. Other devices have threads that
 copies large inputs into pinned memory for them.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from time import perf_counter
-from typing import Generic, Protocol, TypeVar
+from time import monotonic, perf_counter
+from typing import Any, Generic, Protocol, TypeVar
 
 from starlette.types import Receive, Scope
 
 from service.admission.account import Hold
 from service.admission.body import ClientGone
-from service.catalogue.rounds import Abandoned
+from service.catalogue.rounds import Abandoned, go_on
 from service.doors.waiting import Due, wait
 from service.engine import cost
 from service.engine.call import Call, Evaluation
 from service.engine.fuse import Results
 from service.engine.lane import Lane
-from service.engine.memory import give_back_memory
+from service.engine.memory import give_back_memory, is_exhausted
 from service.engine.queue import Queue
 from service.engine.stack import Part
 from service.engine.transfer import pinned
+from service.problems import TooLarge
 from service.telemetry.stages import Stages
+from service.wire.text import Body
 
 LARGE = 1 << 24
 """Size of a body in bytes from which on freed memory is returned to the system: glibc would keep it."""
+LOOK_S = 0.001
+"""Seconds between two looks whether the client of a batch is still there."""
 T = TypeVar("T")
 D = TypeVar("D")
 E = TypeVar("E")
@@ -40,16 +45,37 @@ A = TypeVar("A")
 
 @dataclass(slots=True)
 class Work:
-    """A request in progress, with the size of its body. ``seconds`` is its estimated time, as far as it is known."""
+    """A request in progress, with the size of its body, which is ``held`` until it is decoded.
+
+    ``seconds`` is its estimated time, as far as it is known.
+    """
 
     size: int
     hold: Hold
     receive: Receive
     due: Due
     stages: Stages
+    held: list[Body] = field(default_factory=list[Body])
     seconds: float = 0.0
     together: int = 1
     leads: bool = True
+
+    def timed(self, stage: str, step: Callable[..., T], *arguments: Any) -> T:
+        """Run a step, and add its duration to a stage.
+
+        Raises:
+            TooLarge: memory ran out, in whichever library.
+        """
+        start = self.stages.began[stage] = perf_counter()
+        try:
+            return step(*arguments)
+        except (MemoryError, RuntimeError) as error:
+            if not is_exhausted(error):
+                raise
+        finally:
+            self.stages.seconds[stage] += perf_counter() - start
+        # past the handler, nothing references the partial result
+        raise TooLarge("Expected a request that fits into free memory; got one that needs more.")
 
 
 class HasCall(Protocol):
@@ -83,17 +109,16 @@ class Pipeline:
         self.slow = slow
 
     def begin(self, scope: Scope, receive: Receive, size: int, seconds: float) -> Work:
-        """Accept a request whose body has arrived, with its deadline in seconds.
-
-        Raises:
-            Busy: the queue is full.
-        """
-        hold: Hold = scope["state"]["hold"]
-        hold.at_end(self.queue.permit())
-        work = Work(size, hold, receive, Due(seconds), scope["state"]["stages"])
-        # at the end, because a refused request is as large
-        hold.at_end(lambda: self._forget(work))
+        """Return the work for a request whose body has arrived, with its deadline in seconds."""
+        state = scope["state"]
+        work = Work(size, state["hold"], receive, Due(seconds, monotonic()), state["stages"])
+        if size > LARGE:
+            self.forget(work)
         return work
+
+    def forget(self, work: Work) -> None:
+        """Return the memory of a large request to the system at its end: a refused request is as large."""
+        work.hold.at_end(self._give_back_memory)
 
     async def run(self, work: Work, step: Callable[[], T], seconds: float) -> T:
         """Run a step that is estimated to take this many seconds."""
@@ -106,14 +131,12 @@ class Pipeline:
         """Answer a request for one call; ``seconds`` estimates reading it and writing the answer."""
         if lane := self._lane(work, seconds):
             return await self._in_threads(work, lane, self._call_steps(work, decode, encode))
-        decoded = work.stages.measure("decode", decode)
-        if lane := self._lane(work, cost.computing(decoded.call.work)):
+        decoded = work.timed("decode", decode)
+        if lane := self._lane(work, decoded.call.work * cost.UNIT_S + cost.CALL_S):
             steps = self._call_steps(work, decode, encode)
             return await self._finish(work, lane, steps, decoded, steps.send(decoded))
         evaluation = await self._compute_together(work, decoded.call)
-        answer = work.stages.measure("encode", lambda: encode(decoded, evaluation))
-        work.hold.give(work.size)
-        return answer
+        return work.timed("encode", encode, decoded, evaluation)
 
     def _call_steps(
         self, work: Work, decode: Callable[[], C], encode: Callable[[C, Evaluation], A]
@@ -137,17 +160,24 @@ class Pipeline:
         """Answer a request for several calls, grouped into parts of like calls; never on the event loop."""
 
         def compute(found: Sequence[Part]) -> Sequence[Sequence[Results]]:
-            return [self.queue.compute_all(part) for part in found]
+            results: list[Sequence[Results]] = []
+            looked = perf_counter()
+            for part in found:
+                if perf_counter() > looked + LOOK_S:
+                    go_on()
+                    looked = perf_counter()
+                results.append(self.queue.compute_all(part))
+            return results
 
         def send(decoded: D) -> Callable[[], Awaitable[Sequence[Sequence[Results]]]] | None:
-            if all(self._is_near(part) for part in parts(decoded)):
+            if self.queue.on_cpu or all(self._is_near(part) for part in parts(decoded)):
                 return None
             found = [pinned(part, self.queue.device, work.hold.add) for part in parts(decoded)]
             return lambda: self._in_lane(work, self.queue.lane, partial(compute, found))
 
         steps = Steps(
             decode,
-            lambda decoded: sum(map(_seconds, parts(decoded))),
+            lambda decoded: sum([part.work * cost.UNIT_S + cost.CALL_S for part in parts(decoded)]),
             lambda decoded: compute(parts(decoded)),
             send,
             encode,
@@ -193,7 +223,7 @@ class Pipeline:
         """Do all steps in threads."""
 
         def decode() -> D:
-            return work.stages.measure("decode", steps.decode)
+            return work.timed("decode", steps.decode)
 
         def begin() -> tuple[D, A | None, Callable[[], Awaitable[E]] | None]:
             decoded = decode()
@@ -207,7 +237,6 @@ class Pipeline:
         decoded, answer, sent = await self._in_lane(work, lane, begin)
         if answer is None:
             return await self._finish(work, lane if sent else self.slow, steps, decoded, sent)
-        work.hold.give(work.size)
         return answer
 
     async def _finish(
@@ -223,13 +252,11 @@ class Pipeline:
             finish = partial(self._compute_and_encode, work, steps, decoded)
         else:
             finish = partial(self._encode, work, steps, decoded, await sent())
-        answer = await self._in_lane(work, lane, finish)
-        work.hold.give(work.size)
-        return answer
+        return await self._in_lane(work, lane, finish)
 
     def _send(self, work: Work, call: Call) -> Callable[[], Awaitable[Evaluation]] | None:
         """Prepare a call for a device other than the CPU, and return a function that computes it; None for the CPU."""
-        if self._is_near(call):
+        if self.queue.on_cpu or self._is_near(call):
             return None
         return partial(self._compute_together, work, pinned(call, self.queue.device, work.hold.add))
 
@@ -239,19 +266,17 @@ class Pipeline:
 
     def _compute_and_encode(self, work: Work, steps: Steps[D, E, A], decoded: D) -> A:
         """Run the steps after decoding here."""
-        computed = work.stages.measure("compute", lambda: steps.compute(decoded))
+        computed = work.timed("compute", steps.compute, decoded)
         return self._encode(work, steps, decoded, computed)
 
     def _encode(self, work: Work, steps: Steps[D, E, A], decoded: D, computed: E) -> A:
         """Run the last step here."""
-        return work.stages.measure("encode", lambda: steps.encode(decoded, computed))
+        return work.timed("encode", steps.encode, decoded, computed)
 
-    def _forget(self, work: Work) -> None:
-        """Return the memory of a large request to the system."""
-        if work.size > LARGE:
-            # the lane is closed when the server ends
-            with suppress(RuntimeError):
-                self.slow.run(give_back_memory, [])
+    def _give_back_memory(self) -> None:
+        # the lane is closed when the server ends
+        with suppress(RuntimeError):
+            self.slow.run(give_back_memory, [])
 
     def _compute(self, call: Call) -> Evaluation:
         """Compute one call here.
@@ -269,15 +294,14 @@ class Pipeline:
     async def _compute_together(self, work: Work, call: Call) -> Evaluation:
         """Let the queue compute a call together with others like it."""
         job = self.queue.submit(call, work.hold)
-        result = await wait(job.future, work.receive, work.due)
-        work.stages.seconds["queue"] += job.started - job.queued
-        work.stages.seconds["compute"] += job.finished - job.started
+        # the loop computes small jobs after everything that was ready has run
+        await asyncio.sleep(0)
+        done = job.future.done()
+        result = job.future.result() if done else await wait(job.future, work.receive, work.due)
+        seconds = work.stages.seconds
+        seconds["queue"] += job.started - job.queued
+        seconds["compute"] += job.finished - job.started
         work.together, work.leads = job.together, job.leads
         if isinstance(result, Evaluation):
             return result
         raise ClientGone if isinstance(result, Abandoned) else result
-
-
-def _seconds(part: Part) -> float:
-    """Estimate the time to compute like calls."""
-    return cost.computing(part.work)

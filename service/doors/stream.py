@@ -7,6 +7,7 @@ does not read from a client that does not read its results.
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
+from time import monotonic
 from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
@@ -48,6 +49,7 @@ class Streams:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer line by line until the upload ends or the client leaves."""
         query.read_query(scope)
+        scope["state"]["hold"].accept()
         asked = scope["state"]["headers"]
         coding, accepts = codings.of_request(asked), codings.for_answer(asked)
         whole = self.pipeline.begin(scope, _silence, 0, self.settings.deadline_s)
@@ -65,7 +67,7 @@ class Streams:
     async def _answer(self, window: Sequence[Line], whole: Work) -> bytes:
         """Return the results of the lines in a window, which has its own deadline."""
         size = sum(len(line) for _, line in window if isinstance(line, bytes))
-        work = replace(whole, size=size, due=Due(self.settings.deadline_s))
+        work = replace(whole, size=size, due=Due(self.settings.deadline_s, monotonic()))
         lines, numbers = [line for _, line in window], [number for number, _ in window]
         queue = self.pipeline.queue
 
@@ -81,10 +83,11 @@ class Streams:
         try:
             return await self.pipeline.batch(work, decode, parts_of, encode)
         except Problem as problem:
-            work.hold.give(size)
             refused = dict.fromkeys(range(len(window)), problem.with_traceback(None))
             late = Batch([NO_ECHO] * len(window), [], refused)
             return encode(late, [])
+        finally:
+            work.hold.give(size)
 
 
 async def _windows(receive: Receive, most: int, hold: Hold) -> AsyncGenerator[list[Line]]:

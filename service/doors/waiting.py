@@ -4,7 +4,7 @@ import asyncio
 import math
 from collections.abc import Mapping
 from time import monotonic
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from starlette.types import Receive
 
@@ -12,25 +12,25 @@ from service.admission.body import ClientGone
 from service.problems import Late, Unreadable, quoted
 
 T = TypeVar("T")
+TIMEOUT = b"request-timeout"
 PATIENCE_S = 0.02
 """Seconds before the first check for a disconnect: most answers are ready by then."""
 
 
-class Due:
-    """The deadline of an answer, ``seconds`` from now."""
+class Due(NamedTuple):
+    """The deadline of an answer, ``seconds`` after the time of the monotonic clock at ``start``."""
 
-    def __init__(self, seconds: float, start: float | None = None) -> None:
-        self.seconds = seconds
-        self._start = monotonic() if start is None else start
+    seconds: float
+    start: float
 
     @property
     def left(self) -> float:
         """The seconds left."""
-        return max(0.0, self._start + self.seconds - monotonic())
+        return max(0.0, self.start + self.seconds - monotonic())
 
     def sooner(self, seconds: float | None) -> "Due":
         """Return the earlier of this deadline and one this many seconds from the same start."""
-        return self if seconds is None else Due(min(seconds, self.seconds), self._start)
+        return self if seconds is None else Due(min(seconds, self.seconds), self.start)
 
 
 def deadline(headers: Mapping[bytes, bytes], most: float) -> float:
@@ -39,7 +39,7 @@ def deadline(headers: Mapping[bytes, bytes], most: float) -> float:
     Raises:
         Unreadable: the header is not a number of seconds.
     """
-    header = headers.get(b"request-timeout")
+    header = headers.get(TIMEOUT)
     if header is None:
         return most
     sent = header.decode("latin-1")
@@ -60,11 +60,6 @@ async def wait(future: asyncio.Future[T], receive: Receive, due: Due) -> T:
         ClientGone: the client has closed its connection.
     """
     try:
-        # the loop computes small jobs after everything that was ready has run
-        for _ in range(2):
-            if future.done():
-                return future.result()
-            await asyncio.sleep(0)
         if not future.done():
             await asyncio.wait({future}, timeout=min(PATIENCE_S, due.left))
         if not future.done():

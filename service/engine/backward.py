@@ -6,10 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from service.catalogue.declare import Terms
-from service.catalogue.rounds import go_on
 from service.engine.call import Call
-from service.engine.reduce import reducible
 
 Tensors = Mapping[str, Tensor]
 
@@ -18,21 +15,11 @@ _run_backward: Callable[..., Sequence[Tensor | None]] | None = getattr(
 )
 
 
-def differentiable(inputs: Tensors, call: Call) -> dict[str, Tensor]:
-    """Return the inputs; those whose gradients the call asks for become leaves of a graph."""
-    return {
-        name: tensor.detach().requires_grad_() if name in call.gradients_of else tensor
-        for name, tensor in inputs.items()
-    }
-
-
-def gradients(call: Call, terms: Terms, slope: Tensor, leaves: Tensors) -> Tensors:
-    """Differentiate with respect to the inputs that the call asks for."""
+def gradients(call: Call, loss: Tensor, slope: Tensor, leaves: Tensors) -> Tensors:
+    """Differentiate a loss with respect to the inputs that the call asks for; ``slope`` is the upstream gradient."""
     wanted = tuple([leaves[name] for name in call.gradients_of])
-    loss = reducible(call, terms)
     if not loss.requires_grad:
         return {name: torch.zeros_like(leaves[name]) for name in call.gradients_of}
-    go_on()
     found = differentiate(loss, slope, wanted)
     return {
         name: torch.zeros_like(leaves[name]) if gradient is None else gradient

@@ -9,8 +9,8 @@ from service.catalogue.dims import Shape
 from service.catalogue.domains import Facts
 from service.engine import check
 from service.engine.call import Call, Request
-from service.engine.fit import fit, shapes_of
-from service.engine.plan import Plan, cast, plan, round_param, rounding
+from service.engine.fit import fit
+from service.engine.plan import cast, plan, round_param, rounding, shapes_of
 from service.engine.stack import Stack
 from service.problems import Fault, Invalid
 
@@ -24,9 +24,11 @@ def bind(request: Request, known: Sequence[Fault] = ()) -> Call:
     Raises:
         Invalid: with every fault that can be found before the others are corrected.
     """
+    sent = {name: sent.tensor for name, sent in request.inputs.items()}
     found = None if known else plan(request)
-    inputs = found and found.admit({name: sent.tensor for name, sent in request.inputs.items()})
-    return _planned(request, found, inputs) if found and inputs else _bind_in_full(request, known)
+    if found and (inputs := found.admit(sent)):
+        return found.call._replace(inputs=inputs, params=found.rounded or request.params)
+    return _bind_in_full(request, known)
 
 
 def bind_alike(first: Request, stacks: Mapping[str, Tensor]) -> Stack | None:
@@ -38,21 +40,8 @@ def bind_alike(first: Request, stacks: Mapping[str, Tensor]) -> Stack | None:
     inputs = found and found.admit(stacks, stacked=True)
     if not (found and inputs):
         return None
-    return Stack(_planned(first, found, {name: stack[0] for name, stack in inputs.items()}), inputs)
-
-
-def _planned(request: Request, found: Plan, inputs: Mapping[str, Tensor]) -> Call:
-    """Return the call of a request with these inputs, which its plan admits."""
-    return Call(
-        loss=request.loss,
-        inputs=inputs,
-        params=found.rounded or request.params,
-        work=found.fitted.work,
-        overhead=found.fitted.overhead,
-        gradients_of=found.gradients_of,
-        reduction=request.reduction,
-        dtype=request.dtype,
-    )
+    one = {name: stack[0] for name, stack in inputs.items()}
+    return Stack(found.call._replace(inputs=one, params=found.rounded or first.params), inputs)
 
 
 def _bind_in_full(request: Request, known: Sequence[Fault]) -> Call:

@@ -6,10 +6,6 @@ names; writing an answer takes 2 to 10 ns a byte. A unit of `Call.work` takes 1 
 takes 15 s of a core and 3 GB.
 """
 
-import torch
-
-from service.engine.call import Call
-
 BYTE_S = 5e-8
 """Most seconds to read a byte of JSON."""
 COPY_S = 2e-9
@@ -49,11 +45,3 @@ def copying(size: int) -> float:
 def computing(work: int) -> float:
     """Estimate the seconds to compute calls."""
     return work * UNIT_S + CALL_S
-
-
-def units(call: Call) -> int:
-    """Return how much of the work limit a call uses: float64 counts twice, having twice the bytes.
-
-    This also applies to losses that always compute in float64.
-    """
-    return 2 * call.work if call.dtype is torch.float64 else call.work

@@ -1,4 +1,4 @@
-"""Evaluate one call: value, gradients, diagnostics."""
+"""Evaluate one call, or several stacked ones: value, gradients, diagnostics."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -7,83 +7,94 @@ import torch
 from torch import Tensor
 
 from service.catalogue.declare import Terms
-from service.engine.backward import differentiable, gradients
+from service.catalogue.rounds import Abandoned, go_on
+from service.engine import memory
+from service.engine.backward import gradients
 from service.engine.call import CPU, Call, Evaluation
-from service.engine.memory import within_memory
-from service.engine.reduce import reduce
+from service.engine.cost import FUSED
+from service.engine.reduce import reduce, reducible
 from service.engine.removed import removes, without_losses, without_removed
 from service.engine.stack import Part, Stack
-from service.engine.transfer import to_device, to_host, working_on
+from service.engine.transfer import moved, to_host, working_on
 
 Tensors = Mapping[str, Tensor]
+Found = tuple[Tensor, Tensors, Tensors]
+"""Value, gradients and diagnostics."""
 
 
 def evaluate(call: Call, device: torch.device = CPU) -> Evaluation:
-    """Compute a call on a device and return the results on the CPU.
+    """Compute a call on a device and return the results on the CPU; if memory runs out, free the cached and try again.
 
     Raises:
-        TooLarge: it does not fit into the device's memory.
+        TooLarge: it does not fit even so; states the size of the allocation and the free memory.
+        Invalid: a param is so large or small that arithmetic on it in Python overflows float64.
     """
-    return within_memory(partial(_evaluate, call, device), device)
+    compute = partial(call.loss.terms, params=call.params)
+    try:
+        return Evaluation(*computed(call, compute, device), device)
+    except memory.FAILURES as error:
+        memory.raise_unless_exhausted(error)
+    # past the handler, nothing references the tensors of the first attempt
+    memory.give_back_memory()
+    try:
+        return Evaluation(*computed(call, compute, device), device)
+    except memory.FAILURES as error:
+        memory.raise_unless_exhausted(error)
+        raise memory.does_not_fit(str(error), device) from None
 
 
-def _evaluate(call: Call, device: torch.device) -> Evaluation:
-    """Compute a call."""
+def attempt(call: Call, device: torch.device = CPU) -> Evaluation | Exception:
+    """Evaluate a call; return the exception if it raises one, unless nobody waits any longer."""
+    try:
+        return evaluate(call, device)
+    except Abandoned:
+        raise
+    except Exception as error:
+        return error
 
-    def compute(inputs: Tensors) -> Terms:
-        return call.loss.terms(inputs, call.params)
 
-    return Evaluation(*computed(call, compute, device), device)
-
-
-def computed(
-    part: Part, compute: Callable[[Tensors], Terms], device: torch.device
-) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-    """Return value, gradients and diagnostics of a call, or of several that ``compute`` evaluates as one."""
+def computed(part: Part, compute: Callable[[Tensors], Terms], device: torch.device) -> Found:
+    """Return value, gradients and diagnostics of a call, or of several that ``compute`` evaluates as one, on the CPU."""
+    if device.type == "cpu":
+        return _computed(part, compute)
     with working_on(device):
-        return _computed(part, compute, device)
+        return _on_host(*_computed(moved(part, device), compute))
 
 
-def _computed(
-    part: Part, compute: Callable[[Tensors], Terms], device: torch.device
-) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-    """Evaluate on the current stream."""
-    like, axes = part.like, int(isinstance(part, Stack))
-    inputs = to_device(part.inputs, device)
-    leaves = differentiable(inputs, like)
+def _computed(part: Part, compute: Callable[[Tensors], Terms]) -> Found:
+    """Evaluate where the inputs are; results are rounded to the requested dtype."""
+    like, axes = (part.like, 1) if isinstance(part, Stack) else (part, 0)
+    weight, upstream = part.sample_weight, part.grad_output
+    leaves = {**part.inputs}
+    for name in like.gradients_of:
+        leaves[name] = leaves[name].detach().requires_grad_()
     terms = compute(leaves)
-    weight, upstream = options(part, device)
-    removing = removes(part)
+    removing = weight is not None and removes(weight)
+    loss = reducible(like, terms)
     value, slope = reduce(like, without_losses(terms, weight) if removing else terms, weight, upstream, axes)
-    found = gradients(like, terms, slope, leaves)
+    if like.work > FUSED:
+        go_on()
+    found = gradients(like, loss, slope, leaves)
     if removing:
-        found = without_removed(like, found, inputs, slope, compute, axes=axes)
-    return on_host(like, value, found, terms.aux)
-
-
-def options(part: Part, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
-    """Return the sample weight and the upstream gradient of a part, on a device."""
-    if part.sample_weight is None and part.grad_output is None:
-        return None, None
-    sent = {"weight": part.sample_weight, "upstream": part.grad_output}
-    there = to_device({name: tensor for name, tensor in sent.items() if tensor is not None}, device)
-    return there.get("weight"), there.get("upstream")
-
-
-def on_host(
-    call: Call, value: Tensor, slopes: Tensors, aux: Tensors
-) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-    """Return value, gradients and diagnostics on the CPU, rounded to the requested dtype."""
-    found = (value, *slopes.values(), *aux.values())
-    value, *others = to_host([_rounded(tensor, call.dtype) for tensor in found])
-    count = len(slopes)
+        found = without_removed(like, found, part.inputs, slope, compute, axes=axes)
     return (
-        value,
-        dict(zip(slopes, others[:count], strict=True)),
-        dict(zip(aux, others[count:], strict=True)),
+        _rounded(value, like.dtype),
+        {name: _rounded(tensor, like.dtype) for name, tensor in found.items()},
+        {name: _rounded(tensor, like.dtype) for name, tensor in terms.aux.items()},
     )
 
 
 def _rounded(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """Round a floating result."""
     return tensor if tensor.dtype is dtype or not tensor.is_floating_point() else tensor.to(dtype)
+
+
+def _on_host(value: Tensor, slopes: Tensors, aux: Tensors) -> Found:
+    """Return value, gradients and diagnostics on the CPU."""
+    value, *others = to_host((value, *slopes.values(), *aux.values()))
+    count = len(slopes)
+    return (
+        value,
+        dict(zip(slopes, others[:count], strict=True)),
+        dict(zip(aux, others[count:], strict=True)),
+    )

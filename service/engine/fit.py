@@ -12,7 +12,6 @@ from typing import Any
 from service.catalogue.dims import Shape, Sizes, expand, match, match_empty, names, show_dims, show_sizes
 from service.catalogue.registry import AnyLoss
 from service.catalogue.spec import Form, SizeRange
-from service.engine.call import Sent
 from service.problems import Fault, pointer
 
 Shapes = tuple[tuple[str, Shape | None], ...]
@@ -44,11 +43,6 @@ class Fit:
     def floating(self, name: str) -> bool:
         """Whether an input is differentiable: targets may be indices or probabilities."""
         return self.loss.inputs[name].floating if self.faults else self.form(name).domain.kind == "float"
-
-
-def shapes_of(inputs: Mapping[str, Sent]) -> Shapes:
-    """Return the shapes of the tensors sent."""
-    return tuple([(n, None if sent.any_rank else tuple(sent.tensor.shape)) for n, sent in inputs.items()])
 
 
 def fit(loss: AnyLoss, shapes: Shapes, params: Mapping[str, Any]) -> Fit:

@@ -16,7 +16,7 @@ from service.catalogue.declare import Terms
 from service.catalogue.dims import split
 from service.catalogue.rounds import Abandoned, go_on
 from service.engine.call import CPU, Call, Evaluation
-from service.engine.evaluate import computed, evaluate
+from service.engine.evaluate import attempt, computed
 from service.engine.fit import fit
 from service.engine.memory import give_back_memory, is_exhausted
 from service.engine.stack import Evaluations, Part, Stack, stacked
@@ -28,6 +28,8 @@ Results = Sequence[Evaluation | Exception]
 
 def likeness(call: Call) -> Hashable:
     """Return a key that is equal for calls that can be evaluated together."""
+    if call.key is not None:
+        return call.key
     shapes = tuple([(name, tensor.shape) for name, tensor in call.inputs.items()])
     weights = [t if t is None else t.shape for t in (call.sample_weight, call.grad_output)]
     params = tuple(call.params.items())
@@ -35,23 +37,23 @@ def likeness(call: Call) -> Hashable:
 
 
 def evaluate_alike(parts: Sequence[Part], device: torch.device = CPU) -> Results:
-    """Evaluate like calls; failures stay separate. The caller bounds how many are evaluated at once."""
-    first, *others = parts
-    single = not others and isinstance(first, Call)
-    if not single:
-        try:
-            return evaluate_together(_stacked(parts, device), device)
-        except Abandoned:
-            raise
-        except Exception as error:
-            # the fault may lie with one call, all of them together, or vmap: evaluate each alone
-            logger.debug("evaluating calls of %s one by one: %s", first.like.loss.name, error)
-            exhausted = is_exhausted(error)
-        if exhausted:
-            give_back_memory()
-    return [
-        _attempt(call, device) for part in parts for call in (part if isinstance(part, Stack) else [part])
-    ]
+    """Evaluate several like calls; failures stay separate. The caller bounds how many are evaluated at once."""
+    try:
+        return evaluate_together(_stacked(parts, device), device)
+    except Abandoned:
+        raise
+    except Exception as error:
+        # the fault may lie with one call, all of them together, or vmap: evaluate each alone
+        logger.debug("evaluating calls of %s one by one: %s", parts[0].like.loss.name, error)
+        exhausted = is_exhausted(error)
+    if exhausted:
+        give_back_memory()
+    results: list[Evaluation | Exception] = []
+    for part in parts:
+        for call in part if isinstance(part, Stack) else (part,):
+            go_on()
+            results.append(attempt(call, device))
+    return results
 
 
 def _stacked(parts: Sequence[Part], device: torch.device) -> Stack:
@@ -104,14 +106,3 @@ def _joined(joins: str, like: Call, stacks: Mapping[str, Tensor]) -> Terms:
     return Terms(
         part(terms.loss), divisor, mean_terms, {name: part(found) for name, found in terms.aux.items()}
     )
-
-
-def _attempt(call: Call, device: torch.device) -> Evaluation | Exception:
-    """Evaluate one call; return the exception if it raises one."""
-    go_on()
-    try:
-        return evaluate(call, device)
-    except Abandoned:
-        raise
-    except Exception as error:
-        return error

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 
@@ -31,28 +30,10 @@ MOST_PINNED = 1 << 30
 """Bytes of pinned memory to keep: pinning 64 MB anew takes longer than computing with it."""
 UNITS = {"bytes": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40, "pib": 1 << 50}
 _SIZE = re.compile(rf"tried to allocate ([\d.]+) ({'|'.join(UNITS)})", re.IGNORECASE)
-T = TypeVar("T")
 REFUSED = "device_memory"
 """Fault code of a call that does not fit."""
-
-
-def within_memory(compute: Callable[[], T], device: torch.device) -> T:
-    """Compute on a device; if memory runs out, free cached memory and try once more.
-
-    Raises:
-        TooLarge: it does not fit even so; states the size of the allocation and the free memory.
-        Invalid: a param is so large or small that arithmetic on it in Python overflows float64.
-    """
-    try:
-        return _computed(compute)
-    except Exhausted:
-        pass
-    # past the handler, nothing references the tensors of the first attempt
-    give_back_memory()
-    try:
-        return _computed(compute)
-    except Exhausted as exhausted:
-        raise _too_large(str(exhausted), device) from None
+FAILURES = (ArithmeticError, MemoryError, RuntimeError)
+"""Errors of Python and torch if numbers or tensors are too large, among others."""
 
 
 class Room:
@@ -77,26 +58,18 @@ class Room:
                 self._changed.notify_all()
 
 
-class Exhausted(Exception):
-    """An allocation failed; holds only the allocator's message, no tensors."""
-
-
-def _computed(compute: Callable[[], T]) -> T:
-    """Compute.
+def raise_unless_exhausted(error: Exception) -> None:
+    """Return if an error of a computation, one of `FAILURES`, says that memory ran out.
 
     Raises:
-        Exhausted: memory ran out.
-        Invalid: as `within_memory`.
+        Invalid: a param is so large or small that arithmetic on it in Python overflows float64.
+        RuntimeError: the error itself, if it is another one.
     """
-    try:
-        return compute()
-    except ArithmeticError:
+    if isinstance(error, ArithmeticError):
         detail = "Expected params whose powers and quotients fit into float64; got larger ones."
         raise Invalid(Fault("", "range", detail)) from None
-    except (MemoryError, RuntimeError) as error:
-        if not is_exhausted(error):
-            raise
-        raise Exhausted(str(error)) from None
+    if not is_exhausted(error):
+        raise error
 
 
 def is_exhausted(error: Exception) -> bool:
@@ -109,7 +82,7 @@ def is_refusal(result: object) -> bool:
     return isinstance(result, TooLarge) and any(fault.code == REFUSED for fault in result.faults)
 
 
-def _too_large(message: str, device: torch.device) -> TooLarge:
+def does_not_fit(message: str, device: torch.device) -> TooLarge:
     """Return the problem of a failed allocation, whose message usually gives a size."""
     asked = _SIZE.search(message)
     size = f"{_bytes(asked)} bytes more" if asked else "more than can be counted"

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from math import prod
 from typing import Any
@@ -13,29 +13,28 @@ from torch import Tensor
 from service.catalogue.domains import Domain, Facts, Kind
 from service.catalogue.registry import AnyLoss
 from service.engine import check
-from service.engine.call import HALF, Reduction, Request
-from service.engine.fit import Fit, Shapes, fit, shapes_of
+from service.engine.call import HALF, Call, Reduction, Request, Sent
+from service.engine.fit import Fit, Shapes, fit
 
 Tensors = Mapping[str, Tensor]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Plan:
     """Everything about a request except the values of its inputs, worked out once for each kind.
 
-    ``bounds`` holds the range of admitted values for each input that must be checked, None if its domain is not a
+    ``call`` is the call without its inputs. ``bounds`` holds the range of admitted values for each input that must be checked, None if its domain is not a
     range; ``dtypes`` the dtypes that floating inputs are rounded to. ``rounded`` are the params as the arithmetic takes
     them, None if they are unchanged.
     """
 
+    call: Call
     fitted: Fit
     kinds: Mapping[str, Kind]
     bounds: Mapping[str, tuple[float, float] | None]
-    gradients_of: tuple[str, ...]
     dtypes: Mapping[str, torch.dtype]
     params: Mapping[str, Any]
     rounded: Mapping[str, Any] | None
-    dtype: torch.dtype
 
     def admit(self, inputs: Tensors, *, stacked: bool = False) -> dict[str, Tensor] | None:
         """Cast the inputs of a call, or of several ``stacked`` on a new first axis; return None if one is not admitted.
@@ -44,21 +43,28 @@ class Plan:
         """
         if (kinded := self._kinded(inputs)) is None:
             return None
-        unsettled = [name for name, bounds in self.bounds.items() if not _settle(kinded[name], bounds)]
+        rounded = {
+            name: cast(tensor, self.dtypes[name]) if self.kinds[name] == "float" else tensor
+            for name, tensor in kinded.items()
+        }
+        unsettled: list[str] = []
+        for name, bounds in self.bounds.items():
+            if bounds is None or not check.between(kinded[name], *bounds):
+                unsettled.append(name)
         if unsettled or self.fitted.loss.conditions:
             look = partial(self._are_admitted, unsettled)
             admitted = torch.func.vmap(look)(kinded) if stacked else look(kinded)
             if not bool(admitted.all()):
                 return None
-        return {
-            name: cast(tensor, self.dtypes[name]) if self.kinds[name] == "float" else tensor
-            for name, tensor in kinded.items()
-        }
+        return rounded
 
     def _kinded(self, inputs: Tensors) -> dict[str, Tensor] | None:
         """Convert each input to its kind of number; return None if one is of another kind."""
         kinded: dict[str, Tensor] = {}
         for name, kind in self.kinds.items():
+            if kind == "float":
+                kinded[name] = inputs[name]
+                continue
             if check.not_of_kind(inputs[name], kind) is not None:
                 return None
             kinded[name] = check.of_kind(inputs[name], kind)
@@ -67,14 +73,9 @@ class Plan:
     def _are_admitted(self, unsettled: Sequence[str], inputs: Tensors) -> Tensor:
         """Return whether some inputs of a call are in their domains, and the conditions hold."""
         facts = Facts(self.fitted.sizes, self.params, inputs)
-        found = [check.admitted(name, self.fitted, facts, self.dtype).all() for name in unsettled]
+        found = [check.admitted(name, self.fitted, facts, self.call.dtype).all() for name in unsettled]
         found += [torch.as_tensor(condition.holds(facts)) for condition in self.fitted.loss.conditions]
         return torch.stack(found).all()
-
-
-def _settle(tensor: Tensor, bounds: tuple[float, float] | None) -> bool:
-    """Return whether the bounds, if there are any, prove that all elements are admitted."""
-    return bounds is not None and check.between(tensor, *bounds)
 
 
 def plan(request: Request) -> Plan | None:
@@ -85,10 +86,21 @@ def plan(request: Request) -> Plan | None:
     # plans are cached, so nothing in their keys may have an unbounded length
     if not isinstance(gradients, bool) and not _are_inputs(loss, gradients):
         return None
-    params = tuple(request.params.items())
-    listed = any(isinstance(param, tuple) for _, param in params)
-    make = _plan.__wrapped__ if listed else _plan
-    return make(loss, shapes_of(request.inputs), params, gradients, request.reduction, request.dtype)
+    asked = (
+        loss,
+        shapes_of(request.inputs),
+        tuple(request.params.items()),
+        gradients,
+        request.reduction,
+        request.dtype,
+    )
+    listed = tuple in map(type, request.params.values())
+    return _plan(*asked) if listed else _cached_plan(*asked)
+
+
+def shapes_of(inputs: Mapping[str, Sent]) -> Shapes:
+    """Return the shapes of the tensors sent."""
+    return tuple([(n, None if sent.any_rank else tuple(sent.tensor.shape)) for n, sent in inputs.items()])
 
 
 def _are_inputs(loss: AnyLoss, gradients: tuple[str, ...]) -> bool:
@@ -97,6 +109,12 @@ def _are_inputs(loss: AnyLoss, gradients: tuple[str, ...]) -> bool:
 
 
 @lru_cache(maxsize=4096)
+def _cached_plan(*asked: Any) -> Plan | None:
+    """Make a plan, which then identifies the calls that can be evaluated together."""
+    found = _plan(*asked)
+    return found and replace(found, call=found.call._replace(key=object()))
+
+
 def _plan(
     loss: AnyLoss,
     shapes: Shapes,
@@ -118,6 +136,16 @@ def _plan(
     facts = Facts(fitted.sizes, named, {})
     rounded = {name: round_param(param, dtype) for name, param in params}
     return Plan(
+        call=Call(
+            loss=loss,
+            inputs={},
+            params=named,
+            work=fitted.work,
+            overhead=fitted.overhead,
+            gradients_of=gradients_of,
+            reduction=reduction,
+            dtype=dtype,
+        ),
         fitted=fitted,
         kinds={name: form.domain.kind for name, form in forms.items()},
         bounds={
@@ -125,11 +153,9 @@ def _plan(
             for name, form in forms.items()
             if not check.admits_all(form, loss.inputs[name])
         },
-        gradients_of=gradients_of,
         dtypes={name: rounding(form.domain, dtype) for name, form in forms.items()},
         params=named,
         rounded=None if rounded == named else rounded,
-        dtype=dtype,
     )
 
 

@@ -1,14 +1,12 @@
 """The queue in front of the device: like calls are computed together, and no call waits for company.
 
-A request takes a `permit` before it queues anything: over capacity it is refused at once. Each of its calls becomes a
-job with a future. On a CPU, small like jobs are computed as one on the event loop, whatever the threads do. On another
+Each call becomes a job with a future; the account bounds their number. On a CPU, small like jobs are computed as one on the event loop, whatever the threads do. On another
 device, the oldest job is taken whenever one of its threads is free, together with all jobs like it: an idle device does
 not wait for company, and a busy one finds it. Calls that a CPU computes sooner go to a queue of the CPU. Jobs whose
 client has left are dropped when they are taken, and a failed call does not affect the others.
 """
 
 import asyncio
-import math
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext
@@ -18,15 +16,16 @@ import torch
 
 from service.catalogue.rounds import go_on
 from service.engine.call import Call, Evaluation
-from service.engine.cost import BUDGET, DEVICE_BUDGET, FUSED, UNIT_BYTES, units
+from service.engine.cost import BUDGET, DEVICE_BUDGET, FUSED, UNIT_BYTES
 from service.engine.device import FAILED, is_alive
+from service.engine.evaluate import attempt
 from service.engine.fuse import Results, evaluate_alike, likeness
 from service.engine.lane import Entry, Lane
 from service.engine.memory import Room, is_refusal
 from service.engine.memory import capacity as capacity_of
 from service.engine.observer import NOBODY, Observer
-from service.engine.stack import Part, Stack
-from service.problems import Busy, Fault, Problem, TooLarge, Unavailable
+from service.engine.stack import Evaluations, Part, Stack
+from service.problems import Fault, Problem, TooLarge, Unavailable
 
 
 class Job:
@@ -40,7 +39,6 @@ class Job:
     def __init__(self, call: Call, hold: Entry) -> None:
         self.call = call
         self.hold = hold
-        hold.use()
         self.future: asyncio.Future[Evaluation | Exception] = asyncio.get_running_loop().create_future()
         self.queued = self.started = self.finished = perf_counter()
         self.together, self.leads = 1, True
@@ -66,7 +64,6 @@ class Queue:
         device: torch.device,
         lane: Lane,
         *,
-        capacity: int,
         max_work: int,
         fuse: bool = True,
         near: "Queue | None" = None,
@@ -76,7 +73,6 @@ class Queue:
         self.device = device
         self.on_cpu = device.type == "cpu"
         self.lane = lane
-        self.capacity = capacity
         self.max_work = max_work
         self.fuse = fuse
         self.observer = observer
@@ -88,51 +84,17 @@ class Queue:
         self.near_work = 0
         self._budget = FUSED if self.on_cpu else DEVICE_BUDGET
         self._stacked = BUDGET if self.on_cpu else DEVICE_BUDGET
-        self._accepted = 0
         self._waiting: dict[Hashable, deque[Job]] = {}
         self._running = 0
         self._awake = False
-        self._pace = 0.01
-
-    def permit(self) -> Callable[[], None]:
-        """Accept a request, and return a callback for its end.
-
-        Raises:
-            Busy: the queue is full; says when to retry.
-        """
-        self.refuse_if_full()
-        self._accepted += 1
-        start = perf_counter()
-
-        def end() -> None:
-            # this request's share of the time, during which the others were answered too
-            share = (perf_counter() - start) / self._accepted
-            self._pace += 0.05 * (share - self._pace)
-            self._accepted -= 1
-
-        return end
-
-    @property
-    def full(self) -> bool:
-        """Whether the queue is full."""
-        return self._accepted >= self.capacity
-
-    def refuse_if_full(self) -> None:
-        """Refuse a request before anything of it is read.
-
-        Raises:
-            Busy: the queue is full; says when to retry.
-        """
-        if self.full:
-            wait = max(1, math.ceil(self._accepted * self._pace))
-            raise Busy("queue", f"{self.capacity} requests at once (LOSSD_MAX_QUEUE)", wait)
 
     def of(self, part: Part) -> "Queue":
         """Return the queue that computes like calls fastest: this one, or the CPU's."""
+        if self.near is None:
+            return self
         # without fusing, the place of a call must not depend on its company
         work = part.work if self.fuse else part.like.work
-        near = part.like.loss.on_cpu or work <= self.near_work
-        return self.near if self.near is not None and near else self
+        return self.near if part.like.loss.on_cpu or work <= self.near_work else self
 
     def admit(self, call: Call) -> None:
         """Check a call against the work limit.
@@ -159,32 +121,44 @@ class Queue:
             self.admit(call)
         except TooLarge as problem:
             job.future.set_result(problem)
-            hold.leave()
-        else:
-            self._waiting.setdefault(likeness(call), deque()).append(job)
-            self._wake()
+            return job
+        if not self.on_cpu:
+            # a CPU takes it before anything else can end the request
+            hold.use()
+        key = likeness(call) if call.key is None else call.key
+        self._waiting.setdefault(key, deque()).append(job)
+        self._wake()
         return job
 
     def compute(self, parts: Sequence[Part]) -> Results:
         """Compute like calls in any thread; failures stay separate."""
-        count = sum(part.count for part in parts)
+        count = sum([len(part) if isinstance(part, Stack) else 1 for part in parts])
         if self.failed:
             return [Unavailable(FAILED)] * count
         self.observer.batch(count)
         with self._room.of(count * units(parts[0].like) * UNIT_BYTES) if self._room else nullcontext():
-            results = evaluate_alike(parts, self.device)
-        return [self._noted(result) for result in results] if isinstance(results, list) else results
+            results = self._evaluated(parts)
+        if isinstance(results, Evaluations):
+            return results
+        return [self._noted(result) if isinstance(result, Exception) else result for result in results]
 
-    def _noted(self, result: Evaluation | Exception) -> Evaluation | Exception:
-        """Return a result, or a problem if it shows that the device has failed."""
-        if is_refusal(result):
+    def _evaluated(self, parts: Sequence[Part]) -> Results:
+        """Evaluate like calls as one, and a call alone as it is."""
+        first, *others = parts
+        if others or isinstance(first, Stack):
+            return evaluate_alike(parts, self.device)
+        return [attempt(first, self.device)]
+
+    def _noted(self, error: Exception) -> Exception:
+        """Return an error, or a problem if it shows that the device has failed."""
+        if is_refusal(error):
             self.observer.exhausted()
-        if not isinstance(result, Exception) or isinstance(result, Problem) or self.on_cpu:
-            return result
+        if isinstance(error, Problem) or self.on_cpu:
+            return error
         if not self.failed and not is_alive(self.device):
             self.failed = True
-            self._on_failure(f"{self.device} has failed: {result}")
-        return Unavailable(FAILED) if self.failed else result
+            self._on_failure(f"{self.device} has failed: {error}")
+        return Unavailable(FAILED) if self.failed else error
 
     def compute_all(self, part: Part) -> Sequence[Results]:
         """Compute like calls without queueing, in any thread, in pieces within the work budget.
@@ -194,13 +168,15 @@ class Queue:
         """
         if (queue := self.of(part)) is not self:
             return queue.compute_all(part)
+        stack = isinstance(part, Stack)
         try:
-            self.admit(part.like)
+            self.admit(part.like if stack else part)
         except TooLarge as problem:
-            return [[problem] * part.count]
+            return [[problem] * (len(part) if stack else 1)]
         found: list[Results] = []
-        for piece in self._pieces(part):
-            go_on()
+        for piece in self._pieces(part) if stack else (part,):
+            if found:
+                go_on()
             found.append(self.compute([piece]))
         return found
 
@@ -210,14 +186,12 @@ class Queue:
         near = 0 if self.near is None else self.near.depth
         return near + sum(map(len, self._waiting.values()))
 
-    def _pieces(self, part: Part) -> Sequence[Part]:
+    def _pieces(self, stack: Stack) -> Sequence[Part]:
         """Split like calls into pieces that may be computed as one."""
-        if not isinstance(part, Stack):
-            return [part]
-        like = part.like
+        like = stack.like
         most = (self._stacked - like.overhead) // max(1, like.work - like.overhead) if self.fuse else 1
         # for single calls vmap only adds time, and its gradient cannot be interrupted
-        return part.pieces(most) if most > 1 else [*part]
+        return stack.pieces(most) if most > 1 else [*stack]
 
     def _wake(self) -> None:
         """Look for work after everything that is ready now has run: it may add like calls."""
@@ -232,7 +206,7 @@ class Queue:
             for job in jobs:
                 job.together, job.leads = len(jobs), job is jobs[0]
             calls = [job.call for job in jobs]
-            if self.on_cpu and sum(call.work for call in calls) <= FUSED:
+            if self.on_cpu and sum([call.work for call in calls]) <= FUSED:
                 self._resolve(jobs, self.compute(calls))
             else:
                 self._start(jobs, calls)
@@ -266,7 +240,7 @@ class Queue:
             while kind and (not taken or (self.fuse and total + kind[0].call.work <= self._budget)):
                 job = kind.popleft()
                 if job.abandoned:
-                    job.hold.leave()
+                    self._leave(job)
                 else:
                     taken.append(job)
                     total += job.call.work
@@ -283,4 +257,17 @@ class Queue:
             job.finished = perf_counter()
             if not job.future.done():
                 job.future.set_result(result)
+            self._leave(job)
+
+    def _leave(self, job: Job) -> None:
+        """Stop keeping the hold of a job."""
+        if not self.on_cpu:
             job.hold.leave()
+
+
+def units(call: Call) -> int:
+    """Return how much of the work limit a call uses: float64 counts twice, having twice the bytes.
+
+    This also applies to losses that always compute in float64.
+    """
+    return 2 * call.work if call.dtype is torch.float64 else call.work

@@ -10,19 +10,18 @@ import torch
 from torch import Tensor
 
 from service.catalogue.declare import Terms
-from service.engine.backward import differentiable, gradients
+from service.engine.backward import gradients
 from service.engine.call import Call
 from service.engine.reduce import reducible, spread
-from service.engine.stack import Part
 
 Tensors = Mapping[str, Tensor]
 HARMLESS = 0.5
 """A value inside most domains, and not at the edge of one."""
 
 
-def removes(part: Part) -> bool:
-    """Return whether any sample weight of a part is 0."""
-    return part.sample_weight is not None and not bool(part.sample_weight.all())
+def removes(weight: Tensor) -> bool:
+    """Return whether any sample weight is 0."""
+    return not bool(weight.all())
 
 
 def without_losses(terms: Terms, weight: Tensor | None) -> Terms:
@@ -50,8 +49,10 @@ def without_removed(
         places = {name: ~suspects[name].isfinite() for name in suspects}
         counted = reducible(call, compute(_filled(inputs, places, torch.nan))).isnan() & (slope != 0)
         free = ~counted.reshape(*counted.shape[:axes], -1).any(-1)
-        leaves = differentiable(_filled(inputs, places, HARMLESS), call)
-        mended = gradients(call, compute(leaves), slope, leaves)
+        leaves = _filled(inputs, places, HARMLESS)
+        for name in call.gradients_of:
+            leaves[name] = leaves[name].detach().requires_grad_()
+        mended = gradients(call, reducible(call, compute(leaves)), slope, leaves)
         found = {
             name: torch.where(spread(free, old), mended[name].masked_fill(places[name], 0.0), old)
             for name, old in found.items()
@@ -59,6 +60,6 @@ def without_removed(
     return found
 
 
-def _filled(inputs: Tensors, places: Tensors, number: float) -> Tensors:
+def _filled(inputs: Tensors, places: Tensors, number: float) -> dict[str, Tensor]:
     """Return inputs with some elements replaced by a number."""
     return {n: t.detach().masked_fill(places[n], number) if n in places else t for n, t in inputs.items()}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import overload
+from typing import TypeVar, overload
 
 import torch
 from torch import Tensor
@@ -22,19 +22,13 @@ class Stack:
     @property
     def work(self) -> int:
         """The estimated cost of all calls together."""
-        return self.like.overhead + self.count * (self.like.work - self.like.overhead)
-
-    @property
-    def count(self) -> int:
-        """The number of calls."""
-        return len(self)
+        return self.like.overhead + len(self) * (self.like.work - self.like.overhead)
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
 
     def __getitem__(self, place: int) -> Call:
-        return replace(
-            self.like,
+        return self.like._replace(
             inputs={name: tensor[place] for name, tensor in self.inputs.items()},
             sample_weight=None if self.sample_weight is None else self.sample_weight[place],
             grad_output=None if self.grad_output is None else self.grad_output[place],
@@ -60,6 +54,14 @@ class Stack:
 
 Part = Call | Stack
 """One call, or several like ones."""
+P = TypeVar("P", bound=Part)
+
+
+def with_tensors(part: P, inputs: Mapping[str, Tensor], **others: Tensor) -> P:
+    """Return calls with other inputs, and perhaps another sample weight or upstream gradient."""
+    if isinstance(part, Call):
+        return part._replace(inputs=inputs, **others)
+    return replace(part, inputs=inputs, **others)
 
 
 def stacked(parts: Sequence[Part]) -> Stack:

@@ -8,13 +8,12 @@ so the copies of one overlap the kernels of another.
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from service.engine.stack import Part
+from service.engine.stack import Part, with_tensors
 
 P = TypeVar("P", bound=Part)
 SMALL = 1 << 16
@@ -44,7 +43,7 @@ def pinned(part: P, device: torch.device, count: Callable[[int], object] = lambd
         return part
     large = {name: tensor for name, tensor in part.inputs.items() if tensor.nbytes > SMALL}
     count(sum(tensor.nbytes for tensor in large.values()))
-    return replace(part, inputs={**part.inputs, **{name: t.pin_memory() for name, t in large.items()}})
+    return with_tensors(part, {**part.inputs, **{name: t.pin_memory() for name, t in large.items()}})
 
 
 def is_large(part: Part) -> bool:
@@ -52,9 +51,11 @@ def is_large(part: Part) -> bool:
     return any(tensor.nbytes > SMALL for tensor in part.inputs.values())
 
 
-def moved(part: Part, device: torch.device) -> Part:
-    """Return calls with their inputs on a device."""
-    return replace(part, inputs=to_device(part.inputs, device))
+def moved(part: P, device: torch.device) -> P:
+    """Return calls with their tensors on a device."""
+    beside = {"sample_weight": part.sample_weight, "grad_output": part.grad_output}
+    there = to_device({name: tensor for name, tensor in beside.items() if tensor is not None}, device)
+    return with_tensors(part, to_device(part.inputs, device), **there)
 
 
 def to_device(tensors: Mapping[str, Tensor], device: torch.device) -> Mapping[str, Tensor]:

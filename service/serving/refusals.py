@@ -1,7 +1,6 @@
 """Answers that the server writes itself, without the application."""
 
 import asyncio
-import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -10,7 +9,6 @@ from uvicorn.server import ServerState
 
 from service.admission import problems
 from service.admission.account import Account
-from service.admission.context import REQUEST_ID, TRACEPARENT
 from service.admission.gate import Gate
 from service.problems import HeadersTooLarge, Problem, Stalled, Unavailable
 from service.routes import Route, match_route
@@ -19,7 +17,7 @@ from service.serving.parser import MOST_HEADERS, Head
 from service.settings import Settings, variable
 from service.telemetry.stages import Stages
 
-UNTIMED = Stages().header()
+UNTIMED = Stages().timing()
 """An immediate refusal has no timed stages."""
 REFUSALS_A_SECOND = 1000
 """Refusals a second that take a tenth of the server's time."""
@@ -49,7 +47,7 @@ class Refusals:
         """
         path = unquote(head.target.decode("latin-1").partition("?")[0])
         fields = dict(head.headers)
-        identity = _identity(fields)
+        identity = Stages(fields).request_id.encode()
         if self._gate:
             route = match_route(head.method, path, fields.get(b"content-type", b"")).route
             if close:
@@ -99,12 +97,3 @@ class Refusals:
         whole = f"{self._settings.upload_s:g} s ({variable('upload_s')})"
         pause = f"{self._settings.idle_s:g} s ({variable('idle_s')})"
         return Stalled(f"Expected all of the request within {whole}, and no pause of {pause}.")
-
-
-def _identity(headers: Mapping[bytes, bytes]) -> bytes:
-    """Return the client's request ID, else its trace ID, else a new one."""
-    sent = headers.get(b"x-request-id", b"")
-    if REQUEST_ID.fullmatch(sent):
-        return sent
-    trace = TRACEPARENT.fullmatch(headers.get(b"traceparent", b""))
-    return trace[1] if trace else secrets.token_hex(16).encode()

@@ -3,10 +3,8 @@
 from typing import NamedTuple
 
 from service.routes import Route
-from service.telemetry.stages import Stages
+from service.telemetry.stages import CLIENT_GONE, Stages
 
-CLIENT_GONE = 499
-"""Status of a request whose client left before the answer, as in nginx."""
 BY_STATUS = {413: "size", 429: "queue", 503: "unavailable", 504: "deadline"}
 """Reasons of refusals by status, where ``stages.rejected`` gives none."""
 REASONS = (

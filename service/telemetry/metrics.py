@@ -194,8 +194,8 @@ class Metrics:
 
     def count_request(self, finished: Finished) -> None:
         """Count a finished request."""
-        status = finished.status
-        series = self._series_of(finished.route, finished.loss, status)
+        status, loss, rejected = finished.status, finished.loss, finished.rejected
+        series = self._series_of(finished.route, loss, status)
         for count in series.counts:
             count()
         total, *stages = series.durations
@@ -205,8 +205,8 @@ class Metrics:
                 observe(seconds)
         if finished.stages.key:
             self.key_requests.labels(finished.stages.key, status).inc()
-        if finished.rejected:
-            self.rejected.labels(finished.rejected).inc()
+        if rejected:
+            self.rejected.labels(rejected).inc()
 
     def _series_of(self, route: Route, loss: str, status: int) -> Series:
         """Look up the counters of a request."""
@@ -228,7 +228,7 @@ class Metrics:
         """Count the items of a batch, or of a window of a stream."""
         tally = Tally(("unknown", problem.status) for problem in asked.problems.values())
         for group, pieces in zip(asked.groups, outcomes, strict=True):
-            name = group.part.like.loss.name
+            name = group.like.loss.name
             for outcome in pieces:
                 if isinstance(outcome, Evaluations):
                     tally[name, 200] += len(outcome)

@@ -3,12 +3,16 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from time import perf_counter, time
+
+from starlette.types import Scope
 
 from service.engine.queue import Queue
 from service.telemetry import logs
 from service.telemetry.finished import Finished
 from service.telemetry.metrics import Metrics
+from service.telemetry.stages import CLIENT_GONE, Stages
 from service.telemetry.traces import Traces
 
 logger = logging.getLogger("lossd")
@@ -30,6 +34,26 @@ class Recorder:
         self.inflight_bytes = inflight_bytes
         self._over: list[Finished] = []
         self._shed: Counter[tuple[str, str]] = Counter()
+
+    def finish(self, scope: Scope) -> None:
+        """Buffer the record of a request that ends now."""
+        stages: Stages = scope["state"]["stages"]
+        headers: Mapping[bytes, bytes] = scope["state"]["headers"]
+        self.add(
+            Finished(
+                method=scope["method"],
+                path=scope.get("raw_path") or scope["path"].encode("utf-8", "replace"),
+                route=scope["state"]["match"].route,
+                status=stages.status if stages.finished else CLIENT_GONE,
+                ended=time(),
+                seconds=perf_counter() - stages.start,
+                bytes_in=stages.bytes_in,
+                bytes_out=stages.bytes_out,
+                stages=stages,
+                traceparent=headers.get(b"traceparent", b""),
+                tracestate=headers.get(b"tracestate", b""),
+            )
+        )
 
     def add(self, finished: Finished) -> None:
         """Buffer a finished request; it is reported soon."""

@@ -21,7 +21,7 @@ from service.wire import tensors
 from service.wire.arrays import read_long
 from service.wire.document import Document
 from service.wire.json import ARRAY, OBJECT, PARSED
-from service.wire.numbers import EXACT, How, are_numbers, elements_of, shape_of
+from service.wire.numbers import EXACT, How, plain_shape
 from service.wire.text import Span
 from service.wire.written import raw_bytes
 
@@ -46,20 +46,19 @@ class Format(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """The values taken from an item: its loss, the names of its members, and their contents."""
+    """The values taken from an item: its loss, the names of its members, and their contents.
+
+    ``kind`` is equal for items that differ only in ids and numbers, and mostly the same object for neighbours: hashing it
+    takes longer than reading a short tensor.
+    """
 
     loss: AnyLoss
     names: Sequence[str]
     options: Sequence[Hashable]
+    kind: Hashable
     echo: Mapping[str, Any]
     formats: Mapping[str, Format]
     buffers: Sequence[Any]
-
-    @property
-    def kind(self) -> Hashable:
-        """A value that is equal for items that differ only in ids and numbers."""
-        # a repeated name stays repeated, so that the reader reports it
-        return self.loss, self.names, self.options, tuple(self.formats.items())
 
 
 def take(
@@ -94,7 +93,7 @@ def take(
                 return None
             echo["id"] = value
         elif name == "loss":
-            named = document.resolve(value)
+            named = document.resolve(value) if document.is_split else value
         else:
             options += (value.mini,) if type(value) in PARSED else (type(value), value)
     loss = catalogue.find(named)
@@ -104,7 +103,12 @@ def take(
     taken = (like and nested and _take_nested(inputs, like.formats)) or _take_inputs(document, inputs, loss)
     if taken is None:
         return None
-    return Taken(loss, names, tuple(options), echo, *taken)
+    formats, buffers = taken
+    if like and nested and formats is like.formats and options == like.options:
+        return Taken(loss, names, options, like.kind, echo, formats, buffers)
+    # a repeated name stays repeated, so that the reader reports it
+    kind = loss, names, tuple(options), tuple(formats.items())
+    return Taken(loss, names, options, kind, echo, formats, buffers)
 
 
 def _take_nested(
@@ -136,12 +140,23 @@ def _take_inputs(
     buffers: list[Any] = []
     names: list[str] = [*inputs.keys()]
     for name in names:
-        spec = loss.inputs.get(name)
-        found = spec and _take_tensor(document, inputs[name], spec.whole)
-        if not found:
+        if (spec := loss.inputs.get(name)) is None:
             return None
-        formats[name] = found[0]
-        buffers.append(found[1])
+        value: Any = inputs[name]
+        if type(value) is ARRAY:
+            if not (shape := plain_shape(value)):
+                return None
+            formats[name] = _format_of_array(shape, spec.whole)
+            try:
+                # whole numbers must be written as integers
+                buffers.append(value.as_buffer(of_type="i" if spec.whole else "d"))
+            except (TypeError, ValueError):
+                return None
+        elif found := _take_tensor(document, value, spec.whole):
+            formats[name] = found[0]
+            buffers.append(found[1])
+        else:
+            return None
     return None if len(formats) < len(names) else (formats, buffers)
 
 
@@ -178,9 +193,7 @@ def _shaped(format: Format, buffer: Any, shape: tuple[int, ...]) -> Tensor:
 
 
 def _take_tensor(document: Document, value: Any, whole: bool) -> tuple[Format, Any] | None:
-    """Take a tensor: its layout and its memory."""
-    if type(value) is ARRAY:
-        return _take_array(value, whole)
+    """Take a packed tensor, or a long array: its layout and its memory."""
     if type(value) is OBJECT:
         return _take_packed(document, value)
     value = document.resolve(value)
@@ -198,23 +211,10 @@ def _take_long(span: Span, whole: bool) -> tuple[Format, Any] | None:
     return Format(tensor.dtype, tuple(tensor.shape), tensor.nbytes), raw_bytes(tensor)
 
 
-def _take_array(array: Any, whole: bool) -> tuple[Format, Any] | None:
-    """Take nested JSON arrays of numbers; ``whole`` ones must be written as integers."""
-    try:
-        format = _format_of_array(shape_of(array), whole)
-        elements = format and elements_of(array, format.shape)
-        if not (format and elements and are_numbers(elements)):
-            return None
-        buffer = array.as_buffer(of_type="i" if whole else "d")
-    except (Invalid, TypeError, ValueError):
-        return None
-    return format, buffer
-
-
 @lru_cache(maxsize=4096)
-def _format_of_array(shape: tuple[int, ...], whole: bool) -> Format | None:
-    """Return the layout of a JSON array of that shape; None if the reader must look at it."""
-    return None if 0 in shape else Format(torch.int64 if whole else torch.float64, shape, 8 * prod(shape))
+def _format_of_array(shape: tuple[int, ...], whole: bool) -> Format:
+    """Return the layout of a JSON array of that shape."""
+    return Format(torch.int64 if whole else torch.float64, shape, 8 * prod(shape))
 
 
 def _take_packed(document: Document, packed: Any) -> tuple[Format, Any] | None:

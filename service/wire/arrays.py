@@ -80,7 +80,7 @@ def _are_integers(values: Values) -> bool:
 
 def _read_span(span: Span, expected: Shape | None, how: How, numbers: _Numbers) -> Shape:
     """Read a long array and return its shape, which must be ``expected`` unless that is None."""
-    if how.level > MAX_RANK:
+    if how.level == MAX_RANK:
         raise invalid(how.where, "rank", f"at most {MAX_RANK} dimensions", "more")
     if expected == ():
         raise invalid(how.path, "ragged", "a number", show(span))
@@ -112,7 +112,7 @@ def _parsed(
         place = None if broken.place is None else min(start + broken.place - 1, end)
         raise unreadable(span.body, broken.reason, place) from None
     shape = shape_of(array, how.where) if inner is None else (len(array), *inner)
-    if how.level + len(shape) > MAX_RANK + 1:
+    if how.level + len(shape) > MAX_RANK:
         raise invalid(how.where, "rank", f"at most {MAX_RANK} dimensions", "more")
     return values_of(array, shape, how, text, first), shape
 

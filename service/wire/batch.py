@@ -16,7 +16,6 @@ from service.wire import json, native, written
 from service.wire.defaults import NONE, read_defaults
 from service.wire.document import Document
 from service.wire.items import Batch, Group, Items
-from service.wire.room import roomy
 from service.wire.text import Body
 
 FIELDS = ("items", "defaults")
@@ -27,17 +26,16 @@ Outcome = Sequence[Evaluation | Problem]
 """The outcomes of some items of a group, in its order."""
 
 
-@roomy
 def decode_batch(catalogue: Catalogue, body: Body, most: int) -> Batch:
     """Read a batch.
 
     Raises:
         Unreadable: the body is not JSON.
         Invalid: the envelope is not valid. Faults of items become their results.
-        TooLarge: there are more than ``most`` items, or they do not fit into memory.
+        TooLarge: there are more than ``most`` items.
     """
     document = Document(body)
-    if not json.is_object(document.root):
+    if type(document.root) is not json.OBJECT:
         raise Invalid(Fault("", "type", f"Expected a JSON object; got {json.show(document.root)}."))
     fields, faults = document.members(document.root, FIELDS)
     defaults, wrong = read_defaults(document, fields.get("defaults"), catalogue)
@@ -58,7 +56,6 @@ def decode_batch(catalogue: Catalogue, body: Body, most: int) -> Batch:
     return found.arranged()
 
 
-@roomy
 def decode_lines(catalogue: Catalogue, lines: Sequence[bytes | Problem]) -> Batch:
     """Read lines; each is an item, or the problem that it has."""
     found = Items(catalogue, NONE)
@@ -73,15 +70,10 @@ def decode_lines(catalogue: Catalogue, lines: Sequence[bytes | Problem]) -> Batc
     return found.arranged()
 
 
-@roomy
 def batch_parts(
     batch: Batch, outcomes: Sequence[Sequence[Outcome]], observer: Observer = NOBODY
 ) -> list[bytes]:
-    """Write the results of a batch in parts, each of which blocks the interpreter only briefly.
-
-    Raises:
-        TooLarge: they do not fit into memory.
-    """
+    """Write the results of a batch in parts, each of which blocks the interpreter only briefly."""
     found = results(batch, outcomes, lambda place: f"/v1/batch#/items/{place}", observer)
     values: dict[str, list[float]] = {}
     for one in found:
@@ -115,7 +107,6 @@ def _mean(values: Sequence[float]) -> float:
     return mean if isfinite(mean) else fsum(value / len(values) for value in values)
 
 
-@roomy
 def encode_lines(
     batch: Batch,
     outcomes: Sequence[Sequence[Outcome]],
@@ -152,7 +143,7 @@ def _answers(
     group: Group, pieces: Sequence[Outcome], observer: Observer
 ) -> Iterator[dict[str, Any] | Problem]:
     """Yield the members of each answer of a group, or its problem."""
-    like = group.part.like
+    like = group.like
     for piece in pieces:
         if isinstance(piece, Evaluations):
             for answer in native.answers(like, group.encoding, piece, observer):

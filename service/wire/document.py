@@ -77,6 +77,8 @@ class Document:
             if place is not None:
                 place = _place(min(max(place - row, 0), len(text)), start, spans, marks)
             raise unreadable(body, broken.reason, place) from None
+        self.is_split = bool(spans)
+        """Whether arrays or strings were left out."""
         self.root = self.resolve(root)
         self._row_text = text if row and not spans else None
 

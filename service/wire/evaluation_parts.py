@@ -26,7 +26,6 @@ from service.wire import json, tensors
 from service.wire.document import Document
 from service.wire.listed import read_listed
 from service.wire.metrics import read_slice
-from service.wire.room import roomy
 from service.wire.tabular import columns_of_csv, columns_of_ndjson
 from service.wire.text import Body
 
@@ -45,7 +44,6 @@ class PartLimits:
     work: int
 
 
-@roomy
 def decode_part(spec: Spec, key: str, body: Body, media: Media, limits: PartLimits) -> PartContent:
     """Read a part, and compute the rows of every metric.
 
@@ -215,7 +213,7 @@ class _PartReader:
         as_floats = not whole and not sent.tensor.is_floating_point()
         tensor = sent.tensor.to(torch.float64) if as_floats else sent.tensor
         # an element has a place, whatever format it came in
-        return replace(sent, tensor=tensor, addressable=True)
+        return sent._replace(tensor=tensor, addressable=True)
 
     def _inputs(self, measure: Measure) -> dict[str, Given]:
         """Read the inputs of a metric; a column is read once for all inputs of its kind."""

@@ -15,7 +15,6 @@ from service.wire.evaluation_parts import PartLimits, part_of
 from service.wire.evaluation_query import slices_of
 from service.wire.evaluation_spec import SpecLimits, spec_of
 from service.wire.metrics import MetricReader
-from service.wire.room import roomy
 from service.wire.text import Body
 
 DATA = "data"
@@ -31,7 +30,6 @@ class Stateless(NamedTuple):
     asked: Selection
 
 
-@roomy
 def read_stateless(
     body: Body, catalogues: Catalogues, limits: SpecLimits, computed: PartLimits, most_slices: int
 ) -> Stateless:

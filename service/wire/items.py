@@ -2,11 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from service.catalogue.registry import Catalogue, Unknown
-from service.engine.bind import bind_alike
+from service.catalogue.registry import AnyLoss, Catalogue, Unknown
+from service.engine.bind import bind, bind_alike
 from service.engine.call import Call
 from service.engine.fuse import likeness
 from service.engine.stack import Part, stacked
@@ -27,10 +27,11 @@ MOST_COMPARED = 100
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Valid items that are alike: their places, their calls, and the format of their answers."""
+    """Valid items that are alike: their places, their calls, one of these, and the format of their answers."""
 
     places: Sequence[int]
     part: Part
+    like: Call
     encoding: Encoding
 
 
@@ -66,6 +67,7 @@ class Items:
         self._reported = 0
         self._compared = 0
         self._last: tuple[Document, Taken] | None = None
+        self._kind: _Kind | None = None
 
     def __len__(self) -> int:
         return len(self._echoes)
@@ -76,13 +78,13 @@ class Items:
         Raises:
             Unreadable: a part of the document that is parsed only here is not JSON.
         """
-        place, echo = len(self), dict[str, Any]()
+        place, echo = len(self._echoes), dict[str, Any]()
         try:
             like = self._last[1] if self._last and self._last[0] is document and document.alike else None
             if taken := take(document, item, self._catalogue, self._defaults.loss, like):
                 echo |= taken.echo
-                self._last = document, taken
                 self._keep(place, taken, document, item)
+                self._last = document, taken
             else:
                 self._bind(place, self._read(document, item, echo))
         except (Invalid, NotFound) as problem:
@@ -96,7 +98,7 @@ class Items:
 
     def arranged(self) -> Batch:
         """Return all items, like ones in groups."""
-        self._last = None
+        self._last = self._kind = None
         groups: list[Group] = []
         for kind in self._kinds.values():
             first = kind.first
@@ -104,32 +106,35 @@ class Items:
                 self._bind(kind.places[0], first)
                 continue
             if not first.faults and (stack := bind_alike(first.request, stacks(kind.taken))):
-                groups.append(Group(kind.places, stack, first.encoding))
+                groups.append(Group(kind.places, stack, stack.like, first.encoding))
                 continue
             for place, taken in zip(kind.places, kind.taken, strict=True):
-                asked = replace(first.request, inputs=inputs_of(taken))
-                self._bind(place, replace(first, request=asked))
+                asked = first.request._replace(inputs=inputs_of(taken))
+                self._bind(place, first._replace(request=asked))
         for like, calls in self._calls.items():
-            part: Part = stacked([call for _, call in calls]) if len(calls) > 1 else calls[0][1]
-            groups.append(Group([place for place, _ in calls], part, self._encodings[like]))
+            call = calls[0][1]
+            part: Part = stacked([call for _, call in calls]) if len(calls) > 1 else call
+            groups.append(Group([place for place, _ in calls], part, call, self._encodings[like]))
         return Batch(self._echoes, groups, self._problems)
 
     def _keep(self, place: int, taken: Taken, document: Document, item: Any) -> None:
         """Add the values of an item to its kind; the first item of a kind is read in full."""
-        if (kind := self._kinds.get(taken.kind)) is None:
-            kind = self._kinds[taken.kind] = _Kind(self._read(document, item, {}))
+        kind = self._kind if self._last and taken.kind is self._last[1].kind else self._kinds.get(taken.kind)
+        if kind is None:
+            kind = self._kinds[taken.kind] = _Kind(self._read(document, item, {}, taken.loss))
+        self._kind = kind
         kind.places.append(place)
         kind.taken.append(taken)
 
-    def _read(self, document: Document, item: Any, echo: dict[str, Any]) -> Read:
-        """Read one item, and store its id in its echo.
+    def _read(self, document: Document, item: Any, echo: dict[str, Any], loss: AnyLoss | None = None) -> Read:
+        """Read one item, and store its id in its echo. Its ``loss`` may be known.
 
         Raises:
             Invalid: it is not an object, or has no loss.
             NotFound: there is no such loss.
             Unreadable: a part of it is not JSON.
         """
-        if not json.is_object(item):
+        if type(item) is not json.OBJECT:
             raise Invalid(Fault("", "type", f"Expected an object; got {json.show(item)}."))
         fields, faults = document.given(item, FIELDS)
         if "id" in fields:
@@ -142,7 +147,7 @@ class Items:
         if not isinstance(name, str):
             got = "nothing" if name is None else json.show(name)
             raise Invalid(*faults, Fault("/loss", "missing", f"Expected the name of a loss; got {got}."))
-        if (loss := self._catalogue.find(name)) is not None:
+        if loss is not None or (loss := self._catalogue.find(name)) is not None:
             return request.read(document, loss, fields, faults, self._defaults)
         self._compared += 1
         closest = self._catalogue.closest(name) if self._compared <= MOST_COMPARED else []
@@ -154,11 +159,11 @@ class Items:
     def _bind(self, place: int, read: Read) -> None:
         """Check an item against its loss."""
         try:
-            call = read.bind()
+            call = bind(read.request, read.faults)
         except Invalid as problem:
             self._refuse(place, problem)
             return
-        like = likeness(call), read.encoding
+        like = likeness(call) if call.key is None else call.key, read.encoding
         self._calls[like].append((place, call))
         self._encodings[like] = read.encoding
 

@@ -17,7 +17,6 @@ from service.wire.defaults import wrong_params
 from service.wire.document import Document
 from service.wire.listed import begins_with_text, read_listed
 from service.wire.params import complete, levels, validated
-from service.wire.room import roomy
 from service.wire.text import Body
 
 FIELDS = ("inputs", "params", "like", "sample_weight", "slices", "interval", "replicates", "seed")
@@ -27,14 +26,12 @@ MOST_SLICES = 10_000
 """Most slices of a result."""
 
 
-@roomy
 def decode_metric(metric: AnyMetric, body: Body) -> Measurement:
     """Read a request body.
 
     Raises:
         Unreadable: the body is not JSON.
         Invalid: the body does not fit the metric; lists every fault.
-        TooLarge: it does not fit into memory.
     """
     document = Document(body)
     if not json.is_object(document.root):
@@ -240,7 +237,6 @@ def _weights(sent: torch.Tensor, samples: int) -> tuple[Array, list[Fault]]:
     return weights, [Fault(pointer("sample_weight", int(wrong[0])), "domain", detail)]
 
 
-@roomy
 def metric_parts(asked: Measurement, whole: MetricResult, slices: Mapping[str, MetricResult]) -> list[bytes]:
     """Write an answer in parts, each of which blocks the interpreter only briefly."""
     return [*written.joined(written.parts(metric_answer(asked, whole, slices)))]

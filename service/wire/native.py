@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from service.catalogue.registry import AnyLoss
+from service.engine.bind import bind
 from service.engine.call import Call, Evaluation
 from service.engine.observer import NOBODY, Observer
 from service.engine.stack import Evaluations
@@ -16,7 +17,6 @@ from service.wire import json, written
 from service.wire.document import Document
 from service.wire.envelope import Encoding
 from service.wire.request import FIELDS, read
-from service.wire.room import roomy
 from service.wire.text import Body
 
 
@@ -27,14 +27,17 @@ class Decoded(NamedTuple):
     encoding: Encoding
 
 
-@roomy
+def decode_held(loss: AnyLoss, held: list[Body]) -> Decoded:
+    """Read the request body in a list, taking it out, so that nothing else keeps its memory."""
+    return decode(loss, held.pop())
+
+
 def decode(loss: AnyLoss, body: Body) -> Decoded:
     """Read a request body.
 
     Raises:
         Unreadable: the body is not JSON.
         Invalid: the body does not fit the loss; lists every fault.
-        TooLarge: it does not fit into memory.
     """
     document = Document(body)
     if type(document.root) is not json.OBJECT:
@@ -42,31 +45,27 @@ def decode(loss: AnyLoss, body: Body) -> Decoded:
     found = read(document, loss, *document.given(document.root, FIELDS))
     # free the body before the tensors are checked
     del document, body
-    return Decoded(found.bind(), found.encoding)
+    return Decoded(bind(found.request, found.faults), found.encoding)
 
 
-@roomy
 def answer_parts(decoded: Decoded, evaluation: Evaluation, observer: Observer = NOBODY) -> list[bytes]:
-    """Write an answer in parts, each of which blocks the interpreter only briefly.
-
-    Raises:
-        TooLarge: it does not fit into memory.
-    """
+    """Write an answer in parts, each of which blocks the interpreter only briefly."""
     return [*written.joined(written.parts(answer(decoded, evaluation, observer)))]
 
 
 def answer(decoded: Decoded, evaluation: Evaluation, observer: Observer = NOBODY) -> dict[str, Any]:
     """Return the members of an answer; tensors are in a form that `written.parts` takes."""
     call, encoding = decoded
+    options, counts = _options(call, evaluation.device), _nonfinite(evaluation)
     body: dict[str, Any] = {
         "loss": call.loss.name,
         "value": written.write(evaluation.value, encoding if call.reduction == "none" else "json"),
-        "gradients": {name: written.write(t, encoding) for name, t in evaluation.gradients.items()},
-        **_options(call, evaluation.device),
+        "gradients": written.write_named(evaluation.gradients, encoding),
+        **options,
     }
     if evaluation.aux:
-        body["aux"] = {name: written.write(t, encoding) for name, t in evaluation.aux.items()}
-    if counts := _nonfinite(evaluation):
+        body["aux"] = written.write_named(evaluation.aux, encoding)
+    if counts:
         body["nonfinite"] = counts
         observer.nonfinite(call.loss.name)
     return body
@@ -115,8 +114,11 @@ def _options(call: Call, device: torch.device) -> dict[str, str]:
 
 def _nonfinite(evaluation: Evaluation) -> dict[str, int]:
     """Count the non-finite elements of each output that has any."""
-    counts = {name: _count_nonfinite(tensor) for name, tensor in _outputs(evaluation)}
-    return {name: count for name, count in counts.items() if count}
+    counts: dict[str, int] = {}
+    for name, tensor in _outputs(evaluation):
+        if count := _count_nonfinite(tensor):
+            counts[name] = count
+    return counts
 
 
 def _outputs(found: Evaluation | Evaluations) -> Iterator[tuple[str, Tensor]]:

@@ -123,6 +123,16 @@ def shape_of(array: Any, where: Path = ()) -> Shape:
     return tuple(shape)
 
 
+def plain_shape(array: Any) -> Shape | None:
+    """Return the shape of nested arrays that are rectangular, hold only numbers and are not empty; None of others."""
+    try:
+        shape = shape_of(array)
+    except Invalid:
+        return None
+    elements = None if 0 in shape else elements_of(array, shape)
+    return shape if elements and are_numbers(elements) else None
+
+
 def elements_of(array: Any, shape: Shape) -> list[Any] | None:
     """Return the innermost elements as a flat list; None unless the arrays around them have the shape."""
     level = array.as_list()

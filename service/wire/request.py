@@ -1,37 +1,28 @@
 """Read the members of one request, with all their faults."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from service.catalogue.registry import AnyLoss
-from service.engine.bind import bind
-from service.engine.call import DTYPES, Call, Request, Sent
+from service.engine.call import DTYPES, Request, Sent
 from service.problems import Fault, Invalid, pointer
-from service.wire import json, tensors
+from service.wire import json
 from service.wire.defaults import NONE, Defaults, wrong_params
 from service.wire.document import Document
 from service.wire.envelope import EXPECTED, Encoding, read_envelope
+from service.wire.numbers import How, read_numbers
 from service.wire.params import complete, levels, validated
+from service.wire.tensors import read_tensor
 
 FIELDS = ("inputs", "params", *EXPECTED, "sample_weight", "grad_output")
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(NamedTuple):
     """A request as read, with the faults found so far."""
 
     request: Request
     encoding: Encoding
     faults: Sequence[Fault]
-
-    def bind(self) -> Call:
-        """Return the valid call.
-
-        Raises:
-            Invalid: with every fault.
-        """
-        return bind(self.request, self.faults)
 
 
 def read(
@@ -68,16 +59,18 @@ class _Reader:
 
     def read(self) -> Read:
         """Read all members."""
-        envelope, faults = read_envelope(self.fields, defaults=self.defaults.envelope)
-        self.faults += faults
+        fields, envelope = self.fields, self.defaults.envelope
+        if not fields.keys().isdisjoint(EXPECTED):
+            envelope, faults = read_envelope(fields, defaults=envelope)
+            self.faults += faults
         request = Request(
             loss=self.loss,
             params=self._read_params(),
             inputs=self._read_inputs(),
             gradients=envelope.gradients,
             reduction=envelope.reduction,
-            sample_weight=self._read_tensor(self.fields.get("sample_weight"), "sample_weight"),
-            grad_output=self._read_tensor(self.fields.get("grad_output"), "grad_output"),
+            sample_weight=self._read_tensor("sample_weight") if "sample_weight" in fields else None,
+            grad_output=self._read_tensor("grad_output") if "grad_output" in fields else None,
             dtype=DTYPES[envelope.dtype],
         )
         return Read(request, envelope.encoding, self.faults)
@@ -111,13 +104,19 @@ class _Reader:
             return inputs
         for name, spec in known.items():
             value = found.get(name)
-            if value is None and spec.optional:
+            if value is None:
+                if not spec.optional:
+                    detail = f"Expected a tensor; got {'null' if name in found else 'nothing'}."
+                    self.faults.append(Fault(pointer("inputs", name), "missing", detail))
                 continue
-            if (sent := self._read_tensor(value, "inputs", name, whole=spec.whole)) is not None:
-                inputs[name] = sent
-            elif value is None:
-                detail = f"Expected a tensor; got {'null' if name in found else 'nothing'}."
-                self.faults.append(Fault(pointer("inputs", name), "missing", detail))
+            where = ("inputs", name)
+            try:
+                if type(value) is json.ARRAY:
+                    inputs[name] = read_numbers(value, How(where, spec.whole))
+                else:
+                    inputs[name] = read_tensor(self.document, value, *where, whole=spec.whole)
+            except Invalid as invalid:
+                self.faults += invalid.faults
         return inputs
 
     def _object(self, name: str, known: Collection[str]) -> dict[str, Any] | None:
@@ -132,12 +131,12 @@ class _Reader:
         self.faults += faults
         return found
 
-    def _read_tensor(self, value: Any, *where: str, whole: bool = False) -> Sent | None:
-        """Read one tensor; None if it is missing or invalid."""
-        if value is None:
+    def _read_tensor(self, name: str) -> Sent | None:
+        """Read a tensor beside the inputs; None if it is missing or invalid."""
+        if (value := self.fields[name]) is None:
             return None
         try:
-            return tensors.read_tensor(self.document, value, *where, whole=whole)
+            return read_tensor(self.document, value, name)
         except Invalid as invalid:
             self.faults += invalid.faults
             return None

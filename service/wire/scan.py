@@ -48,7 +48,7 @@ def outline(body: Body, start: int, end: int) -> list[Span]:
             return []
         edges.append(place)
         place = text.find(b'"', place + 1)
-    plain = len(text) <= 2 * BLOCK and len(edges) % 2 == 0 and b"\\" not in text
+    plain = len(edges) % 2 == 0 and b"\\" not in text
     members = _members(text, edges) if plain else None
     if members is None:
         return scan(body, start, end)
@@ -64,13 +64,14 @@ def _members(text: bytes, edges: Sequence[int]) -> list[tuple[int, int]] | None:
         closing = bounds[place + 2] if place + 2 < len(bounds) else high
         if high - low >= LEAST:
             array = _array(text, low, high, closing + 1)
-            if array is None or around:
+            # a longer array is read in pieces, between the commas that a scan finds
+            if array is None or around or array[1] - array[0] > 2 * BLOCK:
                 return None
             found.append(array)
             low = array[1]
         around += text.count(b"[", low, high) - text.count(b"]", low, high)
         if closing - high >= LEAST:
-            if around or not text[low:high].endswith(b":"):
+            if around or not text[low:high].rstrip().endswith(b":"):
                 return None
             found.append((high, closing + 1))
     return found

@@ -1,7 +1,7 @@
 """Write values as JSON in parts: large tensors a piece at a time, so that other threads get their turn."""
 
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -40,6 +40,11 @@ def write(tensor: Tensor, encoding: str) -> Any:
     if encoding == "base64":
         return orjson.Fragment(b"".join(_packed(tensor)))
     return tensor.item() if tensor.dim() == 0 else as_json(tensor)
+
+
+def write_named(tensors: Mapping[str, Tensor], encoding: str) -> dict[str, Any]:
+    """Return each of several tensors in the form that `write` returns."""
+    return {name: write(tensor, encoding) for name, tensor in tensors.items()}
 
 
 def write_each(stack: Tensor, encoding: str) -> Sequence[Any]:

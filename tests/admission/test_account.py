@@ -61,3 +61,44 @@ def test_what_fills_the_limit_exactly_is_admitted_and_a_byte_more_is_not() -> No
     assert account.bytes == LIMIT
     with pytest.raises(Busy):
         other.take(1)
+
+
+def test_over_the_capacity_a_request_is_refused_until_another_ends() -> None:
+    account = Account(LIMIT, capacity=2)
+    first, second, third = (account.open() for _ in range(3))
+    first.accept()
+    assert not account.full
+    second.accept()
+    assert account.full
+    with pytest.raises(Busy) as raised:
+        third.accept()
+    assert (raised.value.limit, raised.value.retry_after) == ("queue", 1)
+    for hold in (third, first):
+        hold.leave()
+    account.open().accept()
+    assert account.accepted == 2
+
+
+def test_a_refusal_says_when_all_that_is_accepted_will_have_ended() -> None:
+    """A capacity beyond the integers that Python keeps is reached like any other."""
+    account = Account(LIMIT, capacity=300)
+    for _ in range(300):
+        account.refuse_if_full()
+        account.open().accept()
+    account.pace = 0.5
+    with pytest.raises(Busy) as refused:
+        account.open().accept()
+    assert refused.value.retry_after == 150
+
+
+def test_an_answer_takes_the_place_of_the_body_on_the_account() -> None:
+    account = Account(LIMIT)
+    hold = account.open()
+    hold.add(1)
+    hold.take(1000)
+    hold.drop(400)
+    assert account.bytes == 601
+    hold.replace_body(50)
+    assert account.bytes == hold.bytes == 51
+    hold.replace_body(0)
+    assert account.bytes == 51

@@ -8,9 +8,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.admission.account import Account
-from service.admission.context import RequestContext
 from service.admission.gate import Gate
 from service.admission.lifecycle import Lifecycle
+from service.doors.front import Front
 from service.engine.lane import Lane
 from service.engine.queue import Queue
 from service.problems import Busy, Unavailable
@@ -30,16 +30,16 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 @pytest.fixture
 def gate() -> Generator[Gate]:
     lane = Lane("test", 1)
-    queue = Queue(torch.device("cpu"), lane, capacity=1, max_work=1)
-    lifecycle = Lifecycle()
+    queue = Queue(torch.device("cpu"), lane, max_work=1)
+    account = Account(1, capacity=1)
+    lifecycle = Lifecycle(account)
     lifecycle.warm = True
-    yield Gate(application, lifecycle, queue, Recorder(queue, lambda: 0, Metrics(), None))
+    yield Gate(account, lifecycle, Recorder(queue, lambda: 0, Metrics(), None))
     lane.close()
 
 
-def client(gate: Gate) -> Client:
-    app: ASGIApp = RequestContext(gate, Account(1), gate.recorder)
-    return Client(app)
+def client(gate: Gate, app: ASGIApp = application) -> Client:
+    return Client(Front(app, {}, application, gate))
 
 
 def refusal(gate: Gate, path: str = WORK) -> type | None:
@@ -52,14 +52,13 @@ def test_what_there_is_room_for_passes_and_is_waited_for_until_its_end(gate: Gat
     seen: list[int] = []
 
     async def look(scope: Scope, receive: Receive, send: Send) -> None:
-        seen.append(gate.lifecycle.active)
+        seen.append(gate.account.active)
         await application(scope, receive, send)
 
-    gate.app = look
-    assert client(gate).post(WORK).text == client(gate).get(LOOK).text == "passed"
+    assert client(gate, look).post(WORK).text == client(gate, look).get(LOOK).text == "passed"
     # a look at the catalogue is no work
     assert seen == [1, 0]
-    assert (gate.closed, refusal(gate), gate.lifecycle.active) == (False, None, 0)
+    assert (gate.closed, refusal(gate), gate.account.active) == (False, None, 0)
 
 
 @pytest.mark.parametrize("end", ["draining", "failed"])
@@ -72,13 +71,14 @@ def test_a_server_that_ends_refuses_work_and_the_connection(gate: Gate, end: str
 
 
 def test_a_full_queue_refuses_work_until_there_is_room(gate: Gate) -> None:
-    end = gate.queue.permit()
+    hold = gate.account.open()
+    hold.accept()
     answer = client(gate).post(WORK)
     assert answer.status_code == 429
     assert "connection" not in answer.headers
     assert client(gate).get(LOOK).text == "passed"
     assert (gate.closed, refusal(gate), refusal(gate, "/nothing")) == (True, Busy, None)
-    end()
+    hold.leave()
     assert client(gate).post(WORK).text == "passed"
     assert (gate.closed, refusal(gate)) == (False, None)
 

@@ -7,20 +7,23 @@ from service.admission.lifecycle import Lifecycle
 from service.problems import Unavailable
 
 
-def test_a_request_is_waited_for_until_nobody_works_on_it() -> None:
-    lifecycle, account = Lifecycle(), Account(1)
-    hold = account.open()
-    lifecycle.begin(hold)
+def test_a_request_is_active_until_nobody_works_on_it() -> None:
+    account = Account(1)
+    hold, look = account.open(), account.open()
+    hold.begin()
     with hold.used():
         # it is answered
         hold.leave()
-        assert lifecycle.active == 1
-    assert lifecycle.active == 0
+        look.leave()
+        assert account.active == 1
+    assert account.active == 0
 
 
-def test_a_server_that_ends_begins_nothing() -> None:
-    lifecycle = Lifecycle()
+def test_a_server_that_ends_is_not_ready() -> None:
+    lifecycle = Lifecycle(Account(1))
+    lifecycle.warm = True
+    lifecycle.refuse_unready()
     lifecycle.draining = True
+    assert lifecycle.closing
     with pytest.raises(Unavailable, match="shutting down"):
-        lifecycle.begin(Account(1).open())
-    assert lifecycle.active == 0
+        lifecycle.refuse_unready()

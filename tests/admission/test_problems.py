@@ -1,16 +1,9 @@
 """An uncaught exception is a bug of ours, unless memory ran out."""
 
 import pytest
-import torch
 from starlette.types import Receive, Scope, Send
 
-from service.admission.account import Account
-from service.admission.context import RequestContext
-from service.engine.lane import Lane
-from service.engine.queue import Queue
-from service.telemetry.metrics import Metrics
-from service.telemetry.recorder import Recorder
-from tests.client import Client
+from tests.client import behind_front
 
 
 @pytest.mark.parametrize(("error", "status"), [(MemoryError, 413), (RuntimeError, 500)])
@@ -18,10 +11,6 @@ def test_memory_that_is_not_there_is_no_bug(error: type[Exception], status: int)
     async def broken(scope: Scope, receive: Receive, send: Send) -> None:
         raise error
 
-    account = Account(1)
-    recorder = Recorder(
-        Queue(torch.device("cpu"), Lane("test", 1), capacity=1, max_work=1), lambda: 0, Metrics(), None
-    )
-    answer = Client(RequestContext(broken, account, recorder)).post("/v1/losses/mse", json={})
+    answer = behind_front(broken).post("/v1/losses/mse", json={})
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"

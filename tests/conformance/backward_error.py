@@ -5,7 +5,7 @@ u·(Σ|l| + Σ|x·∂l/∂x|). ``python -m tests.conformance.backward_error`` pr
 """
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -59,7 +59,7 @@ def errors(loss: AnyLoss) -> list[Error]:
     plain = {output.role for output in loss.outputs.values()} <= {"loss", "aux"}
     reductions: list[Reduction] = ["mean"] if plain else ["mean", "sum"]
     return [
-        _measured(f"{name}, {reduction}", replace(call, reduction=reduction))
+        _measured(f"{name}, {reduction}", call._replace(reduction=reduction))
         for base in bases(loss)
         for name, call in calls(base, loss, near_and_far(), torch.float32)
         for reduction in reductions
@@ -69,7 +69,7 @@ def errors(loss: AnyLoss) -> list[Error]:
 def _measured(case: str, call: Call) -> Error:
     """Compare a float32 call with float64 on the same inputs."""
     exact = {n: t.double() if t.is_floating_point() else t for n, t in call.inputs.items()}
-    true = replace(call, inputs=exact, dtype=torch.float64)
+    true = call._replace(inputs=exact, dtype=torch.float64)
     here, truth = evaluate(call), evaluate(true)
     terms = call.loss.terms(exact, call.params)
     if call.reduction == "mean":
@@ -123,7 +123,7 @@ def _slope_error(inputs: Tensor, found: Tensor, truth: Tensor, admitted: float) 
 def _outside(call: Call) -> float:
     """Return by how much an unreduced loss leaves its declared range."""
     least, most = call.loss.bounds(call.params)
-    found = evaluate(replace(call, reduction="none", gradients_of=())).value
+    found = evaluate(call._replace(reduction="none", gradients_of=())).value
     found = found[found.isfinite()]
     ends = torch.tensor([-torch.inf if least is None else least, torch.inf if most is None else most])
     beyond = torch.cat([ends[0] - found.reshape(-1), found.reshape(-1) - ends[1]])

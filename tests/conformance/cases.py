@@ -1,7 +1,7 @@
 """The calls that the conformance tests make of each loss: its defaults, and every choice and form it has."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
@@ -74,7 +74,7 @@ def leaves(call: Call) -> dict[str, Tensor]:
 
 def with_inputs(call: Call, **tensors: Tensor) -> Call:
     """Return a call with some of its inputs replaced."""
-    return replace(call, inputs={**call.inputs, **tensors})
+    return call._replace(inputs={**call.inputs, **tensors})
 
 
 def _other_choices(loss: AnyLoss, default: Params) -> Iterator[Params]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -64,7 +64,7 @@ def calls(
         except Invalid:
             continue
         floating = tuple(n for n, t in call.inputs.items() if t.is_floating_point())
-        yield f"{base.name}, {name}", replace(call, gradients_of=floating if loss.differentiable else ())
+        yield f"{base.name}, {name}", call._replace(gradients_of=floating if loss.differentiable else ())
 
 
 def _tensor(value: object) -> Tensor:

@@ -1,7 +1,6 @@
 """Nothing in it: whichever sizes of a call are zero, it is answered or refused, under every reduction."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from itertools import combinations
 from typing import Any, get_args
 
@@ -26,7 +25,7 @@ def test_a_size_of_zero_is_answered_or_refused(loss: AnyLoss, reduction: Reducti
     assert requests
     for request in requests:
         try:
-            call = bind(replace(request, reduction=reduction))
+            call = bind(request._replace(reduction=reduction))
         except Invalid:
             continue
         _assert_answered(call)
@@ -37,7 +36,7 @@ def _assert_answered(call: Call) -> None:
     evaluation = evaluate(call)
     assert not evaluation.value.isnan().any()
     if call.reduction != "none":
-        elements = evaluate(replace(call, reduction="none")).value.numel()
+        elements = evaluate(call._replace(reduction="none")).value.numel()
         # a mean of nothing is refused
         assert elements if call.reduction == "mean" else elements or evaluation.value == 0
     for name, gradient in evaluation.gradients.items():
@@ -60,8 +59,8 @@ def _emptied(variant: Variant) -> Iterator[Request]:
             emptied = {**sizes, **{dim: zeros[dim] for dim in dims}}
             params = _params(variant, emptied)
             inputs = {n: _cut(variant, n, sent, emptied) for n, sent in request.inputs.items()}
-            yield replace(request, inputs=inputs, params=params)
-            yield replace(request, inputs={n: _unranked(sent) for n, sent in inputs.items()}, params=params)
+            yield request._replace(inputs=inputs, params=params)
+            yield request._replace(inputs={n: _unranked(sent) for n, sent in inputs.items()}, params=params)
 
 
 def _cut(variant: Variant, name: str, sent: Sent, sizes: Sizes) -> Sent:

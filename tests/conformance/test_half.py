@@ -2,7 +2,6 @@
 
 import base64
 import math
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -58,10 +57,10 @@ def test_each_loss_takes_distributions_in_half(loss: AnyLoss, dtype: torch.dtype
         for seed in range(20):
             request = variant.request(seed, dtype=torch.float32)
             sent = {name: Sent(_to_half(variant, name, s, dtype)) for name, s in request.inputs.items()}
-            taken += sent.keys() == bind(replace(request, inputs=sent)).inputs.keys()
+            taken += sent.keys() == bind(request._replace(inputs=sent)).inputs.keys()
             # numbers without a dtype, of a client that asks for arithmetic in half
             doubles = {name: Sent(s.tensor.double(), addressable=True) for name, s in sent.items()}
-            taken += sent.keys() == bind(replace(request, inputs=doubles, dtype=dtype)).inputs.keys()
+            taken += sent.keys() == bind(request._replace(inputs=doubles, dtype=dtype)).inputs.keys()
     assert taken >= 40
 
 
@@ -117,7 +116,7 @@ def test_targets_that_mark_or_index_keep_their_digits(loss: AnyLoss, name: str, 
         found += 1
         sent = request.inputs[name].tensor
         assert torch.equal(bind(request).inputs[name], sent.float())
-        weighed = replace(request, sample_weight=Sent(torch.tensor(1.0)))
+        weighed = request._replace(sample_weight=Sent(torch.tensor(1.0)))
         assert torch.equal(bind(weighed).inputs[name], sent.float())
     assert found
 

@@ -1,7 +1,5 @@
 """Declared ranges: no admitted input drives the unreduced loss out of them, in any dtype."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -30,7 +28,7 @@ def test_no_input_drives_a_loss_out_of_its_range(loss: AnyLoss, dtype: torch.dty
 
 def _beyond(call: Call) -> list[float]:
     """Return the elements of an unreduced loss that lie outside its range. NaN lies nowhere."""
-    found = evaluate(replace(call, reduction="none", gradients_of=())).value
+    found = evaluate(call._replace(reduction="none", gradients_of=())).value
     least, most = call.loss.bounds(call.params)
     epsilon = torch.finfo(torch.float32 if call.dtype in HALF else call.dtype).eps
     slack = LAST_PLACES * epsilon if callable(call.loss.range) else 0.0

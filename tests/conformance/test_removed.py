@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 import torch
@@ -23,7 +22,7 @@ from tests.conformance.cases import every_loss, variants
 def test_a_weight_of_zero_removes_what_is_not_finite(loss: AnyLoss, reduction: Reduction) -> None:
     tried = 0
     for variant in variants(loss)[:4]:
-        request = replace(variant.request(), reduction=reduction)
+        request = variant.request()._replace(reduction=reduction)
         for spoiled, probe in _spoiled(request):
             pair = _weighted(request, spoiled, probe)
             if pair is None:
@@ -51,7 +50,7 @@ def _with_predictions(request: Request, number: float, first: bool) -> Request:
     for name in request.loss.predictions:
         if name in inputs:
             inputs[name] = Sent(_with(inputs[name].tensor, number, first))
-    return replace(request, inputs=inputs)
+    return request._replace(inputs=inputs)
 
 
 def _with(tensor: Tensor, number: float, first: bool) -> Tensor:
@@ -63,11 +62,11 @@ def _with(tensor: Tensor, number: float, first: bool) -> Tensor:
 
 def _weighted(request: Request, spoiled: Request, probe: Request) -> tuple[Call, Call] | None:
     """Return both with weights of 0 where NaN reaches; None where the second is refused."""
-    alone = [replace(each, reduction="none", gradients=False) for each in (request, probe)]
+    alone = [each._replace(reduction="none", gradients=False) for each in (request, probe)]
     whole, broken = (evaluate(bind(each)).value for each in alone)
     weight = Sent(((whole == broken) & whole.isfinite()).double())
     try:
-        return bind(replace(request, sample_weight=weight)), bind(replace(spoiled, sample_weight=weight))
+        return bind(request._replace(sample_weight=weight)), bind(spoiled._replace(sample_weight=weight))
     except Invalid:
         return None
 

@@ -1,7 +1,5 @@
 """Like calls of every loss are checked as one stack; otherwise they would be checked one by one, which is slow."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -30,14 +28,14 @@ def test_like_calls_are_checked_as_one_stack(loss: AnyLoss, dtype: torch.dtype) 
             assert found.inputs.keys() == expected.inputs.keys()
             for name, tensor in expected.inputs.items():
                 torch.testing.assert_close(found.inputs[name], tensor, rtol=0, atol=0, equal_nan=True)
-            assert replace(found, inputs={}) == replace(expected, inputs={})
+            assert found._replace(inputs={}) == expected._replace(inputs={})
 
 
 @every_loss
 def test_a_stack_is_refused_exactly_where_one_of_its_calls_is(loss: AnyLoss) -> None:
     first, second = (variants(loss)[-1].request(seed) for seed in range(2))
     for name, sent in first.inputs.items():
-        read_as_float = replace(first, inputs={**first.inputs, name: Sent(sent.tensor.double())})
+        read_as_float = first._replace(inputs={**first.inputs, name: Sent(sent.tensor.double())})
         for number in WRONG:
             spoiled = ending_with(second, name, number)
             assert (as_stack([read_as_float, spoiled]) is None) == is_refused(spoiled), (name, number)
@@ -54,13 +52,13 @@ def ending_with(request: Request, name: str, number: float) -> Request:
     """Return the request with one input converted to floats and its last element replaced by a number."""
     tensor = request.inputs[name].tensor.double().clone()
     tensor.view(-1)[-1] = number
-    return replace(request, inputs={**request.inputs, name: Sent(tensor)})
+    return request._replace(inputs={**request.inputs, name: Sent(tensor)})
 
 
 def is_refused(request: Request) -> bool:
     """Return whether a request is invalid; with a weight it has no plan, so it is checked in full."""
     try:
-        bind(replace(request, sample_weight=Sent(torch.tensor(1.0))))
+        bind(request._replace(sample_weight=Sent(torch.tensor(1.0))))
     except Invalid:
         return True
     return False

@@ -1,7 +1,6 @@
 """Shapes, reductions and weights of the value."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 import torch
@@ -87,7 +86,7 @@ def _ignoring(loss: AnyLoss) -> Iterator[Call]:
             alike = [torch.full_like(tensor, fill) for fill in (0, 1, request.params.get("ignore_index", 0))]
             for filled in [*alike, torch.arange(tensor.numel()).reshape(tensor.shape).to(tensor.dtype)]:
                 try:
-                    yield bind(replace(request, inputs={**request.inputs, name: Sent(filled)}))
+                    yield bind(request._replace(inputs={**request.inputs, name: Sent(filled)}))
                 except Invalid:
                     continue
 

@@ -5,7 +5,8 @@ import torch
 
 from benchmarks.scale import GROUPS, Group
 from service.catalogue.registry import AnyLoss
-from service.engine.cost import INLINE_S, UNIT_BYTES, UNIT_S, computing, units
+from service.engine.cost import INLINE_S, UNIT_BYTES, UNIT_S, computing
+from service.engine.queue import units
 from service.losses import CATALOGUE
 from service.settings import Settings
 from tests.conformance.cases import every_loss, variants

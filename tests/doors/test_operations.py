@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from fastapi import FastAPI
 
+from service.admission.account import Account
 from service.admission.lifecycle import Lifecycle
 from service.admission.problems import answer_problems
 from service.app import create_app
@@ -45,7 +46,7 @@ def test_limits_stand_under_their_settings_names() -> None:
 def test_readiness_fails_while_cold_and_all_health_once_the_device_has_failed(
     warm: bool, failed: bool, ready: int, alive: int
 ) -> None:
-    lifecycle = Lifecycle()
+    lifecycle = Lifecycle(Account(1))
     lifecycle.warm, lifecycle.failed = warm, failed
     app = FastAPI()
     app.include_router(operations.operations_routes(lifecycle, Settings()))

@@ -5,20 +5,13 @@ from typing import Any
 
 import orjson
 import pytest
-import torch
 from fastapi import FastAPI
 
-from service.admission.account import Account
-from service.admission.context import RequestContext
 from service.admission.problems import answer_problems
 from service.app import create_app
-from service.engine.lane import Lane
-from service.engine.queue import Queue
 from service.losses import CATALOGUE
 from service.settings import Settings
-from service.telemetry.metrics import Metrics
-from service.telemetry.recorder import Recorder
-from tests.client import Client
+from tests.client import Client, behind_front
 from tests.waiting import within_cpu_s
 
 LOGITS = [[2.0, 1.0, 0.1], [0.3, 0.2, 0.9]]
@@ -420,10 +413,7 @@ def test_a_bug_is_a_500_without_a_stack() -> None:
         raise RuntimeError("secret")
 
     app.add_route("/broken", broken)
-    recorder = Recorder(
-        Queue(torch.device("cpu"), Lane("test", 1), capacity=1, max_work=1), lambda: 0, Metrics(), None
-    )
-    answer = Client(RequestContext(app, Account(1), recorder)).get("/broken")
+    answer = behind_front(app).get("/broken")
     assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
     assert "secret" not in answer.text
     assert answer.headers["x-request-id"]

@@ -1,6 +1,7 @@
 """Deadlines and leaving clients."""
 
 import asyncio
+from time import monotonic
 
 import pytest
 from starlette.types import Message
@@ -41,7 +42,7 @@ def test_what_is_not_there_in_time_is_late_and_dropped() -> None:
     async def late() -> None:
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         with pytest.raises(Late, match=r"within 0\.05 s"):
-            await wait(future, stay, Due(0.05))
+            await wait(future, stay, Due(0.05, monotonic()))
         assert future.cancelled()
 
     asyncio.run(late())
@@ -51,7 +52,7 @@ def test_a_client_that_leaves_is_not_waited_for() -> None:
     async def gone() -> None:
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         with pytest.raises(ClientGone):
-            await wait(future, leave, Due(60))
+            await wait(future, leave, Due(60, monotonic()))
         assert future.cancelled()
 
     asyncio.run(gone())

@@ -183,9 +183,8 @@ def test_gradients_named_twice_are_one() -> None:
 def test_an_optional_input_must_be_sent_to_be_differentiated() -> None:
     mse = CATALOGUE["mse"]
     inputs = {**mse.inputs, "targets": replace(mse.inputs["targets"], optional=True)}
-    asked = replace(
-        request("mse", {"predictions": [1.0]}, gradients=("targets",)), loss=replace(mse, inputs=inputs)
-    )
+    asked = request("mse", {"predictions": [1.0]}, gradients=("targets",))
+    asked = asked._replace(loss=replace(mse, inputs=inputs))
     with pytest.raises(Invalid) as raised:
         bind(asked)
     [fault] = raised.value.faults

@@ -1,7 +1,9 @@
 """A call that needs more memory, or greater numbers, than there are."""
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Annotated
 
 import pytest
@@ -13,26 +15,31 @@ from service.catalogue.declare import loss
 from service.catalogue.spec import Prediction, Unreduced
 from service.engine import memory
 from service.engine.bind import bind
-from service.engine.call import Request, Sent
-from service.engine.evaluate import evaluate
+from service.engine.call import Call, Request, Sent
+from service.engine.evaluate import attempt, evaluate
 from service.engine.fuse import evaluate_alike
-from service.engine.memory import within_memory
 from service.losses import CATALOGUE
 from service.problems import Invalid, TooLarge
 
 CPU = torch.device("cpu")
 
 
+def calling(compute: Callable[[], Tensor]) -> Call:
+    """Return a call that computes this."""
+    loss = replace(greedy, function=lambda predictions, size: compute())
+    return Call(loss=loss, inputs={"predictions": torch.zeros(2)}, params=greedy.defaults, work=1)
+
+
 def test_what_cannot_be_allocated_is_too_large_after_a_second_try() -> None:
     tries: list[int] = []
 
-    def compute() -> None:
+    def compute() -> Tensor:
         tries.append(1)
-        torch.empty(10**15)
+        return torch.empty(10**15)
 
     message = r"fits the \d+ bytes that are free of cpu .LOSSD_DEVICE.; got one that takes 4000000000000000 bytes more"
     with pytest.raises(TooLarge, match=message) as raised:
-        within_memory(compute, CPU)
+        evaluate(calling(compute))
     assert [fault.code for fault in raised.value.faults] == ["device_memory"]
     assert len(tries) == 2
 
@@ -42,9 +49,9 @@ def test_what_fits_once_memory_was_given_back_is_computed() -> None:
 
     def compute() -> Tensor:
         tries.append(1)
-        return torch.empty(10**15 if len(tries) == 1 else 3)
+        return torch.ones(10**15 if len(tries) == 1 else 3)
 
-    assert within_memory(compute, CPU).shape == (3,)
+    assert evaluate(calling(compute)).value == 1
 
 
 @pytest.mark.parametrize(
@@ -59,17 +66,17 @@ def test_what_fits_once_memory_was_given_back_is_computed() -> None:
     ],
 )
 def test_what_a_gpu_asked_for_is_told_in_bytes(message: str, size: int | None) -> None:
-    def compute() -> None:
+    def compute() -> Tensor:
         raise torch.OutOfMemoryError(message)
 
     expected = f"takes {size} bytes more" if size else "more than can be counted"
     with pytest.raises(TooLarge, match=expected):
-        within_memory(compute, CPU)
+        evaluate(calling(compute))
 
 
 def test_other_errors_stay_what_they_are() -> None:
     with pytest.raises(RuntimeError, match="size of tensor"):
-        within_memory(lambda: torch.add(torch.zeros(2), torch.zeros(3)), CPU)
+        evaluate(calling(lambda: torch.add(torch.zeros(2), torch.zeros(3))))
 
 
 @loss(title="Greedy", tasks=("regression",))
@@ -100,10 +107,10 @@ def greedy(
 def test_two_hundred_refusals_alone_and_together_leave_memory_as_it_was() -> None:
     call = bind(Request(loss=greedy, inputs={"predictions": Sent(torch.zeros(2))}, params=greedy.defaults))
     for _ in range(10):
-        evaluate_alike([call], CPU)
+        attempt(call, CPU)
     before = memory.used(CPU)["resident"]
-    for calls in ([call], [call, call]) * 100:
-        for result in evaluate_alike(calls, CPU):
+    for _ in range(100):
+        for result in (attempt(call, CPU), *evaluate_alike([call, call], CPU)):
             assert isinstance(result, TooLarge)
             assert memory.is_refusal(result)
     assert memory.used(CPU)["resident"] - before < 16 << 20

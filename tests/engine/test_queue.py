@@ -13,6 +13,7 @@ from service.admission.account import Account
 from service.catalogue.declare import loss
 from service.catalogue.registry import AnyLoss
 from service.catalogue.spec import Prediction, Unreduced
+from service.engine.bind import bind
 from service.engine.call import Call, Evaluation, Sent
 from service.engine.cost import BUDGET, FUSED
 from service.engine.evaluate import evaluate
@@ -21,7 +22,7 @@ from service.engine.observer import NOBODY
 from service.engine.queue import Queue
 from service.engine.stack import Evaluations, stacked
 from service.losses import CATALOGUE
-from service.problems import Busy, Fault, TooLarge, Unavailable
+from service.problems import Fault, TooLarge, Unavailable
 from tests.conformance.cases import variants, with_inputs
 
 CPU = torch.device("cpu")
@@ -34,14 +35,13 @@ def call(loss: str, seed: int = 0) -> Call:
 
 def run(
     test: Callable[[Queue], Coroutine[Any, Any, None]],
-    capacity: int = 10,
     max_work: int = 2**28,
     fuse: bool = True,
 ) -> None:
     async def with_queue() -> None:
         lane = Lane("test", 2)
         try:
-            queue = Queue(CPU, lane, capacity=capacity, max_work=max_work, fuse=fuse)
+            queue = Queue(CPU, lane, max_work=max_work, fuse=fuse)
             await asyncio.wait_for(test(queue), 100)
         finally:
             lane.close()
@@ -101,7 +101,7 @@ def test_a_poisoned_neighbour_changes_no_bit_of_the_others() -> None:
 
     async def test(queue: Queue) -> None:
         [before] = queue.compute_all(stacked(healthy))
-        poisoned = replace(healthy[1], inputs={**healthy[1].inputs, "logits": nan})
+        poisoned = healthy[1]._replace(inputs={**healthy[1].inputs, "logits": nan})
         [after] = queue.compute_all(stacked([healthy[0], poisoned, healthy[2]]))
         for place in (0, 2):
             old, new = before[place], after[place]
@@ -111,18 +111,6 @@ def test_a_poisoned_neighbour_changes_no_bit_of_the_others() -> None:
             assert torch.equal(old.gradients["logits"], new.gradients["logits"])
 
     run(test)
-
-
-def test_over_capacity_is_refused_at_once_with_a_time_to_come_back() -> None:
-    async def test(queue: Queue) -> None:
-        end, _ = queue.permit(), queue.permit()
-        with pytest.raises(Busy) as raised:
-            queue.permit()
-        assert raised.value.retry_after >= 1
-        end()
-        queue.permit()
-
-    run(test, capacity=2)
 
 
 def test_large_calls_are_computed_in_threads() -> None:
@@ -144,7 +132,7 @@ def test_large_calls_are_computed_in_threads() -> None:
 
 def test_a_call_over_the_limit_of_work_is_refused_and_its_neighbours_are_not() -> None:
     small, large = (variants(CATALOGUE["clip"])[0].call(dtype=torch.float32) for _ in range(2))
-    large = replace(large, work=small.work + 1)
+    large = large._replace(work=small.work + 1)
 
     async def test(queue: Queue) -> None:
         refused, fine = queue.submit(large, HOLD), queue.submit(small, HOLD)
@@ -196,7 +184,7 @@ def test_a_device_that_a_fault_has_broken_computes_nothing_more(
 
     async def test() -> None:
         lane = Lane("test", 1)
-        queue = Queue(CPU, lane, capacity=10, max_work=2**28, on_failure=reasons.append)
+        queue = Queue(CPU, lane, max_work=2**28, on_failure=reasons.append)
         # as one that is no CPU
         queue.on_cpu = False
         first = await queue.submit(faulty, HOLD).future
@@ -220,9 +208,7 @@ def test_a_problem_of_a_call_asks_no_device(monkeypatch: pytest.MonkeyPatch) -> 
         raise AssertionError
 
     monkeypatch.setattr("service.engine.queue.is_alive", asked)
-    monkeypatch.setattr(
-        "service.engine.queue.evaluate_alike", lambda parts, device: [TooLarge("", Fault("", "", ""))]
-    )
+    monkeypatch.setattr("service.engine.queue.attempt", lambda call, device: TooLarge("", Fault("", "", "")))
 
     async def test(queue: Queue) -> None:
         queue.on_cpu = False
@@ -230,21 +216,6 @@ def test_a_problem_of_a_call_asks_no_device(monkeypatch: pytest.MonkeyPatch) -> 
         assert isinstance(result, TooLarge)
 
     run(test)
-
-
-def test_a_refusal_says_when_all_that_is_accepted_will_have_ended() -> None:
-    """A capacity beyond the integers that Python keeps is reached like any other."""
-
-    async def test(queue: Queue) -> None:
-        for _ in range(300):
-            queue.refuse_if_full()
-            queue.permit()
-        queue._pace = 0.5  # pyright: ignore[reportPrivateUsage]
-        with pytest.raises(Busy) as refused:
-            queue.permit()
-        assert refused.value.retry_after == 150
-
-    run(test, capacity=300)
 
 
 def test_a_thread_that_fails_fails_all_of_its_calls_and_the_queue_goes_on(
@@ -321,7 +292,7 @@ def test_what_differs_in_anything_but_its_values_is_not_computed_together() -> N
         variant.call(0, sample_weight=ones),
         variant.call(0, grad_output=Sent(torch.tensor(2.0))),
         variant.call(0, gradients=False),
-        replace(variant.call(0), params={**variant.call(0).params, "label_smoothing": 0.5}),
+        bind(variant.request(0)._replace(params={**variant.params, "label_smoothing": 0.5})),
         variants(CATALOGUE["focal"])[0].call(0),
     ]
 

@@ -4,7 +4,6 @@ import asyncio
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,9 +13,10 @@ from service.app import create_app
 from service.catalogue.registry import AnyLoss
 from service.engine.bind import bind
 from service.engine.call import Call, Request, Sent
-from service.engine.cost import UNIT_BYTES, units
+from service.engine.cost import UNIT_BYTES
 from service.engine.evaluate import evaluate
 from service.engine.fuse import evaluate_alike, evaluate_together
+from service.engine.queue import units
 from service.engine.stack import stacked
 from service.losses import CATALOGUE
 from service.problems import TooLarge
@@ -118,7 +118,7 @@ def test_no_call_takes_more_memory_than_the_declared_work_admits(loss: AnyLoss, 
 def _double(call: Call) -> Call:
     """Return a call in float64."""
     inputs = {n: t.double() if t.is_floating_point() else t for n, t in call.inputs.items()}
-    return replace(call, inputs=inputs, dtype=torch.float64)
+    return call._replace(inputs=inputs, dtype=torch.float64)
 
 
 def test_threads_that_compute_at_once_do_not_disturb_each_other() -> None:

@@ -4,7 +4,6 @@ import importlib
 import json
 import pkgutil
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -148,7 +147,7 @@ def compare(oracle: Oracle, call: Call, where: str) -> None:
 
 def compare_gradients(call: Call, expected: Mapping[str, Any], tolerance: float, where: str) -> None:
     """Assert that gradients are as given, where they are given."""
-    gradients = evaluate(replace(call, gradients_of=tuple(expected))).gradients
+    gradients = evaluate(call._replace(gradients_of=tuple(expected))).gradients
     for name, value in expected.items():
         want = np.asarray(value, dtype=np.float64)
         found = np.where(np.isnan(want), np.nan, gradients[name].numpy())

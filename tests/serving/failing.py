@@ -4,24 +4,23 @@ Run as a program it is the ``lossd`` command. Workers import it again, so that t
 """
 
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from service import cli
 from service.engine import device, queue
-from service.engine.fuse import Results
+from service.engine.call import Call, Evaluation
 
 FAILS = os.environ.get("FAILS")
-alone = queue.evaluate_alike
+healthy = queue.attempt
 
 
-def evaluate_alike(parts: Sequence[Any], on: torch.device) -> Results:
+def attempt(call: Call, on: torch.device) -> Evaluation | Exception:
     """Fail as a device does after a fault in a kernel."""
-    if parts[0].loss.name == "hinge":
-        return [RuntimeError("CUDA error: unspecified launch failure")] * len(parts)
-    return alone(parts, on)
+    if call.loss.name == "hinge":
+        return RuntimeError("CUDA error: unspecified launch failure")
+    return healthy(call, on)
 
 
 def warm_up(on: torch.device, losses: object) -> None:
@@ -40,7 +39,7 @@ class Queue(queue.Queue):
 
 if FAILS:
     # not where the tests are collected
-    queue.evaluate_alike = evaluate_alike
+    queue.attempt = attempt
     queue.is_alive = lambda device: False
     device.warm_up = warm_up
     queue.Queue = Queue

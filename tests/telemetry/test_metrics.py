@@ -23,24 +23,19 @@ from torch import Tensor
 
 from benchmarks import servers
 from service.admission import keys
-from service.admission.account import Account
-from service.admission.context import RequestContext
 from service.app import create_app
 from service.catalogue.declare import loss
 from service.catalogue.registry import Catalogue
 from service.catalogue.spec import Prediction, Unreduced
 from service.document.openapi import document
-from service.engine.lane import Lane
-from service.engine.queue import Queue
 from service.losses import CATALOGUE
 from service.metrics import METRICS
 from service.routes import match_route
 from service.settings import Settings
 from service.telemetry.finished import Finished
 from service.telemetry.metrics import Metrics
-from service.telemetry.recorder import Recorder
 from service.telemetry.stages import Stages
-from tests.client import Client
+from tests.client import Client, behind_front, recording
 from tests.scrape import Samples, parse, scrape, value
 
 MSE = {"predictions": [1.0, 2.0], "targets": [0.0, 0.0]}
@@ -329,9 +324,9 @@ def test_a_server_that_breaks_is_counted_also_in_the_middle_of_an_answer() -> No
             await send({"type": "http.response.start", "status": 200, "headers": []})
         raise RuntimeError
 
-    metrics, queue = Metrics(), Queue(torch.device("cpu"), Lane("test", 1), capacity=1, max_work=1)
-    recorder = Recorder(queue, lambda: 0, metrics, None)
-    client = Client(RequestContext(broken, Account(1), recorder))
+    metrics = Metrics()
+    recorder = recording(metrics)
+    client = behind_front(broken, recorder)
     client.get("/early")
     client.get("/late")
     assert counted() == 2

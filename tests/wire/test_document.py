@@ -220,6 +220,9 @@ LONG = b"1, " * 3000 + b"1"
         (b'[[%b], "a"]' % LONG, 1),
         (b"[%b]" % LONG, 1),
         (b'"%b"' % (b"x" * 9000), 1),
+        (b'{"a": {"shape" : [3], "data" \n: "%b"}}' % (b"x" * 9000), 1),
+        (b'{"a":{"shape":[3],"data":"%b"},"b":[%b]}' % (b"x" * 3 * BLOCK, LONG), 2),
+        (b'{"a":[%b],"b":[%b]}' % (b"1, " * BLOCK + b"1", LONG), 2),
     ],
 )
 def test_long_members_are_left_out_of_a_text_of_moderate_length(text: bytes, left_out: int) -> None:

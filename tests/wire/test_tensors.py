@@ -10,6 +10,7 @@ import torch
 from service.engine.call import Sent
 from service.problems import Invalid
 from service.wire import tensors, written
+from service.wire.arrays import PIECE
 from service.wire.document import Document
 
 DTYPES = sorted(tensors.DTYPES)
@@ -159,3 +160,54 @@ def test_json_numbers_read_back_are_the_same(dtype: torch.dtype) -> None:
     assert torch.equal(
         torch.tensor(orjson.loads(text(tensor, "json")), dtype=torch.float64).to(dtype), tensor
     )
+
+
+LONG = b"1," * (PIECE // 2 + 1000)
+"""Elements of an array that is read in pieces, all but the last."""
+
+
+@pytest.mark.parametrize(
+    ("last", "whole", "dtype"),
+    [
+        (b"2", False, torch.float64),
+        (b"2", True, torch.int64),
+        (b"2.0", True, torch.int64),
+        (b"0.5", True, torch.float64),
+        (b"9007199254740991.0", True, torch.int64),
+        (b"9007199254740992.0", True, torch.int64),
+        (b"1e300", True, torch.float64),
+    ],
+)
+def test_a_long_array_keeps_integers_until_there_is_a_fraction(
+    last: bytes, whole: bool, dtype: torch.dtype
+) -> None:
+    found = read(b"[" + LONG + last + b"]", whole=whole).tensor
+    assert (found.dtype, found.shape) == (dtype, (PIECE // 2 + 1001,))
+    assert found[-1].item() == float(last)
+    assert bool((found[:-1] == 1).all())
+
+
+def test_a_long_array_has_as_many_dimensions_as_a_short_one_may_have() -> None:
+    def nested(levels: int) -> bytes:
+        return b"[" * levels + LONG + b"1" + b"]" * levels
+
+    assert read(nested(32)).tensor.dim() == 32
+    with pytest.raises(Invalid, match="must be changed") as raised:
+        read(nested(33))
+    assert [(fault.pointer, fault.code) for fault in raised.value.faults] == [("/x", "rank")]
+
+
+@pytest.mark.parametrize("size", [12, tensors.PIECE + 1024])
+def test_characters_behind_the_padding_are_refused(size: int) -> None:
+    data = "AAA=" + "A" * (size - 4)
+    with pytest.raises(Invalid) as raised:
+        read(packed([size // 4 * 3], data, "uint8"))
+    assert [(fault.pointer, fault.code) for fault in raised.value.faults] == [("/x/data", "base64")]
+
+
+@pytest.mark.parametrize("begin", [b"", b"\3"])
+def test_an_escape_may_be_cut_by_the_end_of_a_piece(begin: bytes) -> None:
+    """Some encoders escape slashes: one character before them, and each piece ends within an escape."""
+    raw = begin + b"\xff" * (tensors.PIECE - len(begin) - 1)
+    body = packed([len(raw)], base64.b64encode(raw).decode(), "uint8").replace(b"/", b"\\/")
+    assert bytes(read(body).tensor.numpy()) == raw

@@ -6,7 +6,7 @@ precision only if ``dtype`` asks for it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from json import JSONDecoder
 from typing import Any
 
@@ -19,7 +19,6 @@ from service.wire.document import Document
 from service.wire.inference.inputs import Inputs
 from service.wire.inference.metadata import GRADIENT, outputs_of
 from service.wire.inference.options import InferenceOptions
-from service.wire.room import roomy
 from service.wire.text import Body
 
 FIELDS = ("id", "parameters", "inputs", "outputs")
@@ -47,7 +46,6 @@ class DecodedInference:
 class Reader:
     """Reads the JSON of one request, then its tensors."""
 
-    @roomy
     def __init__(self, loss: AnyLoss, head: Body) -> None:
         """Read everything except the tensors.
 
@@ -68,7 +66,6 @@ class Reader:
         self._places: dict[str, int] = {}
         self._outputs = self._read_outputs()
 
-    @roomy
     def decode(self, buffer: bytearray, start: int, *, split: bool) -> DecodedInference:
         """Read the tensors, with the binary ones from ``start`` on, and return the valid call.
 
@@ -106,7 +103,7 @@ class Reader:
         """Return the upstream gradient; for a reduced value the shape [1] is allowed here."""
         if sent is None or self.options.reduction == "none" or tuple(sent.tensor.shape) != (1,):
             return sent
-        return replace(sent, tensor=sent.tensor.reshape(()))
+        return sent._replace(tensor=sent.tensor.reshape(()))
 
     def _gradients(self) -> bool | tuple[str, ...]:
         """Return the inputs whose gradients are requested as outputs or in the parameters."""

@@ -11,7 +11,6 @@ from service.wire import written
 from service.wire.inference.datatypes import NAMES
 from service.wire.inference.metadata import GRADIENT, VERSION
 from service.wire.inference.read import DecodedInference
-from service.wire.room import roomy
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +26,6 @@ class Encoded:
         return bool(self.tensors)
 
 
-@roomy
 def encode(decoded: DecodedInference, evaluation: Evaluation) -> Encoded:
     """Write an answer."""
     outputs: list[dict[str, Any]] = []
