@@ -23,7 +23,7 @@ from service.admission.gate import Gate
 from service.admission.keys import KeyFile
 from service.admission.lifecycle import DEVICE_FAILURE, STARTUP_FAILURE, Lifecycle
 from service.admission.problems import answer_problems
-from service.catalogue.registry import Catalogue, MetricCatalogue
+from service.catalogue.registry import Catalogue, Catalogues, MetricCatalogue
 from service.document import served
 from service.doors import losses, models, operations
 from service.doors.batch import Batches
@@ -108,9 +108,10 @@ def create_app(
     parts = _parts(settings or Settings(), worker, catalogue, measures, end)
     settings, pipeline, state = parts.settings, parts.pipeline, dict[str, Any](account=parts.account)
     app = _framework(parts, _lifespan(parts, state, warmed))
+    catalogues = Catalogues(catalogue, measures)
     doors = {
         "evaluate": SingleCalls(catalogue, settings, pipeline).answer,
-        "batch": Batches(catalogue, settings, pipeline, parts.metrics).answer,
+        "batch": Batches(catalogues, settings, pipeline, parts.metrics).answer,
         "measure": Measurements(measures, settings, pipeline).answer,
         "evaluations": EvaluationRequests(
             settings, pipeline, parts.store, Catalogues(catalogue, measures)
@@ -118,7 +119,7 @@ def create_app(
         "infer": Inferences(catalogue, settings, pipeline, parts.statistics).answer,
     }
     gate = state["gate"] = Gate(parts.account, parts.lifecycle, parts.recorder)
-    streams = Streams(catalogue, settings, pipeline, parts.metrics)
+    streams = Streams(catalogues, settings, pipeline, parts.metrics)
     access = None if parts.keys is None else Access(parts.keys, settings)
     return Front(app, doors, streams, gate, access, allow_origins(settings.cors_origins))
 
