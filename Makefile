@@ -82,6 +82,8 @@ bench: $(VENV)/.installed-dev  ## measure the README's speed claims next to plai
 	$(BIN)/python -m benchmarks.scale
 	@echo
 	$(BIN)/python -m benchmarks.batch
+	@echo
+	$(BIN)/python -m benchmarks.metrics
 
 attacks: $(VENV)/.installed-dev  ## measure the effect of attacks on a server, for some minutes
 	$(BIN)/python -m benchmarks.attacks

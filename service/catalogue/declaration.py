@@ -88,12 +88,12 @@ class Declaration(Generic[P, R]):
 
         An element takes at most `UNIT_S` of a core and `UNIT_BYTES`, see `service.engine.cost`; float64 takes twice the bytes.
         """
-        known = {**_sizes_in_params(self.params, params), **shapes, **sizes}
+        known = {**sizes_in_params(self.params, params), **shapes, **sizes}
         return sum(map(prod, shapes.values())) + _elements((*self.work, *self.overhead), known)
 
     def elements_once(self, sizes: Sizes, params: Params) -> int:
         """Estimate the elements of work that like calls share if they are evaluated as one."""
-        return _elements(self.overhead, {**_sizes_in_params(self.params, params), **sizes})
+        return _elements(self.overhead, {**sizes_in_params(self.params, params), **sizes})
 
     @cached_property
     def dims(self) -> frozenset[str]:
@@ -170,7 +170,7 @@ def _elements(patterns: tuple[str, ...], known: Sizes) -> int:
     return sum(prod(expand(dims, known)) for dims in patterns if names(dims) <= known.keys())
 
 
-def _sizes_in_params(declared: Mapping[str, Param], params: Params) -> Sizes:
+def sizes_in_params(declared: Mapping[str, Param], params: Params) -> Sizes:
     """Return params that are counts, and the lengths of list params, by the names that patterns use."""
     sizes: dict[str, Shape] = {}
     for name, value in params.items():

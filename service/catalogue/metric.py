@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal, ParamSpec, TypeVar
 
-from service.catalogue.declaration import Declaration, signature_of
+from service.catalogue.declaration import Declaration, signature_of, sizes_in_params
 from service.catalogue.dims import Shape, Sizes, expand, names
 from service.catalogue.spec import Condition, Example, Form, Input, Params, Role, SizeRange
 from service.catalogue.table import Array, Columns, Table
@@ -94,9 +94,9 @@ class Metric(Declaration[P, R]):
     higher_is_better: bool | None
     redraw: tuple[str, ...]
 
-    def elements_drawn(self, shapes: Mapping[str, Shape], sizes: Sizes) -> int:
+    def elements_drawn(self, shapes: Mapping[str, Shape], sizes: Sizes, params: Params) -> int:
         """Estimate the elements of work to finish rows once more, with other weights."""
-        known = {**shapes, **sizes}
+        known = {**sizes_in_params(self.params, params), **shapes, **sizes}
         return sum(prod(expand(dims, known)) for dims in self.redraw if names(dims) <= known.keys())
 
     def rows_of(self, inputs: Mapping[str, Any], params: Params) -> Columns:

@@ -68,7 +68,7 @@ def bind_metric(
     # sets that are not paired may differ in number
     samples = max(shape[0] for shape in shapes.values())
     own = {name: params[name] for name in metric.params}
-    work, redraw = metric.elements(shapes, sizes, own), metric.elements_drawn(shapes, sizes)
+    work, redraw = metric.elements(shapes, sizes, own), metric.elements_drawn(shapes, sizes, own)
     effort = metric.effort(inputs, params) if metric.effort else 0
     return Bound(inputs, samples, work + effort, redraw)
 

@@ -137,6 +137,7 @@ def _rows(predictions: Tensor, targets: Tensor) -> Columns:
     title="Normalized mutual information",
     tasks=("clustering",),
     finish=from_contingency(_normalized_information),
+    redraw="N/2",
     aliases=("normalized_mutual_info_score",),
 )
 def nmi(predictions: Clusters, targets: Groups) -> Columns:
@@ -167,6 +168,7 @@ def nmi(predictions: Clusters, targets: Groups) -> Columns:
     title="Adjusted Rand index",
     tasks=("clustering",),
     finish=from_contingency(_adjusted_rand),
+    redraw="N/2",
     aliases=("adjusted_rand_score", "adjusted_rand_index"),
 )
 def ari(predictions: Clusters, targets: Groups) -> Columns:
@@ -198,6 +200,7 @@ def ari(predictions: Clusters, targets: Groups) -> Columns:
     title="V-measure",
     tasks=("clustering",),
     finish=from_contingency(_parts_of_v),
+    redraw="N/2",
     aliases=("v_measure_score", "homogeneity_completeness_v_measure"),
 )
 def v_measure(predictions: Clusters, targets: Groups) -> Columns:

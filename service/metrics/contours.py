@@ -40,7 +40,9 @@ def _finish(rows: Table, params: Params) -> Callable[[Weights], Value]:
         sums, counts = (column_of * finite).sum(0), (column_of * defined).sum(0)
         broken = np.asarray((infinite & (column_of > 0)).any(0))
         per_class: list[Number] = [
-            Undefined(f"{name} is only in the predictions or only in the targets of an image: infinitely far")
+            Undefined(
+                f"{name} is only in the predictions or only in the targets of an image, so its distance is infinite"
+            )
             if broken[place]
             else ratio(sums[place], counts[place], f"no image has {name}")
             for place, name in enumerate(_names(params))
@@ -53,7 +55,7 @@ def _finish(rows: Table, params: Params) -> Callable[[Weights], Value]:
 
 
 def _names(params: Params) -> list[str]:
-    """Return how reasons call the masks."""
+    """Return the names of masks in reasons."""
     count = params["num_classes"]
     return ["a mask"] if count is None else [f"class {label}" for label in range(count)]
 
@@ -98,7 +100,7 @@ def boundary_iou(
         Masks are good already, and their borders make the difference.
 
     Pitfalls:
-        The mean of the images where the mask or class is at all. Distances are counted as a king moves, and the edge of the image
+        The mean of the images where the mask or class is at all. Distances are counted in steps to the eight neighbours, and the edge of the image
         is a contour too, as in the authors' code.
 
     Sources:
@@ -215,7 +217,7 @@ def _columns(
 
 
 def _masks(predicted: Array, true: Array, by_class: bool) -> Iterator[tuple[int, tuple[Array, Array]]]:
-    """Yield each class in an image with its masks, cut to where they are; of masks only the foreground, as 0."""
+    """Yield each class in an image with its masks, cropped to their bounding box; of masks only the foreground, as 0."""
     for label in np.union1d(predicted, true).tolist():
         if by_class or label:
             masks = predicted == label, true == label
@@ -231,7 +233,7 @@ def _rim_overlap(predicted: Array, true: Array, *, rim: int) -> float:
 
 
 def _rim(mask: Array, width: int) -> Array:
-    """Return the pixels of a mask that are at most this many king's moves from the outside."""
+    """Return the pixels of a mask that are at most this many steps to the eight neighbours from the outside."""
     distances: Array = distance_transform_cdt(np.pad(mask, 1), "chessboard")
     return mask & (distances[1:-1, 1:-1] <= width)
 

@@ -122,6 +122,7 @@ def flaws_of_tags(inputs: Mapping[str, Any], params: Params) -> Iterator[Flaw]:
     finish=f_of_entities,
     each=f_of_each,
     check=flaws_of_tags,
+    redraw="2N",
     signed=("scheme",),
     aliases=("seqeval", "ner_f1"),
     keywords=("named entity recognition", "NER", "chunking", "BIO tags"),

@@ -326,7 +326,13 @@ def _finish_panoptic(rows: Table, params: Params) -> Callable[[Weights], Value]:
     finish=_finish_panoptic,
     requires=(APART,),
     work=("4 targets", "2048 N"),
-    example=Example(sizes={"H": 4, "W": 5}, params={"things": (0, 1), "stuffs": (2,)}),
+    example=Example(
+        inputs={
+            "predictions": [[[[0, 1], [0, 1], [2, 0]], [[0, 1], [0, 2], [2, 0]]]],
+            "targets": [[[[0, 1], [0, 1], [2, 0]], [[0, 1], [0, 1], [1, 5]]]],
+        },
+        params={"things": (0, 1), "stuffs": (2,)},
+    ),
 )
 def panoptic_quality(
     predictions: Annotated[Tensor, Prediction("N H W 2", Integers())],

@@ -586,10 +586,11 @@ def test_faults_of_decisions_say_what_to_change(client: Client) -> None:
         ("f1", [[0.1, 0.9]], [2], {}, "/inputs/targets/0"),
         ("f1", [0, -1], [0, 1], {**many, "ignore_index": -1}, "/inputs/predictions"),
         ("accuracy", [0, 1], [0, 1], {**many, "top_k": 2}, "/params/top_k"),
+        ("f1", [5000], [0], many, "/params/num_classes"),
         ("confusion_matrix", [0, 1], [0, 1], {**many, "num_classes": 5000}, "/inputs/predictions"),
         ("confusion_matrix", [0, 5000], [0, 1], many, "/inputs/predictions"),
         ("log_loss", [[0.2, 0.3]], [0], {}, "/inputs/predictions/0/0"),
-        ("log_loss", [0.5], [0], {}, "/params/task"),
+        ("balanced_accuracy", [0, 1], [0, 1], {}, "/params/task"),
         ("calibration_error", [1.5], [0], {"task": "binary"}, "/inputs/predictions/0"),
     ):
         sent = {"inputs": {"predictions": predictions, "targets": targets}, "params": params}
@@ -614,3 +615,15 @@ def test_weights_of_any_size_give_numbers_or_reasons(client: Client, name: str, 
         assert np.isfinite(found["value"])
     elif found["value"] is None:
         assert found["undefined"]["value"] == "it is beyond the range of numbers" or name == "ari"
+
+
+def test_a_long_result_by_class_has_no_interval_that_takes_minutes(client: Client) -> None:
+    inputs = {"predictions": [65535], "targets": [0]}
+    params = {"task": "multiclass", "num_classes": 65536}
+    assert client.post("/v1/metrics/f1", json={"inputs": inputs, "params": params}).status_code == 200
+    asked = {"inputs": inputs, "params": params, "interval": 0.9}
+    assert client.post("/v1/metrics/f1", json=asked).status_code == 413
+    ignored = {"predictions": [1, 9999], "targets": [1, 9999]}
+    left_out = {"task": "multiclass", "ignore_index": 9999}
+    answer = client.post("/v1/metrics/f1", json={"inputs": ignored, "params": left_out})
+    assert answer.json()["value"]["per_class"] == [None, 1.0]

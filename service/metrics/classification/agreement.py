@@ -14,6 +14,7 @@ from service.catalogue.table import Array, Columns, Table
 from service.metrics.classification.decisions import (
     DECIDED,
     MOST_CELLS,
+    REDRAW_COUNTS,
     Cells,
     NumClasses,
     Predictions,
@@ -21,6 +22,7 @@ from service.metrics.classification.decisions import (
     Task,
     cells_of,
     decide,
+    largest_class,
 )
 from service.metrics.classification.ratios import LIKES, others_of
 from service.metrics.finishes import mean_defined
@@ -231,8 +233,7 @@ def _classes(facts: Facts) -> int:
         return 2
     if predictions.dim() == 2:
         return predictions.shape[1]
-    most = max((int(one.max()) + 1 for one in (predictions, targets) if one.numel()), default=0)
-    return facts.params["num_classes"] or most
+    return facts.params["num_classes"] or largest_class(facts) + 1
 
 
 @metric(
@@ -240,6 +241,7 @@ def _classes(facts: Facts) -> int:
     tasks=("classification",),
     finish=matrix,
     requires=(*DECIDED, FEW),
+    redraw=(*REDRAW_COUNTS, "C C/16", "num_classes num_classes/16"),
     likes=LIKES,
     higher_is_better=None,
 )
@@ -295,6 +297,7 @@ def confusion_matrix(
     tasks=("classification",),
     finish=mean_recall,
     requires=DECIDED,
+    redraw=REDRAW_COUNTS,
     aliases=("balanced_accuracy_score",),
 )
 def balanced_accuracy(
@@ -347,6 +350,7 @@ def balanced_accuracy(
     tasks=("classification",),
     finish=matthews,
     requires=DECIDED,
+    redraw=REDRAW_COUNTS,
     likes=LIKES,
     aliases=("mcc", "phi_coefficient"),
 )
@@ -400,6 +404,7 @@ def matthews_corrcoef(
     tasks=("classification",),
     finish=kappa,
     requires=DECIDED,
+    redraw=REDRAW_COUNTS,
     likes=("sklearn",),
     aliases=("kappa", "cohen_kappa_score"),
     keywords=("quadratic weighted kappa", "inter-rater agreement"),

@@ -18,6 +18,8 @@ from service.metrics.finishes import column
 
 Task = Literal["binary", "multiclass", "multilabel"]
 BINARY = given(task="binary")
+SCORED = given(task=(None, "binary"))
+"""When predictions of one dimension are scores, where they cannot be classes."""
 MULTICLASS, MULTILABEL = given(task=(None, "multiclass")), given(task=(None, "multilabel"))
 CLASSES = Classes(ignore="ignore_index")
 MARKS = Classes(2, ignore="ignore_index")
@@ -38,6 +40,8 @@ TRUE = (
 Predictions = Annotated[Tensor, Prediction(PREDICTED)]
 Targets = Annotated[Tensor, Target(TRUE)]
 NumClasses = Annotated[int, Ge(1), Le(1 << 16)]
+MOST_UNNUMBERED = 1 << 12
+"""Most classes of a result by class whose number a request does not give."""
 MOST_CELLS = 1 << 22
 """Most cells of a confusion matrix."""
 
@@ -68,6 +72,15 @@ IGNORED_TOGETHER = Condition(
     lambda facts: f"{facts.params['ignore_index']}, which is ignore_index",
     lambda facts: not _ignored_alone(facts),
 )
+NUMBERED = Condition(
+    "/params/num_classes",
+    f"the number of classes, if one is {MOST_UNNUMBERED} or more",
+    lambda facts: "null",
+    lambda facts: facts.params["num_classes"] is not None or largest_class(facts) < MOST_UNNUMBERED,
+)
+"""What metrics of every class require, as their results are as long as the largest class."""
+REDRAW_COUNTS = ("N/4", "N L/16")
+"""The work of counting pairs once more."""
 DECIDED = (chosen('"binary" or "multiclass"'), COUNTED, IGNORED_TOGETHER)
 """What the metrics of decisions require."""
 
@@ -157,6 +170,17 @@ def cells_of(rows: Table, params: Params) -> Callable[[Weights], Cells]:
         return Cells(pairs // max(kinds, 1), pairs % max(kinds, 1), labels, size, sums)
 
     return run
+
+
+def largest_class(facts: Facts) -> int:
+    """Return the largest class among predicted classes and targets that count; -1 if there are none."""
+    if _dims(facts) != 1 or facts.params["task"] != "multiclass":
+        return -1
+    targets = facts.inputs["targets"]
+    counts = targets != facts.params["ignore_index"] if facts.params["ignore_index"] is not None else None
+    both = facts.inputs["predictions"], targets
+    chosen = both if counts is None else [one[counts] for one in both]
+    return max((int(one.max()) for one in chosen if one.numel()), default=-1)
 
 
 def _different(codes: Array, bound: int) -> tuple[Array, Array]:

@@ -14,14 +14,13 @@ from service.catalogue.metric import Params, Undefined, Value, Weights, metric
 from service.catalogue.spec import Form, Prediction, Target, given
 from service.catalogue.table import Array, Columns, Table
 from service.metrics.classification.decisions import (
-    BINARY,
     COUNTED,
     MARKS,
     MULTICLASS,
     MULTILABEL,
+    SCORED,
     NumClasses,
     Task,
-    chosen,
     counting,
     largest,
 )
@@ -35,9 +34,8 @@ Probabilities = Annotated[
             Form("N C", when=given(task=(None, "multiclass"), from_logits=True)),
             Form("N L", Between(), given(task=(None, "multilabel"), from_logits=False)),
             Form("N L", when=given(task=(None, "multilabel"), from_logits=True)),
-            Form("N", Between(), given(task="binary", from_logits=False)),
-            Form("N", when=given(task="binary", from_logits=True)),
-            Form("N", when=given(task=None)),
+            Form("N", Between(), given(task=(None, "binary"), from_logits=False)),
+            Form("N", when=given(task=(None, "binary"), from_logits=True)),
         )
     ),
 ]
@@ -49,13 +47,12 @@ Outcomes = Annotated[
             Form("N", ClassIndex("C", ignore="ignore_index"), MULTICLASS),
             Form("N L", MARKS, MULTILABEL),
             Form("N L", MARKS, MULTILABEL),
-            Form("N", MARKS, BINARY),
-            Form("N", MARKS, BINARY),
-            Form("N", when=given(task=None)),
+            Form("N", MARKS, SCORED),
+            Form("N", MARKS, SCORED),
         )
     ),
 ]
-GIVEN = (chosen('"binary"'), COUNTED)
+GIVEN = (COUNTED,)
 MOST_AT_ONCE = 1 << 22
 """Most numbers that are converted to float64 at once."""
 
@@ -325,6 +322,7 @@ def _bin(edges: Array, place: int, weight: float, sure: float, right: float) -> 
     aliases=("expected_calibration_error", "ece"),
     signed=("n_bins",),
     work="predictions",
+    redraw=("N/4", "N L/4", "64n_bins"),
 )
 def calibration_error(
     predictions: Probabilities,

@@ -15,17 +15,16 @@ from torch import Tensor
 
 from service.catalogue.domains import ClassIndex
 from service.catalogue.metric import Number, Params, Undefined, Value, Weights, metric
-from service.catalogue.spec import Condition, Form, Prediction, Target, given
+from service.catalogue.spec import Condition, Form, Prediction, Target
 from service.catalogue.table import Array, Columns, Table
 from service.metrics.classification.decisions import (
-    BINARY,
     COUNTED,
     MARKS,
     MULTICLASS,
     MULTILABEL,
+    SCORED,
     NumClasses,
     Task,
-    chosen,
     counting,
 )
 from service.metrics.classification.probabilities import softmax
@@ -38,8 +37,7 @@ Scores = Annotated[
         (
             Form("N C", when=MULTICLASS),
             Form("N L", when=MULTILABEL),
-            Form("N", when=BINARY),
-            Form("N", when=given(task=None)),
+            Form("N", when=SCORED),
         )
     ),
 ]
@@ -49,12 +47,11 @@ Positives = Annotated[
         (
             Form("N", ClassIndex("C", ignore="ignore_index"), MULTICLASS),
             Form("N L", MARKS, MULTILABEL),
-            Form("N", MARKS, BINARY),
-            Form("N", when=given(task=None)),
+            Form("N", MARKS, SCORED),
         )
     ),
 ]
-RANKED = (chosen('"binary"'), COUNTED)
+RANKED = (COUNTED,)
 FINITE = Condition(
     "/inputs/predictions",
     "finite scores, which the curve's thresholds are",
@@ -160,7 +157,7 @@ def averages_of_ranks(
             where = "" if place is None else f" of {kind} {place}"
             return 0.0 if kind in zero else Undefined(f"{value.reason}{where}")
 
-        if params["task"] == "binary":
+        if rows["score"].ndim == 1:
             [one] = rankings
             return lambda weights: scored(one.steps(weights), "binary")
         kind: Kind = "label" if rows["target"].ndim == 2 else "class"
@@ -372,6 +369,7 @@ def _points(hits: Array, alarms: Array, total: float, thresholds: Array, params:
     requires=RANKED,
     aliases=("auc", "roc_auc", "roc_auc_score"),
     work="predictions",
+    redraw=("N/2", "N C/2", "N L"),
 )
 def auroc(
     predictions: Scores,
@@ -424,6 +422,7 @@ def auroc(
     requires=RANKED,
     aliases=("ap", "pr_auc", "average_precision_score"),
     work="predictions",
+    redraw=("N/2", "N C/2", "N L"),
 )
 def average_precision(
     predictions: Scores,
@@ -467,6 +466,7 @@ def average_precision(
     tasks=("classification",),
     finish=roc,
     requires=(FINITE,),
+    redraw="N",
     higher_is_better=None,
     likes=("torchmetrics",),
     aliases=("roc", "eer"),
@@ -509,6 +509,7 @@ def roc_curve(
     tasks=("classification",),
     finish=precision_recall,
     requires=(FINITE,),
+    redraw="N",
     higher_is_better=None,
     aliases=("precision_recall_curve",),
 )

@@ -11,6 +11,8 @@ from service.catalogue.metric import Finish, Number, Params, Undefined, Value, W
 from service.catalogue.table import Array, Columns, Table
 from service.metrics.classification.decisions import (
     DECIDED,
+    NUMBERED,
+    REDRAW_COUNTS,
     Cells,
     NumClasses,
     Predictions,
@@ -21,6 +23,7 @@ from service.metrics.classification.decisions import (
 )
 from service.metrics.finishes import ratio
 
+REDRAW_AVERAGES = (*REDRAW_COUNTS, "64C", "64L", "64num_classes")
 LIKES = ("sklearn", "torchmetrics")
 
 
@@ -143,7 +146,8 @@ def _averages(quotient: Quotient, tally: Tally, params: Params, kind: str, known
     tasks=("classification",),
     finish=averages_of(PRECISION),
     likes=LIKES,
-    requires=DECIDED,
+    requires=(*DECIDED, NUMBERED),
+    redraw=REDRAW_AVERAGES,
     aliases=("positive_predictive_value", "precision_score"),
 )
 def precision(
@@ -165,7 +169,7 @@ def precision(
         predictions: Scores ``[N, C]``, classes ``[N]`` or binary scores ``[N]``, multilabel scores ``[N, L]``.
         targets: Classes ``[N]``, or 0 and 1.
         task: What predictions of one dimension are; needed for those only.
-        num_classes: The number of classes, if predictions are classes; by default up to the largest one.
+        num_classes: The number of classes, if predictions are classes; by default up to the largest one, below 4096.
         threshold: Binary and multilabel scores above it are positive.
         from_logits: Whether binary and multilabel scores are logits: then their sigmoid is compared with `threshold`.
         ignore_index: Samples, or labels, with this target do not count.
@@ -196,7 +200,8 @@ def precision(
     tasks=("classification",),
     finish=averages_of(RECALL),
     likes=LIKES,
-    requires=DECIDED,
+    requires=(*DECIDED, NUMBERED),
+    redraw=REDRAW_AVERAGES,
     aliases=("sensitivity", "true_positive_rate", "recall_score"),
 )
 def recall(
@@ -218,7 +223,7 @@ def recall(
         predictions: Scores ``[N, C]``, classes ``[N]`` or binary scores ``[N]``, multilabel scores ``[N, L]``.
         targets: Classes ``[N]``, or 0 and 1.
         task: What predictions of one dimension are; needed for those only.
-        num_classes: The number of classes, if predictions are classes; by default up to the largest one.
+        num_classes: The number of classes, if predictions are classes; by default up to the largest one, below 4096.
         threshold: Binary and multilabel scores above it are positive.
         from_logits: Whether binary and multilabel scores are logits: then their sigmoid is compared with `threshold`.
         ignore_index: Samples, or labels, with this target do not count.
@@ -249,7 +254,8 @@ def recall(
     tasks=("classification",),
     finish=averages_of(F),
     likes=LIKES,
-    requires=DECIDED,
+    requires=(*DECIDED, NUMBERED),
+    redraw=REDRAW_AVERAGES,
     aliases=("f_beta", "fbeta", "f1_score", "fbeta_score"),
     signed=("beta",),
 )
@@ -273,7 +279,7 @@ def f1(
         predictions: Scores ``[N, C]``, classes ``[N]`` or binary scores ``[N]``, multilabel scores ``[N, L]``.
         targets: Classes ``[N]``, or 0 and 1.
         task: What predictions of one dimension are; needed for those only.
-        num_classes: The number of classes, if predictions are classes; by default up to the largest one.
+        num_classes: The number of classes, if predictions are classes; by default up to the largest one, below 4096.
         threshold: Binary and multilabel scores above it are positive.
         from_logits: Whether binary and multilabel scores are logits: then their sigmoid is compared with `threshold`.
         ignore_index: Samples, or labels, with this target do not count.
@@ -305,7 +311,8 @@ def f1(
     tasks=("classification",),
     finish=averages_of(SPECIFICITY),
     likes=LIKES,
-    requires=DECIDED,
+    requires=(*DECIDED, NUMBERED),
+    redraw=REDRAW_AVERAGES,
     aliases=("true_negative_rate", "selectivity"),
 )
 def specificity(
@@ -327,7 +334,7 @@ def specificity(
         predictions: Scores ``[N, C]``, classes ``[N]`` or binary scores ``[N]``, multilabel scores ``[N, L]``.
         targets: Classes ``[N]``, or 0 and 1.
         task: What predictions of one dimension are; needed for those only.
-        num_classes: The number of classes, if predictions are classes; by default up to the largest one.
+        num_classes: The number of classes, if predictions are classes; by default up to the largest one, below 4096.
         threshold: Binary and multilabel scores above it are positive.
         from_logits: Whether binary and multilabel scores are logits: then their sigmoid is compared with `threshold`.
         ignore_index: Samples, or labels, with this target do not count.
@@ -358,7 +365,8 @@ def specificity(
     tasks=("classification",),
     finish=averages_of(JACCARD),
     likes=LIKES,
-    requires=DECIDED,
+    requires=(*DECIDED, NUMBERED),
+    redraw=REDRAW_AVERAGES,
     aliases=("jaccard_index", "jaccard_score"),
 )
 def jaccard(
@@ -380,7 +388,7 @@ def jaccard(
         predictions: Scores ``[N, C]``, classes ``[N]`` or binary scores ``[N]``, multilabel scores ``[N, L]``.
         targets: Classes ``[N]``, or 0 and 1.
         task: What predictions of one dimension are; needed for those only.
-        num_classes: The number of classes, if predictions are classes; by default up to the largest one.
+        num_classes: The number of classes, if predictions are classes; by default up to the largest one, below 4096.
         threshold: Binary and multilabel scores above it are positive.
         from_logits: Whether binary and multilabel scores are logits: then their sigmoid is compared with `threshold`.
         ignore_index: Samples, or labels, with this target do not count.
