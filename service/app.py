@@ -49,7 +49,7 @@ from service.telemetry import traces
 from service.telemetry.metrics import Metrics, metrics_routes
 from service.telemetry.recorder import Recorder
 from service.telemetry.statistics import ModelStatistics
-from service.wire.evaluation_metrics import Catalogues
+from service.wire.evaluation_metrics import Nameable
 from service.wire.params import params_model
 
 logger = logging.getLogger("lossd")
@@ -114,7 +114,7 @@ def create_app(
         "batch": Batches(catalogues, settings, pipeline, parts.metrics).answer,
         "measure": Measurements(measures, settings, pipeline).answer,
         "evaluations": EvaluationRequests(
-            settings, pipeline, parts.store, Catalogues(catalogue, measures)
+            settings, pipeline, parts.store, Nameable(catalogue, measures)
         ).answer,
         "infer": Inferences(catalogue, settings, pipeline, parts.statistics).answer,
     }

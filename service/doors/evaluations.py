@@ -22,7 +22,7 @@ from service.evaluations.store import EvaluationEntry, Store
 from service.settings import Settings
 from service.wire import evaluation_answers as answers
 from service.wire import evaluation_query as queries
-from service.wire.evaluation_metrics import Catalogues
+from service.wire.evaluation_metrics import Nameable
 from service.wire.evaluation_parts import PartLimits, decode_part
 from service.wire.evaluation_spec import SpecLimits, read_spec, stored_spec
 from service.wire.evaluation_stateless import read_stateless
@@ -66,7 +66,7 @@ class _Request:
 class EvaluationRequests:
     """Answers requests for evaluations."""
 
-    def __init__(self, settings: Settings, pipeline: Pipeline, store: Store, catalogues: Catalogues) -> None:
+    def __init__(self, settings: Settings, pipeline: Pipeline, store: Store, catalogues: Nameable) -> None:
         self.settings = settings
         self.pipeline = pipeline
         self.store = store

@@ -23,7 +23,7 @@ Kind = Literal["metric", "loss"]
 
 
 @dataclass(frozen=True, slots=True)
-class Catalogues:
+class Nameable:
     """What a spec may name."""
 
     losses: Catalogue
@@ -52,7 +52,7 @@ class MeasureReader:
     """Reads one metric of a spec at a place of the document, and collects its faults."""
 
     def __init__(
-        self, document: Document, catalogues: Catalogues, shared: Shared, faults: list[Fault], where: Where
+        self, document: Document, catalogues: Nameable, shared: Shared, faults: list[Fault], where: Where
     ) -> None:
         self.document = document
         self.catalogues = catalogues

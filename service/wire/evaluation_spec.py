@@ -11,7 +11,7 @@ from service.evaluations.spec import Duplicates, Measure, Spec
 from service.problems import Fault, Invalid, NotFound, TooLarge, pointer, quoted
 from service.wire import json
 from service.wire.document import Document
-from service.wire.evaluation_metrics import Catalogues, MeasureReader, Shared, read_like
+from service.wire.evaluation_metrics import MeasureReader, Nameable, Shared, read_like
 from service.wire.text import Body
 
 OWN = ("columns", "metrics", "expect", "expires_s", "duplicates", "like")
@@ -33,7 +33,7 @@ class SpecLimits:
     expires_s: float
 
 
-def read_spec(body: Body, catalogues: Catalogues, limits: SpecLimits) -> Spec:
+def read_spec(body: Body, catalogues: Nameable, limits: SpecLimits) -> Spec:
     """Read a spec.
 
     Raises:
@@ -50,7 +50,7 @@ def read_spec(body: Body, catalogues: Catalogues, limits: SpecLimits) -> Spec:
 def spec_of(
     document: Document,
     names: Collection[str],
-    catalogues: Catalogues,
+    catalogues: Nameable,
     limits: SpecLimits,
     others: Collection[str] = (),
 ) -> Spec:
@@ -65,7 +65,7 @@ def spec_of(
     return _SpecReader(document, fields, catalogues, limits, faults).read()
 
 
-def stored_spec(text: str, catalogues: Catalogues) -> Spec:
+def stored_spec(text: str, catalogues: Nameable) -> Spec:
     """Return a spec as it was stored.
 
     Raises:
@@ -84,7 +84,7 @@ def stored_spec(text: str, catalogues: Catalogues) -> Spec:
     )
 
 
-def _stored_measure(stored: Mapping[str, Any], catalogues: Catalogues) -> Measure:
+def _stored_measure(stored: Mapping[str, Any], catalogues: Nameable) -> Measure:
     """Return a metric of a spec as it was stored."""
     kind: Literal["metric", "loss"] = "loss" if "loss" in stored else "metric"
     try:
@@ -102,7 +102,7 @@ class _SpecReader:
         self,
         document: Document,
         fields: Mapping[str, Any],
-        catalogues: Catalogues,
+        catalogues: Nameable,
         limits: SpecLimits,
         faults: Sequence[Fault],
     ) -> None:

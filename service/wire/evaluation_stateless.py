@@ -10,7 +10,7 @@ from service.evaluations.spec import Spec
 from service.problems import Conflict, Fault, Invalid
 from service.wire import json
 from service.wire.document import Document
-from service.wire.evaluation_metrics import Catalogues
+from service.wire.evaluation_metrics import Nameable
 from service.wire.evaluation_parts import PartLimits, part_of
 from service.wire.evaluation_query import slices_of
 from service.wire.evaluation_spec import SpecLimits, spec_of
@@ -31,7 +31,7 @@ class Stateless(NamedTuple):
 
 
 def read_stateless(
-    body: Body, catalogues: Catalogues, limits: SpecLimits, computed: PartLimits, most_slices: int
+    body: Body, catalogues: Nameable, limits: SpecLimits, computed: PartLimits, most_slices: int
 ) -> Stateless:
     """Read a spec with its data.
 
