@@ -150,7 +150,7 @@ def numbers_of(value: Any, path: Path = ()) -> Iterator[tuple[Path, float | Unde
 
 def bounds(values: Array, level: float) -> list[float] | None:
     """Return the interval of replicates at a level, None if too few are defined."""
-    defined = values[~np.isnan(values)]
+    defined = values[np.isfinite(values)]
     if not len(defined) or len(defined) < LEAST_DEFINED * len(values):
         return None
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
@@ -181,6 +181,9 @@ def _plain(value: Any, path: Path, undefined: dict[str, str]) -> Any:
     if isinstance(value, Undefined):
         undefined["/".join(path) or "value"] = value.reason
         return None
+    if isinstance(value, np.ndarray):
+        array = cast(Array, value)
+        return array if np.isfinite(array).all() else _plain(array.tolist(), path, undefined)
     if isinstance(value, Mapping):
         members = cast(Mapping[str, Any], value).items()
         return {name: _plain(one, (*path, name), undefined) for name, one in members}

@@ -10,7 +10,7 @@ from annotated_types import Ge
 from scipy.ndimage import binary_erosion, distance_transform_cdt, distance_transform_edt
 from torch import Tensor
 
-from service.catalogue.domains import Above, Classes
+from service.catalogue.domains import Between, Classes
 from service.catalogue.metric import Number, Undefined, Value, Weights, metric
 from service.catalogue.rounds import rounds
 from service.catalogue.spec import Example, Form, Params, Prediction, Target, Values, When
@@ -24,7 +24,8 @@ _FORMS = (
 )
 Masks = Annotated[Tensor, Prediction(_FORMS)]
 TrueMasks = Annotated[Tensor, Target(_FORMS)]
-Spacing = Annotated[tuple[float, ...], Values("2", Above(0))]
+Spacing = Annotated[tuple[float, ...], Values("2", Between(1e-100, 1e100))]
+"""Lengths whose squares are in range."""
 DIAGONAL = 0.02
 """The width of a boundary in diagonals of the image, by default."""
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from service.catalogue.metric import Finish, Number, Params, Undefined, Weights, metric
 from service.catalogue.table import Array, Columns
+from service.metrics.finishes import finite
 from service.metrics.outputs import (
     EMPTY,
     INFINITE,
@@ -17,9 +18,9 @@ from service.metrics.outputs import (
     Observations,
     Run,
     by_output,
-    finite,
     pairs,
     quotient,
+    scaled,
 )
 
 CONSTANT_TARGETS = "all targets are equal"
@@ -84,17 +85,20 @@ def _of_pairs(measure: Callable[[Params, Array, Array, Weights], Number]) -> Fin
 
 def _determination(params: Params, predictions: Array, targets: Array, weights: Weights) -> Number:
     """Return one minus the squared errors over the squares of the targets about their mean."""
-    errors = targets - predictions
-    return _explained(params, float((weights * errors * errors).sum()), targets, weights)
+    if params.get("like") == "sklearn" and np.count_nonzero(weights) == 1:
+        return Undefined("there is only one sample")
+    [predictions, known] = scaled(predictions, targets)
+    errors = known - predictions
+    return _explained(params, float((weights * errors * errors).sum()), targets, known, weights)
 
 
-def _explained(params: Params, unexplained: float, targets: Array, weights: Weights) -> Number:
-    """Return the share of the targets' squares about their mean that is not unexplained."""
+def _explained(params: Params, unexplained: float, targets: Array, known: Array, weights: Weights) -> Number:
+    """Return the share of the squares of the targets, ``known`` in the unit of the errors, that is not unexplained."""
     if constant(targets, weights):
-        if params.get("like") == "sklearn" and np.count_nonzero(weights) > 1:
+        if params.get("like") == "sklearn":
             return float(unexplained == 0)
         return Undefined(CONSTANT_TARGETS)
-    value = quotient(unexplained, moments(targets, targets, weights).first)
+    value = quotient(unexplained, moments(known, known, weights).first)
     return value if isinstance(value, Undefined) else 1 - value
 
 
@@ -132,9 +136,10 @@ def r2(predictions: Estimates, targets: Observations) -> Columns:
 
 def _variance(params: Params, predictions: Array, targets: Array, weights: Weights) -> Number:
     """Return one minus the variance of the errors over that of the targets."""
-    errors = targets - predictions
+    [predictions, known] = scaled(predictions, targets)
+    errors = known - predictions
     unexplained = 0.0 if constant(errors, weights) else moments(errors, errors, weights).first
-    return _explained(params, unexplained, targets, weights)
+    return _explained(params, unexplained, targets, known, weights)
 
 
 @metric(
@@ -175,6 +180,7 @@ def correlation(predictions: Array, targets: Array, weights: Weights) -> Number:
         return Undefined(CONSTANT_TARGETS)
     if constant(predictions, weights):
         return Undefined(CONSTANT_PREDICTIONS)
+    [predictions], [targets] = scaled(predictions), scaled(targets)
     sums = moments(predictions, targets, weights)
     value = quotient(sums.both, mean_size(sums.first, sums.second))
     return value if isinstance(value, Undefined) else min(1.0, max(-1.0, value))
@@ -226,8 +232,12 @@ def pearson(predictions: Estimates, targets: Observations) -> Columns:
 
 def _concordance(params: Params, predictions: Array, targets: Array, weights: Weights) -> Number:
     """Return Lin's concordance."""
-    if constant(targets, weights) and constant(predictions, weights):
+    same = constant(targets, weights), constant(predictions, weights)
+    if all(same):
         return Undefined("all targets are equal, and all predictions are equal")
+    if any(same) and params.get("like") == "torchmetrics":
+        return Undefined(CONSTANT_TARGETS if same[0] else CONSTANT_PREDICTIONS)
+    [predictions, targets] = scaled(predictions, targets)
     sums = moments(predictions, targets, weights)
     count = sums.total - 1 if params.get("like") == "torchmetrics" else sums.total
     return quotient(2 * sums.both, sums.first + sums.second + count * sums.offset * sums.offset)
@@ -257,7 +267,7 @@ def concordance(predictions: Estimates, targets: Observations) -> Columns:
 
     Pitfalls:
         Moments divide by N, as Lin's do; with `like` torchmetrics by N - 1, which gives another value for few samples.
-        Undefined where both are constant.
+        Undefined where both are constant; with `like` torchmetrics where either is, as it goes by way of the correlation.
 
     Sources:
         - Lin (1989), A Concordance Correlation Coefficient to Evaluate Reproducibility, https://doi.org/10.2307/2532051

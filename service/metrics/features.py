@@ -11,6 +11,7 @@ from service.catalogue.metric import Undefined, Value, Weights, metric
 from service.catalogue.spec import Params, Prediction, SizeRange, Target
 from service.catalogue.table import Array, Columns, Ragged, Table
 from service.metrics.finishes import column
+from service.metrics.outputs import exponent_of, times
 
 _LINALG: Any = torch.linalg
 LEAST = 2
@@ -20,19 +21,26 @@ LEAST = 2
 def _finish(rows: Table, params: Params) -> Callable[[Weights], Value]:
     """Compare the means and covariances of both sets; weights count samples."""
     sides = [rows.ragged(name) for name in ("predictions", "targets")]
+    exponent = exponent_of(*(side.values for side in sides))
+    known = [_finite(np.ldexp(side.values, exponent) if exponent else side.values) for side in sides]
 
     def run(weights: Weights) -> Value:
         counts = [float(weights[side.rows].sum()) for side in sides]
-        if min(counts) < LEAST:
+        if min(np.count_nonzero(weights[side.rows]) for side in sides) < LEAST:
             return Undefined("a covariance needs two samples of each set")
+        if min(counts) < LEAST:
+            return Undefined("weights count samples here, and these are too small or too large")
+        if any(weights[side.rows[bad]].any() for side, (_, bad) in zip(sides, known, strict=True)):
+            return Undefined("a feature is infinite")
         moments = [
-            _moments(side.values, weights[side.rows], n) for side, n in zip(sides, counts, strict=True)
+            _moments(values, weights[side.rows], n)
+            for side, (values, _), n in zip(sides, known, counts, strict=True)
         ]
         (mean, root), (other, other_root) = moments
         # the trace of the root of a product of covariances, without the root of rounding errors
         shared = float(_LINALG.svdvals(root @ other_root.T).sum())
         spread = float(root.square().sum() + other_root.square().sum())
-        return max(0.0, float(np.square(mean - other).sum()) + spread - 2 * shared)
+        return times(max(0.0, float(np.square(mean - other).sum()) + spread - 2 * shared), -2 * exponent)
 
     return run
 
@@ -80,6 +88,16 @@ def _side(features: Tensor, count: int) -> Ragged:
     """Return a set as a column of ``count`` rows, of which the first have a sample."""
     lengths = (np.arange(count) < len(features)).astype(np.int64)
     return Ragged(lengths, column(features.to(torch.float64)))
+
+
+def _finite(features: Array) -> tuple[Array, Array]:
+    """Return features with zeros for samples that are not finite, and the places of these."""
+    bad = np.flatnonzero(~np.isfinite(features.sum(1)))
+    bad = bad[~np.isfinite(features[bad]).all(1)]
+    if len(bad):
+        features = features.copy()
+        features[bad] = 0.0
+    return features, bad
 
 
 def _moments(features: Array, weights: Weights, count: float) -> tuple[Array, Tensor]:

@@ -13,8 +13,9 @@ from service.catalogue.domains import ClassIndex, Integers, Simplex
 from service.catalogue.metric import Flaw, Number, Params, Undefined, Weights, metric
 from service.catalogue.spec import Example, Form, Prediction, Target, given
 from service.catalogue.table import Array, Columns, Table
-from service.metrics.finishes import column, each_of, mean_of
-from service.metrics.outputs import RANGE, finite
+from service.metrics.classification.probabilities import log_likelihood
+from service.metrics.finishes import column, each_of, finite, mean_of
+from service.metrics.outputs import RANGE
 
 
 def _perplexity(rows: Table, params: Params) -> Callable[[Weights], Number]:
@@ -85,10 +86,9 @@ def perplexity(
         - torchmetrics, perplexity
     """
     counted = torch.ones_like(targets, dtype=torch.bool) if ignore_index is None else targets != ignore_index
-    chosen = torch.where(counted, targets, 0).long()[..., None]
-    values = predictions.double()
-    logs = values.log_softmax(-1).gather(-1, chosen) if from_logits else values.gather(-1, chosen).log()
-    surprise = torch.where(counted, -logs[..., 0], 0.0)
+    chosen = torch.where(counted, targets, 0).long()
+    logs = log_likelihood(predictions.flatten(0, 1), chosen.flatten(), from_logits).reshape(chosen.shape)
+    surprise = torch.where(counted, -logs, 0.0)
     return {"surprise": column(surprise.sum(-1)), "tokens": column(counted.sum(-1))}
 
 
@@ -139,8 +139,10 @@ def pass_at_k(
     Sources:
         - Chen et al. (2021), Evaluating Large Language Models Trained on Code, https://arxiv.org/abs/2107.03374
     """
-    wrong, drawn = (targets - predictions).double(), targets.double()
-    missed = torch.ones_like(drawn)
+    right, wrong, drawn = (one.double() for one in (predictions, targets - predictions, targets))
+    passed, missed = torch.zeros_like(drawn), torch.ones_like(drawn)
     for draw in range(k):
+        # a sum, since 1 - missed loses the digits of a small probability
+        passed = passed + missed * (right / (drawn - draw)).clamp(max=1)
         missed = missed * ((wrong - draw).clamp(min=0) / (drawn - draw))
-    return {"passes": column(1 - missed)}
+    return {"passes": column(torch.where(missed < 0.5, 1 - missed, passed))}

@@ -1,7 +1,8 @@
 """Restored and generated images beside the true ones: errors of pixels, and structure in windows."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated
+from math import frexp, ldexp
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -14,13 +15,15 @@ from service.catalogue.metric import Undefined, Value, Weights, metric
 from service.catalogue.rounds import rounds
 from service.catalogue.spec import Condition, Example, Form, Params, Prediction, SizeRange, Target, Values
 from service.catalogue.table import Array, Columns, Table
-from service.metrics.finishes import column, each_of, mean_of, ratio
+from service.metrics.finishes import column, each_of, finite, mean_of
 
 PIXELS = 1 << 21
 """Pixels to compare at once, which bounds the memory for intermediate maps."""
 Predicted = Annotated[Tensor, Prediction((Form("N C H W"),))]
 True_ = Annotated[Tensor, Target((Form("N C H W"),))]
 DataRange = Annotated[float, Gt(0)]
+EQUAL = "equals its target, or its error is too small for float64, so the ratio is infinite"
+Stabiliser = Annotated[float, Ge(0), Le(1)]
 NOT_EMPTY = tuple(SizeRange(dim, least=1) for dim in "CHW")
 ODD = Condition(
     "/params/window_size",
@@ -45,23 +48,38 @@ def _fits(expected: str) -> Condition:
 
 
 def _finish_psnr(rows: Table, params: Params) -> Callable[[Weights], Value]:
-    """Average the decibels of images; an image without an error has infinitely many."""
-    values, exact = _decibels(rows, params), rows["error"] == 0
+    """Average the decibels of images, or as torchmetrics take those of the mean error of all pixels."""
+    known, (errors,) = finite(rows["error"])
+    together, pixels = params["like"] == "torchmetrics", rows["pixels"].astype(np.float64)
+    values = _decibels(rows, params)
 
     def run(weights: Weights) -> Value:
-        if (exact & (weights > 0)).any():
-            return Undefined("an image equals its target, so its ratio is infinite")
         counted = weights > 0
-        total = float((weights[counted] * values[counted]).sum())
-        return ratio(total, float(weights.sum()), "there are no images")
+        if not counted.any():
+            return Undefined("there are no images")
+        if not known(weights):
+            return Undefined("a pixel is infinite, or its error too large for float64")
+        if together:
+            weights = weights * pixels
+            error = float((weights * errors).sum() / weights.sum())
+            return _ratio(error, params["data_range"]) if error else Undefined(f"every image {EQUAL}")
+        if (counted & (errors == 0)).any():
+            return Undefined(f"an image {EQUAL}")
+        return float((weights[counted] * values[counted]).sum() / weights.sum())
 
     return run
 
 
 def _decibels(rows: Table, params: Params) -> Array:
     """Return the ratio of each image, NaN where it is infinite."""
-    errors = np.where(rows["error"] > 0, rows["error"], np.nan)
-    return 20 * np.log10(params["data_range"]) - 10 * np.log10(errors)
+    errors = np.where((rows["error"] > 0) & np.isfinite(rows["error"]), rows["error"], np.nan)
+    return _ratio(errors, params["data_range"])
+
+
+def _ratio(errors: Any, data_range: float) -> Any:
+    """Return decibels for errors that were computed of pixels in a unit near `data_range`."""
+    mantissa, _ = frexp(data_range)
+    return -10 * np.log10(errors / mantissa**2)
 
 
 @metric(
@@ -70,6 +88,7 @@ def _decibels(rows: Table, params: Params) -> Array:
     aliases=("peak_signal_noise_ratio",),
     keywords=("image restoration", "super-resolution", "denoising", "compression"),
     finish=_finish_psnr,
+    likes=("torchmetrics",),
     each=_decibels,
     signed=("data_range",),
     requires=NOT_EMPTY,
@@ -91,14 +110,16 @@ def psnr(predictions: Predicted, targets: True_, *, data_range: DataRange) -> Co
         Restored, compressed or enlarged images are compared, beside a measure of structure.
 
     Pitfalls:
-        The mean of the images' ratios, not the ratio of their mean error. An image that equals its target has an infinite
-        ratio, so there is no mean. A wrong `data_range` shifts every value.
+        The mean of the images' ratios, not the ratio of their mean error, which `like` torchmetrics takes. An image that equals
+        its target has an infinite ratio, so there is no mean. A wrong `data_range` shifts every value.
 
     Sources:
         - Wang and Bovik (2009), Mean Squared Error: Love It or Leave It?, https://doi.org/10.1109/MSP.2008.930649
     """
-    errors = [_mean((first - second).square()) for first, second in _pairs(predictions, targets)]
-    return {"error": column(torch.cat(errors))}
+    _, exponent = frexp(data_range)
+    pairs = _pairs(predictions, targets, -exponent)
+    errors = column(torch.cat([_mean((first - second).square()) for first, second in pairs]))
+    return {"error": errors, "pixels": np.full(len(errors), predictions[:1].numel(), np.int64)}
 
 
 @metric(
@@ -106,7 +127,7 @@ def psnr(predictions: Predicted, targets: True_, *, data_range: DataRange) -> Co
     tasks=("image",),
     aliases=("structural_similarity",),
     keywords=("perceptual similarity", "image quality", "image restoration"),
-    finish=mean_of("similarity", "there are no images"),
+    finish=mean_of("similarity", "there are no images", "a pixel is infinite, or too large for its square"),
     each=each_of("similarity"),
     signed=("data_range",),
     requires=(*NOT_EMPTY, ODD, _fits("H and W of at least window_size")),
@@ -120,8 +141,8 @@ def ssim(
     data_range: DataRange,
     window_size: Annotated[int, Ge(1), Le(1 << 12)] = 11,
     sigma: Annotated[float, Gt(0)] = 1.5,
-    k1: Annotated[float, Ge(0)] = 0.01,
-    k2: Annotated[float, Ge(0)] = 0.03,
+    k1: Stabiliser = 0.01,
+    k2: Stabiliser = 0.03,
 ) -> Columns:
     r"""Structural similarity: luminance, contrast and structure in Gaussian windows.
 
@@ -144,17 +165,18 @@ def ssim(
 
     Pitfalls:
         A wrong `data_range` is the usual mistake. Only windows that lie wholly inside the image count, as in the original:
-        torchmetrics and others mirror the edges, and give another number. Channels are averaged.
+        torchmetrics and others mirror the edges, and give another number, for which there is no `like`. Channels are averaged.
 
     Sources:
         - Wang et al. (2004), Image Quality Assessment: From Error Visibility to Structural Similarity,
           https://doi.org/10.1109/TIP.2003.819861
     """
     window = _gaussian(window_size, sigma)
-    stable = (k1 * data_range) ** 2, (k2 * data_range) ** 2
+    _, exponent = frexp(data_range)
+    stable = (k1 * ldexp(data_range, -exponent)) ** 2, (k2 * ldexp(data_range, -exponent)) ** 2
     found = [
         _mean(torch.mul(*_similarities(first, second, window, stable)))
-        for first, second in _pairs(predictions, targets)
+        for first, second in _pairs(predictions, targets, -exponent)
     ]
     return {"similarity": column(torch.cat(found))}
 
@@ -164,7 +186,7 @@ def ssim(
     tasks=("image",),
     aliases=("multiscale_ssim",),
     keywords=("perceptual similarity", "image quality", "compression"),
-    finish=mean_of("similarity", "there are no images"),
+    finish=mean_of("similarity", "there are no images", "a pixel is infinite, or too large for its square"),
     each=each_of("similarity"),
     signed=("data_range",),
     requires=(
@@ -190,8 +212,8 @@ def ms_ssim(
     data_range: DataRange,
     window_size: Annotated[int, Ge(1), Le(1 << 12)] = 11,
     sigma: Annotated[float, Gt(0)] = 1.5,
-    k1: Annotated[float, Ge(0)] = 0.01,
-    k2: Annotated[float, Ge(0)] = 0.03,
+    k1: Stabiliser = 0.01,
+    k2: Stabiliser = 0.03,
     weights: Annotated[tuple[float, ...], Values("S", Above(0))] = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333),
 ) -> Columns:
     r"""Structural similarity at several scales, each half as fine as the one before.
@@ -216,16 +238,18 @@ def ms_ssim(
 
     Pitfalls:
         Needs large images: 176 pixels a side by default. A scale that is negatively correlated makes the value of its channel
-        0. Odd sides lose their last row or column when they are halved. Only whole windows count, see ssim.
+        0. Odd sides lose their last row or column when they are halved. Only whole windows count; torchmetrics mirrors the
+        edges, for which there is no `like`.
 
     Sources:
         - Wang et al. (2003), Multiscale Structural Similarity for Image Quality Assessment,
           https://doi.org/10.1109/ACSSC.2003.1292216
     """
     window = _gaussian(window_size, sigma)
-    stable = (k1 * data_range) ** 2, (k2 * data_range) ** 2
+    _, exponent = frexp(data_range)
+    stable = (k1 * ldexp(data_range, -exponent)) ** 2, (k2 * ldexp(data_range, -exponent)) ** 2
     found: list[Tensor] = []
-    for first, second in _pairs(predictions, targets):
+    for first, second in _pairs(predictions, targets, -exponent):
         product = torch.ones(first.shape[:2], dtype=first.dtype, device=first.device)
         for scale, weight in enumerate(weights):
             if scale:
@@ -237,12 +261,20 @@ def ms_ssim(
     return {"similarity": column(torch.cat(found))}
 
 
-def _pairs(images: Tensor, others: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images and others in float64, some at a time; at least once."""
+def _pairs(images: Tensor, others: Tensor, exponent: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield images and others in float64, times a power of two, some at a time; at least once."""
     step = max(1, PIXELS // max(1, images[:1].numel()))
     for start in rounds(0, max(1, len(images)), step):
-        first, second = (some[start : start + step].to(torch.float64) for some in (images, others))
-        yield first.contiguous(), second.contiguous()
+        first, second = (
+            some[start : start + step].to(torch.float64).contiguous() for some in (images, others)
+        )
+        yield _times(first, exponent), _times(second, exponent)
+
+
+def _times(images: Tensor, exponent: int) -> Tensor:
+    """Return images times a power of two, which may itself be out of range."""
+    half = exponent // 2
+    return images * 2.0**half * 2.0 ** (exponent - half)
 
 
 def _mean(maps: Tensor) -> Tensor:
@@ -252,7 +284,8 @@ def _mean(maps: Tensor) -> Tensor:
 
 def _gaussian(size: int, sigma: float) -> Sequence[float]:
     """Return a Gaussian window that sums to 1."""
-    heights = np.exp(-((np.arange(size) - size // 2) ** 2) / (2 * sigma**2))
+    with np.errstate(over="ignore"):
+        heights = np.exp(-(((np.arange(size) - size // 2) / sigma) ** 2) / 2)
     return (heights / heights.sum()).tolist()
 
 

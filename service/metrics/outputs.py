@@ -1,6 +1,7 @@
 """Numbers that are predicted, one or several a sample: their inputs, and finishes that give a value for each output."""
 
 from collections.abc import Callable
+from math import frexp, isfinite
 from typing import Annotated, Concatenate
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import Tensor
 from service.catalogue.metric import Each, Finish, Number, Params, Undefined, Value, Weights
 from service.catalogue.spec import Form, Prediction, SizeRange, Target
 from service.catalogue.table import Array, Columns, Table
-from service.metrics.finishes import column, mean_defined
+from service.metrics.finishes import column, finite, mean_defined
 
 Estimates = Annotated[Tensor, Prediction((Form("N"), Form("N D")))]
 Observations = Annotated[Tensor, Target((Form("N"), Form("N D")))]
@@ -23,7 +24,8 @@ Prepare = Callable[Concatenate[Params, ...], Run]
 """Prepares columns ``[N]`` of one output, and returns a function from weights to its value."""
 
 EMPTY = "there are no samples"
-INFINITE = "a prediction is infinite, or too large for float64"
+INFINITE = "a prediction is infinite"
+LARGE = "an error is infinite, or too large for float64"
 RANGE = "the numbers are too large or too small for float64"
 
 
@@ -58,7 +60,7 @@ def by_output(prepare: Prepare, *names: str) -> Finish:
     return finish
 
 
-def mean_of_outputs(name: str = "error", reason: str = INFINITE) -> Finish:
+def mean_of_outputs(name: str = "error", reason: str = LARGE) -> Finish:
     """Return the finish of the weighted mean of each output; a term that is not finite makes it undefined."""
 
     def prepare(params: Params, terms: Array) -> Run:
@@ -67,7 +69,7 @@ def mean_of_outputs(name: str = "error", reason: str = INFINITE) -> Finish:
     return by_output(prepare, name)
 
 
-def mean(terms: Array, reason: str = INFINITE) -> Run:
+def mean(terms: Array, reason: str = LARGE) -> Run:
     """Prepare the weighted mean of terms ``[N]``."""
     valid, (terms,) = finite(terms)
 
@@ -75,27 +77,43 @@ def mean(terms: Array, reason: str = INFINITE) -> Run:
         total = float(weights.sum())
         if not total:
             return Undefined(EMPTY)
-        return quotient(float((weights * terms).sum()), total) if valid(weights) else Undefined(reason)
+        if not valid(weights):
+            return Undefined(reason)
+        value = float((weights * terms).sum()) / total
+        # a mean of large terms is in range where their sum is not
+        return value if isfinite(value) else times((weights * np.ldexp(terms, -300)).sum() / total, 300)
 
     return run
 
 
-def finite(*columns: Array) -> tuple[Callable[[Weights], bool], list[Array]]:
-    """Return whether the rows that count are finite in all columns, as a function of weights, and the columns.
+def exponent_of(*columns: Array) -> int:
+    """Return the power of two that brings the largest finite number of columns near 1; 0 if squares are in range as it is."""
+    exponent = -frexp(max(map(_largest, columns)))[1]
+    return exponent if abs(exponent) > 400 else 0
 
-    In these, rows that are not finite are 0, so that a weight of 0 leaves them out.
-    """
-    bad = np.flatnonzero(~np.logical_and.reduce([np.isfinite(one) for one in columns]))
-    cleared = (
-        [np.nan_to_num(one, nan=0.0, posinf=0.0, neginf=0.0) for one in columns] if len(bad) else columns
-    )
-    return lambda weights: not weights[bad].any(), list(cleared)
+
+def _largest(values: Array) -> float:
+    """Return the largest size of the finite ones of values."""
+    size = float(max(values.max(initial=0.0), -values.min(initial=0.0)))
+    return size if isfinite(size) else _largest(values[np.isfinite(values)])
+
+
+def scaled(*columns: Array) -> list[Array]:
+    """Return columns multiplied by one power of two, so that sums and squares neither overflow nor vanish, and stay exact."""
+    exponent = exponent_of(*columns)
+    return [np.ldexp(one, exponent) if exponent else one for one in columns]
 
 
 def quotient(numerator: float, denominator: float) -> Number:
     """Return a quotient, undefined if it is no finite number in float64."""
-    value = numerator / denominator if denominator else np.inf
-    return float(value) if np.isfinite(value) else Undefined(RANGE)
+    return times(numerator / denominator if denominator else np.inf)
+
+
+def times(value: float, exponent: int = 0) -> Number:
+    """Return a number times a power of two, undefined if it is no finite number in float64."""
+    with np.errstate(all="ignore"):
+        number = float(np.ldexp(value, exponent))
+    return number if isfinite(number) else Undefined(RANGE)
 
 
 def each_output(name: str = "error") -> Each:

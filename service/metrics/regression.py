@@ -5,11 +5,11 @@ from math import sqrt
 import numpy as np
 
 from service.catalogue.metric import Number, Params, Undefined, Weights, metric
-from service.catalogue.table import Array, Columns
-from service.metrics.finishes import column
+from service.catalogue.table import Array, Columns, Table
+from service.metrics.finishes import column, finite
 from service.metrics.outputs import (
     EMPTY,
-    INFINITE,
+    LARGE,
     OUTPUTS,
     REDRAW,
     Estimates,
@@ -18,9 +18,10 @@ from service.metrics.outputs import (
     by_output,
     each_output,
     errors,
-    finite,
+    exponent_of,
     mean,
     mean_of_outputs,
+    times,
 )
 
 
@@ -89,15 +90,23 @@ def mse(predictions: Estimates, targets: Observations) -> Columns:
     return {"error": column(errors(predictions, targets).square())}
 
 
-def _root(params: Params, squares: Array) -> Run:
-    """Prepare the root of a mean."""
-    prepared = mean(squares)
+def _root(params: Params, sizes: Array) -> Run:
+    """Prepare the root of the mean of squares."""
+    exponent = exponent_of(sizes)
+    prepared = mean(np.square(np.ldexp(sizes, exponent)))
 
     def run(weights: Weights) -> Number:
         value = prepared(weights)
-        return value if isinstance(value, Undefined) else sqrt(value)
+        return value if isinstance(value, Undefined) else times(sqrt(value), -exponent)
 
     return run
+
+
+def _roots(rows: Table, params: Params) -> Array:
+    """Return the root of the mean of the squares of each row."""
+    sizes = rows["error"].reshape(len(rows), -1)
+    _, exponents = np.frexp(sizes.max(1, initial=0.0))
+    return np.ldexp(np.sqrt(np.square(np.ldexp(sizes, -exponents[:, None])).mean(1)), exponents)
 
 
 @metric(
@@ -105,7 +114,7 @@ def _root(params: Params, squares: Array) -> Run:
     tasks=("regression",),
     aliases=("root_mean_squared_error",),
     finish=by_output(_root, "error"),
-    each=lambda rows, params: np.sqrt(each_output()(rows, params)),
+    each=_roots,
     requires=(OUTPUTS,),
     redraw=REDRAW,
     higher_is_better=False,
@@ -130,7 +139,7 @@ def rmse(predictions: Estimates, targets: Observations) -> Columns:
     Sources:
         - scikit-learn, root_mean_squared_error
     """
-    return {"error": column(errors(predictions, targets).square())}
+    return {"error": column(errors(predictions, targets).abs())}
 
 
 def _median(params: Params, values: Array) -> Run:
@@ -148,7 +157,7 @@ def _median(params: Params, values: Array) -> Run:
         lower = int(np.searchsorted(below, half * (1 - 1e-12)))
         upper = int(np.searchsorted(below, half * (1 + 1e-12), side="right"))
         value = ordered[lower] / 2 + ordered[upper] / 2
-        return float(value) if np.isfinite(value) else Undefined(INFINITE)
+        return float(value) if np.isfinite(value) else Undefined(LARGE)
 
     return run
 
@@ -193,7 +202,7 @@ def _largest(params: Params, values: Array) -> Run:
         chosen = terms[weights > 0]
         if not len(chosen):
             return Undefined(EMPTY)
-        return float(chosen.max()) if valid(weights) else Undefined(INFINITE)
+        return float(chosen.max()) if valid(weights) else Undefined(LARGE)
 
     return run
 

@@ -4,10 +4,10 @@ import numpy as np
 
 from service.catalogue.metric import Finish, Number, Params, Undefined, Weights, metric
 from service.catalogue.table import Array, Columns, Table
-from service.metrics.finishes import column
+from service.metrics.finishes import column, finite
 from service.metrics.outputs import (
     EMPTY,
-    INFINITE,
+    LARGE,
     OUTPUTS,
     REDRAW,
     Estimates,
@@ -15,13 +15,15 @@ from service.metrics.outputs import (
     Run,
     by_output,
     errors,
-    finite,
     mean,
     quotient,
+    scaled,
 )
 
 EPSILON = {"sklearn": 2.220446049250313e-16, "torchmetrics": 1.17e-6}
 """The least denominator of peers that never leave a quotient undefined."""
+
+SHARE = "an error is infinite, or its share of its size too large for float64"
 
 
 def _relative(zero: str) -> Finish:
@@ -30,7 +32,7 @@ def _relative(zero: str) -> Finish:
     def prepare(params: Params, error: Array, size: Array) -> Run:
         least = EPSILON.get(params.get("like") or "", 0.0)
         size = np.maximum(size, least)
-        run, unsized = mean(_shares(error, size)), size == 0
+        run, unsized = mean(_shares(error, size), SHARE), size == 0
 
         def checked(weights: Weights) -> Number:
             return Undefined(zero) if weights[unsized].any() else run(weights)
@@ -126,13 +128,13 @@ def smape(predictions: Estimates, targets: Observations) -> Columns:
 
 def _total(params: Params, error: Array, size: Array) -> Run:
     """Prepare the quotient of two weighted sums."""
-    valid, (error, size) = finite(error, size)
+    valid, (error, size) = finite(*scaled(error, size))
 
     def run(weights: Weights) -> Number:
         if not weights.any():
             return Undefined(EMPTY)
         if not valid(weights):
-            return Undefined(INFINITE)
+            return Undefined(LARGE)
         if not size[weights > 0].any():
             return Undefined("all targets are 0, and an error has no size relative to 0")
         return quotient(float((weights * error).sum()), float((weights * size).sum()))

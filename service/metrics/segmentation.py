@@ -1,7 +1,7 @@
 """Segmentation by areas: classes of pixels counted over all images, and segments of things and stuff."""
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from service.catalogue.metric import Each, Finish, Number, Value, Weights, metri
 from service.catalogue.rounds import rounds
 from service.catalogue.spec import Condition, Example, Form, Params, Prediction, SizeRange, Target, Values
 from service.catalogue.table import Array, Columns, Ragged, Table
+from service.metrics.classification.decisions import largest
 from service.metrics.finishes import column, mean_defined, ratio
 
 CODES = 1 << 22
@@ -39,6 +40,8 @@ SAME_CLASSES = Condition(
     lambda facts: "C" not in facts.sizes or facts.params["num_classes"] in (None, facts.size("C")),
 )
 SOME_CLASSES = SizeRange("C", least=1)
+Average = Literal["pairs", "images"]
+"""What counts once in the mean of torchmetrics: each class of each image, or each image."""
 Ratio = Callable[[Array, Array, Array], tuple[Array, Array]]
 """The numerators and denominators of a score from the pixels that are right, predicted and true, by class."""
 
@@ -53,26 +56,55 @@ def _dice(right: Array, predicted: Array, true: Array) -> tuple[Array, Array]:
     return 2 * right, predicted + true
 
 
-def _by_class(score: Ratio) -> Finish:
-    """Return the finish of a score of each class over all pixels."""
+def _by_class(score: Ratio, average: Average) -> Finish:
+    """Return the finish of a score of each class over all pixels, or as torchmetrics of the images' scores."""
 
     def finish(rows: Table, params: Params) -> Callable[[Weights], Value]:
         counts = rows.ragged("counts")
         images, (label, *pixels) = counts.rows, counts.values.T
         classes = params["num_classes"] or int(max(rows["classes"].max(initial=0), label.max(initial=-1) + 1))
+        if params["like"] == "torchmetrics":
+            return _of_images(score, average, rows, classes)
 
         def run(weights: Weights) -> Value:
             each = weights[images]
             sums = (np.bincount(label, weights=each * one, minlength=classes) for one in pixels)
-            per_class: list[Number] = [
-                ratio(above, below, f"class {place} has neither targets nor predictions")
-                for place, (above, below) in enumerate(zip(*score(*sums), strict=True))
-            ]
+            per_class = _ratios(*score(*sums))
             return {"macro": mean_defined(per_class, "no pixel counts"), "per_class": per_class}
 
         return run
 
     return finish
+
+
+def _of_images(score: Ratio, average: Average, rows: Table, classes: int) -> Callable[[Weights], Value]:
+    """Prepare the means of the scores that classes have in images."""
+    counts = rows.ragged("counts")
+    above, below = score(*counts.values.T[1:].astype(np.float64))
+    # a class of an image may have only pixels that do not count
+    there = below > 0
+    images, label, shares = counts.rows[there], counts.values[there, 0], above[there] / below[there]
+    number = np.bincount(images, minlength=len(rows))
+    of_image = np.bincount(images, weights=shares, minlength=len(rows)) / np.maximum(number, 1)
+
+    def run(weights: Weights) -> Value:
+        each = weights[images]
+        sums, support = (
+            np.bincount(label, weights=some, minlength=classes) for some in (each * shares, each)
+        )
+        by_image = weights * (number if average == "pairs" else number > 0)
+        macro = ratio(float((by_image * of_image).sum()), float(by_image.sum()), "no pixel counts")
+        return {"macro": macro, "per_class": _ratios(sums, support)}
+
+    return run
+
+
+def _ratios(above: Array, below: Array) -> list[Number]:
+    """Divide the numbers of each class."""
+    return [
+        ratio(one, other, f"class {place} has neither targets nor predictions")
+        for place, (one, other) in enumerate(zip(above, below, strict=True))
+    ]
 
 
 def _by_image(score: Ratio) -> Each:
@@ -96,8 +128,9 @@ def _by_image(score: Ratio) -> Each:
     tasks=("segmentation",),
     aliases=("miou", "mean_jaccard"),
     keywords=("Jaccard index", "Pascal VOC", "Cityscapes", "semantic segmentation"),
-    finish=_by_class(_iou),
+    finish=_by_class(_iou, "pairs"),
     each=_by_image(_iou),
+    likes=("torchmetrics",),
     requires=(SAME_CLASSES, SOME_CLASSES),
     work="2 targets",
     example=Example(sizes={"H": 4, "W": 5}),
@@ -125,8 +158,8 @@ def mean_iou(
         Semantic segmentations are compared: the usual number of VOC, Cityscapes and ADE20K.
 
     Pitfalls:
-        Pixels are counted over all images before dividing, so a class that is small in one image weighs little: the mean of
-        the images' values is another number. A class that neither targets nor predictions have is left out.
+        Pixels are counted over all images before dividing, so a class that is small in one image weighs little. With `like`
+        torchmetrics each class of each image weighs the same, as in its MeanIoU. A class that neither targets nor predictions have is left out.
 
     Sources:
         - Everingham et al. (2015), The Pascal Visual Object Classes Challenge: A Retrospective,
@@ -140,8 +173,9 @@ def mean_iou(
     tasks=("segmentation",),
     aliases=("mean_dice", "f1_of_pixels"),
     keywords=("Sørensen-Dice coefficient", "medical image segmentation", "F1"),
-    finish=_by_class(_dice),
+    finish=_by_class(_dice, "images"),
     each=_by_image(_dice),
+    likes=("torchmetrics",),
     requires=(SAME_CLASSES, SOME_CLASSES),
     work="2 targets",
     example=Example(sizes={"H": 4, "W": 5}),
@@ -169,8 +203,8 @@ def dice_score(
         Segmentations of organs and lesions are compared, as is usual in medicine.
 
     Pitfalls:
-        Never below the intersection over union of the same masks, so the two cannot be compared. Counted over all pixels, not
-        a mean of images. Class 0 counts like others: look at `per_class` where it is the background.
+        Never below the intersection over union of the same masks, so the two cannot be compared. Counted over all pixels; with
+        `like` torchmetrics it is the mean of the images' values, as in its DiceScore. Class 0 counts like others: look at `per_class` where it is the background.
 
     Sources:
         - Dice (1945), Measures of the Amount of Ecologic Association Between Species, https://doi.org/10.2307/1932409
@@ -235,7 +269,7 @@ def pixel_accuracy(
 
 def _classes(predictions: Tensor) -> Tensor:
     """Return the classes of pixels, those with the highest scores."""
-    return predictions.argmax(1) if predictions.dim() == 4 else predictions
+    return largest(predictions) if predictions.dim() == 4 else predictions
 
 
 def _counts(predictions: Tensor, targets: Tensor, ignore_index: int | None) -> Columns:

@@ -265,8 +265,8 @@ def result_members(finished: MetricResult) -> dict[str, Any]:
 def _written(value: Any) -> Any:
     """Return a value with its arrays in a form that `written.parts` takes."""
     if isinstance(value, np.ndarray):
-        array: Array = np.ascontiguousarray(cast(Array, value))
-        return written.write(torch.as_tensor(array), "json")
+        # a reversed array of one number is contiguous too, but torch takes no negative strides
+        return written.write(torch.as_tensor(cast(Array, value).copy()), "json")
     if isinstance(value, dict):
         return {name: _written(one) for name, one in cast(dict[str, Any], value).items()}
     return value

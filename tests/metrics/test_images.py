@@ -7,12 +7,19 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 from scipy.signal import convolve2d
+from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from service.catalogue.metric import Undefined
 from service.catalogue.table import Array
 from service.losses import CATALOGUE
 from tests.client import Client
-from tests.metrics.helpers import assert_rows_depend_on_their_sample_alone, each_of, value_of
+from tests.metrics.helpers import (
+    assert_rows_depend_on_their_sample_alone,
+    each_of,
+    reason,
+    selected,
+    value_of,
+)
 
 
 def pictures(side: int = 40, channels: int = 2, offset: float = 0.0) -> dict[str, Array]:
@@ -83,6 +90,26 @@ def test_psnr_is_the_mean_of_images() -> None:
     plain = [one.astype(float) for one in bytes_sent.values()]
     decibels = 10 * np.log10(255**2 / ((plain[0] - plain[1]) ** 2).mean((1, 2, 3)))
     assert value_of("psnr", bytes_sent, data_range=255.0) == pytest.approx(decibels.mean(), rel=1e-12)
+
+
+def test_psnr_like_torchmetrics_is_that_of_the_mean_error() -> None:
+    sent = pictures()
+    tensors = [torch.tensor(one) for one in sent.values()]
+    for data_range in (0.7, 255.0):
+        expected = peak_signal_noise_ratio(*tensors, data_range=data_range).item()
+        found = value_of("psnr", sent, data_range=data_range, like="torchmetrics")
+        assert found == pytest.approx(expected, rel=1e-6)
+        twice = value_of("psnr", selected(sent, [0, 0, 1]), data_range=data_range, like="torchmetrics")
+        weighed = value_of("psnr", sent, data_range=data_range, like="torchmetrics", weights=[2, 1, 0])
+        assert weighed == pytest.approx(twice, rel=1e-12)
+    # one image may be exact, but not all
+    half = {**sent, "predictions": np.concatenate([sent["targets"][:1], sent["predictions"][1:]])}
+    assert "infinite" in reason(value_of("psnr", half, data_range=1.0))
+    tensor = torch.tensor(half["predictions"]), tensors[1]
+    expected = peak_signal_noise_ratio(*tensor, data_range=1.0).item()
+    assert value_of("psnr", half, data_range=1.0, like="torchmetrics") == pytest.approx(expected, rel=1e-6)
+    same = {**sent, "predictions": sent["targets"]}
+    assert "infinite" in reason(value_of("psnr", same, data_range=1.0, like="torchmetrics"))
 
 
 def test_an_image_without_an_error_has_no_finite_psnr() -> None:

@@ -95,6 +95,12 @@ def test_concordance_divides_by_n_or_like_torchmetrics_by_n_minus_1() -> None:
     assert value_of("concordance", inputs) == pytest.approx(expected, rel=1e-13)
     peer = peers.concordance_corrcoef(torch.tensor(x), torch.tensor(y)).item()
     assert value_of("concordance", inputs, like="torchmetrics") == pytest.approx(peer, rel=1e-9)
+    flat = {"predictions": np.array([1.0, 2.0]), "targets": np.zeros(2)}
+    assert value_of("concordance", flat) == 0
+    assert reason(value_of("concordance", flat, like="torchmetrics")) == "all targets are equal"
+    assert "all predictions" in reason(
+        value_of("concordance", dict(zip(BOTH, reversed(flat.values()), strict=True)), like="torchmetrics")
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -152,7 +158,10 @@ def test_constant_targets_have_no_r2_unless_like_scikit_learn() -> None:
             right: dict[str, Any] = dict.fromkeys(BOTH, inputs["targets"])
             assert value_of(name, right, like="sklearn") == SKLEARN[name](*right.values()) == 1
             alone = {key: column[:1] for key, column in inputs.items()}
-            assert isinstance(value_of(name, alone, like="sklearn"), Undefined)
+            if name == "r2":
+                assert isinstance(value_of(name, alone, like="sklearn"), Undefined)
+            else:
+                assert value_of(name, alone, like="sklearn") == SKLEARN[name](*reversed(alone.values())) == 1
         else:
             swapped: dict[str, Any] = dict(zip(BOTH, reversed(inputs.values()), strict=True))
             assert reason(value_of(name, swapped)) == "all predictions are equal"

@@ -7,11 +7,12 @@ import pytest
 import torch
 from sklearn.metrics import jaccard_score
 from torchmetrics.functional.detection import panoptic_quality as reference_panoptic
+from torchmetrics.segmentation import DiceScore, MeanIoU
 
 from service.catalogue.metric import Undefined
 from service.catalogue.table import Array
 from tests.client import Client
-from tests.metrics.helpers import assert_rows_depend_on_their_sample_alone, each_of, value_of
+from tests.metrics.helpers import assert_rows_depend_on_their_sample_alone, each_of, reason, value_of
 
 IGNORED = 255
 
@@ -240,3 +241,34 @@ def test_what_does_not_fit_is_refused_where_it_is(
     answer = client.post(f"/v1/metrics/{name}", json=body)
     assert answer.status_code == 422, answer.text
     assert pointer in [fault["pointer"] for fault in answer.json()["errors"]]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_overlaps_like_torchmetrics_are_those_of_its_classes(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    # each image lacks some of the classes
+    shown = rng.integers(0, 5, (6, 1, 1, 2))
+    predictions, targets = (
+        np.take_along_axis(shown, rng.integers(0, 2, (6, 4, 4, 1)), 3)[..., 0] for _ in "pt"
+    )
+    tensors = torch.tensor(predictions), torch.tensor(targets)
+    inputs = {"predictions": predictions, "targets": targets}
+    weights = [1, 2, 0, 1, 1, 3]
+    again = np.repeat(np.arange(6), weights)
+    peers: Any = (("mean_iou", MeanIoU, {}), ("dice_score", DiceScore, {"average": "macro"}))
+    for name, peer, options in peers:
+        for chosen, drawn in ((np.arange(6), None), (again, weights)):
+            one = peer(num_classes=6, input_format="index", **options)
+            one.update(*(tensor[chosen] for tensor in tensors))
+            found = value_of(name, inputs, num_classes=6, like="torchmetrics", weights=drawn)
+            assert found["macro"] == pytest.approx(one.compute().item(), rel=1e-6)
+            each: Any = {"per_class": True} if name == "mean_iou" else {"average": "none"}
+            one = peer(num_classes=6, input_format="index", **each)
+            one.update(*(tensor[chosen] for tensor in tensors))
+            for place, (value, expected) in enumerate(
+                zip(found["per_class"], one.compute().tolist(), strict=True)
+            ):
+                if expected == -1 or np.isnan(expected):
+                    assert reason(value) == f"class {place} has neither targets nor predictions"
+                else:
+                    assert value == pytest.approx(expected, rel=1e-6)

@@ -144,7 +144,7 @@ def positive(scores: Tensor, threshold: float, from_logits: bool) -> Tensor:
 
 
 def largest(scores: Tensor) -> Tensor:
-    """Return the class with the highest score ``[N]``, the first of several."""
+    """Return the class with the highest score along the axis after the samples, the first of several."""
     return (scores.to(torch.uint8) if scores.dtype == torch.bool else scores).argmax(1)
 
 
