@@ -251,14 +251,15 @@ def _rouge_effort(inputs: Mapping[str, Any], params: Params) -> int:
 
 def _rouge(rows: Table, params: Params) -> Callable[[Weights], Any]:
     """Prepare the means of the scores."""
-    scores = np.moveaxis(rows["scores"], 0, -1).copy()
+    scores, counted = np.moveaxis(rows["scores"], 0, -1).copy(), rows["counts"].astype(np.float64)
 
     def run(weights: Weights) -> Any:
+        weights = weights * counted
         total = float(weights.sum())
         sums: Array = (scores * weights).sum(-1)
         return {
             name: {
-                part: ratio(float(sums[place, index]), total, EMPTY)
+                part: ratio(float(sums[place, index]), total, "no text or reference has a word")
                 for index, part in enumerate(("precision", "recall", "f1"))
             }
             for place, name in enumerate(ROUGES)
@@ -267,12 +268,24 @@ def _rouge(rows: Table, params: Params) -> Callable[[Weights], Any]:
     return run
 
 
+def _rouge_of_rows(rows: Table, params: Params) -> Array:
+    """Return the F-score of rougeL of each text; NaN where neither it nor its reference has words."""
+    return np.where(rows["counts"], rows["scores"][:, -1, -1], np.nan)
+
+
+def _wordless(rows: Table, params: Params) -> dict[str, str]:
+    """Return the reason that some texts are left out."""
+    count = len(rows) - np.count_nonzero(rows["counts"])
+    return {"samples": f"left out {count}: neither text nor reference has words"} if count else {}
+
+
 @metric(
     title="ROUGE",
     tasks=("nlp",),
     keywords=("summarisation", "summarization", "rouge1", "rouge2", "rougeL"),
     finish=_rouge,
-    each=lambda rows, params: rows["scores"][:, -1, -1],
+    each=_rouge_of_rows,
+    left_out=_wordless,
     effort=_rouge_effort,
     redraw="N",
     example=EXAMPLE,
@@ -295,17 +308,20 @@ def rouge(
 
     Pitfalls:
         Words are runs of the letters a to z and digits in lower case, as rouge-score has them, without its stemmer: texts in
-        other scripts have none. A score is 0 where a text or its reference has no words, or no pairs of them. The values are
-        the means over the texts; a row's own value is the F-score of rougeL.
+        other scripts have none. A score is 0 where a text or its reference has no words, or no pairs of them, as in rouge-score;
+        a text without words whose reference has none either is left out, with a reason in `undefined`. The values are the
+        means over the others; a row's own value is the F-score of rougeL.
 
     Sources:
         - Lin (2004), ROUGE: A Package for Automatic Evaluation of Summaries, https://aclanthology.org/W04-1013
         - rouge-score, RougeScorer
     """
-    rows = [
-        _rouge_scores(english(text), english(one)) for text, one in zip(predictions, targets, strict=True)
-    ]
-    return {"scores": np.array(rows, dtype=np.float64).reshape(-1, len(ROUGES), 3)}
+    words = [(english(text), english(one)) for text, one in zip(predictions, targets, strict=True)]
+    scores = [_rouge_scores(text, one) for text, one in words]
+    return {
+        "scores": np.array(scores, dtype=np.float64).reshape(-1, len(ROUGES), 3),
+        "counts": np.array([bool(text or one) for text, one in words], bool),
+    }
 
 
 def _rouge_scores(text: list[str], reference: list[str]) -> list[list[float]]:

@@ -159,6 +159,18 @@ def test_rouge_equals_rouge_score() -> None:
         np.testing.assert_allclose(each_of("rouge", inputs), [one["rougeL"].fmeasure for one in scores])
 
 
+def test_rouge_leaves_out_texts_without_words_on_both_sides(client: Client) -> None:
+    texts = {"predictions": ["a b", "", "", "c"], "targets": ["a c", "?!", "d", ""]}
+    answer = client.post("/v1/metrics/rouge", json={"inputs": texts}).json()
+    # a third of the scores of the first text, as the others that count have 0
+    assert answer["value"]["rouge1"] == dict.fromkeys(("precision", "recall", "f1"), pytest.approx(0.5 / 3))
+    assert answer["undefined"] == {"samples": "left out 1: neither text nor reference has words"}
+    empty = client.post("/v1/metrics/rouge", json={"inputs": {"predictions": [""], "targets": ["-"]}}).json()
+    assert empty["value"]["rougeL"] == dict.fromkeys(("precision", "recall", "f1"))
+    assert empty["undefined"]["rougeL/f1"] == "no text or reference has a word"
+    assert np.isnan(each_of("rouge", texts)).tolist() == [False, True, False, False]
+
+
 def test_error_rates_equal_torchmetrics_and_jiwer() -> None:
     for seed in range(5):
         inputs = corpus(seed, 30)
