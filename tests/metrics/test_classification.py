@@ -213,13 +213,15 @@ def test_averages_like_torchmetrics_equal_its_own(name: str, kind: str) -> None:
 def test_averages_like_scikit_learn_count_0_for_classes_that_lack_something(name: str) -> None:
     rng = default_rng(4)
     inputs = {"predictions": rng.choice([0, 1, 2, 4], 50), "targets": rng.choice([0, 1, 2, 3], 50)}
-    for count, known in ((6, list(range(6))), (None, None)):
+    for count in (6, None):
         found = value_of(name, inputs, task="multiclass", num_classes=count, like="sklearn")
         for average in ("macro", "micro", "weighted"):
             expected = AVERAGED[name](
-                inputs["targets"], inputs["predictions"], labels=known, average=average, zero_division=0
+                inputs["targets"], inputs["predictions"], average=average, zero_division=0
             )
             assert found[average] == pytest.approx(expected, rel=1e-12)
+    two = {"predictions": np.array([0, 1]), "targets": np.array([0, 1])}
+    assert value_of(name, two, task="multiclass", num_classes=3, like="sklearn")["macro"] == 1
 
 
 def test_a_class_that_lacks_what_is_divided_by_is_left_out_of_averages() -> None:
@@ -627,3 +629,19 @@ def test_a_long_result_by_class_has_no_interval_that_takes_minutes(client: Clien
     left_out = {"task": "multiclass", "ignore_index": 9999}
     answer = client.post("/v1/metrics/f1", json={"inputs": ignored, "params": left_out})
     assert answer.json()["value"]["per_class"] == [None, 1.0]
+
+
+def test_a_roc_curve_like_torchmetrics_has_its_points() -> None:
+    rng = default_rng(5)
+    for scores, targets in (
+        (rng.random(60).round(1), rng.integers(0, 2, 60)),
+        (np.array([0.2, 0.4]), np.zeros(2, np.int64)),
+        (np.array([0.2, 0.4]), np.ones(2, np.int64)),
+    ):
+        inputs = {"predictions": scores, "targets": targets}
+        found = value_of("roc_curve", inputs, like="torchmetrics")
+        peer = tm.binary_roc(torch.tensor(scores), torch.tensor(targets))
+        for name, expected in zip(("fpr", "tpr", "thresholds"), peer, strict=True):
+            np.testing.assert_allclose(found[name], expected.double().numpy(), rtol=1e-6)
+        rate = tm.binary_eer(torch.tensor(scores), torch.tensor(targets)).item()
+        assert found["equal_error_rate"]["rate"] == pytest.approx(rate, rel=1e-6)

@@ -242,18 +242,25 @@ def roc(rows: Table, params: Params) -> Callable[[Weights], Value]:
         steps, thresholds = _weighed(ranking, weights)
         hits, alarms = (np.append(0.0, np.cumsum(one)) for one in (steps.positives, steps.negatives))
         # a number just above the highest score, where nothing is positive
-        thresholds = (
-            np.append(np.nextafter(thresholds[:1], np.inf), thresholds) if len(thresholds) else np.zeros(1)
-        )
-        fpr = alarms / alarms[-1] if alarms[-1] else Undefined("there are no negatives")
-        tpr = hits / hits[-1] if hits[-1] else Undefined("there are no positives")
+        first = np.nextafter(thresholds[:1], np.inf) if len(thresholds) else np.zeros(1)
+        alike = params["like"] == "torchmetrics" and len(thresholds) > 0
+        thresholds = np.append(np.ones(1) if alike else first, thresholds)
+        fpr = _rates(alarms, alike, "there are no negatives")
+        tpr = _rates(hits, alike, "there are no positives")
         curve: dict[str, Any] = {"fpr": fpr, "tpr": tpr, "thresholds": thresholds}
-        if params["drop_intermediate"]:
+        if params["drop_intermediate"] and not alike:
             kept = _corners(hits, alarms)
             curve = {name: one if isinstance(one, Undefined) else one[kept] for name, one in curve.items()}
         return {**curve, "equal_error_rate": _equal_errors(fpr, tpr, thresholds, params)}
 
     return run
+
+
+def _rates(counts: Array, zeros: bool, reason: str) -> Array | Undefined:
+    """Return cumulative counts by their sum; where that is 0, zeros or undefined."""
+    if not counts[-1]:
+        return counts if zeros else Undefined(reason)
+    return counts / counts[-1]
 
 
 def precision_recall(rows: Table, params: Params) -> Callable[[Weights], Value]:
@@ -494,7 +501,8 @@ def roc_curve(
 
     Pitfalls:
         A score equal to a threshold is positive here, as the curve is made of the scores that occur. The first threshold is just above
-        the highest score. ``equal_error_rate`` lies between two points of the curve where none has equal errors; its threshold is
+        the highest score; with `like` torchmetrics it is 1, no point is left out, and rates without samples are 0, but thresholds
+        are scores as sent, without its sigmoid. ``equal_error_rate`` lies between two points of the curve where none has equal errors; its threshold is
         that of the nearest point.
 
     Sources:

@@ -99,8 +99,7 @@ def averages_of(quotient: Quotient) -> Finish:
             tally = tally_of(found)
             if params["task"] == "binary":
                 return _by_class(quotient, tally, params, "class")[1]
-            known = found.labels is not None or bool(rows["classes"].max(initial=0))
-            return _averages(quotient, tally, params, "class" if found.labels is None else "label", known)
+            return _averages(quotient, tally, params, "class" if found.labels is None else "label")
 
         return run
 
@@ -117,13 +116,13 @@ def _by_class(quotient: Quotient, tally: Tally, params: Params, kind: str) -> li
     return values
 
 
-def _averages(quotient: Quotient, tally: Tally, params: Params, kind: str, known: bool) -> dict[str, Any]:
-    """Return the ratio by class with its averages; ``known``: the labels, or the number of classes, are given."""
+def _averages(quotient: Quotient, tally: Tally, params: Params, kind: str) -> dict[str, Any]:
+    """Return the ratio by class with its averages."""
     values = _by_class(quotient, tally, params, kind)
     support = tally.matched + tally.missed
     included = np.array([not isinstance(value, Undefined) for value in values], bool)
-    # scikit-learn averages over the labels that it knows, torchmetrics over classes that occur
-    if params["like"] and kind == "class" and not (known and params["like"] == "sklearn"):
+    # both peers average over the classes that occur, but over all labels
+    if params["like"] in LIKES and kind == "class":
         included &= support + tally.extra > 0
     numbers = np.array([value for value, take in zip(values, included, strict=True) if take], np.float64)
     shares = support[included]

@@ -146,7 +146,8 @@ def mean_average_precision(
         count (20 poses); of equal scores, those that come first. A class without true objects is left out, as its
         predictions have no recall. Areas are in pixels, so boxes scaled to 0 to 1 are all small. VOC counts the last pixel
         of a box as inside, takes the objects that `iscrowd` marks for its difficult ones, and has one threshold, 0.5. COCO's
-        keypoints leave out poses without a labelled joint.
+        keypoints leave out poses without a labelled joint. Bootstrap intervals lie too high, as fewer
+        different images are in a draw, and may exclude the value.
 
     Sources:
         - Lin et al. (2014), Microsoft COCO: Common Objects in Context, https://arxiv.org/abs/1405.0312
