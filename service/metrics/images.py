@@ -31,7 +31,7 @@ ODD = Condition(
 
 
 def _fits(expected: str) -> Condition:
-    """Return the condition that the window fits into images, at every scale if there are ``weights``."""
+    """Return the condition that the window fits into images, if there are any, at every scale if there are ``weights``."""
 
     def least(params: Params) -> int:
         return params["window_size"] << min(max(0, len(params.get("weights", (1.0,))) - 1), 62)
@@ -40,7 +40,7 @@ def _fits(expected: str) -> Condition:
         "/inputs/predictions",
         expected,
         lambda facts: f"{facts.size('H')} x {facts.size('W')}",
-        lambda facts: min(facts.size("H"), facts.size("W")) >= least(facts.params),
+        lambda facts: not facts.size("N") or min(facts.size("H"), facts.size("W")) >= least(facts.params),
     )
 
 
@@ -98,7 +98,7 @@ def psnr(predictions: Predicted, targets: True_, *, data_range: DataRange) -> Co
         - Wang and Bovik (2009), Mean Squared Error: Love It or Leave It?, https://doi.org/10.1109/MSP.2008.930649
     """
     errors = [_mean((first - second).square()) for first, second in _pairs(predictions, targets)]
-    return {"error": column(torch.cat(errors))}
+    return {"error": _joined(errors)}
 
 
 @metric(
@@ -156,7 +156,7 @@ def ssim(
         _mean(torch.mul(*_similarities(first, second, window, stable)))
         for first, second in _pairs(predictions, targets)
     ]
-    return {"similarity": column(torch.cat(found))}
+    return {"similarity": _joined(found)}
 
 
 @metric(
@@ -234,15 +234,20 @@ def ms_ssim(
             maps = luminance * structure if scale == len(weights) - 1 else structure
             product = product * maps.flatten(2).mean(2).clamp(min=0) ** weight
         found.append(_mean(product))
-    return {"similarity": column(torch.cat(found))}
+    return {"similarity": _joined(found)}
 
 
 def _pairs(images: Tensor, others: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images and others in float64, some at a time; at least once."""
+    """Yield images and others in float64, some at a time."""
     step = max(1, PIXELS // max(1, images[:1].numel()))
-    for start in rounds(0, max(1, len(images)), step):
+    for start in rounds(0, len(images), step):
         first, second = (some[start : start + step].to(torch.float64) for some in (images, others))
         yield first.contiguous(), second.contiguous()
+
+
+def _joined(parts: Sequence[Tensor]) -> Array:
+    """Return the values of all images; there may be none."""
+    return column(torch.cat([*parts])) if parts else np.empty(0)
 
 
 def _mean(maps: Tensor) -> Tensor:
