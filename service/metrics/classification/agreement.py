@@ -242,7 +242,7 @@ def _classes(facts: Facts) -> int:
     tasks=("classification",),
     finish=matrix,
     requires=(*DECIDED, FEW),
-    redraw=(*REDRAW_COUNTS, "C C/16", "num_classes num_classes/16"),
+    redraw=(*REDRAW_COUNTS, "C C/32", "num_classes num_classes/32"),
     likes=LIKES,
     higher_is_better=None,
 )
