@@ -48,8 +48,8 @@ RUN python -m venv --without-pip /opt/sbom && \
 
 FROM ${PYTHON_IMAGE} AS run
 ARG TORCH=cpu
-# No program of the base image may be setuid, even if no-new-privileges is forgotten.
-RUN find / -xdev -type f -perm /6000 -exec chmod a-s {} +
+# A volume of any user is mounted at /data. No program of the base image may be setuid, even if no-new-privileges is forgotten.
+RUN mkdir -m 1777 /data && find / -xdev -type f -perm /6000 -exec chmod a-s {} +
 COPY --from=build /opt/lossd /opt/lossd
 COPY --from=sbom /opt/sbom/sbom.cdx.json /opt/lossd/
 ENV PATH=/opt/lossd/bin:$PATH \
@@ -59,6 +59,7 @@ ENV PATH=/opt/lossd/bin:$PATH \
     HOME=/tmp \
     LOSSD_HOST=0.0.0.0 \
     LOSSD_PORT=8000 \
+    LOSSD_DATA_DIR=/data \
     LOSSD_DEVICE=${TORCH} \
     PYTORCH_ALLOC_CONF=expandable_segments:True
 # LOSSD_DEVICE: an image for CUDA must not fall back to the CPU in silence. PYTORCH_ALLOC_CONF: calls of many sizes

@@ -7,7 +7,7 @@ export BUILDAH_FORMAT := docker
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
-LOCK := $(BIN)/uv pip compile --quiet pyproject.toml --extra otel -c constraints.txt --python-version 3.11 --generate-hashes \
+LOCK := $(BIN)/uv pip compile --quiet pyproject.toml --extra otel --extra postgres -c constraints.txt --python-version 3.11 --generate-hashes \
 	--no-annotate --custom-compile-command "make lock"
 
 GPU_HAS := numpy|scipy|setuptools|sympy|mpmath|networkx|jinja2|markupsafe|fsspec|filelock|torch

@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 import torch
 
-from service.catalogue.registry import AnyLoss
+from service.catalogue.registry import AnyLoss, Catalogues
 from service.catalogue.sample import draw_inputs, draw_params
 from service.doors.batch import outcomes_of, parts_of
 from service.engine.evaluate import CPU
@@ -23,10 +23,12 @@ from service.engine.lane import Lane
 from service.engine.queue import Queue
 from service.engine.stack import Stack
 from service.losses import CATALOGUE
+from service.metrics import METRICS
 from service.settings import Settings
 from service.wire import batch
 from service.wire.describe import DIGITS
 
+BOTH = Catalogues(CATALOGUE, METRICS)
 ITEMS = 1000
 DRAWS = 20
 """Items that are drawn; the others repeat them."""
@@ -72,11 +74,11 @@ def cost(loss: AnyLoss) -> Cost:
     body = body_of(loss)
 
     def whole() -> None:
-        asked = batch.decode_batch(CATALOGUE, body, ITEMS)
+        asked = batch.decode_batch(BOTH, body, ITEMS)
         outcomes = outcomes_of([queue.compute_all(part) for part in parts_of(asked)])
         batch.batch_parts(asked, outcomes)
 
-    [stack] = parts_of(batch.decode_batch(CATALOGUE, body, ITEMS))
+    [stack] = parts_of(batch.decode_batch(BOTH, body, ITEMS))
     assert isinstance(stack, Stack), f"the items of {loss.name} are not alike"
 
     def arithmetic() -> None:

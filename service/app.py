@@ -23,11 +23,12 @@ from service.admission.gate import Gate
 from service.admission.keys import KeyFile
 from service.admission.lifecycle import DEVICE_FAILURE, STARTUP_FAILURE, Lifecycle
 from service.admission.problems import answer_problems
-from service.catalogue.registry import Catalogue, MetricCatalogue
+from service.catalogue.registry import Catalogue, Catalogues, MetricCatalogue
 from service.document import served
 from service.doors import losses, models, operations
 from service.doors.batch import Batches
 from service.doors.evaluation import SingleCalls
+from service.doors.evaluations import EvaluationRequests
 from service.doors.front import Front
 from service.doors.inference import Inferences
 from service.doors.metrics import Measurements, metric_catalogue_routes
@@ -38,6 +39,8 @@ from service.engine.call import CPU
 from service.engine.lane import Lane
 from service.engine.memory import keep_freed_memory
 from service.engine.queue import Queue
+from service.evaluations.database import Database
+from service.evaluations.store import Store, StoreLimits
 from service.losses import CATALOGUE
 from service.metrics import METRICS
 from service.pages import reference
@@ -46,6 +49,7 @@ from service.telemetry import traces
 from service.telemetry.metrics import Metrics, metrics_routes
 from service.telemetry.recorder import Recorder
 from service.telemetry.statistics import ModelStatistics
+from service.wire.evaluation_metrics import Catalogues
 from service.wire.params import params_model
 
 logger = logging.getLogger("lossd")
@@ -67,6 +71,7 @@ class Parts:
     account: Account
     lifecycle: Lifecycle
     pipeline: Pipeline
+    store: Store
     metrics: Metrics
     recorder: Recorder
     statistics: dict[str, ModelStatistics]
@@ -103,14 +108,18 @@ def create_app(
     parts = _parts(settings or Settings(), worker, catalogue, measures, end)
     settings, pipeline, state = parts.settings, parts.pipeline, dict[str, Any](account=parts.account)
     app = _framework(parts, _lifespan(parts, state, warmed))
+    catalogues = Catalogues(catalogue, measures)
     doors = {
         "evaluate": SingleCalls(catalogue, settings, pipeline).answer,
-        "batch": Batches(catalogue, settings, pipeline, parts.metrics).answer,
+        "batch": Batches(catalogues, settings, pipeline, parts.metrics).answer,
         "measure": Measurements(measures, settings, pipeline).answer,
+        "evaluations": EvaluationRequests(
+            settings, pipeline, parts.store, Catalogues(catalogue, measures)
+        ).answer,
         "infer": Inferences(catalogue, settings, pipeline, parts.statistics).answer,
     }
     gate = state["gate"] = Gate(parts.account, parts.lifecycle, parts.recorder)
-    streams = Streams(catalogue, settings, pipeline, parts.metrics)
+    streams = Streams(catalogues, settings, pipeline, parts.metrics)
     access = None if parts.keys is None else Access(parts.keys, settings)
     return Front(app, doors, streams, gate, access, allow_origins(settings.cors_origins))
 
@@ -147,10 +156,19 @@ def _parts(
         account=account,
         lifecycle=lifecycle,
         pipeline=Pipeline(queue, quick, slow),
+        store=_store(settings),
         metrics=metrics,
         recorder=Recorder(queue, lambda: account.bytes, metrics, traces.from_environment()),
         statistics={name: ModelStatistics() for name in catalogue},
     )
+
+
+def _store(settings: Settings) -> Store:
+    """Return the store of evaluations, which opens its database on first use."""
+    limits = StoreLimits(
+        settings.evaluation_max_bytes, settings.evaluation_cache_bytes, settings.evaluation_max_expires_s
+    )
+    return Store(Database(settings.database_url, settings.data_dir), limits)
 
 
 def _framework(parts: Parts, lifespan: Lifespan[FastAPI]) -> FastAPI:
@@ -188,10 +206,12 @@ def _lifespan(parts: Parts, state: dict[str, Any], warmed: Callable[[], object])
         keys = f"keys: {parts.keys.count}" if parts.keys is not None else "no keys"
         logger.info("starting on %s, port %s, device %s, %s", settings.host, settings.port, device, keys)
         warn_if_open(settings)
+        parts.store.start()
         with lifecycle.drained_on_sigterm(settings.drain_s):
             yield state
         sampling.cancel()
         await loop.run_in_executor(None, parts.recorder.close)
+        await loop.run_in_executor(None, parts.store.close)
         pipeline.close()
 
     return lifespan

@@ -7,6 +7,7 @@ Problem
 ├── NotFound           404  no such loss, no such path
 ├── MethodNotAllowed   405
 ├── Stalled            408  the rest of the request did not arrive
+├── Conflict           409  what is there already differs from what is sent
 ├── TooLarge           413  over a configured limit, or over the device's memory
 ├── UnsupportedMedia   415
 ├── HeadersTooLarge    431
@@ -14,7 +15,7 @@ Problem
 ├── Busy               429  the server is at a limit
 ├── Throttled          429  the key is at a limit of its own
 ├── Internal           500  a bug of ours
-├── Unavailable        503  starting or draining
+├── Unavailable        503  starting or draining, or the database does not answer
 └── Late               504  over the deadline
 """
 
@@ -29,11 +30,18 @@ MOST_CHARACTERS = 100
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong, and where: ``pointer`` is a JSON Pointer (RFC 6901) into the request."""
+    """One thing wrong, and where: ``pointer`` is a JSON Pointer (RFC 6901) into the request, ``line`` its line if it has any."""
 
     pointer: str
     code: str
     detail: str
+    line: int | None = None
+
+    @property
+    def members(self) -> dict[str, Any]:
+        """The members of its document."""
+        found: dict[str, Any] = {"pointer": self.pointer, "code": self.code, "detail": self.detail}
+        return found if self.line is None else {**found, "line": self.line}
 
 
 class Problem(Exception):
@@ -56,7 +64,7 @@ class Problem(Exception):
             "status": self.status,
             "detail": self.detail,
             "instance": instance,
-            "errors": [{"pointer": f.pointer, "code": f.code, "detail": f.detail} for f in self.faults],
+            "errors": [fault.members for fault in self.faults],
         }
 
 
@@ -98,6 +106,15 @@ class MethodNotAllowed(Problem):
     def __init__(self, method: str, allowed: tuple[str, ...]) -> None:
         self.allowed = ", ".join(allowed)
         super().__init__(f"Expected {self.allowed}; got {method}.")
+
+
+class Conflict(Problem):
+    """What is there already differs from what is sent; the detail says in what."""
+
+    status, slug, title = 409, "conflict", "What is there already differs"
+
+    def __init__(self, detail: str, *faults: Fault) -> None:
+        super().__init__(detail, *faults[:MOST_FAULTS])
 
 
 class TooLarge(Problem):
@@ -175,9 +192,16 @@ class Internal(Problem):
 
 
 class Unavailable(Problem):
-    """The server cannot answer now: it is starting or shutting down."""
+    """The server cannot answer now: it is starting or shutting down, or its database does not answer.
+
+    ``retry_after`` is in seconds.
+    """
 
     status, slug, title = 503, "unavailable", "The service cannot answer now"
+
+    def __init__(self, detail: str, *, retry_after: int | None = None) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
 
 
 def pointer(*keys: str | int) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, NamedTuple
 
-Door = Literal["", "evaluate", "batch", "stream", "infer", "measure"]
+Door = Literal["", "evaluate", "batch", "stream", "infer", "measure", "evaluations"]
 """What answers a request: "" is the framework, the others answer in front of it."""
 NDJSON = b"application/x-ndjson"
 
@@ -59,6 +59,13 @@ ROUTES = (
     Route("GET", "/v1/metrics"),
     Route("GET", "/v1/metrics/{name}"),
     Route("POST", "/v1/metrics/{name}", door="measure"),
+    Route("GET", "/v1/evaluations", door="evaluations"),
+    Route("POST", "/v1/evaluations", door="evaluations"),
+    Route("GET", "/v1/evaluations/{name}", door="evaluations"),
+    Route("PUT", "/v1/evaluations/{name}", door="evaluations"),
+    Route("DELETE", "/v1/evaluations/{name}", door="evaluations"),
+    Route("PUT", "/v1/evaluations/{name}/parts/{key}", door="evaluations"),
+    Route("GET", "/v1/evaluations/{name}/rows", door="evaluations"),
     Route("POST", "/v1/batch", door="stream", stream=True),
     Route("POST", "/v1/batch", door="batch"),
     Route("GET", "/v2"),

@@ -20,6 +20,10 @@ LIMITS = (
     "deadline_s",
     "idle_s",
     "upload_s",
+    "evaluation_max_bytes",
+    "evaluation_max_metrics",
+    "evaluation_max_slices",
+    "evaluation_max_expires_s",
 )
 """Settings that clients may see."""
 PREFIX = "LOSSD_"
@@ -150,6 +154,45 @@ class Settings(BaseSettings):
             description="Most concurrent requests by one key, for each worker; 0 sets no limit. More get a 429.",
         ),
     ] = 256
+    database_url: Annotated[
+        str,
+        Field(
+            pattern=r"^$|^(postgresql|sqlite)(\+\w+)?://",
+            description="Database of evaluations, such as `postgresql://user@host/lossd`, which any number of servers share. "
+            "Without it a file in `LOSSD_DATA_DIR`.",
+        ),
+    ] = ""
+    data_dir: Annotated[
+        Path,
+        Field(
+            description="Folder of the SQLite file of evaluations. If it cannot be written, evaluations get a 503, and "
+            "everything else works."
+        ),
+    ] = Path("data")
+    evaluation_max_bytes: Annotated[
+        Size,
+        Field(
+            description="Largest evaluation, in bytes of its rows before compression. A part beyond that gets a 413."
+        ),
+    ] = 1024 * 1024 * 1024
+    evaluation_max_metrics: Annotated[
+        Size, Field(description="Most metrics of an evaluation. More get a 413.")
+    ] = 64
+    evaluation_max_slices: Annotated[
+        Size, Field(description="Most slices in the results of an evaluation. More get a 413.")
+    ] = 1000
+    evaluation_max_expires_s: Annotated[
+        Seconds,
+        Field(
+            description="Most seconds that an evaluation is kept, and those for which it is kept unless its spec says less."
+        ),
+    ] = 31_536_000.0
+    evaluation_cache_bytes: Annotated[
+        Size,
+        Field(
+            description="Bytes of memory for merged rows of evaluations, and as many again for their ids, in each worker."
+        ),
+    ] = 256 * 1024 * 1024
     metrics_open: Annotated[
         bool, Field(description="Whether `/metrics` is open although keys are required.")
     ] = False

@@ -21,16 +21,20 @@ MAY_IMPORT = {
     "losses": {"catalogue"},
     "metrics": {"catalogue"},
     "engine": {"problems", "catalogue"},
-    "wire": {"problems", "catalogue", "engine"},
+    "evaluations": {"problems", "catalogue", "engine"},
+    "wire": {"problems", "catalogue", "engine", "evaluations"},
     "routes": set[str](),
     "telemetry": {"problems", "catalogue", "engine", "wire", "settings", "routes"},
     "admission": {"problems", "engine", "wire", "settings", "routes", "telemetry"},
-    "doors": {"problems", "catalogue", "engine", "wire", "settings", "routes", "telemetry", "admission"},
+    "doors": {
+        *("problems", "catalogue", "engine", "evaluations", "wire"),
+        *("settings", "routes", "telemetry", "admission"),
+    },
     "document": {"problems", "catalogue", "engine", "wire", "settings", "telemetry", "admission"},
     "pages": {"problems", "catalogue", "admission"},
     "serving": {"problems", "settings", "routes", "telemetry", "admission", "app"},
     "app": {
-        *("problems", "catalogue", "engine", "wire", "settings", "telemetry"),
+        *("problems", "catalogue", "engine", "evaluations", "wire", "settings", "telemetry"),
         *("admission", "doors", "document", "pages", "losses", "metrics"),
     },
     "cli": {
@@ -51,6 +55,7 @@ FOREIGN = {
     "losses": {"torch", "scipy", "annotated_types", "numpy"},
     "metrics": {"torch", "scipy", "annotated_types", "numpy", "typing_extensions"},
     "engine": {"torch", "numpy"},
+    "evaluations": {"numpy", "orjson", "isal", "sqlalchemy"},
     "wire": {
         "torch",
         "numpy",

@@ -24,6 +24,7 @@ DECLARED = {
     "service.document.served": ("document_routes.<locals>.<lambda>",),
     "service.doors.losses": ("catalogue_routes.<locals>.entry",),
     "service.doors.metrics": ("metric_catalogue_routes.<locals>.entry",),
+    "service.engine.rowwise": ("as_metric",),
     "service.pages.reference": ("reference_routes.<locals>.<lambda>", "_file"),
     "service.wire.describe": ("entry", "example", "example_inputs"),
     "service.wire.describe_metric": ("metric_entry", "metric_example"),

@@ -107,7 +107,7 @@ def test_the_image_computes_on_what_its_torch_is_for() -> None:
     assert "LOSSD_DEVICE=${TORCH} " in last("ENV")
 
 
-@pytest.mark.parametrize("name", ["lossd", "lossd-gpu"])
+@pytest.mark.parametrize("name", ["lossd", "lossd-gpu", "lossd-volume"])
 def test_kubernetes_waits_for_what_was_accepted(name: str) -> None:
     manifest = (ROOT / f"deploy/kubernetes/{name}.yaml").read_text()
     grace, sleep = (

@@ -26,7 +26,11 @@ def test_a_path_takes_the_methods_of_the_table_and_lists_them_to_others(
     for method in METHODS:
         answer = client.request(method, path)
         if method in taken(template):
-            assert answer.status_code not in (404, 405, 500), (method, answer.text)
+            # the route is there, the evaluation is not
+            absent = answer.status_code == 404 and (
+                "There is no evaluation" in answer.text or (method == "HEAD" and "evaluations" in template)
+            )
+            assert absent or answer.status_code not in (404, 405, 500), answer.text
         else:
             assert answer.status_code == 405
             assert answer.headers["allow"] == ", ".join(sorted(taken(template)))

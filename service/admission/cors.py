@@ -46,7 +46,7 @@ def allow_origins(origins: str) -> "Origins | None":
     return Origins(
         _no_application,
         allow_origins=names,
-        allow_methods=["GET", "HEAD", "POST"],
+        allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
         allow_headers=SENT,
         expose_headers=READ,
         max_age=3600,

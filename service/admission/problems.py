@@ -19,6 +19,7 @@ from service.problems import (
     Throttled,
     TooLarge,
     Unauthorized,
+    Unavailable,
     Unreadable,
     UnsupportedMedia,
     pointer,
@@ -44,7 +45,7 @@ def answer_problems(app: FastAPI) -> None:
 
 def response(problem: Problem, path: str, headers: dict[str, str] | None = None) -> Response:
     """Return the answer for a problem; below `INFERENCE` in the format that its clients read."""
-    if isinstance(problem, Busy | Throttled):
+    if isinstance(problem, Busy | Throttled | Unavailable) and problem.retry_after is not None:
         headers = {"Retry-After": str(problem.retry_after), **(headers or {})}
     elif isinstance(problem, MethodNotAllowed):
         headers = {"Allow": problem.allowed}

@@ -87,17 +87,17 @@ class Metric(Declaration[P, R]):
     """
 
     finish: Finish
-    check: Check | None
-    each: Each | None
-    interval: Interval | None
-    left_out: LeftOut | None
-    effort: Effort | None
-    effort_drawn: EffortDrawn | None
-    likes: tuple[Like, ...]
-    signed: tuple[str, ...]
-    unit: str | None
     higher_is_better: bool | None
-    redraw: tuple[str, ...]
+    check: Check | None = None
+    each: Each | None = None
+    interval: Interval | None = None
+    left_out: LeftOut | None = None
+    effort: Effort | None = None
+    effort_drawn: EffortDrawn | None = None
+    likes: tuple[Like, ...] = ()
+    signed: tuple[str, ...] = ()
+    unit: str | None = None
+    redraw: tuple[str, ...] = ()
 
     @cached_property
     def unpaired(self) -> bool:

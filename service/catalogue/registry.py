@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property, lru_cache
 from heapq import nlargest
 from types import ModuleType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from service.catalogue.declaration import Declaration
 from service.catalogue.declare import Loss
@@ -113,6 +113,13 @@ class MetricCatalogue(Registry[AnyMetric]):
 
     kind = Metric
     word, plural = "metric", "metrics"
+
+
+class Catalogues(NamedTuple):
+    """What the items of a batch may name."""
+
+    losses: Catalogue
+    metrics: MetricCatalogue
 
 
 def _pairs(letters: str) -> frozenset[str]:

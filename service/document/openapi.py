@@ -22,6 +22,8 @@ from service.catalogue.registry import AnyLoss
 from service.catalogue.spec import Input
 from service.catalogue.tasks import TASKS
 from service.document import openapi_inference
+from service.document.openapi_evaluations import TAG as EVALUATIONS_TAG
+from service.document.openapi_evaluations import evaluation_paths
 from service.document.openapi_metrics import TAG as METRICS_TAG
 from service.document.openapi_metrics import metric_paths, metric_schemas
 from service.document.parts import REQUEST_TIMEOUT, open_to_all, operation, parameter, responses_of
@@ -36,6 +38,7 @@ TAGS = {
     "batch": "Evaluate many items in one request.",
     "catalogue": "The losses, their inputs and params.",
     METRICS_TAG: "Metrics of predictions: accuracy, F1, mean average precision and many more.",
+    EVALUATIONS_TAG: "Metrics over rows from any number of workers, each row counted once.",
     openapi_inference.TAG: "The Open Inference Protocol, for clients of Triton, KServe and MLServer.",
     "operations": "Health, limits and metrics.",
 }
@@ -44,7 +47,7 @@ TAGS = {
 def document(losses: Collection[AnyLoss], metrics: Collection[AnyMetric] = ()) -> Json:
     """Return the document with an operation for each of these losses and metrics."""
     paths, schemas = _shared_paths(), shared_schemas() | metric_schemas(metrics)
-    paths |= metric_paths(metrics)
+    paths |= metric_paths(metrics) | evaluation_paths()
     for loss in losses:
         paths[f"/v1/losses/{loss.name}"] = {"post": _evaluate_operation(loss)}
         schemas |= _request_schemas(loss)

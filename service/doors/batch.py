@@ -5,18 +5,23 @@ from collections.abc import Sequence
 
 from starlette.types import Receive, Scope
 
-from service.catalogue.registry import Catalogue
+from service.catalogue.registry import Catalogues
+from service.catalogue.rounds import Abandoned, go_on
 from service.doors.coded import begin, json_answer
 from service.doors.front import Answer
+from service.doors.metrics import refuse_excess
 from service.doors.pipeline import Pipeline
+from service.engine import cost
 from service.engine.call import Evaluation
 from service.engine.fuse import Results
+from service.engine.measure import Measurement, Measures, measure
+from service.engine.queue import Queue
 from service.engine.stack import Evaluations, Part
 from service.problems import Internal, Problem
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.wire import batch
-from service.wire.batch import Batch, Outcome
+from service.wire.batch import Batch, Measured, Outcome
 
 logger = logging.getLogger("lossd")
 
@@ -25,9 +30,9 @@ class Batches:
     """Answers batches."""
 
     def __init__(
-        self, catalogue: Catalogue, settings: Settings, pipeline: Pipeline, metrics: Metrics
+        self, catalogues: Catalogues, settings: Settings, pipeline: Pipeline, metrics: Metrics
     ) -> None:
-        self.catalogue = catalogue
+        self.catalogues = catalogues
         self.settings = settings
         self.pipeline = pipeline
         self.metrics = metrics
@@ -38,19 +43,42 @@ class Batches:
         queue, headers = self.pipeline.queue, scope["state"]["headers"]
 
         def decode() -> Batch:
-            return batch.decode_batch(self.catalogue, work.held.pop(), self.settings.max_batch_items)
+            return batch.decode_batch(self.catalogues, work.held.pop(), self.settings.max_batch_items)
 
         def encode(asked: Batch, results: Sequence[Sequence[Results]]) -> Answer:
             outcomes = outcomes_of(results)
-            self.metrics.count_items(asked, outcomes)
-            return json_answer(batch.batch_parts(asked, outcomes, queue.observer), headers)
+            measured = measure_items(asked, queue)
+            self.metrics.count_items(asked, outcomes, measured)
+            return json_answer(batch.batch_parts(asked, outcomes, queue.observer, measured), headers)
 
-        return await self.pipeline.batch(work, decode, parts_of, encode)
+        return await self.pipeline.batch(work, decode, parts_of, encode, seconds_to_measure)
 
 
 def parts_of(asked: Batch) -> Sequence[Part]:
     """Return the calls of a batch in parts of like calls."""
     return [group.part for group in asked.groups]
+
+
+def seconds_to_measure(asked: Batch) -> float:
+    """Estimate the time to compute the metrics that items name."""
+    return sum([cost.computing(one.work) for one in asked.measurements.values()])
+
+
+def measure_items(asked: Batch, queue: Queue) -> Measured:
+    """Compute the metrics that items name, each alone; one that fails has a problem."""
+    return {place: _measured(one, queue) for place, one in asked.measurements.items()}
+
+
+def _measured(asked: Measurement, queue: Queue) -> Measures | Problem:
+    """Return the results of one item, or its problem."""
+    go_on()
+    try:
+        refuse_excess(asked.work, queue.max_work)
+        return measure(asked, queue.device)
+    except Abandoned:
+        raise
+    except Exception as error:
+        return _problem(error.with_traceback(None))
 
 
 def outcomes_of(results: Sequence[Sequence[Results]]) -> Sequence[Sequence[Outcome]]:

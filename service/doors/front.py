@@ -34,6 +34,7 @@ class Answer(NamedTuple):
 
     headers: list[tuple[bytes, bytes]]
     parts: Sequence[bytes | memoryview]
+    status: int = 200
 
 
 Door = Callable[[Scope, Receive], Awaitable[Answer]]
@@ -179,15 +180,16 @@ async def _refuse(problem: Problem, scope: Scope, receive: Receive, send: Send) 
 
 async def _send(answer: Answer, stages: Stages, hold: Hold, send: Send) -> None:
     """Send an answer in pieces; the unsent ones are counted on the hold."""
-    headers = [*answer.headers, *stages.headers()]
-    parts = deque(answer.parts)
+    headers, status = [*answer.headers, *stages.headers()], answer.status
+    # an answer without content has one empty part
+    parts = deque(answer.parts or (b"",))
     waiting = sum(map(len, parts))
     hold.replace_body(waiting)
     # release pieces as they are sent
     del answer
     try:
-        stages.started, stages.status = True, 200
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        stages.started, stages.status = True, status
+        await send({"type": "http.response.start", "status": status, "headers": headers})
         while parts:
             part = parts.popleft()
             stages.bytes_out += len(part)

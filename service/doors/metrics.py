@@ -16,13 +16,11 @@ from service.doors.front import Answer
 from service.doors.losses import chosen_task
 from service.doors.pipeline import Pipeline, Steps
 from service.engine import cost
-from service.engine.measure import Measurement, MetricResult, measure
+from service.engine.measure import Measurement, Measures, measure
 from service.problems import NotFound, TooLarge
 from service.settings import Settings
 from service.wire import describe_metric
 from service.wire.metrics import decode_metric, metric_parts
-
-Result = tuple[MetricResult, dict[str, MetricResult]]
 
 
 class Measurements:
@@ -45,7 +43,7 @@ class Measurements:
             refuse_excess(asked.work, self.settings.max_work)
             return asked
 
-        def encode(asked: Measurement, result: Result) -> Answer:
+        def encode(asked: Measurement, result: Measures) -> Answer:
             return json_answer(metric_parts(asked, *result), headers)
 
         steps = Steps(

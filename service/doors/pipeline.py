@@ -156,8 +156,12 @@ class Pipeline:
         decode: Callable[[], D],
         parts: Callable[[D], Sequence[Part]],
         encode: Callable[[D, Sequence[Sequence[Results]]], A],
+        seconds: Callable[[D], float] = lambda decoded: 0.0,
     ) -> A:
-        """Answer a request for several calls, grouped into parts of like calls; never on the event loop."""
+        """Answer a request for several calls, grouped into parts of like calls; never on the event loop.
+
+        ``seconds`` estimates what ``encode`` computes besides.
+        """
 
         def compute(found: Sequence[Part]) -> Sequence[Sequence[Results]]:
             results: list[Sequence[Results]] = []
@@ -177,7 +181,9 @@ class Pipeline:
 
         steps = Steps(
             decode,
-            lambda decoded: sum([part.work * cost.UNIT_S + cost.CALL_S for part in parts(decoded)]),
+            lambda decoded: (
+                sum([part.work * cost.UNIT_S + cost.CALL_S for part in parts(decoded)]) + seconds(decoded)
+            ),
             lambda decoded: compute(parts(decoded)),
             send,
             encode,

@@ -15,8 +15,8 @@ from starlette.types import Message, Receive, Scope, Send
 from service.admission import codings, query
 from service.admission.account import Hold
 from service.admission.body import ClientGone
-from service.catalogue.registry import Catalogue
-from service.doors.batch import outcomes_of, parts_of
+from service.catalogue.registry import Catalogues
+from service.doors.batch import measure_items, outcomes_of, parts_of, seconds_to_measure
 from service.doors.coded import coded_headers, inflating
 from service.doors.pipeline import Pipeline, Work
 from service.doors.waiting import Due
@@ -39,9 +39,9 @@ class Streams:
     """Answers streams of items, a window of lines at a time."""
 
     def __init__(
-        self, catalogue: Catalogue, settings: Settings, pipeline: Pipeline, metrics: Metrics
+        self, catalogues: Catalogues, settings: Settings, pipeline: Pipeline, metrics: Metrics
     ) -> None:
-        self.catalogue = catalogue
+        self.catalogues = catalogues
         self.settings = settings
         self.pipeline = pipeline
         self.metrics = metrics
@@ -72,16 +72,17 @@ class Streams:
         queue = self.pipeline.queue
 
         def decode() -> Batch:
-            return batch.decode_lines(self.catalogue, lines)
+            return batch.decode_lines(self.catalogues, lines)
 
         def encode(asked: Batch, results: Sequence[Sequence[Results]]) -> bytes:
             outcomes = outcomes_of(results)
-            self.metrics.count_items(asked, outcomes)
-            return batch.encode_lines(asked, outcomes, numbers, queue.observer)
+            measured = measure_items(asked, queue)
+            self.metrics.count_items(asked, outcomes, measured)
+            return batch.encode_lines(asked, outcomes, numbers, queue.observer, measured)
 
         work.hold.add(size)
         try:
-            return await self.pipeline.batch(work, decode, parts_of, encode)
+            return await self.pipeline.batch(work, decode, parts_of, encode, seconds_to_measure)
         except Problem as problem:
             refused = dict.fromkeys(range(len(window)), problem.with_traceback(None))
             late = Batch([NO_ECHO] * len(window), [], refused)

@@ -66,9 +66,13 @@ def _stacked(parts: Sequence[Part], device: torch.device) -> Stack:
 
 def evaluate_together(stack: Stack, device: torch.device = CPU) -> Evaluations:
     """Evaluate like calls as one call with a new first axis."""
-    joins = stack.like.loss.joins
-    compute = _mapped if joins is None else partial(_joined, joins)
-    return Evaluations(*computed(stack, partial(compute, stack.like), device), device)
+    return Evaluations(*computed(stack, partial(terms_together, stack.like), device), device)
+
+
+def terms_together(like: Call, stacks: Mapping[str, Tensor]) -> Terms:
+    """Return the terms of like calls, whose inputs are stacked on a new first axis."""
+    joins = like.loss.joins
+    return _mapped(like, stacks) if joins is None else _joined(joins, like, stacks)
 
 
 def _mapped(like: Call, stacks: Mapping[str, Tensor]) -> Terms:

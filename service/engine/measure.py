@@ -33,6 +33,10 @@ class MetricResult:
     samples: int
 
 
+Measures = tuple[MetricResult, Mapping[str, MetricResult]]
+"""The result of all samples, and that of each slice by ``column=value``."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
     """A valid request for a metric.
@@ -60,8 +64,8 @@ def rows_of(metric: AnyMetric, inputs: Inputs, params: Params, device: torch.dev
         return table(metric.rows_of(inputs, params))
 
 
-def measure(asked: Measurement, device: torch.device) -> tuple[MetricResult, dict[str, MetricResult]]:
-    """Return the result of a request, and that of each of its slices by ``column=value``."""
+def measure(asked: Measurement, device: torch.device) -> Measures:
+    """Return the result of a request, and that of each of its slices."""
     rows = rows_of(asked.metric, asked.inputs, asked.params, device)
     keys = np.arange(len(rows), dtype=np.uint64)
     whole = finished(asked.metric, asked.params, rows, asked.sample_weight, keys, asked.interval)

@@ -36,7 +36,7 @@ from service.routes import Route
 from service.telemetry import logs
 from service.telemetry.finished import REASONS, Finished
 from service.telemetry.shared import DIRECTORY
-from service.wire.batch import Batch, Outcome
+from service.wire.batch import NONE_MEASURED, Batch, Measured, Outcome
 
 PATH = "/metrics"
 SECONDS = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -224,7 +224,9 @@ class Metrics:
         self.requests.labels(route, "", "429").inc(count)
         self.rejected.labels(reason).inc(count)
 
-    def count_items(self, asked: Batch, outcomes: Sequence[Sequence[Outcome]]) -> None:
+    def count_items(
+        self, asked: Batch, outcomes: Sequence[Sequence[Outcome]], measured: Measured = NONE_MEASURED
+    ) -> None:
         """Count the items of a batch, or of a window of a stream."""
         tally = Tally(("unknown", problem.status) for problem in asked.problems.values())
         for group, pieces in zip(asked.groups, outcomes, strict=True):
@@ -234,6 +236,10 @@ class Metrics:
                     tally[name, 200] += len(outcome)
                 else:
                     tally.update((name, _status(result)) for result in outcome)
+        for place, found in measured.items():
+            tally[
+                asked.measurements[place].metric.name, found.status if isinstance(found, Problem) else 200
+            ] += 1
         for (loss, status), count in tally.items():
             self.items.labels(loss, status).inc(count)
 

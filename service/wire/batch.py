@@ -1,14 +1,15 @@
 """Batches: many items in one document, or one a line. Each is read as a separate request, so that each fails alone."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from math import fsum, isfinite
 from typing import Any
 
 import orjson
 
-from service.catalogue.registry import Catalogue
+from service.catalogue.registry import Catalogues
 from service.engine.call import Evaluation
+from service.engine.measure import Measures
 from service.engine.observer import NOBODY, Observer
 from service.engine.stack import Evaluations
 from service.problems import Fault, Invalid, Problem, TooLarge
@@ -16,6 +17,7 @@ from service.wire import json, native, written
 from service.wire.defaults import NONE, read_defaults
 from service.wire.document import Document
 from service.wire.items import Batch, Group, Items
+from service.wire.metrics import metric_answer
 from service.wire.text import Body
 
 FIELDS = ("items", "defaults")
@@ -24,9 +26,12 @@ TOGETHER = 8
 
 Outcome = Sequence[Evaluation | Problem]
 """The outcomes of some items of a group, in its order."""
+Measured = Mapping[int, Measures | Problem]
+"""The results of the items that name a metric, by their places."""
+NONE_MEASURED: Measured = {}
 
 
-def decode_batch(catalogue: Catalogue, body: Body, most: int) -> Batch:
+def decode_batch(catalogues: Catalogues, body: Body, most: int) -> Batch:
     """Read a batch.
 
     Raises:
@@ -38,14 +43,14 @@ def decode_batch(catalogue: Catalogue, body: Body, most: int) -> Batch:
     if type(document.root) is not json.OBJECT:
         raise Invalid(Fault("", "type", f"Expected a JSON object; got {json.show(document.root)}."))
     fields, faults = document.members(document.root, FIELDS)
-    defaults, wrong = read_defaults(document, fields.get("defaults"), catalogue)
+    defaults, wrong = read_defaults(document, fields.get("defaults"), catalogues.losses)
     items: Any = fields.get("items")
     if not json.is_array(items):
         got = json.show(items) if "items" in fields else "nothing"
         faults.append(Fault("/items", "type", f"Expected an array of items; got {got}."))
     if faults or wrong:
         raise Invalid(*faults, *wrong)
-    found = Items(catalogue, defaults)
+    found = Items(catalogues, defaults)
     for part, some in document.elements(items):
         if (count := len(found) + len(some)) > most:
             got = f"at least {count}" if json.is_span(items) else str(count)
@@ -56,9 +61,9 @@ def decode_batch(catalogue: Catalogue, body: Body, most: int) -> Batch:
     return found.arranged()
 
 
-def decode_lines(catalogue: Catalogue, lines: Sequence[bytes | Problem]) -> Batch:
+def decode_lines(catalogues: Catalogues, lines: Sequence[bytes | Problem]) -> Batch:
     """Read lines; each is an item, or the problem that it has."""
-    found = Items(catalogue, NONE)
+    found = Items(catalogues, NONE)
     for line in lines:
         try:
             if isinstance(line, Problem):
@@ -71,14 +76,17 @@ def decode_lines(catalogue: Catalogue, lines: Sequence[bytes | Problem]) -> Batc
 
 
 def batch_parts(
-    batch: Batch, outcomes: Sequence[Sequence[Outcome]], observer: Observer = NOBODY
+    batch: Batch,
+    outcomes: Sequence[Sequence[Outcome]],
+    observer: Observer = NOBODY,
+    measured: Measured = NONE_MEASURED,
 ) -> list[bytes]:
     """Write the results of a batch in parts, each of which blocks the interpreter only briefly."""
-    found = results(batch, outcomes, lambda place: f"/v1/batch#/items/{place}", observer)
+    found = results(batch, outcomes, lambda place: f"/v1/batch#/items/{place}", observer, measured)
     values: dict[str, list[float]] = {}
     for one in found:
         value = one.get("value")
-        if isinstance(value, int | float) and isfinite(value):
+        if "loss" in one and isinstance(value, int | float) and isfinite(value):
             values.setdefault(one["loss"], []).append(value)
     succeeded = sum(one["status"] == "ok" for one in found)
     totals = {
@@ -112,9 +120,10 @@ def encode_lines(
     outcomes: Sequence[Sequence[Outcome]],
     numbers: Sequence[int],
     observer: Observer = NOBODY,
+    measured: Measured = NONE_MEASURED,
 ) -> bytes:
     """Write the results of lines, one a line; a bad line is identified by its number, from 1."""
-    found = results(batch, outcomes, lambda place: f"/v1/batch#line={numbers[place]}", observer)
+    found = results(batch, outcomes, lambda place: f"/v1/batch#line={numbers[place]}", observer, measured)
     for number, one in zip(numbers, found, strict=True):
         if one["status"] == "error":
             one["line"] = number
@@ -126,11 +135,17 @@ def results(
     outcomes: Sequence[Sequence[Outcome]],
     instance: Callable[[int], str],
     observer: Observer,
+    measured: Measured,
 ) -> list[dict[str, Any]]:
     """Return the members of each item's result; ``instance`` formats the place of an item in its problem."""
     members: list[dict[str, Any]] = [{}] * len(batch.echoes)
     for place, problem in batch.problems.items():
         members[place] = _refused(problem, instance(place))
+    for place, found in measured.items():
+        if isinstance(found, Problem):
+            members[place] = _refused(found, instance(place))
+        else:
+            members[place] = {"status": "ok", **metric_answer(batch.measurements[place], *found)}
     for group, pieces in zip(batch.groups, outcomes, strict=True):
         places = iter(group.places)
         for answer in _answers(group, pieces, observer):

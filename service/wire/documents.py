@@ -42,6 +42,7 @@ class FaultDocument(TypedDict):
     pointer: Annotated[str, Field(description="JSON Pointer into the request.")]
     code: str
     detail: str
+    line: NotRequired[Annotated[int, Field(description="The line of the fault in NDJSON and CSV, from 1.")]]
 
 
 class ProblemDocument(TypedDict):
@@ -228,14 +229,27 @@ class EvaluationRequest(Options):
 
 
 class BatchItem(Options):
-    """A request for any loss."""
+    """A request for any loss or metric."""
 
     __pydantic_config__ = REQUEST  # pyright: ignore[reportGeneralTypeIssues]
 
     id: NotRequired[Identity]
     loss: NotRequired[LossName]
+    metric: NotRequired[
+        Annotated[
+            str,
+            Field(
+                description="A metric's name or alias, in place of a loss: the item takes the members of a MetricRequest."
+            ),
+        ]
+    ]
     inputs: NotRequired[Annotated[Map, Field(description="The loss's tensors by name.")]]
     params: NotRequired[Params]
+    like: NotRequired[Annotated[str, Field(description="With a metric, see MetricRequest.")]]
+    slices: NotRequired[Annotated[Map, Field(description="With a metric, see MetricRequest.")]]
+    interval: NotRequired[Annotated[float, Field(description="With a metric, see MetricRequest.")]]
+    replicates: NotRequired[Annotated[int, Field(description="With a metric, see MetricRequest.")]]
+    seed: NotRequired[Annotated[int, Field(description="With a metric, see MetricRequest.")]]
 
 
 class BatchDefaults(TypedDict):
@@ -261,12 +275,20 @@ class BatchRequest(TypedDict):
 
 
 class BatchResult(TypedDict):
-    """The result of an item: the members of an evaluation, or an error."""
+    """The result of an item: the members of an evaluation or a measurement, or an error."""
 
     id: NotRequired[Identity]
     status: Literal["ok", "error"]
     loss: NotRequired[EvaluatedLoss]
+    metric: NotRequired[
+        Annotated[str, Field(description="The metric's name; the other members are those of a Measurement.")]
+    ]
     value: NotRequired[Value]
+    undefined: NotRequired[Annotated[dict[str, str], Field(description="See Measurement.")]]
+    interval: NotRequired[Annotated[Any, Field(description="See Measurement.")]]
+    slices: NotRequired[Annotated[Map, Field(description="See Measurement.")]]
+    samples: NotRequired[int]
+    signature: NotRequired[str]
     gradients: NotRequired[GradientsByName]
     aux: NotRequired[AuxByName]
     nonfinite: NotRequired[Nonfinite]

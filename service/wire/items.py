@@ -5,20 +5,23 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.catalogue.registry import AnyLoss, Catalogue, Unknown
+from service.catalogue.registry import AnyLoss, Catalogues, Unknown
 from service.engine.bind import bind, bind_alike
 from service.engine.call import Call
 from service.engine.fuse import likeness
+from service.engine.measure import Measurement
 from service.engine.stack import Part, stacked
 from service.problems import MOST_FAULTS, Fault, Invalid, NotFound, Problem, quoted
-from service.wire import json, request
+from service.wire import json, metrics, request
 from service.wire.alike import Taken, inputs_of, is_exact, stacks, take
 from service.wire.defaults import Defaults
 from service.wire.document import Document
 from service.wire.envelope import Encoding, read_envelope
+from service.wire.metrics import read_measurement
 from service.wire.request import Read
 
 FIELDS = ("id", "loss", *request.FIELDS)
+METRIC_FIELDS = ("id", "metric", *metrics.FIELDS)
 MOST_REPORTED = 1000
 """Most faults reported in full over all items; further items report only their first."""
 MOST_COMPARED = 100
@@ -37,11 +40,12 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The items of a batch: each is in a group or has a problem. ``echoes`` hold their ids."""
+    """The items of a batch: each is in a group, names a metric, or has a problem. ``echoes`` hold their ids."""
 
     echoes: Sequence[Mapping[str, Any]]
     groups: Sequence[Group]
     problems: Mapping[int, Problem]
+    measurements: Mapping[int, Measurement] = field(default_factory=dict[int, Measurement])
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +60,10 @@ class _Kind:
 class Items:
     """Reads items one after another. Documents are not kept: tensors own their memory."""
 
-    def __init__(self, catalogue: Catalogue, defaults: Defaults) -> None:
-        self._catalogue = catalogue
+    def __init__(self, catalogues: Catalogues, defaults: Defaults) -> None:
+        self._catalogue = catalogues.losses
+        self._metrics = catalogues.metrics
+        self._measurements: dict[int, Measurement] = {}
         self._defaults = defaults
         self._echoes: list[Mapping[str, Any]] = []
         self._kinds: dict[Hashable, _Kind] = {}
@@ -85,6 +91,8 @@ class Items:
                 echo |= taken.echo
                 self._keep(place, taken, document, item)
                 self._last = document, taken
+            elif type(item) is json.OBJECT and "metric" in item:
+                self._measurements[place] = self._read_metric(document, item, echo)
             else:
                 self._bind(place, self._read(document, item, echo))
         except (Invalid, NotFound) as problem:
@@ -115,7 +123,7 @@ class Items:
             call = calls[0][1]
             part: Part = stacked([call for _, call in calls]) if len(calls) > 1 else call
             groups.append(Group([place for place, _ in calls], part, call, self._encodings[like]))
-        return Batch(self._echoes, groups, self._problems)
+        return Batch(self._echoes, groups, self._problems, self._measurements)
 
     def _keep(self, place: int, taken: Taken, document: Document, item: Any) -> None:
         """Add the values of an item to its kind; the first item of a kind is read in full."""
@@ -137,12 +145,7 @@ class Items:
         if type(item) is not json.OBJECT:
             raise Invalid(Fault("", "type", f"Expected an object; got {json.show(item)}."))
         fields, faults = document.given(item, FIELDS)
-        if "id" in fields:
-            identity = fields.pop("id")
-            if is_exact(identity):
-                echo["id"] = identity
-            else:
-                faults.append(_wrong_id(identity))
+        faults += _echoed(fields, echo)
         name = fields.pop("loss", self._defaults.loss)
         if not isinstance(name, str):
             got = "nothing" if name is None else json.show(name)
@@ -155,6 +158,26 @@ class Items:
         detail = f"Expected the name of a loss{such}; got {quoted(name)}."
         known = [Fault("/loss", "unknown", detail), *faults, *read_envelope(fields)[1]]
         raise NotFound(str(Unknown(name, closest)), *known[:MOST_FAULTS])
+
+    def _read_metric(self, document: Document, item: Any, echo: dict[str, Any]) -> Measurement:
+        """Read an item that names a metric, and store its id in its echo.
+
+        Raises:
+            Invalid: it is not valid.
+            NotFound: there is no such metric.
+            Unreadable: a part of it is not JSON.
+        """
+        fields, faults = document.given(item, METRIC_FIELDS)
+        faults += _echoed(fields, echo)
+        name = fields.pop("metric", None)
+        if isinstance(name, str) and (metric := self._metrics.find(name)) is not None:
+            return read_measurement(document, metric, fields, faults)
+        if not isinstance(name, str):
+            raise Invalid(
+                *faults, Fault("/metric", "type", f"Expected the name of a metric; got {json.show(name)}.")
+            )
+        detail = f"Expected the name of a metric; got {quoted(name)}."
+        raise NotFound(str(Unknown(name, [], "metric")), Fault("/metric", "unknown", detail), *faults)
 
     def _bind(self, place: int, read: Read) -> None:
         """Check an item against its loss."""
@@ -175,6 +198,17 @@ class Items:
         self._reported += len(problem.faults)
         # the traceback would keep the document alive
         self._problems[place] = problem.with_traceback(None)
+
+
+def _echoed(fields: dict[str, Any], echo: dict[str, Any]) -> list[Fault]:
+    """Move an id into the echo of its item; return its fault if it could not be echoed exactly."""
+    if "id" not in fields:
+        return []
+    identity = fields.pop("id")
+    if not is_exact(identity):
+        return [_wrong_id(identity)]
+    echo["id"] = identity
+    return []
 
 
 def _wrong_id(identity: Any) -> Fault:

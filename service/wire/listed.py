@@ -56,7 +56,9 @@ def _validated(element: Any, found: list[Any]) -> list[Any]:
 def _with_integers(value: Any) -> Any:
     """Return a value in which floats without a fraction are integers."""
     if isinstance(value, float):
-        return int(value) if value.is_integer() and abs(value) < EXACT else value
+        # -0.0 would lose its sign
+        whole = value.is_integer() and abs(value) < EXACT and str(value) != "-0.0"
+        return int(value) if whole else value
     if isinstance(value, list):
         return [_with_integers(one) for one in cast(list[Any], value)]
     if isinstance(value, dict):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -56,7 +57,7 @@ def answer_parts(decoded: Decoded, evaluation: Evaluation, observer: Observer = 
 def answer(decoded: Decoded, evaluation: Evaluation, observer: Observer = NOBODY) -> dict[str, Any]:
     """Return the members of an answer; tensors are in a form that `written.parts` takes."""
     call, encoding = decoded
-    options, counts = _options(call, evaluation.device), _nonfinite(evaluation)
+    options, counts = _options(call.reduction, call.dtype, evaluation.device), _nonfinite(evaluation)
     body: dict[str, Any] = {
         "loss": call.loss.name,
         "value": written.write(evaluation.value, encoding if call.reduction == "none" else "json"),
@@ -80,7 +81,7 @@ def answers(
     """Return the members of the answer to each of several calls evaluated together."""
     values = written.write_each(evaluations.value, encoding if like.reduction == "none" else "json")
     gradients = _each_named(evaluations.gradients, len(values), encoding)
-    shared = _options(like, evaluations.device)
+    shared = _options(like.reduction, like.dtype, evaluations.device)
     found: list[dict[str, Any]] = [
         {"loss": like.loss.name, "value": value, "gradients": named, **shared}
         for value, named in zip(values, gradients, strict=True)
@@ -106,10 +107,10 @@ def _each_named(named: Mapping[str, Tensor], count: int, encoding: str) -> Itera
     return [dict(zip(named, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def _options(call: Call, device: torch.device) -> dict[str, str]:
-    """Return the options that an answer repeats."""
-    dtype = str(call.dtype).removeprefix("torch.")
-    return {"reduction": call.reduction, "dtype": dtype, "device": str(device)}
+@lru_cache(maxsize=64)
+def _options(reduction: str, dtype: torch.dtype, device: torch.device) -> Mapping[str, str]:
+    """Return the options that an answer repeats; torch takes microseconds to name a dtype or a device."""
+    return {"reduction": reduction, "dtype": str(dtype).removeprefix("torch."), "device": str(device)}
 
 
 def _nonfinite(evaluation: Evaluation) -> dict[str, int]:

@@ -58,7 +58,7 @@ def test_a_refused_preflight_is_a_problem_that_says_why() -> None:
     client = Client(create_app(Settings(device="cpu", cors_origins="https://app.example")))
     headers = {
         "origin": "https://other.example",
-        "access-control-request-method": "PUT",
+        "access-control-request-method": "PATCH",
         "access-control-request-headers": "content-type, x-mine",
     }
     answer = client.request("OPTIONS", "/v1/losses/mse", headers=headers)

@@ -382,3 +382,50 @@ def test_a_request_is_counted_under_its_metric(client: Client) -> None:
     text = client.get("/metrics").text
     assert 'loss="accuracy",route="/v1/metrics/{name}",status="200"' in text
     assert 'loss="unknown",route="/v1/metrics/{name}",status="404"' in text
+
+
+def test_items_of_a_batch_may_name_a_metric_and_fail_alone(client: Client) -> None:
+    loss = {"loss": "mse", "inputs": {"predictions": [1.0, 3.0], "targets": [0.0, 0.0]}}
+    items = [
+        {"id": "a", **loss},
+        {"id": "b", "metric": "F1", "inputs": SCORES, "interval": 0.9, "slices": {"k": ["x", "x", "y", "y"]}},
+        {"id": 3, "metric": "f1", "inputs": {**SCORES, "targets": [1, 0]}},
+        {"metric": "no_such_metric", "inputs": SCORES},
+        {"metric": "mae", "inputs": loss["inputs"], "gradients": False},
+        {"metric": 7},
+        {"id": "c", **loss},
+    ]
+    answer = client.post("/v1/batch", json={"items": items, "defaults": {"gradients": False}}).json()
+    a, b, wrong, unknown, foreign, number, c = answer["results"]
+    assert (a["value"], c["value"], answer["succeeded"], answer["failed"]) == (5, 5, 3, 4)
+    alone = measure(
+        client, "f1", **{name: items[1][name] for name in ("inputs", "interval", "slices")}
+    ).json()
+    assert b == {"id": "b", "status": "ok", **alone}
+    assert wrong["id"] == 3 and wrong["error"]["errors"][0]["pointer"] == "/inputs/targets"
+    assert unknown["error"]["status"] == 404 and unknown["error"]["errors"][0]["pointer"] == "/metric"
+    assert foreign["error"]["errors"][0]["pointer"] == "/gradients"
+    assert number["error"]["errors"][0]["detail"] == "Expected the name of a metric; got 7."
+    assert answer["summary"] == {"mse": {"count": 2, "mean": 5}}
+
+
+def test_lines_of_a_stream_may_name_a_metric(client: Client) -> None:
+    lines = [{"id": n, "metric": "accuracy", "inputs": SCORES} for n in range(3)] + [{"metric": "accuracy"}]
+    answer = client.post(
+        "/v1/batch",
+        content=b"\n".join(map(orjson.dumps, lines)),
+        headers={"Content-Type": "application/x-ndjson"},
+    )
+    *good, bad = map(orjson.loads, answer.text.splitlines())
+    assert [(one["id"], one["value"]) for one in good] == [(0, 0.75), (1, 0.75), (2, 0.75)]
+    assert bad["line"] == 4 and bad["error"]["status"] == 422
+
+
+def test_an_item_over_the_work_limit_is_refused_alone(client: Client) -> None:
+    many = {"predictions": [0.5] * 100_000, "targets": [0.0] * 100_000}
+    items = [
+        {"metric": "mae", "inputs": many, "interval": 0.9, "replicates": 10_000},
+        {"metric": "accuracy", "inputs": SCORES},
+    ]
+    over, fine = client.post("/v1/batch", json={"items": items}).json()["results"]
+    assert over["error"]["status"] == 413 and fine["value"] == 0.75

@@ -590,7 +590,7 @@ def test_faults_of_decisions_say_what_to_change(client: Client) -> None:
         ("confusion_matrix", [0, 1], [0, 1], {**many, "num_classes": 5000}, "/params/num_classes"),
         ("confusion_matrix", [0, 5000], [0, 1], many, "/inputs/predictions"),
         ("log_loss", [[0.2, 0.3]], [0], {}, "/inputs/predictions/0/0"),
-        ("log_loss", [0.5], [0], {}, "/params/task"),
+        ("balanced_accuracy", [0, 1], [0, 1], {}, "/params/task"),
         ("calibration_error", [1.5], [0], {"task": "binary"}, "/inputs/predictions/0"),
     ):
         sent = {"inputs": {"predictions": predictions, "targets": targets}, "params": params}

@@ -1,0 +1,1 @@
+"""Evaluations: rows of metrics from any number of workers, kept durably, each counted once."""
