@@ -49,7 +49,6 @@ from service.telemetry import traces
 from service.telemetry.metrics import Metrics, metrics_routes
 from service.telemetry.recorder import Recorder
 from service.telemetry.statistics import ModelStatistics
-from service.wire.evaluation_metrics import Catalogues
 from service.wire.params import params_model
 
 logger = logging.getLogger("lossd")
@@ -113,9 +112,7 @@ def create_app(
         "evaluate": SingleCalls(catalogue, settings, pipeline).answer,
         "batch": Batches(catalogues, settings, pipeline, parts.metrics).answer,
         "measure": Measurements(measures, settings, pipeline).answer,
-        "evaluations": EvaluationRequests(
-            settings, pipeline, parts.store, Catalogues(catalogue, measures)
-        ).answer,
+        "evaluations": EvaluationRequests(settings, pipeline, parts.store, catalogues).answer,
         "infer": Inferences(catalogue, settings, pipeline, parts.statistics).answer,
     }
     gate = state["gate"] = Gate(parts.account, parts.lifecycle, parts.recorder)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from starlette.types import Receive, Scope
 
 from service.admission import body, codings, query
+from service.catalogue.registry import Catalogues
 from service.doors.coded import inflate, json_answer
 from service.doors.front import Answer
 from service.doors.pipeline import Pipeline, Work
@@ -22,7 +23,6 @@ from service.evaluations.store import EvaluationEntry, Store
 from service.settings import Settings
 from service.wire import evaluation_answers as answers
 from service.wire import evaluation_query as queries
-from service.wire.evaluation_metrics import Catalogues
 from service.wire.evaluation_parts import PartLimits, decode_part
 from service.wire.evaluation_spec import SpecLimits, read_spec, stored_spec
 from service.wire.evaluation_stateless import read_stateless

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from service.catalogue.metric import AnyMetric, Like
-from service.catalogue.registry import Catalogue, MetricCatalogue, Unknown
+from service.catalogue.registry import Catalogues, Unknown
 from service.engine.rowwise import as_metric, takes_samples_alone
 from service.evaluations.spec import Measure
 from service.problems import Fault, pointer
@@ -22,20 +22,13 @@ Where = tuple[str | int, ...]
 Kind = Literal["metric", "loss"]
 
 
-@dataclass(frozen=True, slots=True)
-class Catalogues:
-    """What a spec may name."""
+def find_measure(catalogues: Catalogues, kind: Kind, name: str) -> AnyMetric:
+    """Return a metric, or a loss as one.
 
-    losses: Catalogue
-    metrics: MetricCatalogue
-
-    def find(self, kind: Kind, name: str) -> AnyMetric:
-        """Return a metric, or a loss as one.
-
-        Raises:
-            Unknown: there is none of that name.
-        """
-        return as_metric(self.losses[name]) if kind == "loss" else self.metrics[name]
+    Raises:
+        Unknown: there is none of that name.
+    """
+    return as_metric(catalogues.losses[name]) if kind == "loss" else catalogues.metrics[name]
 
 
 @dataclass(slots=True)
@@ -74,7 +67,7 @@ class MeasureReader:
             self._fault((), "type", 'a name, {"metric": name} or {"loss": name}', json.show(value))
             return None
         try:
-            metric = self.catalogues.find(kind, entry[kind])
+            metric = find_measure(self.catalogues, kind, entry[kind])
         except Unknown as error:
             at = (kind,) if json.is_object(value) else ()
             self.faults.append(Fault(pointer(*self.where, *at), "unknown", str(error)))

@@ -6,12 +6,12 @@ from typing import Any, Literal, cast
 
 import orjson
 
-from service.catalogue.registry import Unknown
+from service.catalogue.registry import Catalogues, Unknown
 from service.evaluations.spec import Duplicates, Measure, Spec
 from service.problems import Fault, Invalid, NotFound, TooLarge, pointer, quoted
 from service.wire import json
 from service.wire.document import Document
-from service.wire.evaluation_metrics import Catalogues, MeasureReader, Shared, read_like
+from service.wire.evaluation_metrics import MeasureReader, Shared, find_measure, read_like
 from service.wire.text import Body
 
 OWN = ("columns", "metrics", "expect", "expires_s", "duplicates", "like")
@@ -88,7 +88,7 @@ def _stored_measure(stored: Mapping[str, Any], catalogues: Catalogues) -> Measur
     """Return a metric of a spec as it was stored."""
     kind: Literal["metric", "loss"] = "loss" if "loss" in stored else "metric"
     try:
-        found = catalogues.find(kind, stored[kind])
+        found = find_measure(catalogues, kind, stored[kind])
     except Unknown as error:
         raise NotFound(f"{error} Another version of this server has created the evaluation.") from None
     params = {name: _tuples(value) for name, value in stored["params"].items()}

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
+from service.catalogue.registry import Catalogues
 from service.evaluations.known import Known
 from service.evaluations.merge import NOTHING, Merged, Placed
 from service.evaluations.results import Selection
@@ -10,7 +11,6 @@ from service.evaluations.spec import Spec
 from service.problems import Conflict, Fault, Invalid
 from service.wire import json
 from service.wire.document import Document
-from service.wire.evaluation_metrics import Catalogues
 from service.wire.evaluation_parts import PartLimits, part_of
 from service.wire.evaluation_query import slices_of
 from service.wire.evaluation_spec import SpecLimits, spec_of

@@ -16,11 +16,11 @@ from service.evaluations.store import Store, StoreLimits
 from service.losses import CATALOGUE
 from service.metrics import METRICS
 from service.wire.evaluation_answers import results_answer
-from service.wire.evaluation_metrics import Catalogues
+from service.wire.evaluation_metrics import Nameable
 from service.wire.evaluation_parts import PartLimits, decode_part
 from service.wire.evaluation_spec import SpecLimits, read_spec
 
-CATALOGUES = Catalogues(CATALOGUE, METRICS)
+CATALOGUES = Nameable(CATALOGUE, METRICS)
 COLUMNS = {"predictions": "logits", "targets": "label", "id": "id", "slices": ["group"], "weight": "w"}
 
 
