@@ -42,7 +42,7 @@ def read_listed(document: Document, value: Any, element: Any, *where: str | int)
 
 
 def _validated(element: Any, found: list[Any]) -> list[Any]:
-    """Validate a list; where that fails, integers may be written as ``1.0``, as JavaScript never does but others do.
+    """Validate a list; where that fails, integers may be written as ``1.0``.
 
     Raises:
         ValidationError: an element is of another type.
