@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from service.catalogue.registry import Catalogues
 from service.engine.bootstrap import Asked
 from service.evaluations.database import Database
 from service.evaluations.part import PartContent
@@ -16,11 +17,10 @@ from service.evaluations.store import Store, StoreLimits
 from service.losses import CATALOGUE
 from service.metrics import METRICS
 from service.wire.evaluation_answers import results_answer
-from service.wire.evaluation_metrics import Nameable
 from service.wire.evaluation_parts import PartLimits, decode_part
 from service.wire.evaluation_spec import SpecLimits, read_spec
 
-CATALOGUES = Nameable(CATALOGUE, METRICS)
+CATALOGUES = Catalogues(CATALOGUE, METRICS)
 COLUMNS = {"predictions": "logits", "targets": "label", "id": "id", "slices": ["group"], "weight": "w"}
 
 
