@@ -35,6 +35,11 @@ class Route:
         return self.door in ("evaluate", "infer")
 
     @cached_property
+    def named(self) -> bool:
+        """Whether it is about one loss or metric, whose name labels the request."""
+        return self.evaluates or self.door == "measure"
+
+    @cached_property
     def label(self) -> str:
         """The route's name in metrics, logs and traces: one of a few, whatever clients send."""
         return f"{self.template} ndjson" if self.stream else self.template

@@ -81,8 +81,8 @@ class Settings(BaseSettings):
     max_work: Annotated[
         Size,
         Field(
-            description="Most elements of work in one call, as its loss declares it: those of its inputs, and of all "
-            "pairs where a loss forms them; in float64 each counts twice. An element takes at most 110 ns of a core "
+            description="Most elements of work in one call, as its loss or metric declares it: those of its inputs, of all "
+            "pairs where a loss forms them, and of each replicate, slice and class of a metric; in float64 each counts twice. An element takes at most 110 ns of a core "
             "and 22 bytes, so the default is 15 s and 3 GB. More gets a 413, before any memory is allocated.",
         ),
     ] = 2**27

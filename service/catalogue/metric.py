@@ -5,11 +5,12 @@ Slices, intervals, values a sample, comparisons and merging follow from these tw
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any, Literal, ParamSpec, TypeVar
 
 from service.catalogue.declaration import Declaration, signature_of, sizes_in_params
-from service.catalogue.dims import Shape, Sizes, expand, names
+from service.catalogue.dims import Shape, Sizes, expand, names, split
 from service.catalogue.spec import Condition, Example, Form, Input, Params, Role, SizeRange
 from service.catalogue.table import Array, Columns, Table
 
@@ -39,6 +40,8 @@ LeftOut = Callable[[Table, Params], Mapping[str, str]]
 """The reasons for parts without a value that an average leaves out, by path: queries with nothing relevant."""
 Effort = Callable[[Mapping[str, Any], Params], int]
 """The work of lists, in units of `Declaration.elements`, beyond one for each sample: texts have no sizes."""
+EffortDrawn = Callable[[Mapping[str, Any], Params], tuple[int, int]]
+"""The same to finish lists once more: what grows with the samples, and what each result takes besides."""
 Interval = Callable[[Table, Params, Weights, float], tuple[float, float] | None]
 """An analytic interval at a level, for a metric that is one number; None where it does not apply."""
 
@@ -79,7 +82,8 @@ class Metric(Declaration[P, R]):
     the function too if it has an argument of that name. ``signed``: params that a signature always names.
     ``unit``: the column whose rows a bootstrap draws together, such as the query of a document; None if rows are independent.
     ``higher_is_better`` is None for what is no score, such as a confusion matrix. ``check`` sees inputs that are otherwise valid.
-    ``redraw``: the work of one call of what `finish` returns, as ``work`` is declared.
+    ``redraw``: the work of one call of what `finish` returns, as ``work`` is declared; patterns without ``N`` count for each
+    result, whatever its rows.
     """
 
     finish: Finish
@@ -89,15 +93,31 @@ class Metric(Declaration[P, R]):
     interval: Interval | None = None
     left_out: LeftOut | None = None
     effort: Effort | None = None
+    effort_drawn: EffortDrawn | None = None
     likes: tuple[Like, ...] = ()
     signed: tuple[str, ...] = ()
     unit: str | None = None
     redraw: tuple[str, ...] = ()
 
-    def elements_drawn(self, shapes: Mapping[str, Shape], sizes: Sizes, params: Params) -> int:
-        """Estimate the elements of work to finish rows once more, with other weights."""
+    @cached_property
+    def unpaired(self) -> bool:
+        """Whether inputs may differ in their number of samples."""
+        firsts = {split(form.dims)[0] for spec in self.inputs.values() for form in spec.forms}
+        return len(firsts) > 1
+
+    def elements_drawn(self, shapes: Mapping[str, Shape], sizes: Sizes, params: Params) -> tuple[int, int]:
+        """Estimate the elements of work to finish rows once more: what grows with the rows, and what each result takes."""
         known = {**sizes_in_params(self.params, params), **shapes, **sizes}
-        return sum(prod(expand(dims, known)) for dims in self.redraw if names(dims) <= known.keys())
+        grown = fixed = 0
+        for dims in self.redraw:
+            if (used := names(dims)) <= known.keys():
+                work = prod(expand(dims, known))
+                grown, fixed = (
+                    (grown, fixed + work)
+                    if used.isdisjoint({"N", "M", *self.inputs})
+                    else (grown + work, fixed)
+                )
+        return grown, fixed
 
     def rows_of(self, inputs: Mapping[str, Any], params: Params) -> Columns:
         """Call the function by name."""
@@ -134,6 +154,7 @@ def metric(
     interval: Interval | None = None,
     left_out: LeftOut | None = None,
     effort: Effort | None = None,
+    effort_drawn: EffortDrawn | None = None,
     likes: Sequence[Like] = (),
     signed: tuple[str, ...] = (),
     unit: str | None = None,
@@ -180,6 +201,7 @@ def metric(
             interval=interval,
             left_out=left_out,
             effort=effort,
+            effort_drawn=effort_drawn,
             likes=tuple(likes),
             signed=signed,
             unit=unit,

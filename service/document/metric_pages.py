@@ -36,7 +36,7 @@ fraction, never a percentage. All averages that follow from the same counts are 
 `null`, and `undefined` has the reason. `like` chooses the conventions of another library where they differ.
 
 Every metric takes `sample_weight`, `slices` (a result for each value of a column) and `interval` (a level such as 0.95; bootstrap
-intervals are the same for the same samples, seed and `replicates`).
+intervals are the same for the same samples, seed and `replicates`; curves and matrices have none).
 
 ## By task
 

@@ -15,6 +15,7 @@ from service.wire.metric_documents import MetricOptions
 
 Json = dict[str, Any]
 TAG = "metrics"
+LISTED = "A list with one value a sample. A packed tensor may take the place of a list of numbers, also in an object."
 TEXTS = "A list of strings, one a sample, may take its place."
 
 
@@ -114,7 +115,7 @@ def _input(spec: Input, description: str, example: Any) -> Json:
     """Describe an input: untyped, with the declaration under ``x-`` keys."""
     first = spec.forms[0]
     kind = "json" if isinstance(spec, Listed) else first.domain.kind
-    text = "A list with one value a sample." if isinstance(spec, Listed) else TENSOR
+    text = LISTED if isinstance(spec, Listed) else TENSOR
     text = f"{text} {TEXTS}" if spec.texts else text
     return {
         "description": f"{description} {text}",

@@ -34,6 +34,7 @@ class Measurements:
     async def answer(self, scope: Scope, receive: Receive) -> Answer:
         """Return the answer to one request."""
         metric = find_metric(self.catalogue, scope["state"]["match"].parameters["name"])
+        scope["state"]["stages"].loss = metric.name
         work = await begin(self.pipeline, scope, receive, self.settings)
         device, headers = self.pipeline.queue.device, scope["state"]["headers"]
 

@@ -75,7 +75,8 @@ def _each(rows: Table, params: Params) -> Array:
     keywords=("boundaries", "contours"),
     finish=_finish,
     each=_each,
-    work=("4 predictions", "2 predictions num_classes", "1024 N num_classes"),
+    work=("4 predictions", "2 predictions num_classes", "2048 N", "1024 N num_classes"),
+    redraw=("N/4", "N num_classes/4", "32num_classes"),
     example=Example(sizes={"H": 6, "W": 7}),
 )
 def boundary_iou(
@@ -120,7 +121,8 @@ def boundary_iou(
     finish=_finish,
     each=_each,
     signed=("spacing",),
-    work=("8 predictions", "4 predictions num_classes", "1024 N num_classes"),
+    work=("8 predictions", "4 predictions num_classes", "2048 N", "1024 N num_classes"),
+    redraw=("N/4", "N num_classes/4", "32num_classes"),
     example=Example(sizes={"H": 6, "W": 7}),
     higher_is_better=False,
 )
@@ -165,7 +167,8 @@ def hausdorff95(
     finish=_finish,
     each=_each,
     signed=("tolerance", "spacing"),
-    work=("8 predictions", "4 predictions num_classes", "1024 N num_classes"),
+    work=("8 predictions", "4 predictions num_classes", "2048 N", "1024 N num_classes"),
+    redraw=("N/4", "N num_classes/4", "32num_classes"),
     example=Example(sizes={"H": 6, "W": 7}),
 )
 def surface_dice(

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -102,6 +103,17 @@ def f_of_each(rows: Table, params: Params) -> Array:
     return np.divide(2 * right, below, out=np.full(len(rows), np.nan), where=below > 0)
 
 
+def _effort(inputs: Mapping[str, Any], params: Params) -> int:
+    """Return the units of work for tags: each may be an entity."""
+    return 32 * sum(map(len, chain.from_iterable(inputs.values())))
+
+
+def _effort_drawn(inputs: Mapping[str, Any], params: Params) -> tuple[int, int]:
+    """Return those to count entities once more, and to list their types."""
+    sentences = [*chain.from_iterable(inputs.values())]
+    return sum(map(len, sentences)) // 4, 24 * len({tag[2:] for tag in chain.from_iterable(sentences)})
+
+
 def flaws_of_tags(inputs: Mapping[str, Any], params: Params) -> Iterator[Flaw]:
     """Yield tags that the scheme does not have, and rows with unequal numbers of tags."""
     prefixes = PREFIXES[params["scheme"]]
@@ -120,6 +132,8 @@ def flaws_of_tags(inputs: Mapping[str, Any], params: Params) -> Iterator[Flaw]:
     title="F score of entities",
     tasks=("nlp", "sequence"),
     finish=f_of_entities,
+    effort=_effort,
+    effort_drawn=_effort_drawn,
     each=f_of_each,
     check=flaws_of_tags,
     redraw="2N",

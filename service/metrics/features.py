@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from service.catalogue.metric import Undefined, Value, Weights, metric
-from service.catalogue.spec import Params, Prediction, SizeRange, Target
+from service.catalogue.spec import Example, Params, Prediction, SizeRange, Target
 from service.catalogue.table import Array, Columns, Ragged, Table
 from service.metrics.finishes import column
 from service.metrics.outputs import exponent_of, times
@@ -55,6 +55,7 @@ def _finish(rows: Table, params: Params) -> Callable[[Weights], Value]:
     work=("N D D/512", "M D D/512", "D D D/128"),
     redraw=("N D D/512", "M D D/512", "D D D/128"),
     higher_is_better=False,
+    example=Example(sizes={"N": 4, "M": 4}),
 )
 def frechet_distance(
     predictions: Annotated[Tensor, Prediction("N D")],
@@ -75,7 +76,8 @@ def frechet_distance(
     Pitfalls:
         Depends on the network, its preprocessing and the number of samples: it is biased upwards for few of them, so compare
         equal numbers, some thousands. The squared distance, as FID is reported. Covariances divide by the count minus one. A
-        row holds one sample of each set, as far as both go: an evaluation, an interval and weights take them together.
+        row holds one sample of each set, as far as both go: an evaluation and an interval take them together. Weights and
+        slices are refused where the sets differ in number.
 
     Sources:
         - Heusel et al. (2017), GANs Trained by a Two Time-Scale Update Rule, https://arxiv.org/abs/1706.08500

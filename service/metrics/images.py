@@ -34,7 +34,7 @@ ODD = Condition(
 
 
 def _fits(expected: str) -> Condition:
-    """Return the condition that the window fits into images, at every scale if there are ``weights``."""
+    """Return the condition that the window fits into images, if there are any, at every scale if there are ``weights``."""
 
     def least(params: Params) -> int:
         return params["window_size"] << min(max(0, len(params.get("weights", (1.0,))) - 1), 62)
@@ -43,7 +43,7 @@ def _fits(expected: str) -> Condition:
         "/inputs/predictions",
         expected,
         lambda facts: f"{facts.size('H')} x {facts.size('W')}",
-        lambda facts: min(facts.size("H"), facts.size("W")) >= least(facts.params),
+        lambda facts: not facts.size("N") or min(facts.size("H"), facts.size("W")) >= least(facts.params),
     )
 
 
@@ -118,7 +118,7 @@ def psnr(predictions: Predicted, targets: True_, *, data_range: DataRange) -> Co
     """
     _, exponent = frexp(data_range)
     pairs = _pairs(predictions, targets, -exponent)
-    errors = column(torch.cat([_mean((first - second).square()) for first, second in pairs]))
+    errors = _joined([_mean((first - second).square()) for first, second in pairs])
     return {"error": errors, "pixels": np.full(len(errors), predictions[:1].numel(), np.int64)}
 
 
@@ -178,7 +178,7 @@ def ssim(
         _mean(torch.mul(*_similarities(first, second, window, stable)))
         for first, second in _pairs(predictions, targets, -exponent)
     ]
-    return {"similarity": column(torch.cat(found))}
+    return {"similarity": _joined(found)}
 
 
 @metric(
@@ -258,13 +258,13 @@ def ms_ssim(
             maps = luminance * structure if scale == len(weights) - 1 else structure
             product = product * maps.flatten(2).mean(2).clamp(min=0) ** weight
         found.append(_mean(product))
-    return {"similarity": column(torch.cat(found))}
+    return {"similarity": _joined(found)}
 
 
 def _pairs(images: Tensor, others: Tensor, exponent: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images and others in float64, times a power of two, some at a time; at least once."""
+    """Yield images and others in float64, times a power of two, some at a time."""
     step = max(1, PIXELS // max(1, images[:1].numel()))
-    for start in rounds(0, max(1, len(images)), step):
+    for start in rounds(0, len(images), step):
         first, second = (
             some[start : start + step].to(torch.float64).contiguous() for some in (images, others)
         )
@@ -275,6 +275,11 @@ def _times(images: Tensor, exponent: int) -> Tensor:
     """Return images times a power of two, which may itself be out of range."""
     half = exponent // 2
     return images * 2.0**half * 2.0 ** (exponent - half)
+
+
+def _joined(parts: Sequence[Tensor]) -> Array:
+    """Return the values of all images; there may be none."""
+    return column(torch.cat([*parts])) if parts else np.empty(0)
 
 
 def _mean(maps: Tensor) -> Tensor:

@@ -42,6 +42,8 @@ SAME_CLASSES = Condition(
 SOME_CLASSES = SizeRange("C", least=1)
 Average = Literal["pairs", "images"]
 """What counts once in the mean of torchmetrics: each class of each image, or each image."""
+REDRAW_CLASSES = ("N/2", "32C", "32num_classes")
+"""The work of sums by class once more."""
 Ratio = Callable[[Array, Array, Array], tuple[Array, Array]]
 """The numerators and denominators of a score from the pixels that are right, predicted and true, by class."""
 
@@ -129,6 +131,7 @@ def _by_image(score: Ratio) -> Each:
     aliases=("miou", "mean_jaccard"),
     keywords=("Jaccard index", "Pascal VOC", "Cityscapes", "semantic segmentation"),
     finish=_by_class(_iou, "pairs"),
+    redraw=REDRAW_CLASSES,
     each=_by_image(_iou),
     likes=("torchmetrics",),
     requires=(SAME_CLASSES, SOME_CLASSES),
@@ -174,6 +177,7 @@ def mean_iou(
     aliases=("mean_dice", "f1_of_pixels"),
     keywords=("Sørensen-Dice coefficient", "medical image segmentation", "F1"),
     finish=_by_class(_dice, "images"),
+    redraw=REDRAW_CLASSES,
     each=_by_image(_dice),
     likes=("torchmetrics",),
     requires=(SAME_CLASSES, SOME_CLASSES),
@@ -360,6 +364,7 @@ def _finish_panoptic(rows: Table, params: Params) -> Callable[[Weights], Value]:
     finish=_finish_panoptic,
     requires=(APART,),
     work=("4 targets", "2048 N"),
+    redraw=("N/4", "N T/2", "N S/2", "256T", "256S"),
     example=Example(
         inputs={
             "predictions": [[[[0, 1], [0, 1], [2, 0]], [[0, 1], [0, 2], [2, 0]]]],

@@ -48,8 +48,8 @@ class Finished(NamedTuple):
 
     @property
     def loss(self) -> str:
-        """The loss's name, `unknown` if there is no such loss, an empty text if there is none.
+        """The name of the loss or metric, `unknown` if there is none of the name asked for, an empty text if none is.
 
-        It is empty too if the request was refused before its loss was looked up.
+        It is empty too if the request was refused before the name was looked up.
         """
-        return self.stages.loss or ("unknown" if self.route.evaluates and self.status == 404 else "")
+        return self.stages.loss or ("unknown" if self.route.named and self.status == 404 else "")

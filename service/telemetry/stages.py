@@ -35,6 +35,7 @@ class Stages:
             sent.decode() if REQUEST_ID.fullmatch(sent) else self.trace_id or secrets.token_hex(16)
         )
         self.loss = ""
+        """The name of the loss or metric."""
         self.key = ""
         self.rejected = ""
         self.bytes_in = self.bytes_out = 0

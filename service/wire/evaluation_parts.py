@@ -165,7 +165,7 @@ class _PartReader:
         if json.is_object(value):
             ids = [b"%d" % one for one in self._integers(column).tolist()]
         else:
-            ids = [str(one).encode() for one in read_listed(value, str | int, column)]
+            ids = [str(one).encode() for one in read_listed(self.document, value, str | int, column)]
         self._lengths[column] = len(ids)
         wrong = next((place for place, one in enumerate(ids) if not 0 < len(one) <= LONGEST_ID), None)
         if wrong is not None:
@@ -180,7 +180,7 @@ class _PartReader:
             distinct, places = np.unique(self._integers(column), return_inverse=True)
             labels = Categories(tuple(map(str, distinct.tolist())), places.astype(np.int32))
         else:
-            labels = Categories.of(read_slice(value, column))
+            labels = Categories.of(read_slice(self.document, value, column))
         self._lengths[column] = len(labels.places)
         return labels
 
@@ -232,7 +232,7 @@ class _PartReader:
         """Read a column as an input."""
         if not isinstance(spec, Listed):
             return self._tensor(column, whole=spec.whole)
-        found = read_listed(self.members[column], spec.element, column)
+        found = read_listed(self.document, self.members[column], spec.element, column)
         self._lengths[column] = len(found)
         return found
 

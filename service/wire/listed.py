@@ -9,21 +9,97 @@ import orjson
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from service.problems import MOST_FAULTS, Fault, Invalid, pointer
-from service.wire import json
-from service.wire.document import LONGEST_LISTED
+from service.wire import json, tensors
+from service.wire.document import LONGEST_LISTED, Document
 from service.wire.text import Span, unreadable
 
 MOST_SAMPLES = 1 << 21
 """Most values of a list."""
 FIRST_TEXT = re.compile(rb'\[[ \t\r\n]*"')
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+EXACT = 2.0**53
+"""Floats without a fraction below this are integers; beyond, they may stand for another one."""
 
 
-def read_listed(value: Any, element: Any, *where: str | int) -> list[Any]:
-    """Read a list whose elements are of a Python type.
+def read_listed(document: Document, value: Any, element: Any, *where: str | int) -> list[Any]:
+    """Read a list whose elements are of a Python type. A packed tensor may take the place of a list of numbers.
 
     Raises:
         Invalid: it is no list, too long, or has elements of another type.
+        Unreadable: a part of it that is parsed only here is not JSON.
+    """
+    if json.is_object(value) and {*tensors.PACKED} <= {*value.keys()}:
+        found = _unpacked(document, value, where)
+    else:
+        found = _elements(value, where)
+        for place, one in enumerate(found):
+            if isinstance(one, dict):
+                _unpack_members(cast(dict[str, Any], one), (*where, place))
+    try:
+        return _validated(element, found)
+    except ValidationError as error:
+        raise Invalid(*_faults(error, found, where)) from None
+
+
+def _validated(element: Any, found: list[Any]) -> list[Any]:
+    """Validate a list; where that fails, integers may be written as ``1.0``.
+
+    Raises:
+        ValidationError: an element is of another type.
+    """
+    try:
+        return _adapter(element).validate_python(found)
+    except ValidationError:
+        return _adapter(element).validate_python(_with_integers(found))
+
+
+def _with_integers(value: Any) -> Any:
+    """Return a value in which floats without a fraction are integers."""
+    if isinstance(value, float):
+        # -0.0 would lose its sign
+        whole = value.is_integer() and abs(value) < EXACT and str(value) != "-0.0"
+        return int(value) if whole else value
+    if isinstance(value, list):
+        return [_with_integers(one) for one in cast(list[Any], value)]
+    if isinstance(value, dict):
+        return {name: _with_integers(one) for name, one in cast(dict[str, Any], value).items()}
+    return value
+
+
+def _unpacked(document: Document, value: Any, where: tuple[str | int, ...]) -> list[Any]:
+    """Return a packed tensor as a list.
+
+    Raises:
+        Invalid: it is no packed tensor, has no dimension, or too many elements.
+    """
+    tensor = tensors.read_tensor(document, value, *where).tensor
+    if not tensor.dim():
+        detail = "Expected a list with one value a sample; got a tensor without dimensions."
+        raise Invalid(Fault(pointer(*where), "type", detail))
+    if tensor.numel() > MOST_SAMPLES:
+        raise Invalid(
+            Fault(pointer(*where), "size", f"Expected at most {MOST_SAMPLES} values; got {tensor.numel()}.")
+        )
+    return cast(Any, tensor).tolist()
+
+
+def _unpack_members(members: dict[str, Any], where: tuple[str | int, ...]) -> None:
+    """Replace packed tensors among the members of an object by lists.
+
+    Raises:
+        Invalid: one is no valid tensor.
+    """
+    for name, one in members.items():
+        if isinstance(one, dict) and cast(dict[str, Any], one).keys() == {*tensors.PACKED}:
+            document = Document(orjson.dumps(one))
+            members[name] = _unpacked(document, document.root, (*where, name))
+
+
+def _elements(value: Any, where: tuple[str | int, ...]) -> list[Any]:
+    """Return an array as Python values.
+
+    Raises:
+        Invalid: it is no list, or too long.
         Unreadable: a part of it that is parsed only here is not JSON.
     """
     if not json.is_array(value):
@@ -36,10 +112,7 @@ def read_listed(value: Any, element: Any, *where: str | int) -> list[Any]:
             raise Invalid(
                 Fault(pointer(*where), "size", f"Expected at most {MOST_SAMPLES} values; got more.")
             )
-    try:
-        return _adapter(element).validate_python(found)
-    except ValidationError as error:
-        raise Invalid(*_faults(error, found, where)) from None
+    return found
 
 
 def begins_with_text(value: Any) -> bool:
@@ -97,19 +170,26 @@ def _resolved(node: Any, definitions: Mapping[str, Any]) -> Any:
 
 
 def _faults(error: ValidationError, found: list[Any], where: tuple[str | int, ...]) -> list[Fault]:
-    """Return a fault for each place, with the types that it could have had."""
-    expected: dict[str, list[str]] = {}
-    shown: dict[str, str] = {}
+    """Return a fault for each place, with the types that it could have had.
+
+    Where one alternative of a union fits but for a part, that part is at fault, and not the whole as the other alternatives say.
+    """
+    expected: dict[tuple[str | int, ...], list[str]] = {}
+    shown: dict[tuple[str | int, ...], str] = {}
     for one in error.errors(include_url=False):
-        at = pointer(*where, *_place(one["loc"], found))
+        at = _place(one["loc"], found, missing=one["type"] == "missing")
         words, shown[at] = _words(one)
         expected.setdefault(at, []).append(words)
-        if len(expected) >= MOST_FAULTS:
+        if len(expected) > 2 * MOST_FAULTS:
             break
+    above = {at[:end] for at in expected for end in range(len(at))}
     return [
-        Fault(at, "value", f"Expected {' or '.join(dict.fromkeys(words))}; got {shown[at]}.")
+        Fault(
+            pointer(*where, *at), "value", f"Expected {' or '.join(dict.fromkeys(words))}; got {shown[at]}."
+        )
         for at, words in expected.items()
-    ]
+        if at not in above
+    ][:MOST_FAULTS]
 
 
 def _words(error: Mapping[str, Any]) -> tuple[str, str]:
@@ -134,18 +214,21 @@ def _words(error: Mapping[str, Any]) -> tuple[str, str]:
             return words, json.show(_shown(value))
 
 
-def _place(location: tuple[int | str, ...], found: Any) -> list[str | int]:
-    """Return the part of a location that leads into the value; pydantic adds the names of union members."""
+def _place(location: tuple[int | str, ...], found: Any, *, missing: bool) -> tuple[str | int, ...]:
+    """Return the part of a location that leads into the value; pydantic adds the names of union members.
+
+    Only the last step may lead to what is not there: a ``missing`` member.
+    """
     place: list[str | int] = []
-    for step in location:
+    for end, step in enumerate(location, 1):
         if isinstance(found, list) and isinstance(step, int) and step < len(cast(list[Any], found)):
             found = cast(list[Any], found)[step]
         elif isinstance(found, dict) and step in found:
             found = cast(dict[Any, Any], found)[step]
-        elif not isinstance(found, dict):
+        elif not (missing and end == len(location)):
             continue
         place.append(step)
-    return place
+    return tuple(place)
 
 
 def _shown(value: Any) -> Any:

@@ -17,7 +17,12 @@ SliceValues = Annotated[
     ),
 ]
 Level = Annotated[
-    float, Field(description="The level of intervals, such as 0.95. By default there are none.", gt=0, lt=1)
+    float,
+    Field(
+        description="The level of intervals of numbers, such as 0.95. By default there are none; arrays have none.",
+        gt=0,
+        lt=1,
+    ),
 ]
 Replicates = Annotated[int, Field(description="Replicates of the bootstrap. The default is 200.")]
 Seed = Annotated[int, Field(description="Seed of the bootstrap. The default is 0.")]
@@ -40,7 +45,11 @@ Reasons = Annotated[
 ]
 IntervalBounds = Annotated[
     Any,
-    Field(description="A pair of bounds for each number, in the shape of the value.", examples=[[0.7, 0.9]]),
+    Field(
+        description="A pair of bounds for each number, in the shape of the value; null where too few replicates define it. Arrays, "
+        "such as curves and matrices, have no interval: absent if the value is nothing else.",
+        examples=[[0.7, 0.9]],
+    ),
 ]
 
 

@@ -8,8 +8,9 @@ import torch
 
 from service.catalogue.metric import AnyMetric, Like, Listed
 from service.catalogue.table import Array
-from service.engine.bind_metric import Given, bind_metric
+from service.engine.bind_metric import Given, bind_metric, samples_of
 from service.engine.bootstrap import MOST_REPLICATES, REPLICATES, Asked
+from service.engine.call import Sent
 from service.engine.measure import Measurement, MetricResult
 from service.problems import Fault, Invalid, pointer
 from service.wire import json, tensors, written
@@ -52,28 +53,17 @@ def read_measurement(
     params = reader.params(fields.get("params"), fields.get("like"))
     given = reader.inputs(fields.get("inputs"))
     interval = reader.interval(fields)
-    weight = fields.get("sample_weight")
-    sent = (
-        None
-        if weight is None
-        else reader.attempt(lambda: tensors.read_tensor(document, weight, "sample_weight"))
-    )
+    weights = reader.weights(fields.get("sample_weight"))
     slices = reader.slices(fields.get("slices"))
+    reader.faults += _lengths(metric, given, weights, slices)
     bound = bind_metric(metric, given, params, reader.faults)
-    faults = [*_lengths(slices, bound.samples)]
-    weights: Array | None = None
-    if sent is not None:
-        weights, wrong = _weights(sent.tensor, bound.samples)
-        faults += wrong
-    if faults:
-        raise Invalid(*faults)
     draws = 0 if interval is None else interval.replicates
     return Measurement(
         metric=metric,
         inputs=bound.inputs,
         params=params,
         samples=bound.samples,
-        work=bound.work + bound.redraw * (1 + draws) * (1 + len(slices)),
+        work=bound.work_of(draws, len(slices), sum(len({*values}) for values in slices.values())),
         sample_weight=weights,
         slices=slices,
         interval=interval,
@@ -143,9 +133,9 @@ class MetricReader:
         """
         spec = self.metric.inputs[name]
         if isinstance(spec, Listed):
-            return read_listed(value, spec.element, *where)
+            return read_listed(self.document, value, spec.element, *where)
         if spec.texts and begins_with_text(value):
-            return read_listed(value, str, *where)
+            return read_listed(self.document, value, str, *where)
         return tensors.read_tensor(self.document, value, *where, whole=spec.whole)
 
     def interval(self, fields: Mapping[str, Any]) -> Asked | None:
@@ -171,6 +161,22 @@ class MetricReader:
             return None
         return Asked(level, REPLICATES if replicates is None else int(replicates), int(seed or 0))
 
+    def weights(self, value: Any) -> Array | None:
+        """Read the weights of samples as float64."""
+        if value is None:
+            return None
+        sent: Sent | None = self.attempt(lambda: tensors.read_tensor(self.document, value, "sample_weight"))
+        if sent is None:
+            return None
+        weights: Array = sent.tensor.to(torch.float64).contiguous().numpy()
+        wrong = np.argwhere(~((weights >= 0) & np.isfinite(weights)))
+        if len(wrong):
+            place = tuple(wrong[0].tolist())
+            at, found = (place, "") if sent.addressable else ((), f" at {list(place)}")
+            detail = f"Expected finite numbers of at least 0; got {weights[place]:g}{found}."
+            self.faults.append(Fault(pointer("sample_weight", *at), "domain", detail))
+        return weights
+
     def slices(self, value: Any) -> dict[str, list[str]]:
         """Read the values of slices by the name of their column."""
         if value is None:
@@ -186,18 +192,19 @@ class MetricReader:
         found, faults = self.document.given(value, [*value.keys()], "slices")
         self.faults += faults
         read = {
-            name: self.attempt(lambda name=name: read_slice(found[name], "slices", name)) for name in found
+            name: self.attempt(lambda name=name: read_slice(self.document, found[name], "slices", name))
+            for name in found
         }
         return {name: values for name, values in read.items() if values is not None}
 
 
-def read_slice(value: Any, *where: str | int) -> list[str]:
+def read_slice(document: Document, value: Any, *where: str | int) -> list[str]:
     """Read the values of a column of slices as texts.
 
     Raises:
         Invalid: they are not strings, integers or booleans, or too many.
     """
-    values = [_text(one) for one in read_listed(value, str | int | bool, *where)]
+    values = [_text(one) for one in read_listed(document, value, str | int | bool, *where)]
     if (count := len(set(values))) > MOST_SLICES:
         raise Invalid(Fault(pointer(*where), "size", f"Expected at most {MOST_SLICES} slices; got {count}."))
     return values
@@ -213,28 +220,41 @@ def _is_whole(value: Any, least: int, most: int) -> bool:
     return type(value) is int and least <= value <= most
 
 
-def _lengths(slices: Mapping[str, Sequence[str]], samples: int) -> list[Fault]:
-    """Check that slices have a value a sample."""
-    return [
+def _lengths(
+    metric: AnyMetric,
+    given: Mapping[str, Given],
+    weights: Array | None,
+    slices: Mapping[str, Sequence[str]],
+) -> list[Fault]:
+    """Check that there is a weight and a value of each slice's column a sample, if the number of samples is known."""
+    counts = samples_of(given)
+    if len(found := {*counts.values()}) != 1:
+        return _unpaired(counts, weights, slices) if metric.unpaired and found else []
+    [samples] = found
+    faults = [
         Fault(
             pointer("slices", name), "shape", f"Expected {samples} values, one a sample; got {len(values)}."
         )
         for name, values in slices.items()
         if len(values) != samples
     ]
-
-
-def _weights(sent: torch.Tensor, samples: int) -> tuple[Array, list[Fault]]:
-    """Return weights as float64; there is one number a sample, finite and >= 0."""
-    weights: Array = sent.to(torch.float64).contiguous().numpy()
-    if weights.shape != (samples,):
+    if weights is not None and weights.shape != (samples,):
         detail = f"Expected [{samples}], a weight a sample; got {list(weights.shape)}."
-        return weights, [Fault("/sample_weight", "shape", detail)]
-    wrong = np.flatnonzero(~((weights >= 0) & np.isfinite(weights)))
-    if not len(wrong):
-        return weights, []
-    detail = f"Expected finite numbers of at least 0; got {weights[wrong[0]]:g}."
-    return weights, [Fault(pointer("sample_weight", int(wrong[0])), "domain", detail)]
+        faults.append(Fault("/sample_weight", "shape", detail))
+    return faults
+
+
+def _unpaired(
+    counts: Mapping[str, int], weights: Array | None, slices: Mapping[str, Sequence[str]]
+) -> list[Fault]:
+    """Refuse weights and slices of sets that differ in number, as no sample of one belongs to one of the other."""
+    numbers = " and ".join(f"{count} {name}" for name, count in counts.items())
+    given = {"sample_weight": weights is not None, "slices": bool(slices)}
+    return [
+        Fault(pointer(name), "condition", f"Expected none, as the sets are not paired; got {numbers}.")
+        for name, sent in given.items()
+        if sent
+    ]
 
 
 def metric_parts(asked: Measurement, whole: MetricResult, slices: Mapping[str, MetricResult]) -> list[bytes]:

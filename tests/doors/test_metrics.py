@@ -1,12 +1,17 @@
 """POST /v1/metrics/{name} and the catalogue of metrics over HTTP."""
 
+import base64
 import gzip
 from typing import Any
 
 import httpx
+import numpy as np
 import orjson
 import pytest
 
+from service.catalogue.metric import AnyMetric
+from service.metrics import METRICS
+from service.wire.describe_metric import metric_example
 from tests.client import Client
 
 SCORES = {"predictions": [[0.1, 0.9], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]], "targets": [1, 0, 0, 0]}
@@ -20,6 +25,16 @@ def faults(answer: httpx.Response) -> dict[str, str]:
     """Return the sentences of a 422 by pointer."""
     assert answer.status_code == 422, answer.text
     return {one["pointer"]: one["detail"] for one in answer.json()["errors"]}
+
+
+def packed(values: Any, dtype: str) -> dict[str, Any]:
+    """Return numbers as a packed tensor."""
+    array = np.array(values, dtype)
+    return {
+        "dtype": dtype,
+        "shape": list(array.shape),
+        "data": base64.b64encode(array.tobytes()).decode(),
+    }
 
 
 def test_the_contract_s_example_has_its_members(client: Client) -> None:
@@ -152,6 +167,221 @@ def test_a_long_list_is_read_in_runs_with_the_same_pointers(client: Client) -> N
     broken = orjson.dumps({"slices": {"a": texts}}).replace(b'"text number 50000"', b'"text number 50000" x')
     answer = client.post("/v1/metrics/f1", content=broken, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400 and "line 1 column" in answer.json()["detail"]
+
+
+def test_no_schema_of_params_has_like_which_is_a_member_of_the_request(client: Client) -> None:
+    document = client.get("/openapi.json?losses=").json()["components"]["schemas"]
+    for name in METRICS:
+        assert "like" not in client.get(f"/v1/metrics/{name}").json()["params"]["properties"]
+    wrong = [
+        name for name, one in document.items() if name.endswith("Params") and "like" in one["properties"]
+    ]
+    assert not wrong
+    example = metric_example(METRICS["mean_average_precision"])
+    assert measure(client, "mean_average_precision", **example, like="voc2012").status_code == 200
+    found = faults(measure(client, "mean_average_precision", **example, params={"like": "voc2012"}))
+    assert [*found] == ["/params/like"]
+
+
+@pytest.mark.parametrize(
+    ("mask", "at", "expected"),
+    [
+        ({"size": [4, 4]}, "/counts", "Expected a value; got nothing."),
+        ({"size": [4, 4], "counts": [1, "x"]}, "/counts/1", 'Expected an integer; got "x".'),
+        ({"size": [4, 4], "counts": 5}, "/counts", "Expected a string or a list; got 5."),
+        ({"size": [4], "counts": "x"}, "/size", "Expected at least 2 values; got 1."),
+        ({"size": [4, 4], "counts": "x", "y": 1}, "/y", "Expected no member of this name; got 1."),
+        ([[1, 2, 3, None, 5, 6]], "/0/3", "Expected a number; got null."),
+        ("x", "", 'Expected an object or a list; got "x".'),
+    ],
+)
+def test_a_mask_has_one_fault_at_the_place_that_is_wrong(
+    client: Client, mask: Any, at: str, expected: str
+) -> None:
+    objects = {"labels": [1], "masks": [mask], "size": [4, 4]}
+    body = {"inputs": {"predictions": [{**objects, "scores": [0.5]}], "targets": [{"labels": []}]}}
+    found = faults(measure(client, "mean_average_precision", **body, params={"iou_type": "segm"}))
+    assert found == {f"/inputs/predictions/0/masks/0{at}": expected}
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=lambda metric: metric.name)
+def test_empty_arrays_are_a_shard_without_samples(metric: AnyMetric, client: Client) -> None:
+    example = metric_example(metric)
+    empty = {name: [] for name in example["inputs"]}
+    variants: list[dict[str, Any]] = [{}]
+    if "num_classes" in metric.params:
+        tasks = [{"task": task} for task in ("multiclass", "binary", "multilabel")]
+        variants += [{"num_classes": 3}, *(tasks if "task" in metric.params else [])]
+        variants += [{"num_classes": 3, "task": "multiclass"}] if "task" in metric.params else []
+    for variant in variants:
+        body = {"inputs": empty, "params": {**example.get("params", {}), **variant}, "interval": 0.9}
+        answer = measure(client, metric.name, **body, replicates=2, sample_weight=[], slices={"a": []})
+        assert answer.status_code == 200, (variant, answer.text)
+        found = answer.json()
+        assert found["samples"] == 0
+        if found["value"] is None:
+            assert found["undefined"]["value"]
+        if "num_classes" in variant and isinstance(found["value"], dict) and "per_class" in found["value"]:
+            assert found["value"]["per_class"] == [None] * 3
+
+
+def test_all_faults_that_do_not_depend_on_each_other_come_together(client: Client) -> None:
+    body = {
+        "inputs": {"predictions": [[0.1, "x"], [0.2, None]], "targets": [0, 1.5]},
+        "params": {"beta": -1, "zz": 1},
+        "sample_weight": [-1, 1, 2],
+        "interval": 7,
+        "slices": {"a": ["x"], "b": [0.5, "y"]},
+        "like": "foo",
+    }
+    found = faults(measure(client, "f1", **body))
+    assert {*found} == {
+        *("/inputs/predictions/0/1", "/inputs/targets/1", "/params/beta", "/params/zz", "/sample_weight/0"),
+        *("/sample_weight", "/interval", "/slices/a", "/slices/b/0", "/like"),
+    }
+    assert found["/slices/a"] == "Expected 2 values, one a sample; got 1."
+
+
+def test_conditions_are_checked_beside_faults_of_weights_and_slices(client: Client) -> None:
+    found = faults(
+        measure(client, "f1", inputs={"predictions": [1, 0], "targets": [1, 0]}, sample_weight=[1], slices=1)
+    )
+    assert {*found} == {"/params/task", "/sample_weight", "/slices"}
+
+
+@pytest.mark.parametrize("metric", ["log_loss", "brier"])
+def test_probabilities_that_do_not_sum_to_1_are_named_with_their_sum(client: Client, metric: str) -> None:
+    inputs = {"predictions": [[0.5, 0.5], [0.5, 0.25]], "targets": [0, 1]}
+    found = faults(measure(client, metric, inputs=inputs))
+    assert found["/inputs/predictions/1/0"].endswith("got numbers that sum to 0.75.")
+
+
+def test_queries_may_be_packed_and_written_as_floats(client: Client) -> None:
+    inputs = {"predictions": [0.1, 0.9, 0.5, 0.2], "targets": [1, 0, 1, 2]}
+    expected = measure(client, "ndcg", inputs={**inputs, "queries": [1, 1, 2, 2]}).json()["value"]
+    for queries in ([1.0, 1.0, 2.0, 2.0], packed([1, 1, 2, 2], "int64"), packed([1, 1, 2, 2], "float32")):
+        assert measure(client, "ndcg", inputs={**inputs, "queries": queries}).json()["value"] == expected
+    for queries, at in (
+        ([1.5, 1, 1, 1], "/0"),
+        ([1e300, 1, 1, 1], "/0"),
+        (packed([1.5, 1, 1, 1], "float64"), "/0"),
+        (packed([[1, 1], [1, 1]], "int64"), "/0"),
+        (packed(1, "int64"), ""),
+        ({**packed([1, 1], "int64"), "shape": [4]}, "/data"),
+        ({"a": 1}, ""),
+    ):
+        found = faults(measure(client, "ndcg", inputs={**inputs, "queries": queries}))
+        assert f"/inputs/queries{at}" in found, found
+
+
+def test_members_of_objects_may_be_packed(client: Client) -> None:
+    one = {"boxes": [[0, 0, 4, 4], [2, 2, 9, 9]], "labels": [1.0, 2], "scores": [0.5, 0.25]}
+    true = {"boxes": [[0, 0, 4, 5], [2, 2, 9, 9]], "labels": [1, 2], "area": [20, 49], "iscrowd": [0, 1]}
+    plain = measure(client, "mean_average_precision", inputs={"predictions": [one], "targets": [true]})
+    dtypes = {"boxes": "float32", "labels": "int64", "scores": "float64", "area": "int32", "iscrowd": "bool"}
+    some, other = (
+        {name: packed(values, dtypes[name]) for name, values in each.items()} for each in (one, true)
+    )
+    sent = measure(client, "mean_average_precision", inputs={"predictions": [some], "targets": [other]})
+    assert plain.status_code == 200 and sent.json() == plain.json()
+    broken = {**some, "scores": {**some["scores"], "data": "AAAA"}}
+    found = faults(
+        measure(client, "mean_average_precision", inputs={"predictions": [broken], "targets": [other]})
+    )
+    assert [*found] == ["/inputs/predictions/0/scores/data"]
+
+
+def test_a_confusion_matrix_says_how_many_classes_it_has_at_most(client: Client) -> None:
+    inputs = {"predictions": [1, 0], "targets": [1, 1]}
+    found = faults(
+        measure(client, "confusion_matrix", inputs=inputs, params={"task": "multiclass", "num_classes": 2049})
+    )
+    assert found == {
+        "/params/num_classes": "Expected a 64-bit integer of at least 1 and of at most 2048, or null; got 2049."
+    }
+    schema = client.get("/v1/metrics/confusion_matrix").json()["params"]["properties"]["num_classes"]
+    assert schema["maximum"] == 2048
+
+
+SAMPLES = {"predictions": [1] * 50, "targets": [0] * 50}
+NUMBERED = {"task": "multiclass", "num_classes": 65536}
+
+
+@pytest.mark.parametrize(
+    ("metric", "body"),
+    [
+        ("f1", {"inputs": SAMPLES, "params": NUMBERED, "interval": 0.95}),
+        ("f1", {"inputs": SAMPLES, "params": NUMBERED, "slices": {"a": [*range(50)]}}),
+        (
+            "auroc",
+            {"inputs": {"predictions": [[0.0] * 30000] * 4, "targets": [0, 1, 2, 3]}, "interval": 0.95},
+        ),
+        (
+            "mae",
+            {
+                "inputs": {"predictions": [1.0] * 5000, "targets": [0.0] * 5000},
+                "slices": {"a": [*range(5000)]},
+                "interval": 0.95,
+            },
+        ),
+        (
+            "mean_iou",
+            {
+                "inputs": {"predictions": [[[65535, 0]]], "targets": [[[0, 1]]]},
+                "interval": 0.95,
+            },
+        ),
+        (
+            "mean_average_precision",
+            {
+                "inputs": {
+                    "predictions": [{"labels": [], "scores": [], "boxes": []}],
+                    "targets": [{"labels": [*range(3000)], "boxes": [[0, 0, 1, 1]] * 3000}],
+                },
+                "interval": 0.95,
+            },
+        ),
+    ],
+)
+def test_classes_slices_and_replicates_count_as_work(
+    client: Client, metric: str, body: dict[str, Any]
+) -> None:
+    answer = measure(client, metric, **body)
+    assert answer.status_code == 413 and "LOSSD_MAX_WORK" in answer.json()["detail"]
+    if "interval" in body and "slices" not in body:
+        assert (
+            measure(client, metric, inputs=body["inputs"], params=body.get("params", {})).status_code == 200
+        )
+
+
+def test_sets_that_differ_in_number_have_neither_weights_nor_slices(client: Client) -> None:
+    inputs = {"predictions": [[0.0], [1.0], [3.0]], "targets": [[0.0], [2.0]]}
+    more = {"sample_weight": [1, 1, 1], "slices": {"a": ["x", "y", "y"]}}
+    found = faults(measure(client, "frechet_distance", inputs=inputs, **more))
+    sentence = "Expected none, as the sets are not paired; got 3 predictions and 2 targets."
+    assert found == {"/sample_weight": sentence, "/slices": sentence}
+    assert measure(client, "frechet_distance", inputs=inputs, interval=0.9).status_code == 200
+    equal = {"predictions": inputs["predictions"], "targets": [[0.0], [2.0], [1.0]]}
+    assert measure(client, "frechet_distance", inputs=equal, **more).status_code == 200
+
+
+def test_arrays_have_no_interval(client: Client) -> None:
+    inputs = {"predictions": [0.2, 0.8, 0.6], "targets": [0, 1, 0]}
+    matrix = measure(
+        client, "confusion_matrix", inputs=inputs, params={"task": "binary"}, interval=0.9
+    ).json()
+    assert "interval" not in matrix
+    assert measure(client, "roc_curve", inputs=inputs, interval=0.9).json()["interval"].keys() == {
+        "equal_error_rate"
+    }
+
+
+def test_a_request_is_counted_under_its_metric(client: Client) -> None:
+    measure(client, "accuracy_score", inputs=SCORES)
+    measure(client, "nothing", inputs=SCORES)
+    text = client.get("/metrics").text
+    assert 'loss="accuracy",route="/v1/metrics/{name}",status="200"' in text
+    assert 'loss="unknown",route="/v1/metrics/{name}",status="404"' in text
 
 
 def test_items_of_a_batch_may_name_a_metric_and_fail_alone(client: Client) -> None:

@@ -589,7 +589,7 @@ def test_faults_of_decisions_say_what_to_change(client: Client) -> None:
         ("f1", [0, -1], [0, 1], {**many, "ignore_index": -1}, "/inputs/predictions"),
         ("accuracy", [0, 1], [0, 1], {**many, "top_k": 2}, "/params/top_k"),
         ("f1", [5000], [0], many, "/params/num_classes"),
-        ("confusion_matrix", [0, 1], [0, 1], {**many, "num_classes": 5000}, "/inputs/predictions"),
+        ("confusion_matrix", [0, 1], [0, 1], {**many, "num_classes": 5000}, "/params/num_classes"),
         ("confusion_matrix", [0, 5000], [0, 1], many, "/inputs/predictions"),
         ("log_loss", [[0.2, 0.3]], [0], {}, "/inputs/predictions/0/0"),
         ("balanced_accuracy", [0, 1], [0, 1], {}, "/params/task"),

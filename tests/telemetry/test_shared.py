@@ -87,11 +87,11 @@ def test_all_series_there_can_be_fit_into_what_a_worker_takes(tmp_path: Path) ->
     code = (
         "from pathlib import Path; from service.telemetry import shared; "
         f"shared.join(Path({str(tmp_path)!r})); "
-        "from service.losses import CATALOGUE; from service.routes import ROUTES, OTHER; from service.telemetry.metrics import Metrics\n"
+        "from service.losses import CATALOGUE; from service.metrics import METRICS; from service.routes import ROUTES, OTHER; from service.telemetry.metrics import Metrics\n"
         "metrics = Metrics()\n"
         "statuses = (200, 400, 401, 404, 405, 408, 413, 415, 422, 429, 431, 499, 500, 503, 504)\n"
         "for route in (*ROUTES, OTHER):\n"
-        "    for loss in ('', 'unknown', *CATALOGUE) if route.evaluates else ('',):\n"
+        "    for loss in ('', 'unknown', *(METRICS if route.door == 'measure' else CATALOGUE)) if route.named else ('',):\n"
         "        for status in statuses: metrics.requests.labels(route.label, loss, status)\n"
         "    for stage in ('total', 'decode', 'queue', 'compute', 'encode'): metrics.durations.labels(route.label, stage)\n"
         "for loss in ('unknown', *CATALOGUE):\n"

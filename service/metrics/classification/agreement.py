@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from dataclasses import replace
 from math import frexp, sqrt
-from typing import Any, Literal, NamedTuple, cast
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
 import numpy as np
+from annotated_types import Ge, Le
 
 from service.catalogue.domains import Facts
 from service.catalogue.metric import Number, Params, Undefined, Value, Weights, metric
@@ -13,7 +14,6 @@ from service.catalogue.spec import Condition
 from service.catalogue.table import Array, Columns, Table
 from service.metrics.classification.decisions import (
     DECIDED,
-    MOST_CELLS,
     REDRAW_COUNTS,
     Cells,
     NumClasses,
@@ -27,11 +27,12 @@ from service.metrics.classification.decisions import (
 from service.metrics.classification.ratios import LIKES, others_of
 from service.metrics.finishes import mean_defined
 
+MOST_CLASSES_OF_MATRIX = 1 << 11
 FEW = Condition(
     "/inputs/predictions",
-    f"at most {int(sqrt(MOST_CELLS))} classes in a matrix",
+    f"at most {MOST_CLASSES_OF_MATRIX} classes in a matrix",
     lambda facts: _classes(facts),
-    lambda facts: _classes(facts) ** 2 <= MOST_CELLS,
+    lambda facts: _classes(facts) <= MOST_CLASSES_OF_MATRIX,
 )
 
 
@@ -241,7 +242,7 @@ def _classes(facts: Facts) -> int:
     tasks=("classification",),
     finish=matrix,
     requires=(*DECIDED, FEW),
-    redraw=(*REDRAW_COUNTS, "C C/16", "num_classes num_classes/16"),
+    redraw=(*REDRAW_COUNTS, "C C/32", "num_classes num_classes/32"),
     likes=LIKES,
     higher_is_better=None,
 )
@@ -250,7 +251,7 @@ def confusion_matrix(
     targets: Targets,
     *,
     task: Task | None = None,
-    num_classes: NumClasses | None = None,
+    num_classes: Annotated[int, Ge(1), Le(MOST_CLASSES_OF_MATRIX)] | None = None,
     threshold: float = 0.5,
     from_logits: bool = False,
     ignore_index: int | None = None,

@@ -79,7 +79,7 @@ NUMBERED = Condition(
     lambda facts: facts.params["num_classes"] is not None or largest_class(facts) < MOST_UNNUMBERED,
 )
 """What metrics of every class require, as their results are as long as the largest class."""
-REDRAW_COUNTS = ("N/4", "N L/16")
+REDRAW_COUNTS = ("N/4", "N L/16", "2C", "2num_classes")
 """The work of counting pairs once more."""
 DECIDED = (chosen('"binary" or "multiclass"'), COUNTED, IGNORED_TOGETHER)
 """What the metrics of decisions require."""
@@ -185,7 +185,7 @@ def largest_class(facts: Facts) -> int:
 
 def _different(codes: Array, bound: int) -> tuple[Array, Array]:
     """Return the different codes below a bound, and the place of each code among them."""
-    if bound > MOST_CELLS:
+    if bound > min(MOST_CELLS, 16 * len(codes) + MOST_UNNUMBERED):
         return np.unique(codes, return_inverse=True)
     there = np.bincount(codes, minlength=bound) > 0
     return np.flatnonzero(there), (np.cumsum(there) - 1)[codes]

@@ -376,7 +376,7 @@ def _points(hits: Array, alarms: Array, total: float, thresholds: Array, params:
     requires=RANKED,
     aliases=("auc", "roc_auc", "roc_auc_score"),
     work="predictions",
-    redraw=("N/2", "N C/2", "N L"),
+    redraw=("N/2", "N C/2", "N L", "128C", "384L"),
 )
 def auroc(
     predictions: Scores,
@@ -429,7 +429,7 @@ def auroc(
     requires=RANKED,
     aliases=("ap", "pr_auc", "average_precision_score"),
     work="predictions",
-    redraw=("N/2", "N C/2", "N L"),
+    redraw=("N/2", "N C/2", "N L", "128C", "384L"),
 )
 def average_precision(
     predictions: Scores,

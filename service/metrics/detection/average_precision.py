@@ -10,7 +10,7 @@ import numpy as np
 from service.catalogue.metric import Like, Listing, Undefined, Value, Weights, metric
 from service.catalogue.spec import Example, Params
 from service.catalogue.table import Array, Columns, Ragged, Table
-from service.metrics.detection.effort import effort_of
+from service.metrics.detection.effort import effort_drawn_of, effort_of
 from service.metrics.detection.matching import (
     AREAS,
     THRESHOLDS,
@@ -94,9 +94,10 @@ def _finish(rows: Table, params: Params) -> Callable[[Weights], Value]:
     finish=_finish,
     check=flaws_of,
     effort=lambda inputs, params: effort_of(inputs, params, _most(params)),
+    effort_drawn=effort_drawn_of,
     likes=("voc2007", "voc2012"),
     signed=("iou_type",),
-    redraw="96 N",
+    redraw="N",
     example=Example(
         inputs={
             "predictions": [
@@ -130,7 +131,8 @@ def mean_average_precision(
 
     Args:
         predictions: For each image its objects: `boxes`, `masks` or `keypoints`, with `scores` and `labels`. A mask is
-            COCO's run lengths or a list of polygons, drawn in the image's `size` of height and width.
+            COCO's run lengths or a list of polygons, drawn in the image's `size` of height and width. Lists of numbers may be
+            packed tensors.
         targets: The same without scores; `iscrowd` marks regions that may hold any number of objects, and `area` replaces
             the area of the box or mask.
         iou_type: What overlaps: boxes, masks, or poses by object keypoint similarity.

@@ -10,6 +10,8 @@ from service.catalogue.table import Array
 from service.metrics.detection.masks import outlines
 from service.metrics.detection.objects import JOINTS, counts_of_objects, flat
 
+_SORTED, _CLASS = 4, 1200
+"""Units of work for an object and for a class in a result, measured with 3000 of either."""
 _OBJECT, _PAIR, _JOINT, _RUN, _OUTLINE = 24, 4, 1, 2, 4
 """Units of work for an object, for a pair of them, a joint of a pair, a run of a pair, and a pixel of an outline."""
 
@@ -37,6 +39,12 @@ def effort_of(inputs: Mapping[str, Any], params: Params, most: int | None) -> in
         looked = np.minimum(first * true, second * compared)
         work += int(_RUN * looked.sum()) + int(_OUTLINE * sum(drawn))
     return work
+
+
+def effort_drawn_of(inputs: Mapping[str, Any], params: Params) -> tuple[int, int]:
+    """Return the units of work to finish objects once more, and those of each class, whose curves have ten thresholds."""
+    labels = np.concatenate([flat(images, "labels") for images in inputs.values()])
+    return _SORTED * len(labels), _CLASS * len(np.unique(labels))
 
 
 def _runs(images: Sequence[Mapping[str, Any]]) -> tuple[Array, float]:
