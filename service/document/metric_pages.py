@@ -156,7 +156,7 @@ def _one_value(schema: Mapping[str, Any]) -> str:
 def _remarks(metric: AnyMetric) -> str:
     """Describe intervals, values a sample, and peers."""
     texts = [
-        "Intervals of samples with equal weights are analytic."
+        "Intervals are analytic where a sample has one decision (Wilson), otherwise bootstrapped."
         if metric.interval
         else "Intervals are bootstrapped.",
         f"The bootstrap draws the rows of one `{metric.unit}` together." if metric.unit else "",

@@ -38,10 +38,11 @@ class Slice(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """By how much a number is larger than in another evaluation, and the interval of that."""
+    """By how much a number is larger than in another evaluation, and the interval of that; None and a reason if it is undefined."""
 
-    value: float
-    interval: Sequence[float] | None
+    value: float | None
+    interval: Sequence[float] | None = None
+    undefined: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,11 +199,16 @@ def _differences(
         ]
     found: dict[str, Difference] = {}
     for path, value in runs[0].items():
-        against = runs[1].get(path)
-        if against is None or isinstance(value, Undefined) or isinstance(against, Undefined):
+        if (against := runs[1].get(path)) is None:
             continue
         name = ".".join((measure.name, *path))
-        found[name] = Difference(value - against, None)
+        if isinstance(value, Undefined):
+            found[name] = Difference(None, undefined=value.reason)
+            continue
+        if isinstance(against, Undefined):
+            found[name] = Difference(None, undefined=f"{against.reason}, in the other evaluation")
+            continue
+        found[name] = Difference(value - against)
         if interval is not None and all(path in one for one in drawn):
             span = bounds(drawn[0][path] - drawn[1][path], interval.level)
             found[name] = Difference(value - against, span)

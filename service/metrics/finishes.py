@@ -1,14 +1,12 @@
 """Finishes that many metrics share, and the helpers for rows."""
 
 from collections.abc import Callable, Mapping
-from math import sqrt
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtri
 from torch import Tensor
 
-from service.catalogue.metric import Each, Finish, Interval, Number, Params, Undefined, Value, Weights
+from service.catalogue.metric import Each, Finish, Number, Params, Undefined, Value, Weights
 from service.catalogue.table import Array, Table
 
 
@@ -53,24 +51,6 @@ def finite(*columns: Array) -> tuple[Callable[[Weights], bool], list[Array]]:
 def each_of(name: str) -> Each:
     """Return a column ``[N]`` as the value of each row."""
     return lambda rows, params: rows[name].astype(np.float64)
-
-
-def wilson_of(name: str) -> Interval:
-    """Return Wilson's score interval of the mean of a column of booleans, for rows of equal weight."""
-
-    def interval(rows: Table, params: Params, weights: Weights, level: float) -> tuple[float, float] | None:
-        count = len(rows)
-        if not count or (weights != weights[0]).any():
-            return None
-        share, z = float(rows[name].astype(np.float64).sum()) / count, float(ndtri((1 + level) / 2))
-        centre, spread = (
-            share + z * z / (2 * count),
-            z * sqrt(share * (1 - share) / count + z * z / (4 * count**2)),
-        )
-        scale = 1 + z * z / count
-        return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
-
-    return interval
 
 
 def mean_defined(values: list[Number], reason: str) -> Number:

@@ -71,6 +71,8 @@ def _progress(expect: int | None, rows: int) -> dict[str, Any]:
 
 def _difference(found: Difference) -> Mapping[str, Any]:
     """Return the members of a difference."""
+    if found.value is None:
+        return {"value": None, "undefined": found.undefined}
     if found.interval is None:
         return {"value": found.value}
     return {"value": found.value, "interval": [*found.interval]}

@@ -148,8 +148,9 @@ class EvaluatedSlice(TypedDict):
 class EvaluatedDifference(TypedDict):
     """By how much a number is larger than that of the other evaluation, over the ids that both have."""
 
-    value: float
+    value: Annotated[Any, Field(description="A number; null if either is undefined.", examples=[0.012])]
     interval: NotRequired[list[float]]
+    undefined: NotRequired[Annotated[str, Field(description="The reason, if the value is null.")]]
 
 
 class EvaluationResults(TypedDict):

@@ -96,7 +96,7 @@ class MetricEntry(MetricBrief):
     likes: Annotated[Names, Field(description="The peers whose conventions `like` can choose.")]
     interval: Annotated[
         Literal["analytic", "bootstrap"],
-        Field(description="How intervals are made; analytic ones only for samples of equal weight."),
+        Field(description="How intervals are made; analytic ones only where a sample has one decision."),
     ]
     per_sample: Annotated[bool, Field(description="Whether each sample has a value.")]
     use_when: str

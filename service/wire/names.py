@@ -5,7 +5,7 @@ import re
 from service.problems import Fault, Invalid, quoted
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
-NAMED = "1 to 200 letters, digits, '.', '_' or '-'"
+NAMED = "1 to 200 letters, digits, '.', '_' or '-', but neither '.' nor '..'"
 
 
 def valid_name(name: str, what: str) -> str:
@@ -14,6 +14,7 @@ def valid_name(name: str, what: str) -> str:
     Raises:
         Invalid: it has other characters, or too many.
     """
-    if NAME.fullmatch(name):
+    # clients remove dots alone from paths
+    if NAME.fullmatch(name) and name not in (".", ".."):
         return name
     raise Invalid(Fault("", "name", f"Expected {NAMED} as {what}; got {quoted(name)}."))

@@ -429,3 +429,24 @@ def test_an_item_over_the_work_limit_is_refused_alone(client: Client) -> None:
     ]
     over, fine = client.post("/v1/batch", json={"items": items}).json()["results"]
     assert over["error"]["status"] == 413 and fine["value"] == 0.75
+
+
+def test_the_interval_of_a_share_is_continuous_in_the_weights(client: Client) -> None:
+    inputs = {"predictions": [1] * 10, "targets": [1] * 10}
+    params = {"task": "binary"}
+
+    def interval(weights: list[float]) -> Any:
+        body = {"inputs": inputs, "params": params, "interval": 0.95, "sample_weight": weights}
+        return client.post("/v1/metrics/accuracy", json=body).json().get("interval")
+
+    equal, nearly, half = (
+        interval([1.0] * 10),
+        interval([1.0] * 9 + [1.0001]),
+        interval([1.0] * 5 + [0.0] * 5),
+    )
+    assert equal == pytest.approx([0.7224672, 1], abs=1e-6) and equal[1] == 1
+    assert nearly == pytest.approx(equal, abs=1e-6)
+    short = {"predictions": [1] * 5, "targets": [1] * 5}
+    alone = measure(client, "accuracy", inputs=short, params=params, interval=0.95).json()["interval"]
+    assert half == alone
+    assert interval([0.0] * 10) is None

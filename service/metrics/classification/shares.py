@@ -93,18 +93,25 @@ def share_of_each(shares: Shares) -> Callable[[Table, Params], Array]:
 def share_interval(
     shares: Shares,
 ) -> Callable[[Table, Params, Weights, float], tuple[float, float] | None]:
-    """Return Wilson's score interval of a share of rows of equal weight; None if rows have several labels."""
+    """Return Wilson's score interval of a share; None if rows have several labels.
+
+    Rows of unequal weight count as the effective sample size of Kish (1965): as many rows of equal weight.
+    """
 
     def interval(rows: Table, params: Params, weights: Weights, level: float) -> tuple[float, float] | None:
         part, whole = shares(rows, params)
-        count = float(whole.sum())
-        if not count or (whole > 1).any() or (weights != weights[0]).any():
+        total = float((weights * whole).sum())
+        if not total or (whole > 1).any():
             return None
-        share, z = float(part.sum()) / count, float(ndtri((1 + level) / 2))
+        share, z = float((weights * part).sum()) / total, float(ndtri((1 + level) / 2))
+        count = total**2 / float((weights**2 * whole).sum())
         centre = share + z * z / (2 * count)
         spread = z * sqrt(share * (1 - share) / count + z * z / (4 * count**2))
         scale = 1 + z * z / count
-        return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+        # rounding must not leave the share itself out
+        return max(0.0, min(share, (centre - spread) / scale)), min(
+            1.0, max(share, (centre + spread) / scale)
+        )
 
     return interval
 
