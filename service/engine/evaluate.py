@@ -55,21 +55,22 @@ def attempt(call: Call, device: torch.device = CPU) -> Evaluation | Exception:
 
 def computed(part: Part, compute: Callable[[Tensors], Terms], device: torch.device) -> Found:
     """Return value, gradients and diagnostics of a call, or of several that ``compute`` evaluates as one, on the CPU."""
+    # asked here, because the answer of a device would have to be waited for
+    removing = part.sample_weight is not None and removes(part.sample_weight)
     if device.type == "cpu":
-        return _computed(part, compute)
+        return _computed(part, compute, removing)
     with working_on(device):
-        return _on_host(*_computed(moved(part, device), compute))
+        return _on_host(*_computed(moved(part, device), compute, removing))
 
 
-def _computed(part: Part, compute: Callable[[Tensors], Terms]) -> Found:
-    """Evaluate where the inputs are; results are rounded to the requested dtype."""
+def _computed(part: Part, compute: Callable[[Tensors], Terms], removing: bool) -> Found:
+    """Evaluate where the inputs are; results are rounded to the requested dtype. ``removing``: some weights are 0."""
     like, axes = (part.like, 1) if isinstance(part, Stack) else (part, 0)
     weight, upstream = part.sample_weight, part.grad_output
     leaves = {**part.inputs}
     for name in like.gradients_of:
         leaves[name] = leaves[name].detach().requires_grad_()
     terms = compute(leaves)
-    removing = weight is not None and removes(weight)
     loss = reducible(like, terms)
     value, slope = reduce(like, without_losses(terms, weight) if removing else terms, weight, upstream, axes)
     if like.work > FUSED:
