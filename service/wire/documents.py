@@ -245,11 +245,6 @@ class BatchItem(Options):
     ]
     inputs: NotRequired[Annotated[Map, Field(description="The loss's tensors by name.")]]
     params: NotRequired[Params]
-    like: NotRequired[Annotated[str, Field(description="With a metric, see MetricRequest.")]]
-    slices: NotRequired[Annotated[Map, Field(description="With a metric, see MetricRequest.")]]
-    interval: NotRequired[Annotated[float, Field(description="With a metric, see MetricRequest.")]]
-    replicates: NotRequired[Annotated[int, Field(description="With a metric, see MetricRequest.")]]
-    seed: NotRequired[Annotated[int, Field(description="With a metric, see MetricRequest.")]]
 
 
 class BatchDefaults(TypedDict):

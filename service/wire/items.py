@@ -20,7 +20,7 @@ from service.wire.envelope import Encoding, read_envelope
 from service.wire.metrics import read_measurement
 from service.wire.request import Read
 
-FIELDS = ("id", "loss", *request.FIELDS)
+FIELDS = ("id", "loss", "metric", *request.FIELDS)
 METRIC_FIELDS = ("id", "metric", *metrics.FIELDS)
 MOST_REPORTED = 1000
 """Most faults reported in full over all items; further items report only their first."""
@@ -91,7 +91,7 @@ class Items:
                 echo |= taken.echo
                 self._keep(place, taken, document, item)
                 self._last = document, taken
-            elif type(item) is json.OBJECT and "metric" in item:
+            elif type(item) is json.OBJECT and item.get("metric") is not None:
                 self._measurements[place] = self._read_metric(document, item, echo)
             else:
                 self._bind(place, self._read(document, item, echo))

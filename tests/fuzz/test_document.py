@@ -20,13 +20,15 @@ pytestmark = [pytest.mark.server, pytest.mark.filterwarnings("ignore")]
 SCHEMA = schemathesis.openapi.from_dict(
     orjson.loads(orjson.dumps(document(CATALOGUE.values(), METRICS.values())))
 )
-OF_LOSSES = {f"POST /v1/losses/{name}" for name in CATALOGUE}
-GENERIC = "POST /v1/losses/{name}"
-UNLISTED = {"GET /v1/losses", "POST /v2/repository/models/{model}/unload"}
+NAMED = {f"POST /v1/losses/{name}" for name in CATALOGUE} | {f"POST /v1/metrics/{name}" for name in METRICS}
+GENERIC = {"POST /v1/losses/{name}", "POST /v1/metrics/{name}"}
+SHOWN = {"GET /v1/losses/{name}", "GET /v1/metrics/{name}"}
+UNLISTED = {"GET /v1/losses", "GET /v1/metrics", "POST /v2/repository/models/{model}/unload"}
 """Tasks are no enumeration, which generated clients would hold against new ones; no model can be unloaded."""
 PATIENT_S = 60
 """Longer than any drawn call takes, on a busy machine too."""
-TAKE_TENSORS = {*OF_LOSSES, GENERIC, "POST /v1/batch", "POST /v2/models/{model}/infer"}
+TAKE_TENSORS = {*NAMED, *GENERIC, "POST /v1/batch", "POST /v2/models/{model}/infer"}
+EVALUATIONS = "/v1/evaluations"
 
 
 @schemathesis.serializer("application/x-ndjson")
@@ -62,11 +64,12 @@ def _give_time(case: Any) -> None:
 def _excluded(case: Any) -> Iterator[Any]:
     """Yield the checks that do not hold of a request, each by the contract; no server error is let through."""
     operation = case.operation.label
-    if operation in OF_LOSSES or operation in (GENERIC, "GET /v1/losses/{name}"):
-        # one path: the document lists POST for each loss, and GET once for all
+    if operation in NAMED | GENERIC | SHOWN:
+        # one path: the document lists POST for each loss and metric, and GET once for all
         yield checks.allow_header_conformance
-    if operation in TAKE_TENSORS | UNLISTED:
-        # no union describes a tensor, since generators of clients know none: anything may be one
+    if operation in TAKE_TENSORS | UNLISTED or EVALUATIONS in operation:
+        # no union describes a tensor, since generators of clients know none: anything may be one. Names in specs,
+        # parts and queries of evaluations are no enumerations either
         yield checks.positive_data_acceptance
     if operation == "POST /v1/batch" or _has_null(case.body):
         # a bad item fails alone; a member that is null counts as absent, a param's default may be null
