@@ -85,17 +85,8 @@ def table(columns: Columns) -> Table:
     return Table(columns, lengths.pop())
 
 
-def stacked_rows(tables: Sequence[Table]) -> Table:
-    """Return the rows of all tables, which have the same columns, one table after another."""
-    first, *others = tables
-    if not others:
-        return first
-    columns = {name: _joined([one.columns[name] for one in tables]) for name in first.columns}
-    return Table(columns, sum(map(len, tables)))
-
-
-def _joined(columns: Sequence[Column]) -> Column:
-    """Join the parts of one column."""
+def joined_column(columns: Sequence[Column]) -> Column:
+    """Return a column whose parts follow one another."""
     if isinstance(columns[0], Ragged):
         ragged = cast(Sequence[Ragged], columns)
         return Ragged(

@@ -26,9 +26,17 @@ from service.document.openapi_evaluations import TAG as EVALUATIONS_TAG
 from service.document.openapi_evaluations import evaluation_paths
 from service.document.openapi_metrics import TAG as METRICS_TAG
 from service.document.openapi_metrics import metric_paths, metric_schemas
-from service.document.parts import REQUEST_TIMEOUT, open_to_all, operation, parameter, responses_of
+from service.document.parts import (
+    REQUEST_TIMEOUT,
+    name_parameter,
+    open_to_all,
+    operation,
+    parameter,
+    request_schemas,
+    responses_of,
+)
 from service.document.problems import responses
-from service.document.schemas import properties, reference, shared_schemas
+from service.document.schemas import reference, shared_schemas
 from service.wire import describe
 from service.wire.documents import TENSOR, Options
 
@@ -131,7 +139,7 @@ def _generic_operation() -> Json:
     example = {"inputs": {"logits": [[2.0, 1.0, 0.1]], "targets": [0]}, "params": {"label_smoothing": 0.1}}
     content = {"schema": reference("EvaluationRequest"), "example": example}
     found = _evaluation("evaluate", "Evaluate a loss by its name", "losses", content)
-    found["parameters"] = [_name_parameter(), *found["parameters"]]
+    found["parameters"] = [name_parameter("loss"), *found["parameters"]]
     found["description"] = (
         "One operation for all losses, for clients that choose one at run time. "
         "`GET /v1/losses/{name}` describes the inputs and params of a loss."
@@ -177,32 +185,10 @@ def _batch_operation() -> Json:
 
 @cache
 def _request_schemas(loss: AnyLoss) -> Json:
-    """Return the schemas of one loss's request: the body, its inputs, its params."""
-    name, descriptions, examples = stem(loss), loss.prose.arguments, describe.example_inputs(loss)
-    required = [key for key, spec in loss.inputs.items() if not spec.optional]
-    params = describe.without_defaults(describe.params_schema(loss))
-    return {
-        f"{name}Inputs": {
-            "type": "object",
-            "properties": {
-                key: _tensor(spec, descriptions[key], examples[key]) for key, spec in loss.inputs.items()
-            },
-            "required": required,
-            "additionalProperties": False,
-        },
-        f"{name}Params": params,
-        f"{name}Request": {
-            "type": "object",
-            "description": loss.prose.summary,
-            "properties": {
-                "inputs": reference(f"{name}Inputs"),
-                "params": reference(f"{name}Params"),
-                **properties(Options),
-            },
-            "required": ["inputs", "params"] if "required" in params else ["inputs"],
-            "additionalProperties": False,
-        },
-    }
+    """Return the schemas of one loss's request."""
+    descriptions, examples = loss.prose.arguments, describe.example_inputs(loss)
+    inputs = {name: _tensor(spec, descriptions[name], examples[name]) for name, spec in loss.inputs.items()}
+    return request_schemas(stem(loss), loss, inputs, Options)
 
 
 def _tensor(spec: Input, description: str, example: Any) -> Json:
@@ -235,13 +221,7 @@ def _list_operation() -> Json:
 def _show_operation() -> Json:
     """Describe the entry of one loss."""
     found = operation("get_loss", "Get one loss", "catalogue", "LossEntry")
-    return {**found, "parameters": [_name_parameter()]}
-
-
-def _name_parameter() -> Json:
-    """Describe the name of a loss in a path."""
-    text = "A loss's name or alias."
-    return {"name": "name", "in": "path", "required": True, "description": text, "schema": {"type": "string"}}
+    return {**found, "parameters": [name_parameter("loss")]}
 
 
 def _request_timeout() -> Json:

@@ -7,8 +7,8 @@ from typing import Any
 from service.catalogue.dims import split
 from service.catalogue.metric import AnyMetric, Listed
 from service.catalogue.spec import Input
-from service.document.parts import REQUEST_TIMEOUT, operation, parameter
-from service.document.schemas import properties, reference
+from service.document.parts import REQUEST_TIMEOUT, name_parameter, operation, parameter, request_schemas
+from service.document.schemas import reference
 from service.wire import describe_metric
 from service.wire.documents import TENSOR
 from service.wire.metric_documents import MetricOptions
@@ -26,7 +26,7 @@ def metric_paths(metrics: Collection[AnyMetric]) -> Json:
     return {
         "/v1/metrics": {"get": _list_operation()},
         "/v1/metrics/{name}": {
-            "get": {**shown, "parameters": [_name_parameter()]},
+            "get": {**shown, "parameters": [name_parameter("metric")]},
             "post": _generic_operation(),
         },
         **named,
@@ -77,38 +77,19 @@ def _generic_operation() -> Json:
     }
     content = {"schema": reference("MetricRequest"), "example": example}
     found = _measurement("measure", "Compute a metric by its name", content)
-    found["parameters"] = [_name_parameter(), *found["parameters"]]
+    found["parameters"] = [name_parameter("metric"), *found["parameters"]]
     found["description"] = "`GET /v1/metrics/{name}` describes the inputs and params of a metric."
     return found
 
 
 @cache
 def _schemas(metric: AnyMetric) -> Json:
-    """Return the schemas of one metric's request: the body, its inputs, its params."""
-    name, descriptions = _stem(metric), metric.prose.arguments
-    examples = describe_metric.metric_example(metric)["inputs"]
-    inputs = {key: _input(spec, descriptions[key], examples.get(key)) for key, spec in metric.inputs.items()}
-    params = describe_metric.params_without_defaults(metric)
-    return {
-        f"{name}Inputs": {
-            "type": "object",
-            "properties": inputs,
-            "required": [key for key, spec in metric.inputs.items() if not spec.optional],
-            "additionalProperties": False,
-        },
-        f"{name}Params": params,
-        f"{name}Request": {
-            "type": "object",
-            "description": metric.prose.summary,
-            "properties": {
-                "inputs": reference(f"{name}Inputs"),
-                "params": reference(f"{name}Params"),
-                **properties(MetricOptions),
-            },
-            "required": ["inputs", "params"] if "required" in params else ["inputs"],
-            "additionalProperties": False,
-        },
+    """Return the schemas of one metric's request."""
+    descriptions, examples = metric.prose.arguments, describe_metric.metric_example(metric)["inputs"]
+    inputs = {
+        name: _input(spec, descriptions[name], examples.get(name)) for name, spec in metric.inputs.items()
     }
+    return request_schemas(_stem(metric), metric, inputs, MetricOptions)
 
 
 def _input(spec: Input, description: str, example: Any) -> Json:
@@ -135,9 +116,3 @@ def _list_operation() -> Json:
         for name, text in texts.items()
     ]
     return found
-
-
-def _name_parameter() -> Json:
-    """Describe the name of a metric in a path."""
-    text = "A metric's name or alias."
-    return {"name": "name", "in": "path", "required": True, "description": text, "schema": {"type": "string"}}

@@ -4,7 +4,7 @@ from functools import partial
 
 from starlette.types import Receive, Scope
 
-from service.catalogue.registry import AnyLoss, Catalogue, Unknown
+from service.catalogue.registry import Catalogue, D, Registry, Unknown
 from service.doors.coded import begin, json_answer
 from service.doors.front import Answer
 from service.doors.pipeline import Pipeline
@@ -25,7 +25,7 @@ class SingleCalls:
 
     async def answer(self, scope: Scope, receive: Receive) -> Answer:
         """Return the answer to one request."""
-        loss = find_loss(self.catalogue, scope["state"]["match"].parameters["name"])
+        loss = find_declared(self.catalogue, scope["state"]["match"].parameters["name"])
         scope["state"]["stages"].loss = loss.name
         work = await begin(self.pipeline, scope, receive, self.settings)
         queue, headers = self.pipeline.queue, scope["state"]["headers"]
@@ -37,8 +37,8 @@ class SingleCalls:
         return await self.pipeline.call(work, decode, encode, work.size * cost.BYTE_S)
 
 
-def find_loss(catalogue: Catalogue, name: str) -> AnyLoss:
-    """Look a loss up by name or alias.
+def find_declared(catalogue: Registry[D], name: str) -> D:
+    """Look a loss or a metric up by name or alias.
 
     Raises:
         NotFound: there is none; the problem names the closest.

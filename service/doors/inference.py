@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope
 from service.admission import body
 from service.catalogue.registry import AnyLoss, Catalogue
 from service.doors.coded import inflate
-from service.doors.evaluation import find_loss
+from service.doors.evaluation import find_declared
 from service.doors.exchange import Exchange
 from service.doors.front import Answer
 from service.doors.pipeline import Pipeline, Work
@@ -81,7 +81,7 @@ def find_model(catalogue: Catalogue, model: str, version: str | None = None) -> 
     Raises:
         NotFound: there is no such model, or no such version of it.
     """
-    loss = find_loss(catalogue, model)
+    loss = find_declared(catalogue, model)
     if version not in (None, VERSION):
         raise NotFound(f"{loss.name} has no version {quoted(version)}; it has {VERSION}.")
     return loss

@@ -9,7 +9,7 @@ from service.admission import query
 from service.admission.content import Content, cacheable
 from service.catalogue.registry import AnyLoss, Catalogue, D, Registry
 from service.catalogue.search import as_task, search
-from service.doors.evaluation import find_loss
+from service.doors.evaluation import find_declared
 from service.problems import Fault, Invalid, pointer, quoted
 from service.wire import describe
 
@@ -31,7 +31,7 @@ def catalogue_routes(catalogue: Catalogue) -> APIRouter:
 
     async def show_loss(request: Request) -> Response:
         query.read_query(request.scope)
-        loss = find_loss(catalogue, request.path_params["name"])
+        loss = find_declared(catalogue, request.path_params["name"])
         request.state.stages.loss = loss.name
         return cacheable(request, entry(loss))
 

@@ -9,15 +9,16 @@ from starlette.types import Receive, Scope
 from service.admission import query
 from service.admission.content import Content, cacheable
 from service.catalogue.metric import AnyMetric
-from service.catalogue.registry import MetricCatalogue, Unknown
+from service.catalogue.registry import MetricCatalogue
 from service.catalogue.search import search
 from service.doors.coded import begin, json_answer
+from service.doors.evaluation import find_declared
 from service.doors.front import Answer
 from service.doors.losses import chosen_task
 from service.doors.pipeline import Pipeline, Steps
 from service.engine import cost
 from service.engine.measure import Measurement, Measures, measure
-from service.problems import NotFound, TooLarge
+from service.problems import TooLarge
 from service.settings import Settings
 from service.wire import describe_metric
 from service.wire.metrics import decode_metric, metric_parts
@@ -33,7 +34,7 @@ class Measurements:
 
     async def answer(self, scope: Scope, receive: Receive) -> Answer:
         """Return the answer to one request."""
-        metric = find_metric(self.catalogue, scope["state"]["match"].parameters["name"])
+        metric = find_declared(self.catalogue, scope["state"]["match"].parameters["name"])
         scope["state"]["stages"].loss = metric.name
         work = await begin(self.pipeline, scope, receive, self.settings)
         device, headers = self.pipeline.queue.device, scope["state"]["headers"]
@@ -66,18 +67,6 @@ def refuse_excess(work: int, most: int) -> None:
         raise TooLarge(f"Expected at most {most} units of work (LOSSD_MAX_WORK); got {work}.")
 
 
-def find_metric(catalogue: MetricCatalogue, name: str) -> AnyMetric:
-    """Look a metric up by name or alias.
-
-    Raises:
-        NotFound: there is none; the problem names the closest.
-    """
-    try:
-        return catalogue[name]
-    except Unknown as error:
-        raise NotFound(str(error)) from None
-
-
 def metric_catalogue_routes(catalogue: MetricCatalogue) -> APIRouter:
     """Return the routes of the catalogue of metrics."""
     routes = APIRouter()
@@ -96,7 +85,7 @@ def metric_catalogue_routes(catalogue: MetricCatalogue) -> APIRouter:
 
     async def show_metric(request: Request) -> Response:
         query.read_query(request.scope)
-        return cacheable(request, entry(find_metric(catalogue, request.path_params["name"])))
+        return cacheable(request, entry(find_declared(catalogue, request.path_params["name"])))
 
     routes.add_route("/v1/metrics/{name}", show_metric)
     return routes

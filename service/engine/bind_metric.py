@@ -8,12 +8,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from service.catalogue.dims import Shape, Sizes, expand, match, match_empty, names, show_dims, show_sizes
+from service.catalogue.dims import Shape, Sizes, expand, match, names
 from service.catalogue.domains import Facts, show_number
 from service.catalogue.metric import AnyMetric
 from service.catalogue.spec import Form, Params
 from service.engine.call import Sent
-from service.engine.check import first_of, lists, not_of_kind, of_kind
+from service.engine.check import conditions, first_of, lists, mentioned_sizes, not_of_kind, of_kind
+from service.engine.fit import match_shapes, with_all_forms
 from service.engine.measure import Inputs
 from service.problems import MOST_FAULTS, Fault, Invalid, pointer
 
@@ -66,7 +67,7 @@ def bind_metric(
     if whole and not faults:
         # conditions of a metric may look at lists too
         facts = Facts(sizes, params, cast(dict[str, Tensor], inputs))
-        faults = _sizes(metric, sizes, row, given) or _conditions(metric, facts)
+        faults = _sizes(metric, sizes, row, given) or conditions(metric, facts)
         faults = faults or lists(metric, params, sizes) or _flaws(metric, inputs, params)
     if found := [*known, *missing, *faults]:
         raise Invalid(*found)
@@ -106,14 +107,15 @@ def _fitting(metric: AnyMetric, given: Mapping[str, Given], params: Params) -> t
     least = {dim: bounds.least for dim, bounds in metric.ranges.items()}
     if type(classes := params.get("num_classes")) is int:
         least["C"] = classes
-    fits = [_fit(metric, given, row, least) for row in rows]
+    shapes = tuple((name, _shape(one)) for name, one in given.items())
+    fits = [match_shapes(metric, shapes, row, least) for row in rows]
     # of equally wrong rows, one in which the first inputs fit: their number of dimensions tells what was meant
     order = {pointer("inputs", name): place for place, name in enumerate(metric.inputs)}
-    row, (sizes, faults) = min(
+    row, (sizes, _, faults) = min(
         zip(rows, fits, strict=True),
-        key=lambda found: (len(found[1][1]), [-order[fault.pointer] for fault in found[1][1]]),
+        key=lambda found: (len(found[1][2]), [-order[fault.pointer] for fault in found[1][2]]),
     )
-    return row, sizes, _with_all_forms(metric, rows, faults)
+    return row, sizes, [with_all_forms(metric, rows, fault) for fault in faults]
 
 
 def _has(faults: Sequence[Fault], name: str) -> bool:
@@ -122,42 +124,11 @@ def _has(faults: Sequence[Fault], name: str) -> bool:
     return any(fault.pointer == whole or fault.pointer.startswith(own) for fault in faults)
 
 
-def _fit(
-    metric: AnyMetric, given: Mapping[str, Given], row: int, least: Mapping[str, int]
-) -> tuple[Sizes, list[Fault]]:
-    """Match the shape of every input with its form in a row of forms; ``least`` are sizes that a `[]` does not show."""
-    sizes: Sizes = {}
-    faults: list[Fault] = []
-    # tensors of unknown rank come last, when the others have fixed the sizes
-    for name in sorted(given, key=lambda name: _shape(given[name]) is None):
-        shape, dims = _shape(given[name]), metric.inputs[name].form(row).dims
-        matched = match_empty(dims, sizes, least) if shape is None else match(dims, shape, sizes)
-        if matched is None:
-            got = [0] if shape is None else list(shape)
-            expected = f"Expected dimensions {show_dims(dims)}{show_sizes(sizes)}; got {got}."
-            faults.append(Fault(pointer("inputs", name), "shape", expected))
-        else:
-            sizes = matched
-    return sizes, faults
-
-
 def _shape(given: Given) -> Shape | None:
     """Return the shape of an input; None for a JSON ``[]``, which has any rank."""
     if isinstance(given, list):
         return (len(given),)
     return None if given.any_rank else tuple(given.tensor.shape)
-
-
-def _with_all_forms(metric: AnyMetric, rows: Sequence[int], faults: Sequence[Fault]) -> list[Fault]:
-    """List every form that the inputs at fault could have had."""
-    found: list[Fault] = []
-    for fault in faults:
-        forms = metric.inputs[fault.pointer.rpartition("/")[2]].form
-        first, *others = [show_dims(dims) for dims in dict.fromkeys(forms(row).dims for row in rows)]
-        found.append(
-            Fault(fault.pointer, fault.code, fault.detail.replace(first, " or ".join([first, *others]), 1))
-        )
-    return found
 
 
 def _values(
@@ -206,15 +177,8 @@ def _fault(name: str, sent: Sent, tensor: Tensor, form: Form, facts: Facts) -> F
     at, place = (wrong, "") if sent.addressable else ((), f" at {list(wrong)}")
     finite = code == "domain" and bool(tensor[wrong].isfinite())
     got = (form.domain.found(tensor, wrong) if finite else show_number(tensor[wrong])) + place
-    return Fault(
-        pointer("inputs", name, *at), code, f"Expected {expected}{_sizes_in(form, facts)}; got {got}."
-    )
-
-
-def _sizes_in(form: Form, facts: Facts) -> str:
-    """Show the sizes that the description of a form mentions."""
-    words = form.describe().replace(",", " ").split()
-    return show_sizes({dim: size for dim, size in facts.sizes.items() if dim in words})
+    expected += mentioned_sizes(form, facts.sizes)
+    return Fault(pointer("inputs", name, *at), code, f"Expected {expected}; got {got}.")
 
 
 def _sizes(metric: AnyMetric, sizes: Sizes, row: int, given: Mapping[str, Given]) -> list[Fault]:
@@ -227,15 +191,6 @@ def _sizes(metric: AnyMetric, sizes: Sizes, row: int, given: Mapping[str, Given]
             name = next(name for name in given if dim in names(metric.inputs[name].form(row).dims))
             faults.append(Fault(pointer("inputs", name), "size", f"Expected {dim} to be {word}; got {size}."))
     return faults
-
-
-def _conditions(metric: AnyMetric, facts: Facts) -> list[Fault]:
-    """Check conditions across inputs and params."""
-    return [
-        Fault(one.pointer, "condition", f"Expected {one.expected}; got {one.got(facts)}.")
-        for one in metric.conditions
-        if not one.holds(facts)
-    ]
 
 
 def _flaws(metric: AnyMetric, inputs: Inputs, params: Params) -> list[Fault]:

@@ -93,9 +93,7 @@ def domains(request: Request, fit: Fit, facts: Facts, *, whole: bool) -> list[Fa
                 raise
             continue
         if (index := first_of(~right)) is not None:
-            expected = form.describe() + show_sizes(
-                {dim: fit.sizes[dim] for dim in _mentioned(form, fit.sizes)}
-            )
+            expected = form.describe() + mentioned_sizes(form, fit.sizes)
             finite = bool(tensor[index].isfinite())
             found = form.domain.found(tensor, index) if finite else show_number(tensor[index])
             faults.append(_fault_at(name, request.inputs[name], index, "domain", expected, found))
@@ -156,10 +154,10 @@ def _counted(values: Tensor, where: Tensor | None) -> Tensor | None:
     return where.reshape((*where.shape, *[1] * (values.dim() - where.dim())))
 
 
-def _mentioned(form: Form, sizes: Sizes) -> list[str]:
-    """Return the dimensions whose sizes a form's description mentions."""
+def mentioned_sizes(form: Form, sizes: Sizes) -> str:
+    """Show the sizes of the dimensions that a form's description mentions."""
     words = form.describe().replace(",", " ").split()
-    return [dim for dim in sizes if dim in words]
+    return show_sizes({dim: size for dim, size in sizes.items() if dim in words})
 
 
 def lists(declared: AnyDeclaration, params: Mapping[str, Any], sizes: Sizes) -> list[Fault]:
@@ -195,11 +193,11 @@ def _shape(rows: tuple[Any, ...]) -> Shape | None:
     return (len(rows), *lengths) if len(lengths) == 1 else None
 
 
-def conditions(loss: AnyLoss, facts: Facts) -> list[Fault]:
+def conditions(declared: AnyDeclaration, facts: Facts) -> list[Fault]:
     """Check conditions across inputs and params."""
     return [
         Fault(c.pointer, "condition", f"Expected {c.expected}; got {c.got(facts)}.")
-        for c in loss.conditions
+        for c in declared.conditions
         if not c.holds(facts)
     ]
 

@@ -3,12 +3,13 @@
 Results that depend on shapes alone are cached by shape, because pipelines send the same ones again and again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
 from typing import Any
 
+from service.catalogue.declaration import AnyDeclaration
 from service.catalogue.dims import Shape, Sizes, expand, match, match_empty, names, show_dims, show_sizes
 from service.catalogue.registry import AnyLoss
 from service.catalogue.spec import Form, SizeRange
@@ -64,18 +65,26 @@ def _fit(loss: AnyLoss, shapes: Shapes, params: tuple[tuple[str, Any], ...]) -> 
         if not fits[-1].faults:
             return _with_result(fits[-1], dict(params))
     best = min(fits, key=lambda fit: len(fit.faults))
-    return replace(best, faults=tuple(_all_forms(loss, rows, fault) for fault in best.faults))
+    return replace(best, faults=tuple(with_all_forms(loss, rows, fault) for fault in best.faults))
 
 
 def _fit_row(loss: AnyLoss, shapes: Shapes, row: int) -> Fit:
     """Match every input with its form in one row."""
+    least = {dim: bounds.least for dim, bounds in loss.ranges.items()}
+    sizes, found, faults = match_shapes(loss, shapes, row, least)
+    return Fit(loss, row, sizes, found, tuple(faults))
+
+
+def match_shapes(
+    declared: AnyDeclaration, shapes: Shapes, row: int, least: Mapping[str, int]
+) -> tuple[Sizes, dict[str, Shape], list[Fault]]:
+    """Match the shape of every input with its form in one row; ``least`` are sizes that a ``[]`` does not show."""
     sizes: Sizes = {}
     found: dict[str, Shape] = {}
     faults: list[Fault] = []
-    least = {dim: bounds.least for dim, bounds in loss.ranges.items()}
     # tensors of unknown rank come last, when the others have fixed the sizes
     for name, shape in sorted(shapes, key=lambda item: item[1] is None):
-        dims = loss.inputs[name].form(row).dims
+        dims = declared.inputs[name].form(row).dims
         matched = match_empty(dims, sizes, least) if shape is None else match(dims, shape, sizes)
         if matched is None:
             got = [0] if shape is None else list(shape)
@@ -83,13 +92,13 @@ def _fit_row(loss: AnyLoss, shapes: Shapes, row: int) -> Fit:
             faults.append(Fault(pointer("inputs", name), "shape", expected))
         else:
             sizes, found[name] = matched, expand(dims, matched)
-    return Fit(loss, row, sizes, found, tuple(faults))
+    return sizes, found, faults
 
 
-def _all_forms(loss: AnyLoss, rows: list[int], fault: Fault) -> Fault:
+def with_all_forms(declared: AnyDeclaration, rows: Sequence[int], fault: Fault) -> Fault:
     """List every form that an input could have had."""
     name = fault.pointer.rpartition("/")[2]
-    dims = dict.fromkeys(loss.inputs[name].form(row).dims for row in rows)
+    dims = dict.fromkeys(declared.inputs[name].form(row).dims for row in rows)
     first, *others = [show_dims(d) for d in dims]
     detail = fault.detail.replace(first, " or ".join([first, *others]), 1)
     return Fault(fault.pointer, fault.code, detail)

@@ -1,6 +1,6 @@
 """Measure: a metric's rows from its inputs, and from any rows the value, its interval, and those of slices."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import frexp, isfinite
 from typing import Any, cast
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from service.catalogue.metric import AnyMetric, Undefined
+from service.catalogue.metric import AnyMetric, Undefined, Value, Weights
 from service.catalogue.spec import Params
 from service.catalogue.table import Array, Table, table
 from service.engine.bootstrap import Asked, counts, keys_of_unit
@@ -104,8 +104,7 @@ def finished(
     asked: Asked | None = None,
 ) -> MetricResult:
     """Finish rows, which are in the order of their ids; ``keys`` are hashed from the ids."""
-    weights = np.ones(len(rows)) if weights is None else _in_range(weights)
-    run = metric.finish(rows, params)
+    run, weights = metric.finish(rows, params), weights_of(weights, len(rows))
     with np.errstate(over="ignore", invalid="ignore"):
         value = run(weights)
     undefined: dict[str, str] = {}
@@ -118,17 +117,23 @@ def finished(
         if analytic:
             interval = [*analytic]
         else:
-            interval = _interval(value, replicates(metric, params, rows, weights, keys, asked), asked.level)
+            drawn = replicates(run, weights, keys_drawn(metric, rows, keys), asked)
+            interval = _interval(value, drawn, asked.level)
     return MetricResult(shown, undefined, interval, len(rows))
 
 
+def keys_drawn(metric: AnyMetric, rows: Table, keys: Array) -> Array:
+    """Return the key of each row in a bootstrap: that of its id, or of the unit that is drawn together."""
+    return keys if metric.unit is None else keys_of_unit(rows[metric.unit])
+
+
 def replicates(
-    metric: AnyMetric, params: Params, rows: Table, weights: Array, keys: Array, asked: Asked
+    run: Callable[[Weights], Value], weights: Array, keys: Array, asked: Asked
 ) -> dict[Path, Array]:
-    """Return each number of the value in every replicate of a bootstrap, by its path; NaN where it is undefined."""
-    if metric.unit is not None:
-        keys = keys_of_unit(rows[metric.unit])
-    run = metric.finish(rows, params)
+    """Return each number of the value in every replicate of a bootstrap, by its path; NaN where it is undefined.
+
+    ``run`` is what `Metric.finish` returned for the rows.
+    """
     found: dict[Path, list[float]] = {}
     for drawn in counts(keys, asked):
         for path, number in numbers_of(run(weights * drawn)):
@@ -199,8 +204,10 @@ def _plain(value: Any, path: Path, undefined: dict[str, str]) -> Any:
     return number
 
 
-def _in_range(weights: Array) -> Array:
-    """Return weights whose sums and products are in the range of numbers, scaled by a power of two if need be."""
+def weights_of(weights: Array | None, count: int) -> Array:
+    """Return weights whose sums and products are in the range of numbers, scaled by a power of two if need be; ones for None."""
+    if weights is None:
+        return np.ones(count)
     exponent = frexp(float(weights.max(initial=0.0)))[1]
     return weights if abs(exponent) < 200 else np.ldexp(weights, -exponent)
 

@@ -10,7 +10,15 @@ from service.catalogue.metric import Undefined
 from service.catalogue.rounds import go_on
 from service.catalogue.table import Array, Table
 from service.engine.bootstrap import Asked
-from service.engine.measure import MetricResult, bounds, finished, numbers_of, replicates
+from service.engine.measure import (
+    MetricResult,
+    bounds,
+    finished,
+    keys_drawn,
+    numbers_of,
+    replicates,
+    weights_of,
+)
 from service.evaluations.identity import keys_of_hashes
 from service.evaluations.merge import Merged
 from service.evaluations.rows import Rows, bytes_as_texts
@@ -186,20 +194,20 @@ def _differences(
     """Return the differences of all numbers of a metric."""
     metric, params = measure.metric, measure.params
     tables = [rows.table(measure.name) for rows in pair]
-    weights = [np.ones(rows.count) if rows.weights is None else rows.weights for rows in pair]
-    runs = [
-        dict(numbers_of(metric.finish(table, params)(weight)))
-        for table, weight in zip(tables, weights, strict=True)
+    finishes = [
+        (metric.finish(table, params), weights_of(rows.weights, rows.count))
+        for table, rows in zip(tables, pair, strict=True)
     ]
+    values = [dict(numbers_of(run(weights))) for run, weights in finishes]
     drawn: list[dict[tuple[str, ...], Array]] = []
     if interval is not None:
         drawn = [
-            replicates(metric, params, table, weight, keys, interval)
-            for table, weight in zip(tables, weights, strict=True)
+            replicates(run, weights, keys_drawn(metric, table, keys), interval)
+            for table, (run, weights) in zip(tables, finishes, strict=True)
         ]
     found: dict[str, Difference] = {}
-    for path, value in runs[0].items():
-        if (against := runs[1].get(path)) is None:
+    for path, value in values[0].items():
+        if (against := values[1].get(path)) is None:
             continue
         name = ".".join((measure.name, *path))
         if isinstance(value, Undefined):

@@ -6,7 +6,7 @@ from typing import cast
 
 import numpy as np
 
-from service.catalogue.table import Array, Column, Ragged, Table
+from service.catalogue.table import Array, Column, Ragged, Table, joined_column
 
 SEPARATOR = "/"
 """Stands between a metric's name, which cannot have it, and the name of its column."""
@@ -105,7 +105,7 @@ def joined_rows(parts: Sequence[Rows]) -> Rows:
     def joined(columns: Sequence[Column]) -> Column:
         key = tuple(map(id, columns))
         if key not in done:
-            done[key] = _joined(columns)
+            done[key] = joined_column(columns)
         return done[key]
 
     return Rows(
@@ -121,17 +121,7 @@ def joined_rows(parts: Sequence[Rows]) -> Rows:
 def _joined_if_there(columns: Sequence[Column | None]) -> Column | None:
     """Join the parts of a column that all parts have, or none."""
     there = [column for column in columns if column is not None]
-    return _joined(there) if there else None
-
-
-def _joined(columns: Sequence[Column]) -> Column:
-    """Join the parts of one column."""
-    if isinstance(columns[0], Ragged):
-        ragged = cast(Sequence[Ragged], columns)
-        return Ragged(
-            np.concatenate([one.lengths for one in ragged]), np.concatenate([one.values for one in ragged])
-        )
-    return np.concatenate(cast(Sequence[Array], columns))
+    return joined_column(there) if there else None
 
 
 def _joined_labels(parts: Sequence[Categories]) -> Categories:

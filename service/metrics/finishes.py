@@ -1,7 +1,6 @@
 """Finishes that many metrics share, and the helpers for rows."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 from torch import Tensor
@@ -57,13 +56,3 @@ def mean_defined(values: list[Number], reason: str) -> Number:
     """Return the mean of the defined numbers, undefined for this reason if there are none."""
     defined = [value for value in values if not isinstance(value, Undefined)]
     return float(np.mean(defined)) if defined else Undefined(reason)
-
-
-def counts_of(codes: Array, size: int, weights: Weights) -> Array:
-    """Return the weight of each code from 0 to ``size`` - 1."""
-    return np.bincount(codes, weights=weights, minlength=size)
-
-
-def options(params: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """Return some of the params."""
-    return {name: params[name] for name in names}

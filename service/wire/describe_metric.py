@@ -60,11 +60,6 @@ def value_schema(spec: Listed) -> dict[str, Any]:
     return schema_of(spec.element)
 
 
-def params_without_defaults(metric: AnyMetric) -> dict[str, Any]:
-    """Return the JSON Schema of a metric's params, with defaults in the descriptions."""
-    return describe.without_defaults(describe.params_schema(metric))
-
-
 def _input(name: str, spec: Input, description: str) -> dict[str, Any]:
     """Describe an input; the values of a list by their JSON Schema."""
     found = describe.input_entry(name, spec, description)

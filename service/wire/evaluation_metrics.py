@@ -92,7 +92,7 @@ class MeasureReader:
     def _params(self, metric: AnyMetric, value: Any) -> dict[str, Any]:
         """Read the params of a metric, on top of those that the spec states once for all metrics."""
         shared = {name: one for name, one in self.shared.params.items() if name in metric.params}
-        own = self._object(value, [name for name in metric.params if name != "like"], "params")
+        own = self._object(value, metric.params, "params")
         self.shared.used |= shared.keys()
         sent = {**shared, **own}
         plain = {name: self.document.plain(one, levels(metric.params[name])) for name, one in sent.items()}

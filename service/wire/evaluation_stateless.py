@@ -14,7 +14,7 @@ from service.wire.document import Document
 from service.wire.evaluation_parts import PartLimits, part_of
 from service.wire.evaluation_query import slices_of
 from service.wire.evaluation_spec import SpecLimits, spec_of
-from service.wire.metrics import MetricReader
+from service.wire.metrics import read_interval
 from service.wire.text import Body
 
 DATA = "data"
@@ -48,12 +48,11 @@ def read_stateless(
     spec = spec_of(document, [name for name in names if name not in OPTIONS], catalogues, limits, OPTIONS)
     options, faults = document.given(document.root, names)
     options = {name: one for name, one in options.items() if name in OPTIONS}
-    reader = MetricReader(document, spec.measures[0].metric, faults)
-    interval = reader.interval(options)
+    interval = read_interval(options, faults)
     if DATA not in options:
-        reader.faults.append(Fault("/data", "missing", "Expected an object of columns; got nothing."))
-    if reader.faults:
-        raise Invalid(*reader.faults)
+        faults.append(Fault("/data", "missing", "Expected an object of columns; got nothing."))
+    if faults:
+        raise Invalid(*faults)
     slices = slices_of(spec, _slices(document, options.get("slices"), spec))
     try:
         part = part_of(document, options[DATA], spec, DATA, computed)

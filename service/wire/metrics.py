@@ -52,7 +52,7 @@ def read_measurement(
     reader = MetricReader(document, metric, faults)
     params = reader.params(fields.get("params"), fields.get("like"))
     given = reader.inputs(fields.get("inputs"))
-    interval = reader.interval(fields)
+    interval = read_interval(fields, reader.faults)
     weights = reader.weights(fields.get("sample_weight"))
     slices = reader.slices(fields.get("slices"))
     reader.faults += _lengths(metric, given, weights, slices)
@@ -92,7 +92,7 @@ class MetricReader:
         if value is not None and not json.is_object(value):
             self.faults.append(Fault("/params", "type", json.no_object(value)))
         elif value is not None:
-            found, faults = self.document.given(value, [n for n in metric.params if n != "like"], "params")
+            found, faults = self.document.given(value, metric.params, "params")
             self.faults += faults
             plain = {
                 name: self.document.plain(one, levels(metric.params[name])) for name, one in found.items()
@@ -138,29 +138,6 @@ class MetricReader:
             return read_listed(self.document, value, str, *where)
         return tensors.read_tensor(self.document, value, *where, whole=spec.whole)
 
-    def interval(self, fields: Mapping[str, Any]) -> Asked | None:
-        """Read the interval and its options."""
-        level, replicates, seed = (fields.get(name) for name in ("interval", "replicates", "seed"))
-        checks = (
-            ("interval", level, type(level) is float and 0 < level < 1, "a number between 0 and 1"),
-            (
-                "replicates",
-                replicates,
-                _is_whole(replicates, 1, MOST_REPLICATES),
-                f"an integer from 1 to {MOST_REPLICATES}",
-            ),
-            ("seed", seed, _is_whole(seed, 0, 2**53), "an integer of at least 0"),
-        )
-        wrong = [
-            Fault(pointer(name), "value", f"Expected {expected}; got {json.show(value)}.")
-            for name, value, right, expected in checks
-            if value is not None and not right
-        ]
-        self.faults += wrong
-        if wrong or level is None:
-            return None
-        return Asked(level, REPLICATES if replicates is None else int(replicates), int(seed or 0))
-
     def weights(self, value: Any) -> Array | None:
         """Read the weights of samples as float64."""
         if value is None:
@@ -196,6 +173,30 @@ class MetricReader:
             for name in found
         }
         return {name: values for name, values in read.items() if values is not None}
+
+
+def read_interval(fields: Mapping[str, Any], faults: list[Fault]) -> Asked | None:
+    """Read the interval and its options; invalid ones are added to the faults."""
+    level, replicates, seed = (fields.get(name) for name in ("interval", "replicates", "seed"))
+    checks = (
+        ("interval", level, type(level) is float and 0 < level < 1, "a number between 0 and 1"),
+        (
+            "replicates",
+            replicates,
+            _is_whole(replicates, 1, MOST_REPLICATES),
+            f"an integer from 1 to {MOST_REPLICATES}",
+        ),
+        ("seed", seed, _is_whole(seed, 0, 2**53), "an integer of at least 0"),
+    )
+    wrong = [
+        Fault(pointer(name), "value", f"Expected {expected}; got {json.show(value)}.")
+        for name, value, right, expected in checks
+        if value is not None and not right
+    ]
+    faults += wrong
+    if wrong or level is None:
+        return None
+    return Asked(level, REPLICATES if replicates is None else int(replicates), int(seed or 0))
 
 
 def read_slice(document: Document, value: Any, *where: str | int) -> list[str]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from service.catalogue.metric import AnyMetric, Undefined
-from service.catalogue.table import Array, Ragged, Table, stacked_rows, table
+from service.catalogue.table import Array, Ragged, Table, joined_column, table
 from service.metrics import METRICS
 
 Inputs = Mapping[str, Any]
@@ -21,6 +21,12 @@ def rows_of(metric: AnyMetric, inputs: Inputs, params: Mapping[str, Any]) -> Tab
         for name, value in inputs.items()
     }
     return table(metric.rows_of(sent, params))
+
+
+def stacked_rows(tables: Sequence[Table]) -> Table:
+    """Return the rows of all tables, which have the same columns, one table after another."""
+    names = tables[0].columns
+    return table({name: joined_column([one.columns[name] for one in tables]) for name in names})
 
 
 def value_of(

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from service.catalogue.metric import AnyMetric, Listed
-from service.catalogue.table import Column, Ragged, Table, stacked_rows
+from service.catalogue.table import Column, Ragged, Table
 from service.engine.bind_metric import bind_metric
 from service.engine.bootstrap import Asked
 from service.engine.call import CPU, Sent
@@ -20,6 +20,7 @@ from service.metrics import METRICS
 from service.wire.describe_metric import metric_entry, metric_example
 from service.wire.metrics import decode_metric
 from tests.client import Client
+from tests.metrics.helpers import stacked_rows
 
 every_metric = pytest.mark.parametrize("metric", METRICS.values(), ids=lambda metric: metric.name)
 PAIRED = [metric for metric in METRICS.values() if metric.name != "frechet_distance"]
