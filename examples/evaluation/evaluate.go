@@ -10,11 +10,9 @@ import (
 	"bytes"
 	"encoding/csv"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"os"
@@ -96,10 +94,12 @@ func evaluate() error {
 	means := fit(digits[:*train])
 	ended := make(chan error)
 	for worker := first; worker < last; worker++ {
-		go func() { ended <- work(path, worker, means, digits[testing:]) }()
+		go func(worker int) { ended <- work(path, worker, means, digits[testing:]) }(worker)
 	}
 	for worker := first; worker < last; worker++ {
-		err = errors.Join(err, <-ended)
+		if failed := <-ended; failed != nil {
+			err = failed
+		}
 	}
 	if err != nil {
 		return err
@@ -172,10 +172,15 @@ func call(method, path string, body, found any) error {
 		return err
 	}
 	deadline := time.Now().Add(*patience)
-	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+	for wait := 100 * time.Millisecond; ; wait *= 2 {
+		if wait > 5*time.Second {
+			wait = 5 * time.Second
+		}
 		again, after, err := attempt(method, path, content, found)
-		// half of it random: workers that failed together come back apart
-		after = max(after, wait/2+rand.N(wait/2))
+		// half of it as good as random: workers that failed together come back apart
+		if pause := wait/2 + time.Duration(time.Now().UnixNano())%(wait/2); pause > after {
+			after = pause
+		}
 		if !again || time.Now().Add(after).After(deadline) {
 			return err
 		}
@@ -227,7 +232,9 @@ func fit(digits []digit) (means [classes][pixels]int) {
 	}
 	for class, count := range counts {
 		for i := range means[class] {
-			means[class][i] /= max(count, 1)
+			if count > 0 {
+				means[class][i] /= count
+			}
 		}
 	}
 	return means
