@@ -29,6 +29,7 @@ from service.doors import losses, models, operations
 from service.doors.batch import Batches
 from service.doors.evaluation import SingleCalls
 from service.doors.evaluations import EvaluationRequests
+from service.doors.compose import Compositions
 from service.doors.front import Front
 from service.doors.inference import Inferences
 from service.doors.metrics import Measurements, metric_catalogue_routes
@@ -111,6 +112,7 @@ def create_app(
     doors = {
         "evaluate": SingleCalls(catalogue, settings, pipeline).answer,
         "batch": Batches(catalogues, settings, pipeline, parts.metrics).answer,
+        "compose": Compositions(catalogue, settings, pipeline).answer,
         "measure": Measurements(measures, settings, pipeline).answer,
         "evaluations": EvaluationRequests(settings, pipeline, parts.store, catalogues).answer,
         "infer": Inferences(catalogue, settings, pipeline, parts.statistics).answer,

@@ -19,7 +19,8 @@ Problem
 └── Late               504  over the deadline
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 MOST_FAULTS = 100
@@ -212,6 +213,11 @@ def pointer(*keys: str | int) -> str:
     """
     cut = (str(key)[:MOST_CHARACTERS] for key in keys)
     return "".join(f"/{key.replace('~', '~0').replace('/', '~1')}" for key in cut)
+
+
+def under(faults: Iterable[Fault], *keys: str | int) -> list[Fault]:
+    """Return faults of a part of a request with their pointers into the whole."""
+    return [replace(fault, pointer=pointer(*keys) + fault.pointer) for fault in faults]
 
 
 def quoted(name: str) -> str:

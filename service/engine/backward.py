@@ -37,3 +37,20 @@ def differentiate(loss: Tensor, slope: Tensor, inputs: tuple[Tensor, ...]) -> Se
         return torch.autograd.grad((loss,), inputs, (slope,), allow_unused=True)
     options: dict[str, Any] = {"allow_unreachable": True, "accumulate_grad": False}
     return _run_backward((loss,), (slope,), False, False, inputs, **options)
+
+
+def chained(
+    outputs: Sequence[Tensor], slopes: Sequence[Tensor], leaves: Tensors, *, keep: bool = False
+) -> Tensors:
+    """Return the sum of the vector-Jacobian products of some outputs, by the leaves that they depend on.
+
+    ``keep`` keeps the graph for another pass.
+    """
+    pairs = [pair for pair in zip(outputs, slopes, strict=True) if pair[0].requires_grad]
+    if not pairs or not leaves:
+        return {}
+    shaped = [slope.to(one.dtype).reshape(one.shape) for one, slope in pairs]
+    found = torch.autograd.grad(
+        [one for one, _ in pairs], [*leaves.values()], shaped, allow_unused=True, retain_graph=keep
+    )
+    return {name: slope for name, slope in zip(leaves, found, strict=True) if slope is not None}

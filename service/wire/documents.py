@@ -229,7 +229,7 @@ class EvaluationRequest(Options):
 
 
 class BatchItem(Options):
-    """A request for any loss or metric."""
+    """A request for any loss, metric or composition."""
 
     __pydantic_config__ = REQUEST  # pyright: ignore[reportGeneralTypeIssues]
 
@@ -240,6 +240,16 @@ class BatchItem(Options):
             str,
             Field(
                 description="A metric's name or alias, in place of a loss: the item takes the members of a MetricRequest."
+            ),
+        ]
+    ]
+    terms: NotRequired[
+        Annotated[
+            Any,
+            Field(
+                description="Terms, in place of a loss: the item takes the members of a CompositionRequest. "
+                f"{NULL}",
+                examples=[{"mean": {"expression": "mean(z)"}}],
             ),
         ]
     ]
@@ -270,7 +280,7 @@ class BatchRequest(TypedDict):
 
 
 class BatchResult(TypedDict):
-    """The result of an item: the members of an evaluation or a measurement, or an error."""
+    """The result of an item: the members of an evaluation, a measurement or a composition, or an error."""
 
     id: NotRequired[Identity]
     status: Literal["ok", "error"]
@@ -284,6 +294,7 @@ class BatchResult(TypedDict):
     slices: NotRequired[Annotated[Map, Field(description="See Measurement.")]]
     samples: NotRequired[int]
     signature: NotRequired[str]
+    terms: NotRequired[Annotated[Any, Field(description="See Composition.", examples=[{}])]]
     gradients: NotRequired[GradientsByName]
     aux: NotRequired[AuxByName]
     nonfinite: NotRequired[Nonfinite]
