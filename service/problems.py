@@ -31,18 +31,27 @@ MOST_CHARACTERS = 100
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong, and where: ``pointer`` is a JSON Pointer (RFC 6901) into the request, ``line`` its line if it has any."""
+    """One thing wrong, and where.
+
+    ``pointer`` is a JSON Pointer (RFC 6901) into the request, ``line`` its line and ``column`` its column in an
+    expression, both from 1, if it has any.
+    """
 
     pointer: str
     code: str
     detail: str
     line: int | None = None
+    column: int | None = None
 
     @property
     def members(self) -> dict[str, Any]:
         """The members of its document."""
         found: dict[str, Any] = {"pointer": self.pointer, "code": self.code, "detail": self.detail}
-        return found if self.line is None else {**found, "line": self.line}
+        if self.line is not None:
+            found["line"] = self.line
+        if self.column is not None:
+            found["column"] = self.column
+        return found
 
 
 class Problem(Exception):

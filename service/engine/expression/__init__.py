@@ -1,0 +1,18 @@
+"""The expression language: Python's arithmetic over tensors, whose shapes and work are known before memory is taken."""
+
+from service.engine.expression.cache import Expressions
+from service.engine.expression.compiler import compiled
+from service.engine.expression.expression import Expression, Traced
+from service.engine.expression.operations import FUNCTIONS
+from service.engine.expression.refused import BadExpression
+
+__all__ = ["FUNCTIONS", "BadExpression", "Expression", "Expressions", "Traced", "parse"]
+
+
+def parse(source: str, most: int) -> Expression:
+    """Compile an expression of at most so many characters.
+
+    Raises:
+        BadExpression: it is not of the language; says where and what is expected.
+    """
+    return Expression(source, compiled(source, most))

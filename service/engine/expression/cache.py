@@ -1,0 +1,48 @@
+"""Compiled expressions that are kept, within a bound in bytes: training sends the same ones with every step."""
+
+from collections import OrderedDict
+from threading import Lock
+
+from service.engine.expression.compiler import compiled
+from service.engine.expression.expression import Expression
+
+MOST_BYTES = 16 << 20
+"""Bytes of expressions that are kept."""
+CHARACTER_BYTES = 512
+"""Most bytes of a compiled expression for a character of its source."""
+FIXED_BYTES = 16 << 10
+"""Most bytes of an expression besides, with its traces."""
+
+
+class Expressions:
+    """Compiles expressions of at most so many characters, and keeps those used last. Threads may share it."""
+
+    def __init__(self, most: int, most_bytes: int = MOST_BYTES) -> None:
+        self.most = most
+        self._left = most_bytes
+        self._kept: OrderedDict[str, Expression] = OrderedDict()
+        self._lock = Lock()
+
+    def parse(self, source: str) -> Expression:
+        """Return an expression, compiled unless it is kept.
+
+        Raises:
+            BadExpression: it is not of the language; says where and what is expected.
+        """
+        with self._lock:
+            if (kept := self._kept.get(source)) is not None:
+                self._kept.move_to_end(source)
+                return kept
+        made = Expression(source, compiled(source, self.most))
+        with self._lock:
+            if source not in self._kept:
+                self._kept[source] = made
+                self._left -= _size(source)
+            while self._left < 0:
+                self._left += _size(self._kept.popitem(last=False)[0])
+        return made
+
+
+def _size(source: str) -> int:
+    """Return the most bytes of an expression by its source."""
+    return FIXED_BYTES + CHARACTER_BYTES * len(source)

@@ -1,0 +1,185 @@
+"""A compiled expression: steps in order over a list of values, so that no depth of the source is a depth of the stack."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf, isfinite, isinf
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from service.engine.expression.checks import refused_kinds
+from service.engine.expression.operations import FUNCTIONS, Operation, Scalar, as_number
+from service.engine.expression.refused import BadExpression
+from service.problems import quoted
+
+Tensors = Mapping[str, Tensor]
+
+
+class Values(list[Any]):
+    """The values of the constants, the names and the steps so far, and where and in what dtype the expression computes."""
+
+    __slots__ = ("device", "dtype")
+
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        super().__init__()
+        self.dtype = dtype
+        self.device = device
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One operation: ``arguments`` are places of values, ``statics`` its arguments that are no tensors."""
+
+    operation: Operation
+    arguments: tuple[int, ...]
+    statics: tuple[Any, ...]
+    column: int
+    run: Callable[[Values], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """The constants, the names with their columns, and the steps; the result is the value at ``result``."""
+
+    constants: tuple[Scalar | None, ...]
+    columns: Mapping[str, int]
+    indices: frozenset[str]
+    steps: tuple[Step, ...]
+    result: int
+
+    def start(self, given: Tensors, dtype: torch.dtype | None) -> Values:
+        """Return the values before the first step.
+
+        Raises:
+            BadExpression: a name is not given.
+        """
+        for name, column in self.columns.items():
+            if name not in given:
+                raise unknown(name, given, column)
+        found = [given[name] for name in self.columns]
+        values = Values(dtype or _dtype_of(found), found[0].device if found else torch.device("cpu"))
+        narrow = torch.finfo(values.dtype).max
+        values += [
+            c if isinstance(c, bool | None) or abs(c) <= narrow else _infinite(c) for c in self.constants
+        ]
+        for name, tensor in zip(self.columns, found, strict=True):
+            whole = tensor.dtype is torch.bool or name in self.indices
+            values.append(tensor if whole else as_number(tensor, values.dtype))
+        return values
+
+    def finish(self, values: Values) -> Tensor:
+        """Return the result of values after the last step."""
+        result = values[self.result]
+        return result if isinstance(result, Tensor) else tensor_of(result, values)
+
+
+def unknown(name: str, given: Tensors, column: int) -> BadExpression:
+    """Return the refusal of a name that is not given."""
+    if name in FUNCTIONS:
+        return BadExpression(f"Expected {name}(...), a call; got the name alone.", column)
+    names = ", ".join(quoted(one) for one in sorted(given)[:20]) or "no names, as there are no inputs"
+    return BadExpression(f"Expected one of {names}; got {quoted(name)}.", column, "unknown")
+
+
+def _dtype_of(found: Sequence[Tensor]) -> torch.dtype:
+    """Return the widest floating dtype of the tensors, or float32."""
+    dtypes = [tensor.dtype for tensor in found if tensor.is_floating_point()]
+    widest = dtypes[0] if dtypes else torch.float32
+    for dtype in dtypes[1:]:
+        widest = torch.promote_types(widest, dtype)
+    return widest
+
+
+def _infinite(constant: Scalar) -> float:
+    return inf if constant > 0 else -inf
+
+
+def tensor_of(constant: Scalar, values: Values) -> Tensor:
+    """Return a constant as a tensor of the dtype of the expression, or a mask."""
+    dtype = torch.bool if isinstance(constant, bool) else values.dtype
+    return torch.scalar_tensor(constant, dtype=dtype, device=values.device)
+
+
+def step_of(
+    operation: Operation,
+    arguments: tuple[int, ...],
+    statics: tuple[Any, ...],
+    column: int,
+    constants: Mapping[int, Any],
+) -> Step:
+    """Build a step. ``constants`` are the values at the places that hold constants."""
+    compute = operation.make(*statics)
+    fixed = [place for place in arguments if place in constants and constants[place] is not None]
+    scalars = operation.scalars and not (operation.name == "clamp" and _mixed(arguments, constants))
+    floating = operation.floating or (scalars and any(type(constants[place]) is float for place in fixed))
+    made = frozenset(() if scalars else fixed)
+    if operation.name == "clamp":
+        made |= frozenset(fixed) & {arguments[0]}
+        floating = floating or not scalars
+    return Step(
+        operation, arguments, statics, column, _runner(compute, arguments, made, floating, operation.typed)
+    )
+
+
+def _mixed(arguments: tuple[int, ...], constants: Mapping[int, Any]) -> bool:
+    """Return whether a bound of `clamp` is a tensor, so that both have to be."""
+    return any(place not in constants for place in arguments[1:])
+
+
+def _runner(
+    compute: Callable[..., Tensor],
+    arguments: tuple[int, ...],
+    made: frozenset[int],
+    floating: bool,
+    typed: bool,
+) -> Callable[[Values], Tensor]:
+    """Return a function of the values. ``made``: places of constants that become tensors."""
+    if typed:
+        [place] = arguments
+        return lambda values: compute(_read(values, place, made), values.dtype)
+    if not made and not floating:
+        return _plain(compute, arguments)
+    if len(arguments) == 1 and not made:
+        [place] = arguments
+        return lambda values: compute(as_number(values[place], values.dtype))
+
+    def run(values: Values) -> Tensor:
+        read = [_read(values, place, made) for place in arguments]
+        return compute(*[as_number(value, values.dtype) for value in read] if floating else read)
+
+    return run
+
+
+def _plain(compute: Callable[..., Tensor], arguments: tuple[int, ...]) -> Callable[[Values], Tensor]:
+    """Return a function of values that need no conversion."""
+    if len(arguments) == 1:
+        [place] = arguments
+        return lambda values: compute(values[place])
+    if len(arguments) == 2:
+        left, right = arguments
+        return lambda values: compute(values[left], values[right])
+    return lambda values: compute(*[values[place] for place in arguments])
+
+
+def _read(values: Values, place: int, made: frozenset[int]) -> Any:
+    """Return a value, a constant as a tensor."""
+    return tensor_of(values[place], values) if place in made else values[place]
+
+
+def folded(operation: Operation, operands: Sequence[Any], column: int) -> Scalar:
+    """Compute an operation on constants in float64.
+
+    Raises:
+        BadExpression: the result is beyond float64, or the operands are not of the right kind.
+    """
+    tensors = [torch.tensor(o, dtype=torch.bool if isinstance(o, bool) else torch.float64) for o in operands]
+    if refusal := refused_kinds(operation, tensors):
+        raise BadExpression(refusal, column, "type")
+    found: Scalar = operation.make()(*[t.double() if operation.floating else t for t in tensors]).item()
+    if operation.name not in ("+", "-", "*", "**"):
+        return found
+    if isinf(found) and all(map(isfinite, operands)) and not (operation.name == "**" and operands[0] == 0):
+        raise BadExpression("Expected constants within float64; got a result beyond it.", column, "range")
+    whole = all(type(operand) is int for operand in operands) and isfinite(found)
+    return int(found) if whole and found == int(found) and abs(found) <= 2**53 else found
