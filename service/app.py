@@ -37,6 +37,8 @@ from service.doors.pipeline import Pipeline
 from service.doors.stream import Streams
 from service.engine import device as devices
 from service.engine.call import CPU
+from service.engine.composition import Planner
+from service.engine.expression import Expressions
 from service.engine.lane import Lane
 from service.engine.memory import keep_freed_memory
 from service.engine.queue import Queue
@@ -109,16 +111,17 @@ def create_app(
     settings, pipeline, state = parts.settings, parts.pipeline, dict[str, Any](account=parts.account)
     app = _framework(parts, _lifespan(parts, state, warmed))
     catalogues = Catalogues(catalogue, measures)
+    planner = Planner(Expressions(settings.max_expression), settings.max_work)
     doors = {
         "evaluate": SingleCalls(catalogue, settings, pipeline).answer,
-        "batch": Batches(catalogues, settings, pipeline, parts.metrics).answer,
-        "compose": Compositions(catalogue, settings, pipeline).answer,
+        "batch": Batches(catalogues, settings, pipeline, planner, parts.metrics).answer,
+        "compose": Compositions(catalogue, settings, pipeline, planner).answer,
         "measure": Measurements(measures, settings, pipeline).answer,
         "evaluations": EvaluationRequests(settings, pipeline, parts.store, catalogues).answer,
         "infer": Inferences(catalogue, settings, pipeline, parts.statistics).answer,
     }
     gate = state["gate"] = Gate(parts.account, parts.lifecycle, parts.recorder)
-    streams = Streams(catalogues, settings, pipeline, parts.metrics)
+    streams = Streams(catalogues, settings, pipeline, planner, parts.metrics)
     access = None if parts.keys is None else Access(parts.keys, settings)
     return Front(app, doors, streams, gate, access, allow_origins(settings.cors_origins))
 

@@ -28,7 +28,11 @@ EXAMPLE: Json = {
 def composition_paths() -> Json:
     """Return the path."""
     found = operation(
-        "compose", "Evaluate several terms over shared inputs", TAG, "Composition", "The value, terms and gradients."
+        "compose",
+        "Evaluate several terms over shared inputs",
+        TAG,
+        "Composition",
+        "The value, terms and gradients.",
     )
     return {
         "/v1/compose": {

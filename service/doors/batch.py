@@ -10,7 +10,6 @@ from starlette.types import Receive, Scope
 from service.catalogue.registry import Catalogues
 from service.catalogue.rounds import Abandoned, go_on
 from service.doors.coded import begin, json_answer
-from service.doors.compose import limits_of
 from service.doors.front import Answer
 from service.doors.metrics import refuse_excess
 from service.doors.pipeline import Pipeline
@@ -18,7 +17,7 @@ from service.engine import cost
 from service.engine.call import Evaluation
 from service.engine.fuse import Results
 from service.engine.compose import compose_alike
-from service.engine.composition import Plan
+from service.engine.composition import Plan, Planner
 from service.engine.measure import Measurement, measure
 from service.engine.queue import Queue
 from service.engine.stack import Evaluations, Part
@@ -37,11 +36,17 @@ class Batches:
     """Answers batches."""
 
     def __init__(
-        self, catalogues: Catalogues, settings: Settings, pipeline: Pipeline, metrics: Metrics
+        self,
+        catalogues: Catalogues,
+        settings: Settings,
+        pipeline: Pipeline,
+        planner: Planner,
+        metrics: Metrics,
     ) -> None:
         self.catalogues = catalogues
         self.settings = settings
         self.pipeline = pipeline
+        self.planner = planner
         self.metrics = metrics
 
     async def answer(self, scope: Scope, receive: Receive) -> Answer:
@@ -50,8 +55,8 @@ class Batches:
         queue, headers = self.pipeline.queue, scope["state"]["headers"]
 
         def decode() -> Batch:
-            most, limits = self.settings.max_batch_items, limits_of(self.settings)
-            return batch.decode_batch(self.catalogues, work.held.pop(), most, limits)
+            most = self.settings.max_batch_items
+            return batch.decode_batch(self.catalogues, work.held.pop(), most, self.planner)
 
         def encode(asked: Batch, results: Sequence[Sequence[Results]]) -> Answer:
             outcomes = outcomes_of(results)

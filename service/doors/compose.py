@@ -8,7 +8,7 @@ from service.doors.front import Answer
 from service.doors.pipeline import Pipeline, Steps
 from service.engine import cost
 from service.engine.compose import Composed, compose
-from service.engine.composition import Limits
+from service.engine.composition import Planner
 from service.settings import Settings
 from service.wire.compose import Decoded, composition_parts, decode_composition
 
@@ -16,19 +16,21 @@ from service.wire.compose import Decoded, composition_parts, decode_composition
 class Compositions:
     """Answers requests for one composition."""
 
-    def __init__(self, catalogue: Catalogue, settings: Settings, pipeline: Pipeline) -> None:
+    def __init__(
+        self, catalogue: Catalogue, settings: Settings, pipeline: Pipeline, planner: Planner
+    ) -> None:
         self.catalogue = catalogue
         self.settings = settings
         self.pipeline = pipeline
+        self.planner = planner
 
     async def answer(self, scope: Scope, receive: Receive) -> Answer:
         """Return the answer to one request."""
         work = await begin(self.pipeline, scope, receive, self.settings)
         queue, headers = self.pipeline.queue, scope["state"]["headers"]
-        limits = limits_of(self.settings)
 
         def decode() -> Decoded:
-            return decode_composition(self.catalogue, work.held.pop(), limits)
+            return decode_composition(self.catalogue, work.held.pop(), self.planner)
 
         def encode(decoded: Decoded, found: Composed) -> Answer:
             return json_answer(composition_parts(decoded, found), headers)
@@ -41,8 +43,3 @@ class Compositions:
             encode,
         )
         return await self.pipeline.apart(work, steps)
-
-
-def limits_of(settings: Settings) -> Limits:
-    """Return the limits of a composition."""
-    return Limits(settings.max_work, settings.max_expression)

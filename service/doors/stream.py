@@ -20,6 +20,7 @@ from service.doors.batch import answer_apart, outcomes_of, parts_of, seconds_apa
 from service.doors.coded import coded_headers, inflating
 from service.doors.pipeline import Pipeline, Work
 from service.doors.waiting import Due
+from service.engine.composition import Planner
 from service.engine.fuse import Results
 from service.problems import Busy, Problem, TooLarge
 from service.settings import Settings
@@ -39,11 +40,17 @@ class Streams:
     """Answers streams of items, a window of lines at a time."""
 
     def __init__(
-        self, catalogues: Catalogues, settings: Settings, pipeline: Pipeline, metrics: Metrics
+        self,
+        catalogues: Catalogues,
+        settings: Settings,
+        pipeline: Pipeline,
+        planner: Planner,
+        metrics: Metrics,
     ) -> None:
         self.catalogues = catalogues
         self.settings = settings
         self.pipeline = pipeline
+        self.planner = planner
         self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,7 +79,7 @@ class Streams:
         queue = self.pipeline.queue
 
         def decode() -> Batch:
-            return batch.decode_lines(self.catalogues, lines, limits_of(self.settings))
+            return batch.decode_lines(self.catalogues, lines, self.planner)
 
         def encode(asked: Batch, results: Sequence[Sequence[Results]]) -> bytes:
             outcomes = outcomes_of(results)

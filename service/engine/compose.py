@@ -16,7 +16,7 @@ from service.engine.backward import chained
 from service.engine.bind import bind, bind_alike
 from service.engine.call import CPU, HALF, Call, Evaluation, Request, Sent
 from service.engine.composition import ExpressionTerm, LossTerm, Plan, Planned, arithmetic, expression_fault
-from service.engine.expression import Expression, Wrong
+from service.engine.expression import BadExpression, Expression
 from service.engine.fuse import Results
 from service.engine.plan import cast
 from service.engine.reduce import spread
@@ -109,7 +109,9 @@ class _Run:
         self.compute = compute
         self.axes = int(len(asked) > 1)
         self.dtype = arithmetic(self.plan.composition.dtype)
-        self.raw = {name: self._stacked([one.inputs[name].tensor for one in asked]) for name in self.plan.dtypes}
+        self.raw = {
+            name: self._stacked([one.inputs[name].tensor for one in asked]) for name in self.plan.dtypes
+        }
         self.taken = {name: self._take(name) for name in self.plan.expressed}
         self.built = self._build()
 
@@ -166,15 +168,17 @@ class _Run:
             Invalid: one has an index that is out of range.
         """
         if not self.axes:
-            return [_checked(place, expression, inputs) for place, expression in places.items()]
+            return [_checked(place, expression, inputs, self.dtype) for place, expression in places.items()]
         for place, expression in places.items():
             if expression.indexes:
                 for item in range(len(self.asked)):
                     with torch.no_grad():
-                        _checked(place, expression, {name: one[item] for name, one in inputs.items()})
+                        _checked(
+                            place, expression, {name: one[item] for name, one in inputs.items()}, self.dtype
+                        )
 
         def evaluate(item: Tensor, inputs: Tensors) -> list[Tensor]:
-            return [expression.evaluate(inputs) for expression in places.values()]
+            return [expression.evaluate(inputs, self.dtype) for expression in places.values()]
 
         return torch.func.vmap(evaluate)(torch.arange(len(self.asked)), inputs)
 
@@ -228,7 +232,9 @@ class _Run:
             return Sent(self.built[_place(one, key)].detach())
         dtype, tensor = self.plan.composition.dtype, self.raw[one.bare[key]]
         rounds = dtype in HALF and one.rounds(key)
-        return Sent(tensor.to(dtype) if rounds else tensor, any_rank=self.asked[0].inputs[one.bare[key]].any_rank)
+        return Sent(
+            tensor.to(dtype) if rounds else tensor, any_rank=self.asked[0].inputs[one.bare[key]].any_rank
+        )
 
     def _request(self, one: Planned, term: LossTerm, inputs: Mapping[str, Sent], place: int) -> Request:
         """Return the request for a term of one composition."""
@@ -252,7 +258,9 @@ class _Run:
         upstream = each if self.axes else each[0]
         if self.plan.total is None:
             weights = {name: term.weight for name, term in self.plan.composition.terms}
-            value = sum([values[name] * weight for name, weight in weights.items()], torch.zeros_like(upstream))
+            value = sum(
+                [values[name] * weight for name, weight in weights.items()], torch.zeros_like(upstream)
+            )
             return value, {name: upstream * weight for name, weight in weights.items()}, {}
         leaves = {name: value.detach().requires_grad_() for name, value in values.items()}
         given = {**self.taken, **leaves}
@@ -290,15 +298,15 @@ def _place(one: Planned, key: str) -> Place:
     return ("terms", one.name, "inputs", key) if key else ("terms", one.name, "expression")
 
 
-def _checked(place: Place, expression: Expression, inputs: Tensors) -> Tensor:
+def _checked(place: Place, expression: Expression, inputs: Tensors, dtype: torch.dtype) -> Tensor:
     """Evaluate an expression, checking its indices.
 
     Raises:
         Invalid: an index is out of range.
     """
     try:
-        return expression.checked(inputs)
-    except Wrong as wrong:
+        return expression.checked(inputs, dtype)
+    except BadExpression as wrong:
         raise Invalid(expression_fault(wrong, place)) from None
 
 

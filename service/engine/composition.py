@@ -1,9 +1,9 @@
 """Plan compositions: several terms over shared inputs, whose shapes and work are known before any value is read."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
-from itertools import chain, islice
+from functools import cached_property
+from itertools import islice
 from typing import Literal, NamedTuple
 
 import torch
@@ -12,13 +12,15 @@ from service.catalogue.dims import Shape
 from service.catalogue.registry import AnyLoss
 from service.engine import check
 from service.engine.call import HALF, Reduction, Sent
-from service.engine.expression import FUNCTIONS, Expression, Traced, Wrong, parse
+from service.engine.expression import FUNCTIONS, BadExpression, Expression, Expressions, Traced
 from service.engine.fit import Fit, fit
 from service.problems import MOST_FAULTS, Fault, Invalid, TooLarge, pointer, quoted, under
 
 PerTerm = Literal["values", "norms", "gradients"]
 TERM_WORK = 1 << 10
 """Units of work of a term besides its loss and expressions: checks, and a pass over its gradients."""
+TOGETHER = 4
+"""Most characters of all expressions together, in units of the most of one: each operation is traced and kept."""
 MOST_LISTED = 20
 """Most names that a message lists."""
 
@@ -55,18 +57,14 @@ class Composition(NamedTuple):
     dtype: torch.dtype = torch.float32
 
 
-class Limits(NamedTuple):
-    """The most work of a composition, and the most characters of an expression."""
-
-    work: int
-    characters: int
-
-
 class Given(NamedTuple):
     """The form of an input as sent; None as shape for a JSON ``[]``, which has any rank."""
 
     shape: Shape | None
     dtype: torch.dtype
+
+
+Forms = tuple[tuple[str, Given], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +90,9 @@ class Planned:
 
     def rounds(self, key: str) -> bool:
         """Return whether values of an input of the loss may be rounded to a half type: they are no marks or indices."""
-        return self.fitted is not None and not self.fitted.form(key).domain.exact and self.fitted.floating(key)
+        return (
+            self.fitted is not None and not self.fitted.form(key).domain.exact and self.fitted.floating(key)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +110,11 @@ class Plan:
     work: int
 
     @cached_property
+    def characters(self) -> int:
+        """The length of all its expressions, which its memory follows."""
+        return sum(len(expression.source) for expression in _expressions(self.terms, self.total))
+
+    @cached_property
     def expressed(self) -> Sequence[str]:
         """The inputs that expressions use."""
         used = {name for expression in _expressions(self.terms, self.total) for name in expression.names}
@@ -121,7 +126,7 @@ def arithmetic(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype in HALF else dtype
 
 
-def given(inputs: Mapping[str, Sent]) -> tuple[tuple[str, Given], ...]:
+def forms(inputs: Mapping[str, Sent]) -> Forms:
     """Return the forms of the inputs sent."""
     return tuple(
         [
@@ -131,32 +136,50 @@ def given(inputs: Mapping[str, Sent]) -> tuple[tuple[str, Given], ...]:
     )
 
 
-def plan(composition: Composition, inputs: tuple[tuple[str, Given], ...], limits: Limits) -> Plan:
-    """Return the plan of a composition.
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """Plans compositions of at most ``most_work``; ``known`` are the plans of a batch, of which like items share one."""
 
-    Raises:
-        Invalid: its terms do not fit its inputs; lists every fault that their shapes show.
-        TooLarge: its work is over the limit.
-    """
-    terms = [term for _, term in composition.terms]
-    params = chain.from_iterable(term.params for term in terms if isinstance(term, LossTerm))
-    # a client's lists may have any length, so they are not cached
-    listed = any(isinstance(param, tuple) for _, param in params)
-    return (_plan.__wrapped__ if listed else _plan)(composition, inputs, limits)
+    expressions: Expressions
+    most_work: int
+    known: dict[Hashable, Plan] | None = None
+
+    def remembering(self) -> "Planner":
+        """Return a planner that keeps its plans, for the items of one batch."""
+        return replace(self, known={})
+
+    @property
+    def most_characters(self) -> int:
+        """The most characters of all expressions of a composition, and of those of a batch that differ."""
+        return TOGETHER * self.expressions.most
+
+    def plan(self, composition: Composition, inputs: Forms) -> Plan:
+        """Return the plan of a composition.
+
+        Raises:
+            Invalid: its terms do not fit its inputs; lists every fault that their shapes show.
+            TooLarge: its work is over the limit.
+        """
+        if self.known is None:
+            return _Planning(composition, dict(inputs), self).plan()
+        key = composition, inputs
+        if (found := self.known.get(key)) is None:
+            found = _Planning(composition, dict(inputs), self).plan()
+            characters = sum(one.characters for one in self.known.values()) + found.characters
+            if characters > self.most_characters:
+                detail = f"Expected at most {self.most_characters} characters of expressions that differ in a batch"
+                raise TooLarge(f"{detail} ({TOGETHER} times LOSSD_MAX_EXPRESSION); got {characters}.")
+            self.known[key] = found
+        return found
 
 
-@lru_cache(maxsize=256)
-def _plan(composition: Composition, inputs: tuple[tuple[str, Given], ...], limits: Limits) -> Plan:
-    return _Planner(composition, dict(inputs), limits).plan()
-
-
-class _Planner:
+class _Planning:
     """Plans one composition, and collects its faults."""
 
-    def __init__(self, composition: Composition, inputs: Mapping[str, Given], limits: Limits) -> None:
+    def __init__(self, composition: Composition, inputs: Mapping[str, Given], planner: Planner) -> None:
         self.composition = composition
         self.inputs = inputs
-        self.limits = limits
+        self.planner = planner
         self.faults: list[Fault] = []
         self.floating = arithmetic(composition.dtype)
         self.dtypes = {name: self._taken(one.dtype) for name, one in inputs.items()}
@@ -218,14 +241,14 @@ class _Planner:
     def _parse(self, source: str, where: Sequence[str], terms: Sequence[str] = ()) -> Expression | None:
         """Parse an expression over the inputs and some terms; None if it has a fault, which is reported."""
         try:
-            found = parse(source, self.limits.characters)
-        except Wrong as wrong:
+            found = self.planner.expressions.parse(source)
+        except BadExpression as wrong:
             self.faults.append(expression_fault(wrong, where))
             return None
-        unknown = [name for name in found.names if name not in self.inputs and name not in terms]
+        unknown = [name for name in found.columns if name not in self.inputs and name not in terms]
         for name in islice(unknown, MOST_FAULTS):
             detail = f"Expected {self._names(terms)}; got {quoted(name)}."
-            self.faults.append(Fault(pointer(*where), "unknown", detail, column=found.names[name]))
+            self.faults.append(Fault(pointer(*where), "unknown", detail, column=found.columns[name]))
         return None if unknown else found
 
     def _names(self, terms: Sequence[str]) -> str:
@@ -270,8 +293,8 @@ class _Planner:
             for name, shape in shapes.items()
         }
         try:
-            traced = expression.trace(metas, self._most)
-        except Wrong as wrong:
+            traced = expression.trace(metas, self.planner.most_work, self.floating)
+        except BadExpression as wrong:
             self.faults.append(expression_fault(wrong, where))
             return None
         self._traces[expression.source] = dtypes, traced
@@ -299,7 +322,9 @@ class _Planner:
                 where, "shape", "an expression that yields one number", f"one of shape {[*traced.shape]}"
             )
         elif traced.dtype is torch.bool:
-            self._fault(where, "kind", "an expression that yields one number", "one that yields true or false")
+            self._fault(
+                where, "kind", "an expression that yields one number", "one that yields true or false"
+            )
 
     def _check_used(self, planned: Sequence[Planned], total: Expression | None) -> None:
         """Refuse inputs that nothing uses."""
@@ -310,13 +335,18 @@ class _Planner:
                 used.add(one.term.sample_weight or "")
         for name in islice((name for name in self.inputs if name not in used), MOST_FAULTS):
             self._fault(
-                ("inputs", name), "unused", "an input that a term or the total uses", f"{quoted(name)}, unused"
+                ("inputs", name),
+                "unused",
+                "an input that a term or the total uses",
+                f"{quoted(name)}, unused",
             )
 
     def _leaves(self, planned: Sequence[Planned], total: Expression | None) -> tuple[str, ...]:
         """Resolve the ``gradients`` field to names of inputs."""
         usual = {
-            name for expression in _expressions(planned, total) for name in expression.names - expression.indices
+            name
+            for expression in _expressions(planned, total)
+            for name in expression.names - expression.indices
         }
         targets = set[str]()
         for one in planned:
@@ -344,11 +374,6 @@ class _Planner:
         floating = [key for key in (*one.bare, *one.built) if one.fitted.floating(key)]
         return tuple(key for key in floating if one.sources(key).intersection(leaves))
 
-    @property
-    def _most(self) -> int:
-        """The most work: float64 counts twice."""
-        return self.limits.work // (2 if self.floating is torch.float64 else 1)
-
     def _work(self, planned: Sequence[Planned]) -> int:
         """Estimate the work of all terms.
 
@@ -357,11 +382,11 @@ class _Planner:
         """
         traced = sum(found.work for _, found in self._traces.values())
         work = traced + sum(TERM_WORK + (0 if one.fitted is None else one.fitted.work) for one in planned)
-        if work > self._most:
-            units = 2 if self.floating is torch.float64 else 1
+        units = 2 * work if self.floating is torch.float64 else work
+        if units > (most := self.planner.most_work):
             detail = (
-                f"Expected at most {self.limits.work} elements of work (LOSSD_MAX_WORK); "
-                f"got terms that are estimated to take {work * units}."
+                f"Expected at most {most} elements of work (LOSSD_MAX_WORK); "
+                f"got terms that are estimated to take {units}."
             )
             raise TooLarge(detail, Fault("/terms", "work", detail))
         return work
@@ -375,6 +400,6 @@ def _expressions(planned: Sequence[Planned], total: Expression | None) -> Iterat
         yield total
 
 
-def expression_fault(wrong: Wrong, where: Sequence[str]) -> Fault:
+def expression_fault(wrong: BadExpression, where: Sequence[str]) -> Fault:
     """Return the fault of an expression."""
-    return Fault(pointer(*where), "expression", wrong.detail, column=wrong.column)
+    return Fault(pointer(*where), wrong.code, wrong.detail, column=wrong.column)

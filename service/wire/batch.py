@@ -9,7 +9,7 @@ import orjson
 
 from service.catalogue.registry import Catalogues
 from service.engine.call import Evaluation
-from service.engine.composition import Limits
+from service.engine.composition import Planner
 from service.engine.observer import NOBODY, Observer
 from service.engine.stack import Evaluations
 from service.problems import Fault, Invalid, Problem, TooLarge
@@ -30,7 +30,7 @@ Apart = Mapping[int, Mapping[str, Any] | Problem]
 NONE_APART: Apart = {}
 
 
-def decode_batch(catalogues: Catalogues, body: Body, most: int, limits: Limits) -> Batch:
+def decode_batch(catalogues: Catalogues, body: Body, most: int, planner: Planner) -> Batch:
     """Read a batch.
 
     Raises:
@@ -49,7 +49,7 @@ def decode_batch(catalogues: Catalogues, body: Body, most: int, limits: Limits) 
         faults.append(Fault("/items", "type", f"Expected an array of items; got {got}."))
     if faults or wrong:
         raise Invalid(*faults, *wrong)
-    found = Items(catalogues, defaults, limits)
+    found = Items(catalogues, defaults, planner)
     for part, some in document.elements(items):
         if (count := len(found) + len(some)) > most:
             got = f"at least {count}" if json.is_span(items) else str(count)
@@ -60,9 +60,9 @@ def decode_batch(catalogues: Catalogues, body: Body, most: int, limits: Limits) 
     return found.arranged()
 
 
-def decode_lines(catalogues: Catalogues, lines: Sequence[bytes | Problem], limits: Limits) -> Batch:
+def decode_lines(catalogues: Catalogues, lines: Sequence[bytes | Problem], planner: Planner) -> Batch:
     """Read lines; each is an item, or the problem that it has."""
-    found = Items(catalogues, NONE, limits)
+    found = Items(catalogues, NONE, planner)
     for line in lines:
         try:
             if isinstance(line, Problem):

@@ -13,12 +13,11 @@ from service.engine.compose import Asked, Composed, TermResult
 from service.engine.composition import (
     Composition,
     ExpressionTerm,
-    Limits,
     LossTerm,
     PerTerm,
+    Planner,
     Term,
-    given,
-    plan,
+    forms,
 )
 from service.problems import Fault, Invalid, pointer, quoted, under
 from service.wire import json, written
@@ -38,8 +37,6 @@ MOST_INPUTS = 256
 """Most shared inputs of a composition."""
 LONGEST_NAME = 64
 """Most characters of the name of a term or an input."""
-TOGETHER = 4
-"""Most characters of all expressions together, in units of the most of one: each operation is traced."""
 
 
 class Decoded(NamedTuple):
@@ -49,7 +46,7 @@ class Decoded(NamedTuple):
     encoding: Encoding
 
 
-def decode_composition(catalogue: Catalogue, body: Body, limits: Limits) -> Decoded:
+def decode_composition(catalogue: Catalogue, body: Body, planner: Planner) -> Decoded:
     """Read a request body.
 
     Raises:
@@ -60,7 +57,7 @@ def decode_composition(catalogue: Catalogue, body: Body, limits: Limits) -> Deco
     document = Document(body)
     if not json.is_object(document.root):
         raise Invalid(Fault("", "type", f"Expected a JSON object; got {json.show(document.root)}."))
-    return read_composition(document, catalogue, *document.given(document.root, FIELDS), limits)
+    return read_composition(document, catalogue, *document.given(document.root, FIELDS), planner)
 
 
 def read_composition(
@@ -68,7 +65,7 @@ def read_composition(
     catalogue: Catalogue,
     fields: Mapping[str, Any],
     faults: Sequence[Fault],
-    limits: Limits,
+    planner: Planner,
     defaults: Envelope = USUAL,
 ) -> Decoded:
     """Read the members of a composition.
@@ -78,19 +75,19 @@ def read_composition(
         TooLarge: its work is over the limit.
         Unreadable: a part of the document that is parsed only here is not JSON.
     """
-    return _Reader(document, catalogue, faults, limits).read(fields, defaults)
+    return _Reader(document, catalogue, faults, planner).read(fields, defaults)
 
 
 class _Reader:
     """Reads the members of one composition, and collects its faults."""
 
     def __init__(
-        self, document: Document, catalogue: Catalogue, faults: Sequence[Fault], limits: Limits
+        self, document: Document, catalogue: Catalogue, faults: Sequence[Fault], planner: Planner
     ) -> None:
         self.document = document
         self.catalogue = catalogue
         self.faults = [*faults]
-        self.limits = limits
+        self.planner = planner
         self.characters = 0
 
     def read(self, fields: Mapping[str, Any], defaults: Envelope) -> Decoded:
@@ -110,13 +107,13 @@ class _Reader:
         )
         inputs = self._inputs(fields.get("inputs"))
         upstream = self._number(fields["grad_output"], "grad_output") if "grad_output" in fields else 1.0
-        if (most := TOGETHER * self.limits.characters) < self.characters:
+        if (most := self.planner.most_characters) < self.characters:
             detail = f"Expected expressions of at most {most} characters together; got {self.characters}."
             self.faults.append(Fault("/terms", "size", detail))
         if self.faults:
             raise Invalid(*self.faults)
         return Decoded(
-            Asked(plan(composition, given(inputs), self.limits), inputs, upstream), envelope.encoding
+            Asked(self.planner.plan(composition, forms(inputs)), inputs, upstream), envelope.encoding
         )
 
     def _fault(self, where: Sequence[str], code: str, expected: str, got: str) -> None:
@@ -135,7 +132,9 @@ class _Reader:
         self.faults += faults
         for name in found:
             if not 1 <= len(name) <= LONGEST_NAME:
-                self._fault((*where, name), "name", f"a name of 1 to {LONGEST_NAME} characters", str(len(name)))
+                self._fault(
+                    (*where, name), "name", f"a name of 1 to {LONGEST_NAME} characters", str(len(name))
+                )
         return found
 
     def _inputs(self, value: Any) -> dict[str, Sent]:
@@ -241,7 +240,7 @@ class _Reader:
             self.characters += len(value)
             return value
         got = "a longer string" if json.is_span(value) and not value.is_array else json.show(value)
-        self._fault(where, "type", f"a string of at most {self.limits.characters} characters", got)
+        self._fault(where, "type", f"a string of at most {self.planner.expressions.most} characters", got)
         return None
 
     def _per_term(self, value: Any) -> PerTerm:
@@ -270,9 +269,7 @@ def composition_answer(decoded: Decoded, found: Composed) -> dict[str, Any]:
     composition, encoding = decoded.asked.plan.composition, decoded.encoding
     answer: dict[str, Any] = {
         "value": written.write(found.value, "json"),
-        "terms": {
-            name: _term_answer(term, composition, encoding) for name, term in found.terms.items()
-        },
+        "terms": {name: _term_answer(term, composition, encoding) for name, term in found.terms.items()},
         "gradients": written.write_named(found.gradients, encoding),
         "dtype": str(composition.dtype).removeprefix("torch."),
         "device": str(found.device),

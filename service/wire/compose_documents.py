@@ -39,9 +39,7 @@ class LossTermDocument(TypedDict):
     ]
     sample_weight: NotRequired[Annotated[str, Field(description="The name of an input with the weights.")]]
     divide_by: NotRequired[
-        Annotated[
-            float, Field(description="What the mean divides by, in place of its own divisor.", gt=0)
-        ]
+        Annotated[float, Field(description="What the mean divides by, in place of its own divisor.", gt=0)]
     ]
     weight: NotRequired[Weighting]
 
@@ -51,7 +49,9 @@ class ExpressionTermDocument(TypedDict):
 
     __pydantic_config__ = REQUEST  # pyright: ignore[reportGeneralTypeIssues]
 
-    expression: Annotated[str, Field(description="An expression over the shared inputs that yields one number.")]
+    expression: Annotated[
+        str, Field(description="An expression over the shared inputs that yields one number.")
+    ]
     weight: NotRequired[Weighting]
 
 
@@ -94,7 +94,9 @@ class CompositionRequest(CompositionOptions):
 
     __pydantic_config__ = REQUEST  # pyright: ignore[reportGeneralTypeIssues]
 
-    inputs: Annotated[Map, Field(description=f"The shared tensors by names that the client chooses, each: {TENSOR}")]
+    inputs: Annotated[
+        Map, Field(description=f"The shared tensors by names that the client chooses, each: {TENSOR}")
+    ]
     terms: Annotated[
         dict[str, Any],
         Field(description="By names that the client chooses, each a LossTerm or an ExpressionTerm."),
@@ -106,7 +108,9 @@ class TermDocument(TypedDict):
 
     value: Annotated[Any, Field(description="A number; null if it is not finite.", examples=[0.9])]
     divisor: NotRequired[
-        Annotated[float, Field(description="The sum that the loss's mean divides by; absent for expressions.")]
+        Annotated[
+            float, Field(description="The sum that the loss's mean divides by; absent for expressions.")
+        ]
     ]
     norms: NotRequired[
         Annotated[Map, Field(description="The Euclidean norm of the term's gradient by input.")]

@@ -8,7 +8,7 @@ from typing import Any
 from service.catalogue.registry import AnyLoss, Catalogues, Unknown
 from service.engine.bind import bind, bind_alike
 from service.engine.call import Call
-from service.engine.composition import Limits
+from service.engine.composition import Planner
 from service.engine.fuse import likeness
 from service.engine.measure import Measurement
 from service.engine.stack import Part, stacked
@@ -68,10 +68,10 @@ class _Kind:
 class Items:
     """Reads items one after another. Documents are not kept: tensors own their memory."""
 
-    def __init__(self, catalogues: Catalogues, defaults: Defaults, limits: Limits) -> None:
+    def __init__(self, catalogues: Catalogues, defaults: Defaults, planner: Planner) -> None:
         self._catalogue = catalogues.losses
         self._metrics = catalogues.metrics
-        self._limits = limits
+        self._planner = planner.remembering()
         self._measurements: dict[int, Measurement] = {}
         self._compositions: dict[int, Decoded] = {}
         self._defaults = defaults
@@ -202,7 +202,7 @@ class Items:
         fields, faults = _given(document, item, COMPOSITION_FIELDS)
         faults += _echoed(fields, echo)
         usual = self._defaults.envelope
-        return read_composition(document, self._catalogue, fields, faults, self._limits, usual)
+        return read_composition(document, self._catalogue, fields, faults, self._planner, usual)
 
     def _bind(self, place: int, read: Read) -> None:
         """Check an item against its loss."""

@@ -50,9 +50,7 @@ def faults(answer: httpx.Response) -> dict[str, str]:
 
 def unweighted() -> dict[str, Any]:
     """Return the terms without their weights."""
-    return {
-        name: {key: one for key, one in term.items() if key != "weight"} for name, term in TERMS.items()
-    }
+    return {name: {key: one for key, one in term.items() if key != "weight"} for name, term in TERMS.items()}
 
 
 def terms_of(z: Tensor, y: Tensor) -> dict[str, Tensor]:
@@ -98,7 +96,10 @@ def test_weights_are_learned_in_a_total(client: Client) -> None:
     z, weights = (torch.tensor(one, dtype=torch.float64, requires_grad=True) for one in (Z, s))
     terms = terms_of(z, torch.tensor(Y))
     total = (
-        torch.exp(-weights[0]) * terms["ce"] + weights[0] + torch.exp(-weights[1]) * terms["dice"] + weights[1]
+        torch.exp(-weights[0]) * terms["ce"]
+        + weights[0]
+        + torch.exp(-weights[1]) * terms["dice"]
+        + weights[1]
     )
     (2.5 * total).backward(retain_graph=True)
     assert close(answer["value"], total) and z.grad is not None and weights.grad is not None
@@ -216,7 +217,9 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "unknown param": (
         {
             "inputs": {"z": Z},
-            "terms": {"a": {"loss": "mse", "inputs": {"predictions": "z", "targets": "z"}, "params": {"n": 1}}},
+            "terms": {
+                "a": {"loss": "mse", "inputs": {"predictions": "z", "targets": "z"}, "params": {"n": 1}}
+            },
         },
         "/terms/a/params/n",
     ),
@@ -276,11 +279,16 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         },
         "/terms/a/inputs/targets",
     ),
-    "index": ({"inputs": {"y": Y}, "terms": {"a": {"expression": "sum(one_hot(y, 2))"}}}, "/terms/a/expression"),
+    "index": (
+        {"inputs": {"y": Y}, "terms": {"a": {"expression": "sum(one_hot(y, 2))"}}},
+        "/terms/a/expression",
+    ),
     "weight of unknown": (
         {
             "inputs": {"z": Z},
-            "terms": {"a": {"loss": "mse", "inputs": {"predictions": "z", "targets": "z"}, "sample_weight": "w"}},
+            "terms": {
+                "a": {"loss": "mse", "inputs": {"predictions": "z", "targets": "z"}, "sample_weight": "w"}
+            },
         },
         "/terms/a/sample_weight",
     ),
@@ -344,7 +352,9 @@ def test_numbers_that_are_not_finite_are_counted(client: Client) -> None:
 
 def test_work_over_the_limit_is_refused_before_memory_is_taken(client: Client) -> None:
     for expression in ("sum(one_hot(z, 1000000000))", "sum(z @ z) + sum(one_hot(one_hot(z, 60000), 60000))"):
-        answer = compose(client, inputs={"z": [[0.0, 1.0], [0.0, 1.0]]}, terms={"a": {"expression": expression}})
+        answer = compose(
+            client, inputs={"z": [[0.0, 1.0], [0.0, 1.0]]}, terms={"a": {"expression": expression}}
+        )
         assert answer.status_code == 413 and "LOSSD_MAX_WORK" in answer.json()["detail"]
     terms = {f"t{place}": {"expression": "mean(z)"} for place in range(65)}
     assert "/terms" in faults(compose(client, inputs={"z": Z}, terms=terms))
@@ -436,7 +446,12 @@ def test_defaults_of_a_batch_reach_compositions(client: Client) -> None:
 
 
 def test_members_of_other_items_may_be_null(client: Client) -> None:
-    item = {"inputs": {"z": Z}, "terms": {"a": {"expression": "mean(z)"}}, "sample_weight": None, "loss": None}
+    item = {
+        "inputs": {"z": Z},
+        "terms": {"a": {"expression": "mean(z)"}},
+        "sample_weight": None,
+        "loss": None,
+    }
     mixed = {**item, "loss": "mse"}
     first, second = client.post("/v1/batch", json={"items": [item, mixed]}).json()["results"]
     assert first["status"] == "ok"

@@ -37,7 +37,7 @@ class Expression:
     """A compiled expression.
 
     ``names`` are the names in it; ``bare`` the name if it is nothing else; ``indices`` the names that stand only as the index of
-    `one_hot` or `gather`, whose gradient does not exist; ``columns`` where each name first stands.
+    `one_hot` or `gather`, whose gradient does not exist; ``columns`` where each name first stands; ``indexes`` whether it calls one of both.
 
     The methods take the tensors of the names, and maybe others. ``dtype`` is that of constants, and of numbers made from masks and
     integers: by default the widest of the floating tensors, or float32.
@@ -50,6 +50,7 @@ class Expression:
         self.bare = names[0] if names and not program.steps else None
         self.indices = program.indices
         self.columns = program.columns
+        self.indexes = any(step.operation.name in INDEXING for step in program.steps)
         self._program = program
         self._traces: dict[Any, tuple[Traced, int]] = {}
 
