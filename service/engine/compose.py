@@ -14,13 +14,13 @@ from torch import Tensor
 from service.catalogue.rounds import Abandoned, go_on
 from service.engine.backward import chained
 from service.engine.bind import bind, bind_alike
-from service.engine.call import CPU, HALF, Call, Evaluation, Request, Sent
+from service.engine.call import CPU, HALF, Request, Sent
 from service.engine.composition import ExpressionTerm, LossTerm, Plan, Planned, arithmetic, expression_fault
 from service.engine.expression import BadExpression, Expression
 from service.engine.fuse import Results
 from service.engine.plan import cast
 from service.engine.reduce import spread
-from service.engine.stack import Evaluations, Part, Stack, stacked
+from service.engine.stack import Evaluations, Part, stacked
 from service.problems import Fault, Invalid, under
 
 Tensors = Mapping[str, Tensor]

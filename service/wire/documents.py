@@ -249,7 +249,7 @@ class BatchItem(Options):
             Field(
                 description="Terms, in place of a loss: the item takes the members of a CompositionRequest. "
                 f"{NULL}",
-                examples=[{"mean": {"expression": "mean(z)"}}],
+                examples=[{"scale": {"expression": "mean(z)"}}],
             ),
         ]
     ]
