@@ -2,9 +2,10 @@
 
 from service.engine.expression.cache import Expressions
 from service.engine.expression.compiler import compiled
-from service.engine.expression.expression import Expression, Traced
+from service.engine.expression.expression import Expression
 from service.engine.expression.operations import FUNCTIONS
 from service.engine.expression.refused import BadExpression
+from service.engine.expression.tracing import Traced
 
 __all__ = ["FUNCTIONS", "BadExpression", "Expression", "Expressions", "Traced", "parse"]
 

@@ -105,7 +105,7 @@ class _Compiler:
 
     def program(self, tree: ast.expr) -> Program:
         """Compile a tree."""
-        todo: list[ast.expr | None | Callable[[], None]] = [tree]
+        todo: list[ast.expr | Callable[[], None] | None] = [tree]
         while todo:
             node = todo.pop()
             if node is None or isinstance(node, ast.expr):
