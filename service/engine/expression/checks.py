@@ -29,19 +29,21 @@ def refused_kinds(operation: Operation, kinds: Sequence[str], exponent: object =
     return ""
 
 
-def refused_index(operation: Operation, operands: Sequence[Any], literals: Sequence[Any]) -> str:
+def refused_index(operation: Operation, operands: Sequence[Any], literals: Sequence[int]) -> str:
     """Return why the values of an index are not accepted; empty if they are."""
-    index = operands[INDEXING[operation.name]]
-    size = literals[0]
-    if operation.name == "gather":
-        x = operands[0]
-        size = x.shape[literals[0]] if isinstance(x, Tensor) and x.ndim else 1
-    values = index.reshape(-1) if isinstance(index, Tensor) else torch.tensor([float(index)])
+    size = literals[0] if operation.name == "one_hot" else _size(operands[0], literals[0])
+    index: object = operands[INDEXING[operation.name]]
+    values = index.reshape(-1) if isinstance(index, Tensor) else torch.tensor([index], dtype=torch.float64)
     values = values.to(torch.int64) if values.dtype is torch.bool else values
     good = (values >= 0) & (values < size)
     if values.is_floating_point():
-        good &= values == values.floor()
+        good = good & (values == values.floor())
     if bool(good.all()):
         return ""
     got = values[~good][0].item()
     return f"Expected whole numbers from 0 to {size - 1} in {operation.name}; got {got:.6g}."
+
+
+def _size(x: object, dim: int) -> int:
+    """Return the size of a dimension of a tensor or constant."""
+    return x.shape[dim] if isinstance(x, Tensor) and x.ndim else 1

@@ -17,14 +17,14 @@ from service.engine.expression.shapes import (
     dot,
     gather,
     indexed,
-    norm,
+    normed,
     of_some,
-    one_hot,
     product,
     reduced,
     reshape,
     same,
     transpose,
+    with_classes,
 )
 
 Scalar = bool | int | float
@@ -147,12 +147,12 @@ def _binary(
     kind: KindRule = _widest,
     *,
     floating: bool = False,
+    weight: float = 1.0,
 ) -> Operation:
     """Declare an operator of two operands."""
-    parameters = (X, Y)
     return Operation(
         name,
-        parameters,
+        (X, Y),
         lambda: compute,
         broadcast,
         kind,
@@ -160,83 +160,117 @@ def _binary(
         floating=floating,
         scalars=True,
         folds=True,
+        weight=weight,
     )
 
 
 def _pair(name: str, compute: Compute, kind: KindRule = _widest, *, floating: bool = False) -> Operation:
     """Declare an elementwise function of two tensors."""
-    return Operation(name, (X, Y), lambda: compute, broadcast, kind, floating=floating, folds=True)
+    # three tensors of the size of the result are needed for the gradients
+    return Operation(
+        name, (X, Y), lambda: compute, broadcast, kind, floating=floating, folds=True, weight=1.5
+    )
 
 
-def _reduced(whole: Compute, along: Compute) -> Callable[..., Compute]:
-    """Make a reduction over all elements or along a dimension."""
+def _reduced(name: str, part: int | None = None) -> Callable[..., Compute]:
+    """Make a reduction over all elements or along a dimension, whose result may be a ``part`` of what torch returns."""
+    compute = _of_torch(name)
 
     def make(dim: int | None = None, keepdim: bool | None = None) -> Compute:
         if dim is None:
-            return whole
+            return compute
         kept = bool(keepdim)
-        return lambda x: along(x, dim, kept)
+
+        def along_dim(x: Tensor) -> Tensor:
+            found: Any = compute(x, dim, kept)
+            return found if part is None else found[part]
+
+        return along_dim
 
     return make
 
 
-def _extreme(whole: Compute, along: Callable[..., Any]) -> Callable[..., Compute]:
-    """Make `max` or `min`, which yield values alone."""
-    return _reduced(whole, lambda x, dim, kept: along(x, dim, kept)[0])
-
-
-def _along(compute: Compute) -> Callable[..., Compute]:
+def _along(name: str) -> Callable[..., Compute]:
     """Make a function along a dimension."""
-    return lambda dim: lambda x: compute(x, dim)
+    compute = _of_torch(name)
+
+    def make(dim: int) -> Compute:
+        def along_dim(x: Tensor) -> Tensor:
+            return compute(x, dim)
+
+        return along_dim
+
+    return make
 
 
-def _logsumexp(dim: int, keepdim: bool | None = None) -> Compute:
-    kept = bool(keepdim)
-    return lambda x: torch.logsumexp(x, dim, kept)
+def _sign(name: str) -> Compute:
+    return getattr(operator, name)
+
+
+def _of_torch(name: str) -> Compute:
+    return getattr(torch, name)
 
 
 def _norm(p: float | None = None, dim: int | None = None, keepdim: bool | None = None) -> Compute:
     order, kept = 2.0 if p is None else float(p), bool(keepdim)
-    return lambda x: torch.linalg.vector_norm(x, order, dim, kept)
+    vector_norm: Compute = vars(torch.linalg)["vector_norm"]
+
+    def compute(x: Tensor) -> Tensor:
+        return vector_norm(x, order, dim, kept)
+
+    return compute
 
 
 def _one_hot(classes: int) -> Compute:
-    # compared, not scattered: a class out of range gives zeros, and never an assertion on a GPU
-    return lambda x, dtype: (x.unsqueeze(-1) == torch.arange(classes, device=x.device)).to(dtype)
+    def compute(index: Tensor, dtype: torch.dtype) -> Tensor:
+        # compared, not scattered: a class out of range gives zeros, and never an assertion on a GPU
+        return (index.unsqueeze(-1) == torch.arange(classes, device=index.device)).to(dtype)
+
+    return compute
 
 
 def _gather(dim: int) -> Compute:
-    # clamped: an index out of range never reads other memory; `Expression.checked` refuses it
-    return lambda x, index: torch.gather(x, dim, index.to(torch.int64).clamp(0, _last(x, dim)))
+    def compute(x: Tensor, index: Tensor) -> Tensor:
+        # clamped: an index out of range never reads other memory, and never fails an assertion on a GPU
+        last = max(0, (x.shape[dim] if x.ndim else 1) - 1)
+        return torch.gather(x, dim, index.to(torch.int64).clamp(0, last))
 
-
-def _last(x: Tensor, dim: int) -> int:
-    """Return the last index along a dimension."""
-    return max(0, (x.shape[dim] if x.ndim else 1) - 1)
+    return compute
 
 
 def _reshape(*sizes: int) -> Compute:
-    return lambda x: x.reshape(sizes)
+    def compute(x: Tensor) -> Tensor:
+        return x.reshape(sizes)
+
+    return compute
 
 
 def _transpose(dim0: int, dim1: int) -> Compute:
-    return lambda x: x.transpose(dim0, dim1)
+    def compute(x: Tensor) -> Tensor:
+        return x.transpose(dim0, dim1)
+
+    return compute
 
 
 def _concat(dim: int | None = None) -> Compute:
-    along = dim or 0
-    return lambda *tensors: torch.cat(tensors, along)
+    def compute(*tensors: Tensor) -> Tensor:
+        return torch.cat(tensors, dim or 0)
+
+    return compute
 
 
 def _indexed(key: tuple[Any, ...]) -> Compute:
-    return lambda x: x[key]
+    def compute(x: Tensor) -> Tensor:
+        return x[key]
+
+    return compute
 
 
 FUNCTIONS: Mapping[str, Operation] = {
     operation.name: operation
     for operation in (
         *(
-            _unary(name, getattr(torch, name))
+            _unary(name, _of_torch(name))
             for name in (
                 "exp",
                 "expm1",
@@ -255,23 +289,25 @@ FUNCTIONS: Mapping[str, Operation] = {
         _unary("softplus", functional.softplus, _ONLY_NUMBERS),
         _kept("square", torch.square, kind=_counted),
         _kept("sign", torch.sign),
-        *(_kept(name, getattr(torch, name), _NO_MASKS) for name in ("abs", "relu", "floor", "round")),
+        *(_kept(name, _of_torch(name), _NO_MASKS) for name in ("abs", "relu", "floor", "round")),
         _pair("atan2", torch.atan2, _numbers, floating=True),
         _pair("minimum", torch.minimum),
         _pair("maximum", torch.maximum),
-        Operation("sum", REDUCED, _reduced(torch.sum, torch.sum), reduced, _counted),
-        Operation("mean", REDUCED, _reduced(torch.mean, torch.mean), reduced, _numbers, _ONLY_NUMBERS),
-        Operation("prod", REDUCED, _reduced(torch.prod, torch.prod), reduced, _counted),
-        Operation("max", REDUCED, _extreme(torch.max, torch.max), of_some, _first),
-        Operation("min", REDUCED, _extreme(torch.min, torch.min), of_some, _first),
-        Operation("logsumexp", (X, DIM, KEEPDIM), _logsumexp, reduced, _numbers, floating=True),
-        Operation("softmax", (X, DIM), _along(torch.softmax), along, _numbers, _ONLY_NUMBERS),
-        Operation("log_softmax", (X, DIM), _along(torch.log_softmax), along, _numbers, _ONLY_NUMBERS),
-        Operation("cumsum", (X, DIM), _along(torch.cumsum), along, _counted),
-        Operation("norm", (X, ORDER, ANY_DIM, KEEPDIM), _norm, norm, _numbers, _ONLY_NUMBERS),
+        Operation("sum", REDUCED, _reduced("sum"), reduced, _counted),
+        Operation("mean", REDUCED, _reduced("mean"), reduced, _numbers, _ONLY_NUMBERS),
+        Operation("prod", REDUCED, _reduced("prod"), reduced, _counted, weight=2.0),
+        Operation("max", REDUCED, _reduced("max", 0), of_some, _first),
+        Operation("min", REDUCED, _reduced("min", 0), of_some, _first),
+        Operation("logsumexp", (X, DIM, KEEPDIM), _reduced("logsumexp"), reduced, _numbers, floating=True),
+        Operation("softmax", (X, DIM), _along("softmax"), along, _numbers, _ONLY_NUMBERS),
+        Operation("log_softmax", (X, DIM), _along("log_softmax"), along, _numbers, _ONLY_NUMBERS),
+        Operation("cumsum", (X, DIM), _along("cumsum"), along, _counted),
+        Operation("norm", (X, ORDER, ANY_DIM, KEEPDIM), _norm, normed, _numbers, _ONLY_NUMBERS),
         Operation("where", (Parameter("condition"), X, Y), lambda: torch.where, broadcast, _chosen),
         Operation("clamp", (X, LEAST, MOST), lambda: torch.clamp, broadcast, _widest, scalars=True),
-        Operation("one_hot", (X, Parameter("classes", "count")), _one_hot, one_hot, _numbers, typed=True),
+        Operation(
+            "one_hot", (X, Parameter("classes", "count")), _one_hot, with_classes, _numbers, typed=True
+        ),
         Operation("gather", (X, Parameter("index"), DIM), _gather, gather, _first),
         Operation("reshape", (X, Parameter("sizes", "size", many=True)), _reshape, reshape, _first),
         Operation(
@@ -291,25 +327,25 @@ FUNCTIONS: Mapping[str, Operation] = {
 OPERATORS: Mapping[str, Operation] = {
     operation.name: operation
     for operation in (
-        _binary("+", operator.add),
-        _binary("-", operator.sub, _NO_MASKS),
-        _binary("*", operator.mul),
-        _binary("/", operator.truediv, kind=_numbers, floating=True),
-        _binary("**", operator.pow),
+        _binary("+", _sign("add")),
+        _binary("-", _sign("sub"), _NO_MASKS),
+        _binary("*", _sign("mul")),
+        _binary("/", _sign("truediv"), kind=_numbers, floating=True),
+        _binary("**", _sign("pow"), weight=1.5),
         *(
-            _binary(name, compute, kind=_masks)
-            for name, compute in (
-                ("<", operator.lt),
-                ("<=", operator.le),
-                (">", operator.gt),
-                (">=", operator.ge),
-                ("==", operator.eq),
-                ("!=", operator.ne),
+            _binary(name, _sign(word), kind=_masks)
+            for name, word in (
+                ("<", "lt"),
+                ("<=", "le"),
+                (">", "gt"),
+                (">=", "ge"),
+                ("==", "eq"),
+                ("!=", "ne"),
             )
         ),
-        _binary("&", operator.and_, _ONLY_MASKS, _masks),
-        _binary("|", operator.or_, _ONLY_MASKS, _masks),
-        Operation("@", (X, Y), lambda: operator.matmul, product, _numbers, _ONLY_NUMBERS),
+        _binary("&", _sign("and_"), _ONLY_MASKS, _masks),
+        _binary("|", _sign("or_"), _ONLY_MASKS, _masks),
+        Operation("@", (X, Y), lambda: _sign("matmul"), product, _numbers, _ONLY_NUMBERS),
     )
 }
 """The operators of two operands by their signs."""

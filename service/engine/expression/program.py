@@ -18,7 +18,7 @@ _LARGEST = torch.finfo(torch.float32).max
 Tensors = Mapping[str, Tensor]
 
 
-class Values(list[Any]):
+class Registers(list[Any]):
     """The values of the constants, the names and the steps so far, and where and in what dtype the expression computes."""
 
     __slots__ = ("device", "dtype")
@@ -43,7 +43,7 @@ class Step:
     column: int
     made: frozenset[int]
     floating: bool
-    run: Callable[[Values], Tensor]
+    run: Callable[[Registers], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,19 +62,20 @@ class Program:
         Raises:
             BadExpression: one is not given.
         """
-        for name, column in self.columns.items():
-            if name not in given:
-                raise _unknown(name, given, column)
-        return [given[name] for name in self.columns]
+        try:
+            return [given[name] for name in self.columns]
+        except KeyError as error:
+            name: str = error.args[0]
+            raise _unknown(name, given, self.columns[name]) from None
 
-    def start(self, given: Tensors, dtype: torch.dtype | None) -> Values:
+    def start(self, given: Tensors, dtype: torch.dtype | None) -> Registers:
         """Return the values before the first step.
 
         Raises:
             BadExpression: a name is not given.
         """
         found = self.found(given)
-        values = Values(dtype or dtype_of(found), found[0].device if found else torch.device("cpu"))
+        values = Registers(dtype or dtype_of(found), found[0].device if found else torch.device("cpu"))
         values += self.constants if values.dtype is torch.float64 else self.narrow
         for name, tensor in zip(self.columns, found, strict=True):
             kept = tensor.dtype is values.dtype or tensor.dtype is torch.bool or name in self.indices
@@ -94,7 +95,7 @@ class Program:
         """Return whether a place stands for an argument that is left out."""
         return place < len(self.constants) and self.constants[place] is None
 
-    def finish(self, values: Values) -> Tensor:
+    def finish(self, values: Registers) -> Tensor:
         """Return the result of values after the last step."""
         result = values[self.result]
         return result if isinstance(result, Tensor) else tensor_of(result, values)
@@ -117,7 +118,7 @@ def dtype_of(found: Sequence[Tensor]) -> torch.dtype:
     return widest
 
 
-def tensor_of(constant: Scalar, values: Values) -> Tensor:
+def tensor_of(constant: Scalar, values: Registers) -> Tensor:
     """Return a constant as a tensor of the dtype of the expression, or a mask."""
     dtype = torch.bool if isinstance(constant, bool) else values.dtype
     return torch.scalar_tensor(constant, dtype=dtype, device=values.device)
@@ -147,7 +148,7 @@ def _runner(
     made: frozenset[int],
     floating: bool,
     typed: bool,
-) -> Callable[[Values], Tensor]:
+) -> Callable[[Registers], Tensor]:
     """Return a function of the values. ``made``: places of constants that become tensors."""
     if typed:
         [place] = arguments
@@ -158,14 +159,14 @@ def _runner(
         [place] = arguments
         return lambda values: compute(as_number(values[place], values.dtype))
 
-    def run(values: Values) -> Tensor:
+    def run(values: Registers) -> Tensor:
         read = [_read(values, place, made) for place in arguments]
         return compute(*[as_number(value, values.dtype) for value in read] if floating else read)
 
     return run
 
 
-def _plain(compute: Callable[..., Tensor], arguments: tuple[int, ...]) -> Callable[[Values], Tensor]:
+def _plain(compute: Callable[..., Tensor], arguments: tuple[int, ...]) -> Callable[[Registers], Tensor]:
     """Return a function of values that need no conversion."""
     if len(arguments) == 1:
         [place] = arguments
@@ -176,7 +177,7 @@ def _plain(compute: Callable[..., Tensor], arguments: tuple[int, ...]) -> Callab
     return lambda values: compute(*[values[place] for place in arguments])
 
 
-def _read(values: Values, place: int, made: frozenset[int]) -> Any:
+def _read(values: Registers, place: int, made: frozenset[int]) -> Any:
     """Return a value, a constant as a tensor."""
     return tensor_of(values[place], values) if place in made else values[place]
 

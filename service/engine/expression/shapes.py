@@ -74,7 +74,7 @@ def of_some(name: str, shapes: Sequence[Shape], literals: Sequence[Any]) -> Shap
     return found
 
 
-def norm(name: str, shapes: Sequence[Shape], literals: Sequence[Any]) -> Shape:
+def normed(name: str, shapes: Sequence[Shape], literals: Sequence[Any]) -> Shape:
     """Reduce elements, of which there has to be one for a negative order."""
     negative = literals[0] is not None and literals[0] < 0
     return (of_some if negative else reduced)(name, shapes, literals[1:])
@@ -120,7 +120,7 @@ def dot(name: str, shapes: Sequence[Shape], literals: Sequence[Any]) -> Shape:
     return ()
 
 
-def one_hot(name: str, shapes: Sequence[Shape], literals: Sequence[Any]) -> Shape:
+def with_classes(name: str, shapes: Sequence[Shape], literals: Sequence[Any]) -> Shape:
     """A last dimension for the classes."""
     return (*shapes[0], literals[0])
 

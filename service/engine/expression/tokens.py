@@ -34,7 +34,7 @@ _LITERALS = {"True", "False", "None"}
 _CLOSES = {"(": ")", "[": "]"}
 
 
-def scan(source: str) -> None:
+def check_tokens(source: str) -> None:
     """Check that a source has only tokens of the language, balanced brackets and bounded nesting.
 
     Raises:
