@@ -2,14 +2,15 @@
 
 from service.engine.expression.cache import Expressions
 from service.engine.expression.compiler import compiled
-from service.engine.expression.expression import Expression, Traced
+from service.engine.expression.expression import Expression
 from service.engine.expression.operations import FUNCTIONS
 from service.engine.expression.refused import BadExpression
+from service.engine.expression.tracing import Traced
 
-__all__ = ["FUNCTIONS", "BadExpression", "Expression", "Expressions", "Traced", "parse"]
+__all__ = ["FUNCTIONS", "BadExpression", "Expression", "Expressions", "Traced", "parse_expression"]
 
 
-def parse(source: str, most: int) -> Expression:
+def parse_expression(source: str, most: int) -> Expression:
     """Compile an expression of at most so many characters.
 
     Raises:

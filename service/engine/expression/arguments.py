@@ -80,6 +80,8 @@ def _split(
     names = {p.name for p in operation.parameters}
     if "keepdim" in given and "dim" in names and "dim" not in given:
         raise BadExpression(f"Expected dim beside keepdim in {operation.name}; got none.", column(call))
+    if operation.name == "clamp" and len(given) == 1:
+        raise BadExpression("Expected min or max in clamp; got neither.", column(call))
     if operation.name == "reshape" and statics.count(-1) > 1:
         raise BadExpression("Expected at most one -1 in reshape; got several.", column(call), "shape")
     return tensors, tuple(statics)

@@ -19,7 +19,7 @@ from service.engine.expression.operations import (
 )
 from service.engine.expression.program import Program, folded, step_of
 from service.engine.expression.refused import BadExpression
-from service.engine.expression.scan import scan
+from service.engine.expression.tokens import check_tokens
 from service.problems import quoted
 
 LARGEST_WHOLE = 2**53
@@ -53,7 +53,7 @@ def compiled(source: str, most: int) -> Program:
     if len(source) > most:
         detail = f"Expected at most {most} characters (LOSSD_MAX_EXPRESSION); got {len(source)}."
         raise BadExpression(detail, most + 1, "length")
-    scan(source)
+    check_tokens(source)
     if not source.strip(" \t\r\n"):
         raise BadExpression("Expected an expression; got none.", 1)
     return _Compiler(source).program(_parsed(source))
@@ -105,7 +105,7 @@ class _Compiler:
 
     def program(self, tree: ast.expr) -> Program:
         """Compile a tree."""
-        todo: list[ast.expr | None | Callable[[], None]] = [tree]
+        todo: list[ast.expr | Callable[[], None] | None] = [tree]
         while todo:
             node = todo.pop()
             if node is None or isinstance(node, ast.expr):

@@ -2,21 +2,23 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, isfinite, isinf
+from functools import cached_property
+from math import copysign, inf, isfinite, isinf
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from service.engine.expression.checks import refused_kinds
-from service.engine.expression.operations import FUNCTIONS, Operation, Scalar, as_number
+from service.engine.expression.operations import FUNCTIONS, MASKS, NUMBERS, Operation, Scalar, as_number
 from service.engine.expression.refused import BadExpression
 from service.problems import quoted
 
+_LARGEST = torch.finfo(torch.float32).max
 Tensors = Mapping[str, Tensor]
 
 
-class Values(list[Any]):
+class Registers(list[Any]):
     """The values of the constants, the names and the steps so far, and where and in what dtype the expression computes."""
 
     __slots__ = ("device", "dtype")
@@ -29,13 +31,19 @@ class Values(list[Any]):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One operation: ``arguments`` are places of values, ``statics`` its arguments that are no tensors."""
+    """One operation.
+
+    ``arguments`` are places of values, ``literals`` the arguments that are no tensors. ``made`` are places of constants that become tensors.
+    ``floating``: masks and integers become numbers first.
+    """
 
     operation: Operation
     arguments: tuple[int, ...]
-    statics: tuple[Any, ...]
+    literals: tuple[Any, ...]
     column: int
-    run: Callable[[Values], Tensor]
+    made: frozenset[int]
+    floating: bool
+    run: Callable[[Registers], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,33 +56,52 @@ class Program:
     steps: tuple[Step, ...]
     result: int
 
-    def start(self, given: Tensors, dtype: torch.dtype | None) -> Values:
+    def found(self, given: Tensors) -> list[Tensor]:
+        """Return the tensors of the names.
+
+        Raises:
+            BadExpression: one is not given.
+        """
+        try:
+            return [given[name] for name in self.columns]
+        except KeyError as error:
+            name: str = error.args[0]
+            raise _unknown(name, given, self.columns[name]) from None
+
+    def start(self, given: Tensors, dtype: torch.dtype | None) -> Registers:
         """Return the values before the first step.
 
         Raises:
             BadExpression: a name is not given.
         """
-        for name, column in self.columns.items():
-            if name not in given:
-                raise unknown(name, given, column)
-        found = [given[name] for name in self.columns]
-        values = Values(dtype or _dtype_of(found), found[0].device if found else torch.device("cpu"))
-        narrow = torch.finfo(values.dtype).max
-        values += [
-            c if isinstance(c, bool | None) or abs(c) <= narrow else _infinite(c) for c in self.constants
-        ]
+        found = self.found(given)
+        values = Registers(dtype or dtype_of(found), found[0].device if found else torch.device("cpu"))
+        values += self.constants if values.dtype is torch.float64 else self.narrow
         for name, tensor in zip(self.columns, found, strict=True):
-            whole = tensor.dtype is torch.bool or name in self.indices
-            values.append(tensor if whole else as_number(tensor, values.dtype))
+            kept = tensor.dtype is values.dtype or tensor.dtype is torch.bool or name in self.indices
+            values.append(tensor if kept else tensor.to(values.dtype))
         return values
 
-    def finish(self, values: Values) -> Tensor:
+    @cached_property
+    def narrow(self) -> tuple[Scalar | None, ...]:
+        """The constants for float32: those beyond it are infinite, where torch would refuse some."""
+        return tuple(c if c is None or abs(c) <= _LARGEST else copysign(inf, c) for c in self.constants)
+
+    def constant_at(self, place: int) -> Scalar | None:
+        """Return the constant at a place, if it has one."""
+        return self.constants[place] if place < len(self.constants) else None
+
+    def is_absent(self, place: int) -> bool:
+        """Return whether a place stands for an argument that is left out."""
+        return place < len(self.constants) and self.constants[place] is None
+
+    def finish(self, values: Registers) -> Tensor:
         """Return the result of values after the last step."""
         result = values[self.result]
         return result if isinstance(result, Tensor) else tensor_of(result, values)
 
 
-def unknown(name: str, given: Tensors, column: int) -> BadExpression:
+def _unknown(name: str, given: Tensors, column: int) -> BadExpression:
     """Return the refusal of a name that is not given."""
     if name in FUNCTIONS:
         return BadExpression(f"Expected {name}(...), a call; got the name alone.", column)
@@ -82,7 +109,7 @@ def unknown(name: str, given: Tensors, column: int) -> BadExpression:
     return BadExpression(f"Expected one of {names}; got {quoted(name)}.", column, "unknown")
 
 
-def _dtype_of(found: Sequence[Tensor]) -> torch.dtype:
+def dtype_of(found: Sequence[Tensor]) -> torch.dtype:
     """Return the widest floating dtype of the tensors, or float32."""
     dtypes = [tensor.dtype for tensor in found if tensor.is_floating_point()]
     widest = dtypes[0] if dtypes else torch.float32
@@ -91,11 +118,7 @@ def _dtype_of(found: Sequence[Tensor]) -> torch.dtype:
     return widest
 
 
-def _infinite(constant: Scalar) -> float:
-    return inf if constant > 0 else -inf
-
-
-def tensor_of(constant: Scalar, values: Values) -> Tensor:
+def tensor_of(constant: Scalar, values: Registers) -> Tensor:
     """Return a constant as a tensor of the dtype of the expression, or a mask."""
     dtype = torch.bool if isinstance(constant, bool) else values.dtype
     return torch.scalar_tensor(constant, dtype=dtype, device=values.device)
@@ -104,27 +127,19 @@ def tensor_of(constant: Scalar, values: Values) -> Tensor:
 def step_of(
     operation: Operation,
     arguments: tuple[int, ...],
-    statics: tuple[Any, ...],
+    literals: tuple[Any, ...],
     column: int,
-    constants: Mapping[int, Any],
+    constants: Mapping[int, Scalar | None],
 ) -> Step:
     """Build a step. ``constants`` are the values at the places that hold constants."""
-    compute = operation.make(*statics)
-    fixed = [place for place in arguments if place in constants and constants[place] is not None]
-    scalars = operation.scalars and not (operation.name == "clamp" and _mixed(arguments, constants))
-    floating = operation.floating or (scalars and any(type(constants[place]) is float for place in fixed))
-    made = frozenset(() if scalars else fixed)
-    if operation.name == "clamp":
-        made |= frozenset(fixed) & {arguments[0]}
-        floating = floating or not scalars
-    return Step(
-        operation, arguments, statics, column, _runner(compute, arguments, made, floating, operation.typed)
-    )
-
-
-def _mixed(arguments: tuple[int, ...], constants: Mapping[int, Any]) -> bool:
-    """Return whether a bound of `clamp` is a tensor, so that both have to be."""
-    return any(place not in constants for place in arguments[1:])
+    fixed = frozenset(place for place in arguments if constants.get(place) is not None)
+    made, floating = fixed, operation.floating
+    if operation.scalars:
+        mixed = operation.name == "clamp" and any(place not in constants for place in arguments[1:])
+        made = fixed if mixed else fixed & {arguments[0]} if operation.name == "clamp" else frozenset[int]()
+        floating = floating or mixed or any(type(constants[place]) is float for place in fixed)
+    run = _runner(operation.make(*literals), arguments, made, floating, operation.typed)
+    return Step(operation, arguments, literals, column, made, floating, run)
 
 
 def _runner(
@@ -133,7 +148,7 @@ def _runner(
     made: frozenset[int],
     floating: bool,
     typed: bool,
-) -> Callable[[Values], Tensor]:
+) -> Callable[[Registers], Tensor]:
     """Return a function of the values. ``made``: places of constants that become tensors."""
     if typed:
         [place] = arguments
@@ -144,14 +159,14 @@ def _runner(
         [place] = arguments
         return lambda values: compute(as_number(values[place], values.dtype))
 
-    def run(values: Values) -> Tensor:
+    def run(values: Registers) -> Tensor:
         read = [_read(values, place, made) for place in arguments]
         return compute(*[as_number(value, values.dtype) for value in read] if floating else read)
 
     return run
 
 
-def _plain(compute: Callable[..., Tensor], arguments: tuple[int, ...]) -> Callable[[Values], Tensor]:
+def _plain(compute: Callable[..., Tensor], arguments: tuple[int, ...]) -> Callable[[Registers], Tensor]:
     """Return a function of values that need no conversion."""
     if len(arguments) == 1:
         [place] = arguments
@@ -162,7 +177,7 @@ def _plain(compute: Callable[..., Tensor], arguments: tuple[int, ...]) -> Callab
     return lambda values: compute(*[values[place] for place in arguments])
 
 
-def _read(values: Values, place: int, made: frozenset[int]) -> Any:
+def _read(values: Registers, place: int, made: frozenset[int]) -> Any:
     """Return a value, a constant as a tensor."""
     return tensor_of(values[place], values) if place in made else values[place]
 
@@ -173,10 +188,12 @@ def folded(operation: Operation, operands: Sequence[Any], column: int) -> Scalar
     Raises:
         BadExpression: the result is beyond float64, or the operands are not of the right kind.
     """
-    tensors = [torch.tensor(o, dtype=torch.bool if isinstance(o, bool) else torch.float64) for o in operands]
-    if refusal := refused_kinds(operation, tensors):
+    kinds = [MASKS if isinstance(operand, bool) else NUMBERS for operand in operands]
+    if refusal := refused_kinds(operation, kinds):
         raise BadExpression(refusal, column, "type")
-    found: Scalar = operation.make()(*[t.double() if operation.floating else t for t in tensors]).item()
+    dtypes = [torch.bool if kind == MASKS and not operation.floating else torch.float64 for kind in kinds]
+    tensors = [torch.tensor(o, dtype=dtype) for o, dtype in zip(operands, dtypes, strict=True)]
+    found: Scalar = operation.make()(*tensors).item()
     if operation.name not in ("+", "-", "*", "**"):
         return found
     if isinf(found) and all(map(isfinite, operands)) and not (operation.name == "**" and operands[0] == 0):

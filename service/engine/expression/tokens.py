@@ -34,7 +34,7 @@ _LITERALS = {"True", "False", "None"}
 _CLOSES = {"(": ")", "[": "]"}
 
 
-def scan(source: str) -> None:
+def check_tokens(source: str) -> None:
     """Check that a source has only tokens of the language, balanced brackets and bounded nesting.
 
     Raises:
@@ -81,7 +81,7 @@ def _check_word(source: str, found: re.Match[str]) -> None:
     if unicodedata.normalize("NFKC", text) != text:
         # Python's parser would read another name
         raise BadExpression(
-            f"Expected a name in the normal form NFKC; got {ascii(text[:100])}.", start + 1, "unknown"
+            f"Expected a name in the normal form NFKC; got {text[:100]!a}.", start + 1, "unknown"
         )
 
 
@@ -99,7 +99,7 @@ def _strange(source: str, position: int) -> BadExpression:
             return BadExpression("Expected no attributes; got a dot.", column)
         case strange:
             return BadExpression(
-                f"Expected numbers, names, + - * / ** @ < <= > >= == != & | ~ and brackets; got {ascii(strange)}.",
+                f"Expected numbers, names, + - * / ** @ < <= > >= == != & | ~ and brackets; got {strange!a}.",
                 column,
             )
 
