@@ -4,7 +4,7 @@ import socket
 import time
 import zlib
 from collections.abc import Generator
-from contextlib import ExitStack, suppress, suppress
+from contextlib import ExitStack, suppress
 
 import httpx
 import pytest
