@@ -157,12 +157,23 @@ Nonfinite = Annotated[
 ]
 
 
+Divisor = Annotated[
+    Any,
+    Field(
+        description="A number: what the mean divides by unless the request has divide_by, the sum of sample weights "
+        "times the loss's own weights. Absent for none; null if it is not finite.",
+        examples=[2.0],
+    ),
+]
+
+
 class EvaluationDocument(TypedDict):
     """The result of a request for one loss."""
 
     loss: EvaluatedLoss
     value: Value
     gradients: GradientsByName
+    divisor: NotRequired[Divisor]
     aux: NotRequired[AuxByName]
     nonfinite: NotRequired[Nonfinite]
     reduction: str
@@ -178,6 +189,14 @@ ReductionChoice = Annotated[
 DtypeChoice = Annotated[Dtype, Field(description="The dtype of the arithmetic. The default is float32.")]
 EncodingChoice = Annotated[
     Encoding, Field(description="The encoding of tensors in the answer. The default is json.")
+]
+DivideBy = Annotated[
+    float,
+    Field(
+        gt=0,
+        description="What the mean divides by in place of its divisor, so that the shards of a batch add up to its "
+        "mean; only with reduction mean.",
+    ),
 ]
 Gradients = Annotated[
     Any,
@@ -217,6 +236,7 @@ class Options(TypedDict):
     grad_output: NotRequired[Upstream]
     dtype: NotRequired[DtypeChoice]
     encoding: NotRequired[EncodingChoice]
+    divide_by: NotRequired[DivideBy]
 
 
 class EvaluationRequest(Options):
@@ -258,6 +278,7 @@ class BatchDefaults(TypedDict):
     gradients: NotRequired[Gradients]
     dtype: NotRequired[DtypeChoice]
     encoding: NotRequired[EncodingChoice]
+    divide_by: NotRequired[DivideBy]
 
 
 class BatchRequest(TypedDict):
@@ -285,6 +306,7 @@ class BatchResult(TypedDict):
     samples: NotRequired[int]
     signature: NotRequired[str]
     gradients: NotRequired[GradientsByName]
+    divisor: NotRequired[Divisor]
     aux: NotRequired[AuxByName]
     nonfinite: NotRequired[Nonfinite]
     reduction: NotRequired[str]
