@@ -119,6 +119,22 @@ class ScalesDocument(TypedDict):
     params: NotRequired[Annotated[Map, Field(description="The params for which this holds.")]]
 
 
+class ShardsDocument(TypedDict):
+    """Whether the sums, gradients and divisors of a batch's shards add up to those of the batch."""
+
+    add_up: bool
+    along: NotRequired[Annotated[str, Field(description="The dimension along which the batch is split.")]]
+    unless: NotRequired[Annotated[Names, Field(description="Params under which they do not.")]]
+    only_with_divide_by: NotRequired[
+        Annotated[
+            bool,
+            Field(
+                description="true: the mean is not of the elements summed, so shards need divide_by instead of sums."
+            ),
+        ]
+    ]
+
+
 class LossEntry(LossBrief):
     """Everything in the catalogue about a loss."""
 
@@ -130,6 +146,7 @@ class LossEntry(LossBrief):
     unreduced: Annotated[Names, Field(description="Dimensions of the loss before reduction.")]
     unreduced_forms: list[Map]
     range: Range
+    shards: ShardsDocument
     scales: NotRequired[ScalesDocument]
     aux: Annotated[Names, Field(description="Names of extra outputs.")]
     exact_gradient: Annotated[
