@@ -92,9 +92,7 @@ class _Reader:
 
     def read(self, fields: Mapping[str, Any], defaults: Envelope) -> Decoded:
         """Read all members."""
-        usual = defaults.model_copy(update={"reduction": USUAL.reduction})
-        chosen = {name: one for name, one in fields.items() if name != "reduction"}
-        envelope, wrong = read_envelope(chosen, defaults=usual)
+        envelope, wrong = read_envelope(fields, defaults=defaults)
         self.faults += wrong
         total = self._source(fields["total"], "total") if "total" in fields else None
         terms = self._terms(fields.get("terms"), weighted="total" not in fields)
@@ -198,11 +196,6 @@ class _Reader:
         divide_by = None
         if "divide_by" in fields:
             divide_by = self._number(fields["divide_by"], *where, "divide_by")
-            if divide_by <= 0:
-                got = json.show(fields["divide_by"])
-                self._fault((*where, "divide_by"), "value", "a number greater than 0", got)
-            if reduction != "mean":
-                self._fault((*where, "divide_by"), "condition", "none unless reduction is mean", "one")
         sample_weight = fields.get("sample_weight")
         if sample_weight is not None and not isinstance(sample_weight, str):
             self._fault((*where, "sample_weight"), "type", "the name of an input", json.show(sample_weight))

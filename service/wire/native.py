@@ -58,14 +58,16 @@ def answer(decoded: Decoded, evaluation: Evaluation, observer: Observer = NOBODY
     """Return the members of an answer; tensors are in a form that `written.parts` takes."""
     call, encoding = decoded
     options, counts = _options(call.reduction, call.dtype, evaluation.device), _nonfinite(evaluation)
-    divisor = {} if evaluation.divisor is None else {"divisor": evaluation.divisor.item()}
     body: dict[str, Any] = {
         "loss": call.loss.name,
         "value": written.write(evaluation.value, encoding if call.reduction == "none" else "json"),
         "gradients": written.write_named(evaluation.gradients, encoding),
-        **divisor,
-        **options,
     }
+    if evaluation.divisor is not None:
+        body["divisor"] = divisor = evaluation.divisor.item()
+        if not math.isfinite(divisor):
+            counts["divisor"] = 1
+    body |= options
     if evaluation.aux:
         body["aux"] = written.write_named(evaluation.aux, encoding)
     if counts:
@@ -84,15 +86,16 @@ def answers(
     values = written.write_each(evaluations.value, encoding if like.reduction == "none" else "json")
     gradients = _each_named(evaluations.gradients, len(values), encoding)
     shared = _options(like.reduction, like.dtype, evaluations.device)
-    divisors = _each_named({"divisor": d} if (d := evaluations.divisor) is not None else {}, len(values), "json")
+    divisor = {} if evaluations.divisor is None else {"divisor": evaluations.divisor}
+    divisors = _each_named(divisor, len(values), "json")
     found: list[dict[str, Any]] = [
-        {"loss": like.loss.name, "value": value, "gradients": named, **divisor, **shared}
-        for value, named, divisor in zip(values, gradients, divisors, strict=True)
+        {"loss": like.loss.name, "value": value, "gradients": named, **divided, **shared}
+        for value, named, divided in zip(values, gradients, divisors, strict=True)
     ]
     if evaluations.aux:
         for one, named in zip(found, _each_named(evaluations.aux, len(values), encoding), strict=True):
             one["aux"] = named
-    for name, tensor in _outputs(evaluations):
+    for name, tensor in (*_outputs(evaluations), *divisor.items()):
         if count_nonfinite(tensor):
             for one, count in zip(found, _count_each(tensor), strict=True):
                 if count:
@@ -132,8 +135,6 @@ def _outputs(found: Evaluation | Evaluations) -> Iterator[tuple[str, Tensor]]:
         yield f"gradients.{name}", tensor
     for name, tensor in found.aux.items():
         yield f"aux.{name}", tensor
-    if found.divisor is not None:
-        yield "divisor", found.divisor
 
 
 def count_nonfinite(tensor: Tensor) -> int:
