@@ -27,9 +27,9 @@ from service.catalogue.registry import Catalogue, Catalogues, MetricCatalogue
 from service.document import served
 from service.doors import losses, models, operations
 from service.doors.batch import Batches
+from service.doors.compose import Compositions
 from service.doors.evaluation import SingleCalls
 from service.doors.evaluations import EvaluationRequests
-from service.doors.compose import Compositions
 from service.doors.front import Front
 from service.doors.inference import Inferences
 from service.doors.metrics import Measurements, metric_catalogue_routes

@@ -15,9 +15,9 @@ from service.doors.metrics import refuse_excess
 from service.doors.pipeline import Pipeline
 from service.engine import cost
 from service.engine.call import Evaluation
-from service.engine.fuse import Results
 from service.engine.compose import compose_alike
 from service.engine.composition import Plan, Planner
+from service.engine.fuse import Results
 from service.engine.measure import Measurement, measure
 from service.engine.queue import Queue
 from service.engine.stack import Evaluations, Part

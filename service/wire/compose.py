@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, get_args
 
-import torch
 from torch import Tensor
 
 from service.catalogue.registry import AnyLoss, Catalogue
@@ -286,8 +285,8 @@ def _term_answer(term: TermResult, composition: Composition, encoding: Encoding)
 
 
 def _norm(gradient: Tensor) -> float:
-    """Return the Euclidean norm of a gradient, which no dtype lets overflow before its elements do."""
-    return torch.linalg.vector_norm(gradient, dtype=torch.float64).item()
+    """Return the Euclidean norm of a gradient."""
+    return gradient.double().square().sum().sqrt().item()
 
 
 def _outputs(found: Composed) -> list[tuple[str, Tensor]]:
