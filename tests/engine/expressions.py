@@ -26,7 +26,28 @@ NAMES: Mapping[str, tuple[int, ...]] = {
 MASKS: Mapping[str, tuple[int, ...]] = {"m": (2, 3), "n": (3,), "k": ()}
 INDICES: Mapping[str, tuple[int, ...]] = {"i": (2, 3), "j": (3,), "l": (2, 1), "q": ()}
 """Whole numbers from 0 to 1."""
-UNARY = ["abs", "exp", "expm1", "log", "log1p", "sqrt", "square", "sin", "cos", "tan", "atan", "tanh", "sigmoid", "logsigmoid", "softplus", "relu", "sign", "floor", "round", "detach"]
+UNARY = [
+    "abs",
+    "exp",
+    "expm1",
+    "log",
+    "log1p",
+    "sqrt",
+    "square",
+    "sin",
+    "cos",
+    "tan",
+    "atan",
+    "tanh",
+    "sigmoid",
+    "logsigmoid",
+    "softplus",
+    "relu",
+    "sign",
+    "floor",
+    "round",
+    "detach",
+]
 REDUCTIONS = ("sum", "mean", "prod", "max", "min", "norm")
 ALONG = ("softmax", "log_softmax", "cumsum", "logsumexp")
 OPERATORS = ("+", "-", "*", "/", "**", "@", "<", "<=", ">", ">=", "==", "!=", "&", "|")

@@ -232,8 +232,8 @@ def _clamp(x: Tensor, least: Tensor | float | None, most: Tensor | float | None)
     bounds = [bound for bound in (least, most) if isinstance(bound, Tensor)]
     if bounds:
         # torch's gradient fails where a bound is larger than x
-        x = torch.broadcast_tensors(x, *bounds)[0]
-    return torch.clamp(x, least, most)  # pyright: ignore[reportCallIssue, reportArgumentType]
+        x = _of_torch("broadcast_tensors")(x, *bounds)[0]
+    return _of_torch("clamp")(x, least, most)
 
 
 def _one_hot(classes: int) -> Compute:
