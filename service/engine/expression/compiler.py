@@ -53,9 +53,9 @@ def compiled(source: str, most: int) -> Program:
     if len(source) > most:
         detail = f"Expected at most {most} characters (LOSSD_MAX_EXPRESSION); got {len(source)}."
         raise BadExpression(detail, most + 1, "length")
-    check_tokens(source)
     if not source.strip(" \t\r\n"):
         raise BadExpression("Expected an expression; got none.", 1)
+    check_tokens(source)
     return _Compiler(source).program(_parsed(source))
 
 

@@ -221,6 +221,21 @@ def _norm(p: float | None = None, dim: int | None = None, keepdim: bool | None =
     return compute
 
 
+def _power(x: Any, y: Any) -> Tensor:
+    if isinstance(x, Tensor) and isinstance(y, Tensor) and x.is_floating_point() != y.is_floating_point():
+        # torch's gradient fails where one is a mask
+        return as_number(x, y.dtype) ** y if y.is_floating_point() else x ** y.to(x.dtype)
+    return x**y
+
+
+def _clamp(x: Tensor, least: Tensor | float | None, most: Tensor | float | None) -> Tensor:
+    bounds = [bound for bound in (least, most) if isinstance(bound, Tensor)]
+    if bounds:
+        # torch's gradient fails where a bound is larger than x
+        x = _of_torch("broadcast_tensors")(x, *bounds)[0]
+    return _of_torch("clamp")(x, least, most)
+
+
 def _one_hot(classes: int) -> Compute:
     def compute(index: Tensor, dtype: torch.dtype) -> Tensor:
         # compared, not scattered: a class out of range gives zeros, and never an assertion on a GPU
@@ -304,7 +319,7 @@ FUNCTIONS: Mapping[str, Operation] = {
         Operation("cumsum", (X, DIM), _along("cumsum"), along, _counted),
         Operation("norm", (X, ORDER, ANY_DIM, KEEPDIM), _norm, normed, _numbers, _ONLY_NUMBERS),
         Operation("where", (Parameter("condition"), X, Y), lambda: torch.where, broadcast, _chosen),
-        Operation("clamp", (X, LEAST, MOST), lambda: torch.clamp, broadcast, _widest, scalars=True),
+        Operation("clamp", (X, LEAST, MOST), lambda: _clamp, broadcast, _widest, scalars=True),
         Operation(
             "one_hot", (X, Parameter("classes", "count")), _one_hot, with_classes, _numbers, typed=True
         ),
@@ -331,7 +346,7 @@ OPERATORS: Mapping[str, Operation] = {
         _binary("-", _sign("sub"), _NO_MASKS),
         _binary("*", _sign("mul")),
         _binary("/", _sign("truediv"), kind=_numbers, floating=True),
-        _binary("**", _sign("pow"), weight=1.5),
+        _binary("**", _power, weight=1.5),
         *(
             _binary(name, _sign(word), kind=_masks)
             for name, word in (

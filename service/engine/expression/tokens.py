@@ -63,6 +63,8 @@ def check_tokens(source: str) -> None:
                 pass
         position = found.end()
     nesting.end()
+    if not operand:
+        raise BadExpression("Expected an operand; got the end.", len(source) + 1)
 
 
 def _check_word(source: str, found: re.Match[str]) -> None:
