@@ -20,7 +20,7 @@ from service.engine.expression import BadExpression, Expression
 from service.engine.fuse import Results
 from service.engine.plan import cast
 from service.engine.reduce import spread
-from service.engine.stack import Evaluations, Part, stacked
+from service.engine.stack import Evaluations, Part, stacked, with_tensors
 from service.problems import Fault, Invalid, under
 
 Tensors = Mapping[str, Tensor]
@@ -114,26 +114,40 @@ class _Run:
         }
         self.taken = {name: self._take(name) for name in self.plan.expressed}
         self.built = self._build()
+        each = torch.tensor([one.grad_output for one in asked], dtype=self.dtype)
+        self.upstream = each if self.axes else each[0]
+        self.known = self._known()
+
+    def _known(self) -> Tensors:
+        """Return the derivative of the value with respect to each term if it is known before the terms are.
+
+        Then the terms' own slopes have it, which saves a pass over each; unless they are asked for without it.
+        """
+        composition = self.plan.composition
+        if composition.total is not None or composition.per_term != "values":
+            return {}
+        return {name: self.upstream * term.weight for name, term in composition.terms}
 
     def result(self) -> Composed:
         """Return the results."""
-        composition, terms = self.plan.composition, self.plan.terms
+        terms, per_term = self.plan.terms, self.plan.composition.per_term != "values"
         found = self._terms()
         value, factors, direct = self._total({name: one.value for name, one in found.items()})
-        per_term = composition.per_term != "values"
-        slopes = self._slopes(terms, found, factors, keep=per_term)
-        zeros = {name: torch.zeros_like(self.raw[name], dtype=self.dtype) for name in self.plan.leaves}
-        gradients = {name: zero + slopes.get(name, 0) + direct.get(name, 0) for name, zero in zeros.items()}
-        ones = {name: torch.ones_like(factor) for name, factor in factors.items()}
+        slopes = self._slopes(terms, found, None if self.known else factors, keep=per_term)
+        for name, slope in direct.items():
+            _add(slopes, name, slope)
+        for name in self.plan.leaves:
+            if name not in slopes:
+                slopes[name] = torch.zeros_like(self.raw[name], dtype=self.dtype)
         return Composed(
             self._rounded(value),
-            {name: self._rounded(gradient) for name, gradient in gradients.items()},
+            {name: self._rounded(slopes[name]) for name in self.plan.leaves},
             {
                 one.name: TermResult(
                     self._rounded(found[one.name].value),
                     found[one.name].divisor,
                     found[one.name].aux,
-                    self._slopes([one], found, ones, keep=True) if per_term else {},
+                    self._slopes([one], found, None, keep=True) if per_term else {},
                 )
                 for one in terms
             },
@@ -192,7 +206,11 @@ class _Run:
         for one in self.plan.terms:
             if isinstance(one.term, LossTerm):
                 try:
-                    parts[one.name] = self._part(one, one.term)
+                    part = self._part(one, one.term)
+                    slope = self.known.get(one.name)
+                    parts[one.name] = (
+                        part if slope is None else with_tensors(part, part.inputs, grad_output=slope)
+                    )
                 except Invalid as invalid:
                     faults += under(invalid.faults, "terms", one.name)
         if faults:
@@ -204,7 +222,7 @@ class _Run:
         go_on()
         if isinstance(one.term, ExpressionTerm):
             value = self.built[_place(one, "")].to(self.dtype)
-            return _Found(value.detach(), {"": torch.ones_like(value)} if one.sloped else {})
+            return _Found(value.detach(), {"": self.known.get(one.name, torch.ones_like(value))})
         results = self.compute(parts[one.name])
         found = results if isinstance(results, Evaluations) else results[0]
         if isinstance(found, Exception):
@@ -254,43 +272,50 @@ class _Run:
 
     def _total(self, values: Tensors) -> tuple[Tensor, Tensors, Tensors]:
         """Return the total, and its derivatives with respect to the terms and, directly, to the inputs."""
-        each = torch.tensor([one.grad_output for one in self.asked], dtype=self.dtype)
-        upstream = each if self.axes else each[0]
         if self.plan.total is None:
             weights = {name: term.weight for name, term in self.plan.composition.terms}
-            value = sum(
-                [values[name] * weight for name, weight in weights.items()], torch.zeros_like(upstream)
-            )
-            return value, {name: upstream * weight for name, weight in weights.items()}, {}
+            weighted = [values[name] * weight for name, weight in weights.items()]
+            factors = {name: self.upstream * weight for name, weight in weights.items()}
+            return sum(weighted[1:], weighted[0]), factors, {}
         leaves = {name: value.detach().requires_grad_() for name, value in values.items()}
         given = {**self.taken, **leaves}
         used = {name: given[name] for name in self.plan.total.names}
         [value] = self._evaluated({("total",): self.plan.total}, used)
         value = value.to(self.dtype)
-        found = chained([value], [upstream], {name: one for name, one in used.items() if one.requires_grad})
+        found = chained(
+            [value], [self.upstream], {name: one for name, one in used.items() if one.requires_grad}
+        )
         factors = {name: found.get(name, torch.zeros_like(one)) for name, one in leaves.items()}
         return value, factors, {name: one for name, one in found.items() if name not in leaves}
 
     def _slopes(
-        self, terms: Sequence[Planned], found: Mapping[str, _Found], factors: Tensors, *, keep: bool
+        self, terms: Sequence[Planned], found: Mapping[str, _Found], factors: Tensors | None, *, keep: bool
     ) -> dict[str, Tensor]:
-        """Return the derivative of some terms, each times its factor, with respect to the inputs differentiated."""
+        """Return the derivative of some terms with respect to the inputs differentiated.
+
+        Each term is taken times its factor, if there are any. ``keep`` keeps the graph for another pass.
+        """
         slopes, outputs, upstream = dict[str, Tensor](), list[Tensor](), list[Tensor]()
         for one in terms:
             for key in one.sloped:
                 slope = found[one.name].slopes[key]
-                slope = slope * spread(factors[one.name], slope)
+                if factors is not None:
+                    slope = slope * spread(factors[one.name], slope)
                 if key in one.bare:
                     name = one.bare[key]
-                    slope = slope.reshape(self.raw[name].shape)
-                    slopes[name] = slopes[name] + slope if name in slopes else slope
+                    _add(slopes, name, slope.reshape(self.raw[name].shape))
                 else:
                     outputs.append(self.built[_place(one, key)])
                     upstream.append(slope)
         leaves = {name: self.taken[name] for name in self.plan.leaves if name in self.taken}
         for name, slope in chained(outputs, upstream, leaves, keep=keep).items():
-            slopes[name] = slopes[name] + slope if name in slopes else slope
+            _add(slopes, name, slope)
         return slopes
+
+
+def _add(slopes: dict[str, Tensor], name: str, slope: Tensor) -> None:
+    """Add a derivative to those with respect to an input."""
+    slopes[name] = slopes[name] + slope if name in slopes else slope
 
 
 def _place(one: Planned, key: str) -> Place:

@@ -12,8 +12,16 @@ from service.catalogue.dims import Shape
 from service.catalogue.registry import AnyLoss
 from service.engine import check
 from service.engine.call import HALF, Reduction, Sent
-from service.engine.expression import FUNCTIONS, BadExpression, Expression, Expressions, Traced
+from service.engine.expression import (
+    CHARACTER_BYTES,
+    FUNCTIONS,
+    BadExpression,
+    Expression,
+    Expressions,
+    Traced,
+)
 from service.engine.fit import Fit, fit
+from service.engine.kept import Kept
 from service.problems import MOST_FAULTS, Fault, Invalid, TooLarge, pointer, quoted, under
 
 PerTerm = Literal["values", "norms", "gradients"]
@@ -21,6 +29,10 @@ TERM_WORK = 1 << 10
 """Units of work of a term besides its loss and expressions: checks, and a pass over its gradients."""
 TOGETHER = 4
 """Most characters of all expressions together, in units of the most of one: each operation is traced and kept."""
+MOST_BYTES = 16 << 20
+"""Bytes of plans that are kept, and of those that differ in a batch."""
+PART_BYTES = 4096
+"""Most bytes of a plan for an input, a term, or an input of a term."""
 MOST_LISTED = 20
 """Most names that a message lists."""
 
@@ -114,6 +126,18 @@ class Plan:
         """The length of all its expressions, which its memory follows."""
         return sum(len(expression.source) for expression in _expressions(self.terms, self.total))
 
+    @property
+    def listed(self) -> bool:
+        """Whether a param is a list, which may have any length."""
+        losses = [term for _, term in self.composition.terms if isinstance(term, LossTerm)]
+        return any(isinstance(param, tuple) for term in losses for _, param in term.params)
+
+    @property
+    def size(self) -> int:
+        """The most bytes that it takes, apart from lists."""
+        parts = len(self.dtypes) + sum(1 + len(one.bare) + len(one.built) for one in self.terms)
+        return PART_BYTES * parts + CHARACTER_BYTES * self.characters
+
     @cached_property
     def expressed(self) -> Sequence[str]:
         """The inputs that expressions use."""
@@ -136,17 +160,13 @@ def forms(inputs: Mapping[str, Sent]) -> Forms:
     )
 
 
-@dataclass(frozen=True, slots=True)
 class Planner:
-    """Plans compositions of at most ``most_work``; ``known`` are the plans of a batch, of which like items share one."""
+    """Plans compositions of at most so much work, and keeps the plans used last: training sends the same with every step."""
 
-    expressions: Expressions
-    most_work: int
-    known: dict[Hashable, Plan] | None = None
-
-    def remembering(self) -> "Planner":
-        """Return a planner that keeps its plans, for the items of one batch."""
-        return replace(self, known={})
+    def __init__(self, expressions: Expressions, most_work: int) -> None:
+        self.expressions = expressions
+        self.most_work = most_work
+        self._kept = Kept[Hashable, Plan](MOST_BYTES)
 
     @property
     def most_characters(self) -> int:
@@ -154,22 +174,17 @@ class Planner:
         return TOGETHER * self.expressions.most
 
     def plan(self, composition: Composition, inputs: Forms) -> Plan:
-        """Return the plan of a composition.
+        """Return the plan of a composition; those of one kind that follow each other share it.
 
         Raises:
             Invalid: its terms do not fit its inputs; lists every fault that their shapes show.
             TooLarge: its work is over the limit.
         """
-        if self.known is None:
-            return _Planning(composition, dict(inputs), self).plan()
         key = composition, inputs
-        if (found := self.known.get(key)) is None:
+        if (found := self._kept.find(key)) is None:
             found = _Planning(composition, dict(inputs), self).plan()
-            characters = sum(one.characters for one in self.known.values()) + found.characters
-            if characters > self.most_characters:
-                detail = f"Expected at most {self.most_characters} characters of expressions that differ in a batch"
-                raise TooLarge(f"{detail} ({TOGETHER} times LOSSD_MAX_EXPRESSION); got {characters}.")
-            self.known[key] = found
+            if not found.listed:
+                self._kept.keep(key, found, found.size)
         return found
 
 

@@ -1,10 +1,8 @@
 """Compiled expressions that are kept, within a bound in bytes: training sends the same ones with every step."""
 
-from collections import OrderedDict
-from threading import Lock
-
 from service.engine.expression.compiler import compiled
 from service.engine.expression.expression import Expression
+from service.engine.kept import Kept
 
 MOST_BYTES = 16 << 20
 """Bytes of expressions that are kept."""
@@ -19,9 +17,7 @@ class Expressions:
 
     def __init__(self, most: int, most_bytes: int = MOST_BYTES) -> None:
         self.most = most
-        self._left = most_bytes
-        self._kept: OrderedDict[str, Expression] = OrderedDict()
-        self._lock = Lock()
+        self._kept = Kept[str, Expression](most_bytes)
 
     def parse(self, source: str) -> Expression:
         """Return an expression, compiled unless it is kept.
@@ -29,17 +25,10 @@ class Expressions:
         Raises:
             BadExpression: it is not of the language; says where and what is expected.
         """
-        with self._lock:
-            if (kept := self._kept.get(source)) is not None:
-                self._kept.move_to_end(source)
-                return kept
+        if (kept := self._kept.find(source)) is not None:
+            return kept
         made = Expression(source, compiled(source, self.most))
-        with self._lock:
-            if source not in self._kept:
-                self._kept[source] = made
-                self._left -= _size(source)
-            while self._left < 0:
-                self._left += _size(self._kept.popitem(last=False)[0])
+        self._kept.keep(source, made, _size(source))
         return made
 
 
