@@ -17,12 +17,12 @@ import torch
 from service.catalogue.registry import AnyLoss, Catalogues
 from service.catalogue.sample import draw_inputs, draw_params
 from service.doors.batch import outcomes_of, parts_of
+from service.engine.composition import Planner
 from service.engine.evaluate import CPU
+from service.engine.expression import Expressions
 from service.engine.fuse import evaluate_alike
 from service.engine.lane import Lane
 from service.engine.queue import Queue
-from service.engine.composition import Planner
-from service.engine.expression import Expressions
 from service.engine.stack import Stack
 from service.losses import CATALOGUE
 from service.metrics import METRICS
