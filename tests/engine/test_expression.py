@@ -130,7 +130,7 @@ def _gradients(result: Tensor, leaves: dict[str, Tensor]) -> list[Tensor]:
         result.shape
     )
     wanted = [leaves[name] for name in expressions.NAMES]
-    found: tuple[Tensor | None, ...] = torch.autograd.grad(result, wanted, weights, allow_unused=True)
+    found: Any = torch.autograd.grad(result, wanted, weights, allow_unused=True)
     return [
         torch.zeros_like(leaf) if slope is None else slope for slope, leaf in zip(found, wanted, strict=True)
     ]
@@ -373,7 +373,12 @@ FITS = {
     "gather(a, i + 2, 1)": "Expected whole numbers from 0 to 2 in gather; got 3.",
     "gather(a, -i, 1)": "Expected whole numbers from 0 to 2 in gather; got -1.",
     "one_hot(7, 7)": "Expected whole numbers from 0 to 6 in one_hot; got 7.",
-    "z" + "[None]" * 24: "Expected at most 24 dimensions for []; got 25.",
+    "z" + "[None]" * 24: "Expected at most 24 dimensions and 9007199254740992 elements for []; "
+    f"got {[1] * 24 + [0]}.",
+    "reshape(z, 0, 9007199254740992, 2)": "Expected at most 24 dimensions and 9007199254740992 elements for reshape; "
+    "got [0, 9007199254740992, 2].",
+    "concat(s, a, a, a, a, a, a, a, a, a)": "Expected tensors with dimensions for concat; "
+    "got [] and [2, 3] and [2, 3] and [2, 3] and [2, 3] and [2, 3] and [2, 3] and [2, 3] and 2 more.",
 }
 
 
@@ -734,6 +739,27 @@ def test_constants_are_computed_as_torch_does() -> None:
     }.items():
         assert evaluated(source, **given).item() == pytest.approx(expected, rel=1e-15), source
     assert torch.isnan(evaluated("a * (-8) ** (1 / 3)", **given))
+
+
+def test_gradients_where_derivatives_jump_are_as_the_page_says() -> None:
+    for source, x, slopes in (
+        ("abs(x)", [0.0, -2], [0, -1]),
+        ("sqrt(x)", [0.0], [torch.inf]),
+        ("round(x)", [0.5, 1.2], [0, 0]),
+        ("maximum(x, 1)", [1.0, 2], [0.5, 1]),
+        ("max(x[0], x[1])", [1.0, 1], [0.5, 0.5]),
+        ("clamp(x, 0, 1)", [0.0, 1, 2], [1, 1, 0]),
+        ("clamp(x, 0, x[1])", [0.0, 1, 2], [1, 2, 0]),
+        ("max(x)", [1.0, 1, 0], [0.5, 0.5, 0]),
+        ("max(x, dim=0)", [1.0, 1, 0], [1, 0, 0]),
+        ("norm(x)", [0.0, 0], [0, 0]),
+        ("relu(x)", [0.0, 1], [0, 1]),
+        ("detach(x) * x", [3.0], [3]),
+        ("prod(x)", [0.0, 2, 3], [6, 0, 0]),
+    ):
+        leaf = torch.tensor(x, requires_grad=True)
+        [slope] = torch.autograd.grad(evaluated(source, x=leaf).sum(), leaf)
+        assert slope.tolist() == slopes, source
 
 
 def test_expressions_work_under_vmap() -> None:

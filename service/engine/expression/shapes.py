@@ -14,7 +14,9 @@ ShapeRule = Callable[[str, Sequence[Shape], Sequence[Any]], Shape]
 MOST_DIMS = 24
 """Most dimensions of a result: torch has fewer than 64 in some operations, and 25 on some devices."""
 MOST_ELEMENTS = 2**53
-"""Most elements of a result that can be counted."""
+"""Most elements of a result, dimensions of size 0 left out: beyond, torch's strides overflow."""
+_WRITTEN = 8
+"""Shapes that an error has at most."""
 
 
 class Misfit(Exception):
@@ -22,12 +24,13 @@ class Misfit(Exception):
 
 
 def written(shapes: Sequence[Shape]) -> str:
-    """Write shapes.
+    """Write shapes, the first few of many.
 
     >>> written([(2, 3), ()])
     '[2, 3] and []'
     """
-    return " and ".join(str(list(shape)) for shape in shapes)
+    more = [f"{len(shapes) - _WRITTEN} more"] if len(shapes) > _WRITTEN else []
+    return " and ".join([*(str(list(shape)) for shape in shapes[:_WRITTEN]), *more])
 
 
 def same(name: str, shapes: Sequence[Shape], literals: Sequence[Any]) -> Shape:
@@ -149,7 +152,7 @@ def reshape(name: str, shapes: Sequence[Shape], literals: Sequence[Any]) -> Shap
         fits, sizes = known == count, tuple(literals)
     if not fits:
         detail = f"Expected sizes of {count} elements for the shape {written(shapes)}"
-        raise Misfit(f"{detail}; got {list(literals)}.")
+        raise Misfit(f"{detail}; got {written([tuple(literals[: MOST_DIMS + 1])])}.")
     return sizes
 
 

@@ -11,7 +11,7 @@ from service.engine.expression.checks import refused_kinds
 from service.engine.expression.operations import INTEGERS, MASKS, NUMBERS, kind_of
 from service.engine.expression.program import Program, Step
 from service.engine.expression.refused import BadExpression
-from service.engine.expression.shapes import MOST_DIMS, Misfit, Shape, inner_size
+from service.engine.expression.shapes import MOST_DIMS, MOST_ELEMENTS, Misfit, Shape, inner_size, written
 from service.problems import Fault, TooLarge
 
 STEP_UNITS = 90
@@ -52,6 +52,7 @@ def traced(program: Program, given: Mapping[str, Tensor], most_work: int, dtype:
         forms.append(form)
         work += _units(step, operands, form)
         admit_work(work, most_work, dtype)
+        _check_size(step, form.shape)
     shape, kind = forms[program.result]
     if program.result < len(program.constants) and kind != MASKS:
         kind = NUMBERS
@@ -89,10 +90,19 @@ def _result(step: Step, operands: Sequence[_Form], program: Program) -> _Form:
         shape = operation.shape(operation.name, [operand.shape for operand in operands], step.literals)
     except Misfit as misfit:
         raise BadExpression(str(misfit), step.column, "shape") from None
-    if len(shape) > MOST_DIMS:
-        detail = f"Expected at most {MOST_DIMS} dimensions for {operation.name}; got {len(shape)}."
-        raise BadExpression(detail, step.column, "shape")
     return _Form(shape, operation.kind([NUMBERS] * len(kinds) if step.floating else kinds))
+
+
+def _check_size(step: Step, shape: Shape) -> None:
+    """Check that torch can count the dimensions and elements of a result.
+
+    Raises:
+        BadExpression: there are too many.
+    """
+    if len(shape) > MOST_DIMS or prod(size or 1 for size in shape) > MOST_ELEMENTS:
+        expected = f"at most {MOST_DIMS} dimensions and {MOST_ELEMENTS} elements"
+        detail = f"Expected {expected} for {step.operation.name}; got {written([shape[: MOST_DIMS + 1]])}."
+        raise BadExpression(detail, step.column, "shape")
 
 
 def _units(step: Step, operands: Sequence[_Form], result: _Form) -> int:
