@@ -115,7 +115,9 @@ def test_norms_are_of_each_term_s_own_gradient(client: Client) -> None:
     slopes = compose(client, **asked, per_term="gradients").json()["terms"]
     norms = compose(client, **asked, per_term="norms").json()["terms"]
     for name, term in norms.items():
-        assert close(term["norms"]["z"], torch.tensor(slopes[name]["gradients"]["z"], dtype=torch.float64).norm())
+        assert close(
+            term["norms"]["z"], torch.tensor(slopes[name]["gradients"]["z"], dtype=torch.float64).norm()
+        )
 
 
 def test_a_term_has_weights_of_samples_and_a_divisor(client: Client) -> None:
