@@ -33,8 +33,8 @@ MOST_CHARACTERS = 100
 class Fault:
     """One thing wrong, and where.
 
-    ``pointer`` is a JSON Pointer (RFC 6901) into the request, ``line`` its line and ``column`` its column in an
-    expression, both from 1, if it has any.
+    ``pointer`` is a JSON Pointer (RFC 6901) into the request, ``line`` its line if it has any, and ``column`` that of an
+    expression in characters, both from 1.
     """
 
     pointer: str

@@ -43,6 +43,9 @@ class FaultDocument(TypedDict):
     code: str
     detail: str
     line: NotRequired[Annotated[int, Field(description="The line of the fault in NDJSON and CSV, from 1.")]]
+    column: NotRequired[
+        Annotated[int, Field(description="The column of the fault in an expression, in characters from 1.")]
+    ]
 
 
 class ProblemDocument(TypedDict):

@@ -1,8 +1,9 @@
 """Expressions compute what torch computes; whatever else is sent is refused, soon, and with its column."""
 
 import time
+import tracemalloc
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from service.engine.cost import UNIT_BYTES, UNIT_S
 from service.engine.expression import FUNCTIONS, BadExpression, Expression, Expressions, parse_expression
+from service.engine.expression.cache import CHARACTER_BYTES, FIXED_BYTES
 from service.problems import TooLarge
 from tests.engine import expressions
 
@@ -779,6 +781,22 @@ def test_kept_expressions_are_bounded_in_bytes() -> None:
     assert kept.parse("a + 1") is not first
     with pytest.raises(BadExpression, match=r"at most 4096 characters \(LOSSD_MAX_EXPRESSION\); got 5000"):
         kept.parse("a" * 5000)
+
+
+@pytest.mark.parametrize("unit", ["a*{}+", "-a**{}+", "a[{}]*b+", "(a>{})*b+", "clamp(a,{})+", "a+b+"])
+def test_a_kept_expression_takes_no_more_bytes_than_it_counts(unit: str) -> None:
+    source = "".join(unit.format(number) for number in range(10, 10 + MOST // (len(unit) + 2)))[:-1]
+    given = {"a": torch.zeros([1] * 30, device="meta"), "b": torch.zeros([1] * 30, device="meta")}
+    read(source)
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    expression = read(source)
+    for _ in range(8):
+        with suppress(BadExpression):
+            expression.trace(given, WORK)
+    taken = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert taken <= FIXED_BYTES + CHARACTER_BYTES * len(source)
 
 
 def test_traces_are_kept_for_few_shapes() -> None:
