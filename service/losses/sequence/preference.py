@@ -235,6 +235,20 @@ def _divergence(lead: Tensor, flipped: float) -> Tensor:
 
 def _discovered(lead: Tensor, tau: float) -> Tensor:
     """Return the logistic loss where the lead is negative, and the exponential where it is positive."""
+    # of an infinite lead nothing is left, and not 0 * infinity
+    known = lead.detach().clamp(min=-torch.finfo(lead.dtype).max / 4 * min(tau, 1))
+    logistic, blend = softplus(-known), torch.sigmoid(known / tau)
     # the product as one exponential: at a lead far below 0 its factors are infinite and 0
-    known = lead.clamp(min=-torch.finfo(lead.dtype).max / 4 * min(tau, 1))
-    return softplus(-lead) * torch.sigmoid(-lead / tau) + torch.exp(F.logsigmoid(known / tau) - known)
+    exponential = torch.exp(F.logsigmoid(known / tau) - known)
+    return sloped(
+        softplus(-lead.detach()) * torch.sigmoid(-known / tau) + exponential,
+        (known, logistic, blend, exponential),
+        (lead, lambda known, first, blend, second: _slope_of_discovered(known, tau, first, blend, second)),
+    )
+
+
+def _slope_of_discovered(
+    lead: Tensor, tau: float, logistic: Tensor, blend: Tensor, exponential: Tensor
+) -> Tensor:
+    other = torch.sigmoid(-lead / tau)
+    return (exponential - logistic * blend) * other / tau - exponential - torch.sigmoid(-lead) * other

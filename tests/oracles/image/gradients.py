@@ -28,9 +28,7 @@ NO_SLOPE = {"predictions": np.zeros((1, 1, 6, 6)), "targets": np.zeros((1, 1, 6,
     edges=[
         Edge({"predictions": RAMP, "targets": RAMP}, gradients=NO_SLOPE),
         # no edges in either, none in one, the same edges the other way round
-        Edge(
-            {"predictions": np.zeros((1, 1, 6, 6)), "targets": np.zeros((1, 1, 6, 6))}, gradients=NO_SLOPE
-        ),
+        Edge({"predictions": np.zeros((1, 1, 6, 6)), "targets": np.zeros((1, 1, 6, 6))}, gradients=NO_SLOPE),
         Edge({"predictions": np.zeros((1, 1, 6, 6)), "targets": RAMP}),
         Edge({"predictions": (-np.array(RAMP)).tolist(), "targets": RAMP}, gradients=NO_SLOPE),
         # two pixels of which one is halved to an edge: of two numbers the deviation is half the difference

@@ -54,9 +54,7 @@ def _columns(names: tuple[str, ...], *choices: tuple[float, ...]) -> dict[str, l
         ),
     ],
 )
-def zero_inflated_poisson_nll(
-    predictions: Array, logits: Array, targets: Array, *, log_input: bool
-) -> Array:
+def zero_inflated_poisson_nll(predictions: Array, logits: Array, targets: Array, *, log_input: bool) -> Array:
     def formula(p: Number, z: Number, y: Number) -> Number:
         rate = mpmath.exp(p) if log_input else p
         return _inflated(z, y, y * mpmath.log(rate) - rate - mpmath.loggamma(y + 1))
