@@ -121,8 +121,8 @@ def dpo(
         reference_rejected_log_probabilities: Log-probability of each rejected answer under the reference
             model.
         beta: How strongly the policy is held to the reference; scales the rewards.
-        label_smoothing: Probability that a preference is the wrong way round; for `sigmoid`, `robust` and
-            `exo_pair`, where it must be above 0. Refused elsewhere.
+        label_smoothing: Probability that a preference is the wrong way round; for `sigmoid` and `robust`, and for
+            `exo_pair`, which needs one above 0. Refused elsewhere.
         loss_type: `sigmoid` for DPO, with `label_smoothing` cDPO; `hinge` for SLiC; the others bear the names of
             their papers.
         discopop_tau: Width, in rewards, over which `discopop` passes from one part to the other; refused elsewhere.
