@@ -23,6 +23,13 @@ def errors(size: int) -> dict[str, Any]:
     return {"inputs": {"predictions": numbers[0], "targets": numbers[1]}}
 
 
+def composed(size: int) -> dict[str, Any]:
+    """Return a composition whose loss is large, and whose penalty is an expression."""
+    inputs = {"predictions": "2 * predictions", "targets": "targets"}
+    terms = {"error": {"loss": "mse", "inputs": inputs}, "l2": {"expression": "mean(predictions ** 2)"}}
+    return {**errors(size), "terms": terms, "total": "error * 2 + l2"}
+
+
 async def ask() -> dict[str, Any]:
     """Send small and large calls, alone and together, through each door."""
     there = Client(create_app(Settings(device="auto")))
@@ -58,6 +65,8 @@ def requests() -> list[tuple[str, str, Any]]:
             {"items": [{"loss": "mse", **errors(40000)}] * 2 + batch[:2]},
         ),
         ("distances of contours", "/v1/losses/boundary", of_mask),
+        ("a composition", "/v1/compose", composed(2000)),
+        ("compositions together", "/v1/batch", {"items": [composed(2000)] * 3}),
     ]
 
 

@@ -39,6 +39,8 @@ def served() -> Any:
         ("many together", [THERE] * 30),
         ("few and large together", [THERE] * 2 + [HERE] * 2),
         ("distances of contours", [HERE]),
+        ("a composition", [THERE]),
+        ("compositions together", [THERE] * 3),
     ],
 )
 def test_calls_are_computed_where_that_takes_less_time_and_the_answer_says_where(
