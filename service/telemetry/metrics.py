@@ -215,8 +215,8 @@ class Metrics:
         if found := self._series.get((route, loss, status)):
             return found
         counts = [self.requests.labels(route.label, loss, status).inc]
-        if loss and route.evaluates:
-            counts.append(self.items.labels(loss, status).inc)
+        if name := COMPOSED if route.door == "compose" else loss if route.named else "":
+            counts.append(self.items.labels(name, status).inc)
         durations = [self.durations.labels(route.label, stage).observe for stage in ("total", *STAGES)]
         made = self._series[route, loss, status] = Series(tuple(counts), tuple(durations))
         return made

@@ -2,6 +2,8 @@
 
 import base64
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -79,6 +81,14 @@ def test_the_default_total_is_the_weighted_sum(client: Client) -> None:
     assert all(close(answer["terms"][name]["value"], term) for name, term in terms.items())
     assert answer["terms"]["ce"]["divisor"] == 2 and "divisor" not in answer["terms"]["l2"]
     assert answer["dtype"] == "float64" and answer["device"] == "cpu"
+
+
+def test_the_page_s_example_is_answered_as_it_says(client: Client) -> None:
+    page = (Path(__file__).parents[2] / "docs/compose.md").read_text()
+    asked, printed = (json.loads(text) for text in re.findall(r"```json\n(.*?)```", page, re.DOTALL)[:2])
+    answer = compose(client, **asked).json()
+    assert answer["terms"].keys() == printed["terms"].keys() and answer.keys() == printed.keys()
+    assert np.allclose(flat(answer), flat(printed), atol=1e-5)
 
 
 def test_weights_are_learned_in_a_total(client: Client) -> None:
@@ -468,4 +478,5 @@ def test_items_are_counted(client: Client) -> None:
 
     before = count()
     client.post("/v1/batch", json={"items": items_of(3)})
-    assert count() == before + 3
+    compose(client, inputs={"z": Z, "y": Y}, terms=TERMS)
+    assert count() == before + 4
