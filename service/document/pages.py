@@ -6,6 +6,7 @@ import shlex
 import orjson
 
 from service.catalogue.registry import AnyLoss, Catalogue
+from service.catalogue.spec import Output
 from service.document.markdown import (
     about_family,
     codes,
@@ -160,7 +161,9 @@ def _outputs(loss: AnyLoss) -> str:
     """Return the outputs, and notes where the mean or the gradient is unusual."""
     rows = [("`value` with `reduction` none", form_lines(loss.unreduced.forms))]
     rows += [
-        (f"`aux.{n}`", form_lines(output.forms)) for n, output in loss.outputs.items() if output.role == "aux"
+        (f"`aux.{n}`", form_lines(output.forms) + _end(output))
+        for n, output in loss.outputs.items()
+        if output.role == "aux"
     ]
     remarks = {
         "divisor": "The mean divides by the sum of the loss's own weights (0 for ignored elements), not by the number "
@@ -173,6 +176,11 @@ def _outputs(loss: AnyLoss) -> str:
     remarked = " ".join(remark for key, remark in remarks.items() if key in holds)
     said = " ".join(filter(None, (_bounded(loss), _scaled(loss), remarked)))
     return markdown_table(("output", "shape"), rows) + (f"\n\n{said}" if said else "")
+
+
+def _end(output: Output) -> str:
+    """Describe where the last axis of an output ends, if that depends on values."""
+    return f"<br>The last axis ends at the largest of `{output.upto}`." if output.upto else ""
 
 
 def _bounded(loss: AnyLoss) -> str:

@@ -16,6 +16,8 @@ from service.engine.call import Call, Request, Sent
 from service.losses import CATALOGUE
 from service.problems import Invalid
 
+MATCHED = {"detr"}
+"""Losses whose predictions are matched with targets, for which their costs must be finite."""
 every_loss = pytest.mark.parametrize("loss", CATALOGUE.values(), ids=lambda loss: loss.name)
 
 
