@@ -129,7 +129,7 @@ def detr(
         focal_alpha: Weight of positives of the focal loss, that of negatives is one minus it; null weighs none.
         focal_gamma: How fast easy classes of the focal loss fade.
         num_boxes: The number that sums over boxes are divided by, at least 1; null takes the number of true
-            boxes sent. Over several workers send the mean of theirs.
+            boxes sent. Workers whose gradients are averaged send the mean of their numbers.
 
     Use when:
         A detector predicts a fixed number of boxes and classes with neither anchors nor suppression.
