@@ -19,12 +19,16 @@ Classification = Literal["softmax", "sigmoid_focal"]
 
 @dataclass(frozen=True, slots=True)
 class ObjectLabels(Domain):
-    """Integers that index the columns of the logits, of which a softmax has one more for no object."""
+    """Integers that index the columns of the logits, of which a softmax has one more for no object.
 
+    ``focal``: the param ``classification`` may be a sigmoid focal loss instead.
+    """
+
+    focal: bool = False
     kind: ClassVar[Kind] = "int"
 
     def describe(self) -> str:
-        return "integers from 0 to K - 2; to K - 1 with classification sigmoid_focal"
+        return "integers from 0 to K - 2" + "; to K - 1 with classification sigmoid_focal" * self.focal
 
     def admits(self, values: Tensor, facts: Facts) -> Tensor:
         return (values >= 0) & (values <= self._last(facts))
@@ -37,7 +41,7 @@ class ObjectLabels(Domain):
 
     def _last(self, facts: Facts) -> int:
         """Return the last class."""
-        softmax = facts.params.get("classification", "softmax") == "softmax"
+        softmax = not self.focal or facts.params["classification"] == "softmax"
         return facts.size("K") - (2 if softmax else 1)
 
 

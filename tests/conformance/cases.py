@@ -16,7 +16,7 @@ from service.engine.call import Call, Request, Sent
 from service.losses import CATALOGUE
 from service.problems import Invalid
 
-MATCHED = {"detr"}
+MATCHED = {"detr", "mask_set"}
 """Losses whose predictions are matched with targets, for which their costs must be finite."""
 every_loss = pytest.mark.parametrize("loss", CATALOGUE.values(), ids=lambda loss: loss.name)
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from service.catalogue.registry import AnyLoss
 from service.catalogue.sample import draw_inputs
 from service.engine.bind import bind
 from service.engine.call import Call, Evaluation, Request, Sent
@@ -19,33 +20,38 @@ from service.problems import Fault, Invalid
 from tests.client import Client
 from tests.infer import infer_binary
 
-DETR = CATALOGUE["detr"]
+DETR, MASK_SET = CATALOGUE["detr"], CATALOGUE["mask_set"]
 SIZES = {"B": 3, "Q": 9, "K": 6, "M": 7}
 
 
-def call(inputs: Any, gradients: Any = True, dtype: torch.dtype = torch.float64, **params: Any) -> Call:
-    """Bind a call of detr."""
-    tensors = {name: Sent(torch.as_tensor(value)) for name, value in inputs.items()}
-    return bind(
-        Request(
-            loss=DETR, inputs=tensors, params={**DETR.defaults, **params}, gradients=gradients, dtype=dtype
-        )
-    )
+def call(
+    inputs: Any,
+    loss: AnyLoss = DETR,
+    dtype: torch.dtype = torch.float64,
+    gradients: Any = True,
+    **params: Any,
+) -> Call:
+    """Bind a call, of detr by default."""
+    sent = {name: Sent(torch.as_tensor(value)) for name, value in inputs.items()}
+    params = {**loss.defaults, **params}
+    return bind(Request(loss=loss, inputs=sent, params=params, gradients=gradients, dtype=dtype))
 
 
-def run(inputs: Any, **params: Any) -> Evaluation:
-    return evaluate(call(inputs, **params))
+def run(inputs: Any, loss: AnyLoss = DETR, **params: Any) -> Evaluation:
+    return evaluate(call(inputs, loss, **params))
 
 
-def drawn(seed: int = 0, row: int = 0, counts: Any = None, **sizes: int) -> dict[str, Tensor]:
-    """Draw inputs of detr."""
-    inputs = draw_inputs(DETR, DETR.defaults, sizes={**SIZES, **sizes}, row=row, seed=seed)
+def drawn(
+    seed: int = 0, row: int = 0, counts: Any = None, loss: AnyLoss = DETR, **sizes: Any
+) -> dict[str, Tensor]:
+    """Draw inputs, of detr by default."""
+    inputs = draw_inputs(loss, loss.defaults, sizes={**SIZES, **sizes}, row=row, seed=seed)
     return {**inputs, "counts": inputs["counts"] if counts is None else torch.tensor(counts)}
 
 
-def refused(inputs: Any, **params: Any) -> Fault:
+def refused(inputs: Any, loss: AnyLoss = DETR, **params: Any) -> Fault:
     with pytest.raises(Invalid) as raised:
-        run(inputs, **params)
+        run(inputs, loss, **params)
     (fault,) = raised.value.faults
     return fault
 
@@ -135,6 +141,98 @@ def generalized(boxes: Tensor, others: Tensor) -> Tensor:
     union = (high - low).prod(-1) + (other_high - other_low).prod(-1) - shared
     enclosing = (torch.maximum(high, other_high) - torch.minimum(low, other_low)).prod(-1)
     return shared / union - (enclosing - union) / enclosing
+
+
+@pytest.mark.parametrize("num_masks", [None, 3.5])
+@pytest.mark.parametrize("counts", [[2, 4, 1], [0, 7, 0]])
+def test_mask_set_equals_a_criterion_written_as_its_authors_do(num_masks: Any, counts: Any) -> None:
+    for seed in range(3):
+        inputs = drawn(seed, counts=counts, loss=MASK_SET, **{"...": (6, 5)})
+        inputs["true_masks"] = inputs["true_masks"].round()
+        leaves = {name: inputs[name].clone().requires_grad_() for name in ("logits", "mask_logits")}
+        expected = mask_criterion(**{**inputs, **leaves}, num_masks=num_masks)
+        expected["loss"].backward()
+        found = run(inputs, MASK_SET, num_masks=num_masks)
+        assert found.aux["matching"].tolist() == expected["matching"]
+        for name in ("class", "mask", "dice"):
+            torch.testing.assert_close(found.aux[name], expected[name].detach(), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(found.value, expected["loss"].detach(), rtol=1e-12, atol=1e-12)
+        for name, leaf in leaves.items():
+            torch.testing.assert_close(found.gradients[name], leaf.grad, rtol=1e-12, atol=1e-12)
+
+
+def mask_criterion(
+    logits: Tensor,
+    mask_logits: Tensor,
+    labels: Tensor,
+    true_masks: Tensor,
+    counts: Tensor,
+    *,
+    num_masks: float | None,
+) -> dict[str, Any]:
+    """Return the loss of MaskFormer, image by image, with costs by matrix products."""
+    total = max(float(len(labels)) if num_masks is None else num_masks, 1.0)
+    classes = torch.full(logits.shape[:2], logits.shape[-1] - 1)
+    matching: list[list[int]] = []
+    mask = dice = logits.new_zeros(())
+    sizes = counts.tolist()
+    for image, (some, true) in enumerate(
+        zip(labels.split(sizes), true_masks.flatten(1).split(sizes), strict=True)
+    ):
+        scores = mask_logits[image].flatten(1)
+        with torch.no_grad():
+            p = scores.sigmoid()
+            positive = (
+                0.25
+                * (1 - p) ** 2
+                * F.binary_cross_entropy_with_logits(scores, torch.ones_like(p), reduction="none")
+            )
+            negative = (
+                0.75
+                * p**2
+                * F.binary_cross_entropy_with_logits(scores, torch.zeros_like(p), reduction="none")
+            )
+            of_mask = (positive @ true.T + negative @ (1 - true).T) / true.shape[1]
+            of_dice = 1 - (2 * p @ true.T + 1) / (p.sum(-1)[:, None] + true.sum(-1) + 1)
+            cost = 20 * of_mask - logits[image].softmax(-1)[:, some] + of_dice
+        queries, objects = linear_sum_assignment(cost)
+        row = [-1] * int(counts.max())
+        for query, each in zip(queries.tolist(), objects.tolist(), strict=True):
+            row[each] = query
+        matching.append(row)
+        classes[image, queries] = some[objects]
+        matched, targets = scores[queries], true[objects]
+        p = matched.sigmoid()
+        right = p * targets + (1 - p) * (1 - targets)
+        surprise = F.binary_cross_entropy_with_logits(matched, targets, reduction="none")
+        balance = 0.25 * targets + 0.75 * (1 - targets)
+        mask = mask + (balance * (1 - right) ** 2 * surprise).mean(1).sum() / total
+        dice = dice + (1 - (2 * (p * targets).sum(1) + 1) / (p.sum(1) + targets.sum(1) + 1)).sum() / total
+    weight = torch.ones(logits.shape[-1], dtype=logits.dtype)
+    weight[-1] = 0.1
+    of_class = F.cross_entropy(logits.transpose(1, 2), classes, weight)
+    loss = of_class + 20 * mask + dice
+    return {"loss": loss, "matching": matching, "class": of_class, "mask": mask, "dice": dice}
+
+
+def test_whole_masks_are_points_in_any_order() -> None:
+    inputs = drawn(loss=MASK_SET, **{"...": (4, 3)})
+    points = {name: t.flatten(-2) if "mask" in name else t for name, t in inputs.items()}
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
+    points = {name: t[..., order] if "mask" in name else t for name, t in points.items()}
+    whole, some = run(inputs, MASK_SET), run(points, MASK_SET)
+    torch.testing.assert_close(whole.value, some.value)
+    torch.testing.assert_close(
+        whole.gradients["mask_logits"].flatten(-2)[..., order], some.gradients["mask_logits"]
+    )
+
+
+def test_masks_that_cannot_be_matched_are_refused() -> None:
+    inputs = drawn(counts=[2, 3, 2], loss=MASK_SET)
+    inputs["mask_logits"][1, 2, 0] = torch.nan
+    fault = refused(inputs, MASK_SET)
+    assert (fault.pointer, fault.code) == ("/inputs/mask_logits", "domain")
+    assert fault.detail.endswith("got nan for query 2 and true object 2.")
 
 
 def test_calls_of_other_counts_are_evaluated_together_each_with_its_own_matching() -> None:

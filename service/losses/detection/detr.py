@@ -83,7 +83,7 @@ class DetectionSetLoss(NamedTuple):
 def detr(
     logits: Annotated[Tensor, Prediction((Form("B Q K"), Form("L B Q K")))],
     boxes: Annotated[Tensor, Prediction((Form("B Q 4", RelativeBoxes()), Form("L B Q 4", RelativeBoxes())))],
-    labels: Annotated[Tensor, Target("M", ObjectLabels())],
+    labels: Annotated[Tensor, Target("M", ObjectLabels(focal=True))],
     true_boxes: Annotated[Tensor, Target("M 4", RelativeBoxes())],
     counts: Annotated[Tensor, Target("B", ObjectCounts())],
     *,
