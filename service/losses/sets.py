@@ -174,7 +174,7 @@ class Classifier:
         if not self.focal:
             return -logits.softmax(-1)[scenes.scene, :, scenes.labels]
         own = logits[scenes.scene, :, scenes.labels]
-        yes, no = (sigmoid_focal(own, t, alpha=self.alpha, gamma=self.gamma) for t in _ends(own))
+        yes, no = (focal_losses(own, targets, self.alpha, self.gamma) for targets in _ends(own))
         return yes - no
 
     def loss(self, scenes: Scenes, matches: Matches, total: float) -> Tensor:
@@ -199,7 +199,12 @@ class Classifier:
         targets = _with_each(
             torch.zeros_like(logits), place, matches.found, torch.ones_like(place).to(logits)
         )
-        return scenes.summed(sigmoid_focal(logits, targets, alpha=self.alpha, gamma=self.gamma)) / total
+        return scenes.summed(focal_losses(logits, targets, self.alpha, self.gamma)) / total
+
+
+def focal_losses(logits: Tensor, targets: Tensor, alpha: float | None, gamma: float) -> Tensor:
+    """Return the focal loss of each logit."""
+    return sigmoid_focal(logits, targets, alpha=alpha, gamma=gamma)
 
 
 def _ends(like: Tensor) -> tuple[Tensor, Tensor]:

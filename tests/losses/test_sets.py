@@ -42,10 +42,10 @@ def run(inputs: Any, loss: AnyLoss = DETR, **params: Any) -> Evaluation:
 
 
 def drawn(
-    seed: int = 0, row: int = 0, counts: Any = None, loss: AnyLoss = DETR, **sizes: Any
+    seed: int = 0, row: int = 0, counts: Any = None, loss: AnyLoss = DETR, pixels: Any = (2,), **sizes: int
 ) -> dict[str, Tensor]:
     """Draw inputs, of detr by default."""
-    inputs = draw_inputs(loss, loss.defaults, sizes={**SIZES, **sizes}, row=row, seed=seed)
+    inputs = draw_inputs(loss, loss.defaults, sizes={**SIZES, "...": pixels, **sizes}, row=row, seed=seed)
     return {**inputs, "counts": inputs["counts"] if counts is None else torch.tensor(counts)}
 
 
@@ -147,7 +147,7 @@ def generalized(boxes: Tensor, others: Tensor) -> Tensor:
 @pytest.mark.parametrize("counts", [[2, 4, 1], [0, 7, 0]])
 def test_mask_set_equals_a_criterion_written_as_its_authors_do(num_masks: Any, counts: Any) -> None:
     for seed in range(3):
-        inputs = drawn(seed, counts=counts, loss=MASK_SET, **{"...": (6, 5)})
+        inputs = drawn(seed, counts=counts, loss=MASK_SET, pixels=(6, 5))
         inputs["true_masks"] = inputs["true_masks"].round()
         leaves = {name: inputs[name].clone().requires_grad_() for name in ("logits", "mask_logits")}
         expected = mask_criterion(**{**inputs, **leaves}, num_masks=num_masks)
@@ -216,7 +216,7 @@ def mask_criterion(
 
 
 def test_whole_masks_are_points_in_any_order() -> None:
-    inputs = drawn(loss=MASK_SET, **{"...": (4, 3)})
+    inputs = drawn(loss=MASK_SET, pixels=(4, 3))
     points = {name: t.flatten(-2) if "mask" in name else t for name, t in inputs.items()}
     order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
     points = {name: t[..., order] if "mask" in name else t for name, t in points.items()}

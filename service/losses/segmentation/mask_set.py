@@ -10,7 +10,6 @@ from service.catalogue.declare import loss
 from service.catalogue.domains import Between
 from service.catalogue.rounds import rounds
 from service.catalogue.spec import Diagnostic, Example, Form, Prediction, Target, Unreduced
-from service.losses.classification.focal import sigmoid_focal
 from service.losses.sets import (
     LAYERS,
     MATCHING,
@@ -18,6 +17,7 @@ from service.losses.sets import (
     Classifier,
     ObjectCounts,
     ObjectLabels,
+    focal_losses,
     match_objects,
     read_scenes,
 )
@@ -135,7 +135,7 @@ def mask_set(
     matches = match_objects(scenes, costs, len(labels))
     of_class = classifier.loss(scenes, matches, total)
     matched, true = masks.flatten(0, 1)[matches.place], scenes.each(truths)
-    focal = sigmoid_focal(matched, true, alpha=focal_alpha, gamma=focal_gamma).mean(-1)
+    focal = focal_losses(matched, true, focal_alpha, focal_gamma).mean(-1)
     mask, dice = (
         scenes.summed(torch.where(matches.found, term, 0.0)) / total for term in (focal, _dice(matched, true))
     )
