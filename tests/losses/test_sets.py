@@ -367,6 +367,18 @@ def test_every_door_points_at_the_input_that_cannot_be_matched(client: Client) -
     assert [fault["pointer"] for fault in protocol.json()["errors"]] == ["/inputs/1"]
 
 
+def test_items_of_other_counts_in_a_batch_answer_as_they_do_alone(client: Client) -> None:
+    items = [
+        {"inputs": {name: tensor.tolist() for name, tensor in drawn(seed, counts=counts).items()}}
+        for seed, counts in enumerate(([7, 0, 0], [3, 2, 2], [1, 5, 1]))
+    ]
+    batch = client.post("/v1/batch", json={"defaults": {"loss": "detr"}, "items": items}).json()["results"]
+    for found, item in zip(batch, items, strict=True):
+        alone = client.evaluate("detr", **item).json()
+        assert found["aux"]["matching"] == alone["aux"]["matching"]
+        assert found["value"] == pytest.approx(alone["value"], rel=1e-6)
+
+
 def test_matches_do_not_depend_on_the_dtype() -> None:
     inputs = {name: t.half() if t.is_floating_point() else t for name, t in drawn(Q=30, M=20).items()}
     found = [
