@@ -108,7 +108,7 @@ class Planned:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class CompositionPlan:
     """Everything about a composition except the values of its inputs; those with the same plan can be computed as one.
 
     ``dtypes`` are those in which expressions take the inputs, ``leaves`` the inputs that are differentiated.
@@ -166,14 +166,14 @@ class Planner:
     def __init__(self, expressions: Expressions, most_work: int) -> None:
         self.expressions = expressions
         self.most_work = most_work
-        self._kept = Kept[Hashable, Plan](MOST_BYTES)
+        self._kept = Kept[Hashable, CompositionPlan](MOST_BYTES)
 
     @property
     def most_characters(self) -> int:
         """The most characters of all expressions of a composition, and of those of a batch that differ."""
         return TOGETHER * self.expressions.most
 
-    def plan(self, composition: Composition, inputs: Forms) -> Plan:
+    def plan(self, composition: Composition, inputs: Forms) -> CompositionPlan:
         """Return the plan of a composition; those of one kind that follow each other share it.
 
         Raises:
@@ -200,7 +200,7 @@ class _Planning:
         self.dtypes = {name: self._taken(one.dtype) for name, one in inputs.items()}
         self._traces: dict[str, tuple[Mapping[str, torch.dtype], Traced]] = {}
 
-    def plan(self) -> Plan:
+    def plan(self) -> CompositionPlan:
         """Return the plan."""
         terms, total = self.composition.terms, self.composition.total
         self._check_names()
@@ -217,7 +217,7 @@ class _Planning:
         self._refuse()
         work = self._work(planned)
         found = [replace(one, sloped=self._sloped(one, leaves)) for one in planned]
-        return Plan(self.composition, found, summed, self.dtypes, leaves, work)
+        return CompositionPlan(self.composition, found, summed, self.dtypes, leaves, work)
 
     def _refuse(self) -> None:
         """Report the faults found so far, if there are any."""
@@ -316,7 +316,7 @@ class _Planning:
         return traced
 
     def _planned(self, name: str, term: Term, found: Mapping[str, Expression]) -> Planned:
-        """Plan a term; faults are reported."""
+        """CompositionPlan a term; faults are reported."""
         fitted = None
         if isinstance(term, ExpressionTerm):
             self._check_scalar(found[""], ("terms", name, "expression"))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from service.catalogue.registry import AnyLoss, Catalogue
 from service.engine.call import DTYPES, Sent
-from service.engine.compose import Asked, Composed, TermResult
+from service.engine.compose import Composed, CompositionCall, TermResult
 from service.engine.composition import (
     Composition,
     ExpressionTerm,
@@ -38,14 +38,14 @@ LONGEST_NAME = 64
 """Most characters of the name of a term or an input."""
 
 
-class Decoded(NamedTuple):
+class DecodedComposition(NamedTuple):
     """A composition that can be computed, and the format of its answer."""
 
-    asked: Asked
+    asked: CompositionCall
     encoding: Encoding
 
 
-def decode_composition(catalogue: Catalogue, body: Body, planner: Planner) -> Decoded:
+def decode_composition(catalogue: Catalogue, body: Body, planner: Planner) -> DecodedComposition:
     """Read a request body.
 
     Raises:
@@ -66,7 +66,7 @@ def read_composition(
     faults: Sequence[Fault],
     planner: Planner,
     defaults: Envelope = USUAL,
-) -> Decoded:
+) -> DecodedComposition:
     """Read the members of a composition.
 
     Raises:
@@ -89,7 +89,7 @@ class _Reader:
         self.planner = planner
         self.characters = 0
 
-    def read(self, fields: Mapping[str, Any], defaults: Envelope) -> Decoded:
+    def read(self, fields: Mapping[str, Any], defaults: Envelope) -> DecodedComposition:
         """Read all members."""
         envelope, wrong = read_envelope(fields, defaults=defaults)
         self.faults += wrong
@@ -109,8 +109,9 @@ class _Reader:
             self.faults.append(Fault("/terms", "size", detail))
         if self.faults:
             raise Invalid(*self.faults)
-        return Decoded(
-            Asked(self.planner.plan(composition, forms(inputs)), inputs, upstream), envelope.encoding
+        return DecodedComposition(
+            CompositionCall(self.planner.plan(composition, forms(inputs)), inputs, upstream),
+            envelope.encoding,
         )
 
     def _fault(self, where: Sequence[str], code: str, expected: str, got: str) -> None:
@@ -251,12 +252,12 @@ class _Reader:
         return 1.0
 
 
-def composition_parts(decoded: Decoded, found: Composed) -> list[bytes]:
+def composition_parts(decoded: DecodedComposition, found: Composed) -> list[bytes]:
     """Write an answer in parts, each of which blocks the interpreter only briefly."""
     return [*written.joined(written.parts(composition_answer(decoded, found)))]
 
 
-def composition_answer(decoded: Decoded, found: Composed) -> dict[str, Any]:
+def composition_answer(decoded: DecodedComposition, found: Composed) -> dict[str, Any]:
     """Return the members of an answer; tensors are in a form that `written.parts` takes."""
     composition, encoding = decoded.asked.plan.composition, decoded.encoding
     answer: dict[str, Any] = {

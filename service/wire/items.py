@@ -8,14 +8,14 @@ from typing import Any
 from service.catalogue.registry import AnyLoss, Catalogues, Unknown
 from service.engine.bind import bind, bind_alike
 from service.engine.call import Call
-from service.engine.composition import MOST_BYTES, Plan, Planner
+from service.engine.composition import MOST_BYTES, CompositionPlan, Planner
 from service.engine.fuse import likeness
 from service.engine.measure import Measurement
 from service.engine.stack import Part, stacked
 from service.problems import MOST_FAULTS, Fault, Invalid, NotFound, Problem, TooLarge, pointer, quoted
 from service.wire import compose, json, metrics, request
 from service.wire.alike import Taken, inputs_of, is_exact, stacks, take
-from service.wire.compose import Decoded, read_composition
+from service.wire.compose import DecodedComposition, read_composition
 from service.wire.defaults import Defaults
 from service.wire.document import Document
 from service.wire.envelope import Encoding, read_envelope
@@ -53,7 +53,7 @@ class Batch:
     groups: Sequence[Group]
     problems: Mapping[int, Problem]
     measurements: Mapping[int, Measurement] = field(default_factory=dict[int, Measurement])
-    compositions: Mapping[int, Decoded] = field(default_factory=dict[int, Decoded])
+    compositions: Mapping[int, DecodedComposition] = field(default_factory=dict[int, DecodedComposition])
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +72,10 @@ class Items:
         self._catalogue = catalogues.losses
         self._metrics = catalogues.metrics
         self._planner = planner
-        self._plans: set[Plan] = set()
+        self._plans: set[CompositionPlan] = set()
         self._plan_bytes = 0
         self._measurements: dict[int, Measurement] = {}
-        self._compositions: dict[int, Decoded] = {}
+        self._compositions: dict[int, DecodedComposition] = {}
         self._defaults = defaults
         self._echoes: list[Mapping[str, Any]] = []
         self._kinds: dict[Hashable, _Kind] = {}
@@ -193,7 +193,7 @@ class Items:
         detail = f"Expected the name of a metric; got {quoted(name)}."
         raise NotFound(str(Unknown(name, [], "metric")), Fault("/metric", "unknown", detail), *faults)
 
-    def _read_composition(self, document: Document, item: Any, echo: dict[str, Any]) -> Decoded:
+    def _read_composition(self, document: Document, item: Any, echo: dict[str, Any]) -> DecodedComposition:
         """Read an item that is a composition, and store its id in its echo.
 
         Raises:
@@ -205,12 +205,14 @@ class Items:
         faults += _echoed(fields, echo)
         usual = self._defaults.envelope
         decoded = read_composition(document, self._catalogue, fields, faults, self._planner, usual)
-        self._plans.add(decoded.asked.plan)
-        if (size := sum(plan.size for plan in self._plans)) > MOST_BYTES:
+        if (plan := decoded.asked.plan) not in self._plans:
+            self._plans.add(plan)
+            self._plan_bytes += plan.size
+        if self._plan_bytes > MOST_BYTES:
             detail = (
-                f"Expected compositions that differ in at most {MOST_BYTES} bytes of a batch; got {size}."
+                f"Expected a batch whose different compositions take at most {MOST_BYTES} bytes once planned"
             )
-            raise TooLarge(detail)
+            raise TooLarge(f"{detail}; got {self._plan_bytes}.")
         return decoded
 
     def _bind(self, place: int, read: Read) -> None:
