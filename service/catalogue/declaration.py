@@ -202,4 +202,5 @@ def _required(annotation: Any, wanted: type[T]) -> T:
 def _outputs(returns: Any) -> Mapping[str, Output]:
     """Read the outputs from a return type: an annotated tensor, or a NamedTuple of them."""
     fields = get_type_hints(returns, include_extras=True) if inspect.isclass(returns) else {"loss": returns}
-    return {name: _required(annotation, Output) for name, annotation in fields.items()}
+    # the name of a field cannot be a keyword: class_ is the output class
+    return {name.removesuffix("_"): _required(annotation, Output) for name, annotation in fields.items()}

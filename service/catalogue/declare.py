@@ -117,6 +117,11 @@ class Loss(Declaration[P, R]):
         return next((output.empty for output in self.outputs.values() if output.role == "divisor"), 0.0)
 
     @cached_property
+    def cuts(self) -> Mapping[str, str]:
+        """The input of counts that ends the last axis of a diagnostic, for each that has one."""
+        return {name: output.upto for name, output in self.outputs.items() if output.upto}
+
+    @cached_property
     def predictions(self) -> tuple[str, ...]:
         """The inputs that ``gradients: true`` differentiates."""
         return tuple(name for name, spec in self.inputs.items() if spec.role == "prediction")

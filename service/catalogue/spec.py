@@ -125,12 +125,13 @@ class Values:
 class Output:
     """A tensor returned by a loss, and its role.
 
-    ``empty`` is the mean if the divisor sums to zero.
+    ``empty`` is the mean if the divisor sums to zero. ``upto`` names an input of counts: the last axis ends at the largest.
     """
 
     role: Literal["loss", "divisor", "mean_terms", "aux"]
     forms: tuple[Form, ...]
     empty: float = 0.0
+    upto: str | None = None
 
     def dims(self, sizes: Sizes, params: Params) -> str:
         """Return the dims of the first form whose names are all bound and whose condition holds."""
@@ -158,9 +159,12 @@ def MeanTerms(dims: str | Sequence[Form]) -> Output:
     return Output("mean_terms", _forms(dims, None, None))
 
 
-def Diagnostic(dims: str | Sequence[Form]) -> Output:
-    """Describe an extra named output, returned under ``aux`` and never differentiated."""
-    return Output("aux", _forms(dims, None, None))
+def Diagnostic(dims: str | Sequence[Form], *, upto: str | None = None) -> Output:
+    """Describe an extra named output, returned under ``aux`` and never differentiated.
+
+    ``upto`` names an input of counts: of the last axis, answers have only what lies before the largest of them.
+    """
+    return Output("aux", _forms(dims, None, None), upto=upto)
 
 
 @dataclass(frozen=True, slots=True)

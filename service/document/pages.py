@@ -6,6 +6,7 @@ import shlex
 import orjson
 
 from service.catalogue.registry import AnyLoss, Catalogue
+from service.catalogue.spec import Output
 from service.document.markdown import (
     about_family,
     codes,
@@ -184,7 +185,9 @@ def _outputs(loss: AnyLoss) -> str:
     """Return the outputs, and notes where the mean or the gradient is unusual."""
     rows = [("`value` with `reduction` none", form_lines(loss.unreduced.forms))]
     rows += [
-        (f"`aux.{n}`", form_lines(output.forms)) for n, output in loss.outputs.items() if output.role == "aux"
+        (f"`aux.{n}`", form_lines(output.forms) + _end(output))
+        for n, output in loss.outputs.items()
+        if output.role == "aux"
     ]
     remarks = {
         "divisor": "The mean divides by the sum of the loss's own weights (0 for ignored elements), not by the number "
@@ -197,6 +200,11 @@ def _outputs(loss: AnyLoss) -> str:
     remarked = " ".join(remark for key, remark in remarks.items() if key in holds)
     said = filter(None, (_bounded(loss), _scaled(loss), remarked, describe.shards_in_words(loss)))
     return f"{markdown_table(('output', 'shape'), rows)}\n\n{' '.join(said)}"
+
+
+def _end(output: Output) -> str:
+    """Describe where the last axis of an output ends, if that depends on values."""
+    return f"<br>The last axis ends at the largest of `{output.upto}`." if output.upto else ""
 
 
 def _bounded(loss: AnyLoss) -> str:

@@ -18,7 +18,7 @@ from service.doors.exchange import Exchange
 from service.doors.front import Answer
 from service.doors.pipeline import Pipeline, Work
 from service.doors.waiting import deadline
-from service.problems import NotFound, Problem, quoted
+from service.problems import Invalid, NotFound, Problem, quoted
 from service.settings import Settings
 from service.telemetry.statistics import ModelStatistics
 from service.wire.inference.metadata import VERSION
@@ -68,7 +68,11 @@ class Inferences:
             reader = await self.pipeline.run(work, read, exchange.seconds_to_read)
             work.due = work.due.sooner(reader.options.timeout_s)
             decode = partial(exchange.decode, reader)
-            answer = await self.pipeline.call(work, decode, exchange.encode, exchange.seconds_to_decode)
+            try:
+                answer = await self.pipeline.call(work, decode, exchange.encode, exchange.seconds_to_decode)
+            except Invalid as invalid:
+                # of values that only the arithmetic refuses
+                raise reader.placed(invalid) from None
         finally:
             # a job that never starts would keep the buffer alive
             exchange.buffer = bytearray()

@@ -12,6 +12,7 @@ from service.engine import memory
 from service.engine.backward import gradients
 from service.engine.call import CPU, Call, Evaluation
 from service.engine.cost import FUSED
+from service.engine.cut import cut
 from service.engine.reduce import reduce, reducible
 from service.engine.removed import removes, without_losses, without_removed
 from service.engine.stack import Part, Stack
@@ -31,13 +32,13 @@ def evaluate(call: Call, device: torch.device = CPU) -> Evaluation:
     """
     compute = partial(call.loss.terms, params=call.params)
     try:
-        return Evaluation(*computed(call, compute, device), device)
+        return cut(call, Evaluation(*computed(call, compute, device), device))
     except memory.FAILURES as error:
         memory.raise_unless_exhausted(error)
     # past the handler, nothing references the tensors of the first attempt
     memory.give_back_memory()
     try:
-        return Evaluation(*computed(call, compute, device), device)
+        return cut(call, Evaluation(*computed(call, compute, device), device))
     except memory.FAILURES as error:
         memory.raise_unless_exhausted(error)
         raise memory.does_not_fit(str(error), device) from None

@@ -16,6 +16,7 @@ from service.catalogue.declare import Terms
 from service.catalogue.dims import split
 from service.catalogue.rounds import Abandoned, go_on
 from service.engine.call import CPU, Call, Evaluation
+from service.engine.cut import cut
 from service.engine.evaluate import attempt, computed
 from service.engine.fit import fit
 from service.engine.memory import give_back_memory, is_exhausted
@@ -65,9 +66,10 @@ def _stacked(parts: Sequence[Part], device: torch.device) -> Stack:
         return stacked([moved(part, device) for part in parts])
 
 
-def evaluate_together(stack: Stack, device: torch.device = CPU) -> Evaluations:
+def evaluate_together(stack: Stack, device: torch.device = CPU) -> Sequence[Evaluation]:
     """Evaluate like calls as one call with a new first axis."""
-    return Evaluations(*computed(stack, partial(terms_together, stack.like), device), device)
+    found = Evaluations(*computed(stack, partial(terms_together, stack.like), device), device)
+    return found if not stack.like.loss.cuts else [*map(cut, stack, found)]
 
 
 def terms_together(like: Call, stacks: Mapping[str, Tensor]) -> Terms:

@@ -47,7 +47,10 @@ def without_removed(
         if all(bool(gradient.isfinite().all()) for gradient in found.values()):
             break
         places = {name: ~suspects[name].isfinite() for name in suspects}
-        counted = reducible(call, compute(_filled(inputs, places, torch.nan))).isnan() & (slope != 0)
+        counted = slope != 0
+        # where nothing has a weight, nothing counts
+        if bool(counted.any()):
+            counted &= reducible(call, compute(_filled(inputs, places, torch.nan))).isnan()
         free = ~counted.reshape(*counted.shape[:axes], -1).any(-1)
         leaves = _filled(inputs, places, HARMLESS)
         for name in call.gradients_of:

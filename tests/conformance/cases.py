@@ -16,6 +16,8 @@ from service.engine.call import Call, Request, Sent
 from service.losses import CATALOGUE
 from service.problems import Invalid
 
+MATCHED = {"detr", "mask_set"}
+"""Losses whose predictions are matched with targets, for which their costs must be finite."""
 COMPANIONS: Mapping[tuple[str, Any], Params] = {
     ("loss_type", "robust"): {"label_smoothing": 0.2},
     ("loss_type", "exo_pair"): {"label_smoothing": 0.2},

@@ -53,6 +53,23 @@ def test_the_go_program_says_when_there_is_no_server(boxes: Path) -> None:
     assert "is the server running?" in ended.stderr
 
 
+@pytest.mark.timeout(400)
+def test_a_go_program_trains_a_detector_until_it_finds_its_boxes(
+    server: str, compiled: Callable[[str], Path]
+) -> None:
+    command = [compiled("detection/detector.go"), server]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    table, conclusion = ended.stdout.strip().split("\n\n")
+    losses = [float(line.split()[1]) for line in table.splitlines()[1:]]
+    assert losses[-1] < losses[0] / 10
+    found, wrong, least = table.splitlines()[-1].split("|")[1].split()
+    assert found == "34/34"
+    assert wrong == "0"
+    assert float(least) > 0.8
+    assert conclusion.startswith("All 34 boxes are found")
+
+
 @pytest.fixture(scope="module")
 def boxes(compiled: Callable[[str], Path]) -> Path:
     """The Go example of boxes."""

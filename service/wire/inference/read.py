@@ -64,6 +64,7 @@ class Reader:
         self.faults += self.options.faults
         self._identity = self._read_identity()
         self._places: dict[str, int] = {}
+        self._sent: dict[str, int | None] = {}
         self._outputs = self._read_outputs()
 
     def decode(self, buffer: bytearray, start: int, *, split: bool) -> DecodedInference:
@@ -79,10 +80,11 @@ class Reader:
         faults = [*self.faults, *inputs.faults]
         if inputs.given:
             faults += self._missing(inputs)
+        self._sent = {name: inputs.places.get(name) for name in inputs.known}
         try:
             call = bind(self._request(inputs), faults)
         except Invalid as invalid:
-            raise Invalid(*(self._placed(fault, inputs) for fault in invalid.faults)) from None
+            raise self.placed(invalid) from None
         return DecodedInference(call, self._identity, self._outputs, self.options.binary)
 
     def _request(self, inputs: Inputs) -> Request:
@@ -126,7 +128,11 @@ class Reader:
             if not spec.optional and name not in inputs.places
         ]
 
-    def _placed(self, fault: Fault, inputs: Inputs) -> Fault:
+    def placed(self, invalid: Invalid) -> Invalid:
+        """Return the faults of a call that was decoded with pointers into the request."""
+        return Invalid(*map(self._placed, invalid.faults))
+
+    def _placed(self, fault: Fault) -> Fault:
         """Translate the pointer of a fault from names to positions in the request."""
         first, *rest = fault.pointer.strip("/").split("/")
         if first in ("params", "divide_by"):
@@ -139,9 +145,9 @@ class Reader:
             where = ("outputs", self._places[name]) if name else ("parameters", "gradients")
             return Fault(pointer(*where), fault.code, fault.detail)
         name = rest.pop(0) if first == "inputs" and rest else first
-        if name not in inputs.known:
+        if name not in self._sent:
             return fault
-        place = inputs.places.get(name)
+        place = self._sent[name]
         where = ("inputs",) if place is None else ("inputs", place, *rest)
         return Fault(pointer(*where), fault.code, f"{name}: {fault.detail}")
 
