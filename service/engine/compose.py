@@ -97,6 +97,10 @@ def _attempt(asked: CompositionCall, compute: Compute) -> Composed | Exception:
         return error
 
 
+class ApartError(Exception):
+    """Compositions cannot be computed as one: a term's results differ in shape, or one has a fault."""
+
+
 class _Found(NamedTuple):
     """A term's results, and the derivatives of its value with respect to its own inputs."""
 
@@ -230,8 +234,13 @@ class _Run:
         if isinstance(one.term, ExpressionTerm):
             value = self.built[_place(one, "")].to(self.dtype)
             return _Found(value.detach(), {"": self.known.get(one.name, torch.ones_like(value))})
-        results = self.compute(parts[one.name])
-        found = results if isinstance(results, Evaluations) else results[0]
+        found = self.compute(parts[one.name])
+        if not isinstance(found, Evaluations):
+            if self.axes:
+                raise ApartError
+            [found] = found
+        if isinstance(found, Invalid):
+            raise Invalid(*under(found.faults, "terms", one.name))
         if isinstance(found, Exception):
             raise found
         return _Found(found.value, found.gradients, found.divisor, found.aux, found.device)

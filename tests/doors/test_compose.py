@@ -480,3 +480,16 @@ def test_items_are_counted(client: Client) -> None:
     client.post("/v1/batch", json={"items": items_of(3)})
     compose(client, inputs={"z": Z, "y": Y}, terms=TERMS)
     assert count() == before + 4
+
+
+def test_a_loss_that_matches_on_the_host_is_a_term_too(client: Client) -> None:
+    example = describe.example(CATALOGUE["detr"])
+    term = {"loss": "detr", "inputs": {name: name for name in example["inputs"]}}
+    item = {"inputs": example["inputs"], "terms": {"set": term}, "dtype": "float64"}
+    wrong = {**item, "inputs": {**example["inputs"], "boxes": np.full_like(example["inputs"]["boxes"], 1e300).tolist()}}
+    alone = compose(client, **item).json()
+    assert "matching" in alone["terms"]["set"]["aux"]
+    results = client.post("/v1/batch", json={"items": [item, item, wrong]}).json()["results"]
+    for found in results[:2]:
+        assert_same(found, alone)
+    assert all(one["pointer"].startswith("/terms/set/inputs") for one in results[2]["error"]["errors"])
