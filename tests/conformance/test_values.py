@@ -81,6 +81,8 @@ def _ignoring(loss: AnyLoss) -> Iterator[Call]:
     """Yield calls whose targets are all equal, or all different: for some losses the divisor is then 0."""
     for variant in variants(loss):
         request = variant.request()
+        if request.params.get("ignore_index", 0) is None:
+            request = request._replace(params={**request.params, "ignore_index": -1})
         for name in request.inputs.keys() - loss.predictions:
             tensor = request.inputs[name].tensor
             alike = [torch.full_like(tensor, fill) for fill in (0, 1, request.params.get("ignore_index", 0))]
