@@ -65,7 +65,8 @@ def soft_cldice(
         iterations: How often the soft skeleton S erodes the mask: at least half the width of the objects.
         smooth: Pixels added above and below, so that an empty mask predicted as empty costs nothing.
         include_background: Whether class 0 is included.
-        ignore_index: Target value of pixels that do not count: lines neither lie on them nor end because of them.
+        ignore_index: Target value of pixels that do not count; like those beyond the border, they take no part in
+            a minimum or maximum.
 
     Use when:
         Thin structures must not break: vessels, roads, cracks.

@@ -62,15 +62,15 @@ def boundary(
         targets: Class index of each pixel (multiclass), or the masks themselves, cut at 0.5.
         mode: Whether classes exclude each other (softmax), overlap (sigmoid), or there is but one (sigmoid).
         include_background: Whether class 0 is included; the authors exclude it.
-        ignore_index: Target value of pixels that do not count: they are neither inside nor outside of a mask.
+        ignore_index: Target value of pixels that do not count; they are neither inside nor outside of a mask.
 
     Use when:
         Beside a region loss, with a weight that grows while training: it refines borders.
 
     Pitfalls:
         Negative at a good fit, as probability inside the mask lowers it. A class without true pixels, or with
-        nothing else, costs 0 for any prediction. Distances are Euclidean, in pixels of equal spacing. They lead
-        to the nearest valid pixel of the other side, across ignored ones, and the mean is over valid pixels; an
+        nothing else, costs 0 for any prediction. Distances are Euclidean, in pixels of equal spacing, to the
+        nearest valid pixel on the other side; ignored pixels may lie between. The mean is over valid pixels; an
         image without any costs 0 and still counts in the mean over images.
 
     Sources:
@@ -123,7 +123,7 @@ def hausdorff_dt(
         mode: Whether classes exclude each other (softmax), overlap (sigmoid), or there is but one (sigmoid).
         alpha: How strongly far errors count.
         include_background: Whether class 0 is included.
-        ignore_index: Target value of pixels that do not count: they are neither inside nor outside of a mask.
+        ignore_index: Target value of pixels that do not count; they are neither inside nor outside of a mask.
 
     Use when:
         The metric is the Hausdorff distance, and a few pixels far off spoil it.
@@ -131,9 +131,9 @@ def hausdorff_dt(
     Pitfalls:
         Grows with the image: distances are in pixels. They are not differentiated, so predicted contours pull
         only through the squared error. A mask that is empty or full has distance 0 everywhere. Distance
-        transforms run on the CPU, and are slow for many classes. Distances lead to the nearest valid pixel of the
-        other side, across ignored ones, and the mean is over valid pixels; an image without any costs 0 and still
-        counts in the mean over images.
+        transforms run on the CPU, and are slow for many classes. Distances are to the nearest valid pixel on the other
+        side; ignored pixels may lie between. The mean is over valid pixels; an image without any costs 0 and
+        still counts in the mean over images.
 
     Sources:
         - Karimi and Salcudean (2020), Reducing the Hausdorff Distance, https://arxiv.org/abs/1904.10030
@@ -199,7 +199,7 @@ def hausdorff_er(
         alpha: How strongly errors that survive more erosions count.
         erosions: How often errors are eroded by B, the mean over a pixel's cross.
         include_background: Whether class 0 is included.
-        ignore_index: Target value of pixels that do not count: errors end there, as at the border of the image.
+        ignore_index: Target value of pixels that do not count; errors are 0 there, as beyond the border.
 
     Use when:
         The Hausdorff distance matters, and the loss is to run on a GPU throughout.
