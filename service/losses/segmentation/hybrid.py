@@ -37,7 +37,7 @@ from service.losses.surprise import binary_surprise
         "lesion",
     ),
     requires=CLASSES,
-    work="logits",
+    work=("logits", "N C/4 ..."),
     range=(0, None),
 )
 def dice_ce(
@@ -87,7 +87,7 @@ def dice_ce(
     title="Dice and focal",
     tasks=("segmentation",),
     requires=CLASSES,
-    work=("logits", "targets"),
+    work=("logits", "targets", "N C/4 ..."),
     range=(0, None),
 )
 def dice_focal(
@@ -219,7 +219,7 @@ LEAST_PROBABILITY = 1e-7
     title="Unified focal",
     tasks=("segmentation",),
     aliases=("asymmetric_unified_focal",),
-    work="3 logits",
+    work=("3 logits", "4 N"),
     range=(0, None),
 )
 def unified_focal(
