@@ -103,17 +103,19 @@ class Real(Domain):
 class Between(Domain):
     """A closed interval, for probabilities and soft masks; ``ignore`` names a param.
 
-    ``marks``: an end has a special meaning, such as 1 for the centre of an object in a heatmap.
+    ``marks``: an end has a special meaning, such as 1 for the centre of an object in a heatmap. ``rounded``: numbers are
+    rounded to half types although one of them may be ignored.
     """
 
     low: float = 0.0
     high: float = 1.0
     ignore: str | None = None
     marks: bool = False
+    rounded: bool = False
 
     @property
     def exact(self) -> bool:
-        return self.marks or self.ignore is not None
+        return self.marks or (self.ignore is not None and not self.rounded)
 
     def describe(self) -> str:
         return f"numbers from {self.low:g} to {self.high:g}" + _or_ignored(self.ignore)

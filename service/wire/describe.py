@@ -6,7 +6,7 @@ from typing import Any, cast
 from torch import Tensor
 
 from service.catalogue.declaration import REQUIRED, AnyDeclaration
-from service.catalogue.dims import split
+from service.catalogue.dims import names, split
 from service.catalogue.registry import AnyLoss
 from service.catalogue.sample import draw_inputs, draw_params
 from service.catalogue.spec import Form, Input, Scales
@@ -38,7 +38,7 @@ def entry(loss: AnyLoss) -> dict[str, Any]:
         "formula": loss.prose.formula,
         "inputs": [input_entry(name, spec, loss.prose.arguments[name]) for name, spec in loss.inputs.items()],
         "params": params_schema(loss),
-        "unreduced": list(split(loss.unreduced.forms[0].dims)),
+        "unreduced": list(split(_unreduced(loss))),
         "unreduced_forms": [_form(form) for form in loss.unreduced.forms],
         "range": _range(loss),
         "shards": _shards(loss),
@@ -50,6 +50,14 @@ def entry(loss: AnyLoss) -> dict[str, Any]:
         "sources": list(loss.prose.sources),
         "example": example(loss),
     }
+
+
+def _unreduced(loss: AnyLoss) -> str:
+    """Return the dims of the unreduced loss of the example."""
+    params = draw_params(loss)
+    row = loss.rows_for(params)[0]
+    used = frozenset[str]().union(*(names(spec.form(row).dims) for spec in loss.inputs.values()))
+    return loss.unreduced.dims(dict.fromkeys(used, ()), params)
 
 
 def params_schema(declared: AnyDeclaration) -> dict[str, Any]:

@@ -50,7 +50,10 @@ class Variant:
 
 
 def variants(loss: AnyLoss) -> list[Variant]:
-    """Return the default call, then one for each other choice of a param, row of forms and optional input."""
+    """Return the default call, then one for each other choice of a param, row of forms and optional input.
+
+    Losses that ignore nothing by default also ignore class 1.
+    """
     default = draw_params(loss)
     has_optional = any(spec.optional for spec in loss.inputs.values())
     found = [
@@ -91,6 +94,8 @@ def _other_choices(loss: AnyLoss, default: Params) -> Iterator[Params]:
         for choice in _choices(param.annotation):
             if choice != default[name] or type(choice) is not type(default[name]):
                 yield {**default, name: choice, **COMPANIONS.get((name, choice), {})}
+    if default.get("ignore_index", 0) is None:
+        yield {**default, "ignore_index": 1}
 
 
 def _choices(annotation: Any) -> list[Any]:

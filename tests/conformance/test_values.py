@@ -5,13 +5,14 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from service.catalogue.dims import expand, match
+from service.catalogue.dims import Sizes, expand, match
 from service.catalogue.registry import AnyLoss
 from service.engine.bind import bind
 from service.engine.call import Call, Sent
 from service.engine.evaluate import evaluate
 from service.losses import CATALOGUE
 from service.problems import Invalid
+from service.wire.describe import entry
 from tests.conformance.cases import every_loss, variants
 
 
@@ -39,6 +40,18 @@ def test_outputs_have_the_declared_shapes(loss: AnyLoss) -> None:
                 assert output.role == "divisor"
                 continue
             assert tensor.shape == expand(output.dims(sizes, call.params), sizes), (name, variant.params)
+
+
+@every_loss
+def test_the_catalogue_shows_the_dims_of_the_loss_of_the_example(loss: AnyLoss) -> None:
+    call = variants(loss)[0].call(reduction="none")
+    sizes: Sizes = {}
+    for shown in entry(loss)["inputs"]:
+        if shown["name"] in call.inputs:
+            found = match(" ".join(shown["dims"]), call.inputs[shown["name"]].shape, sizes)
+            assert found is not None
+            sizes = found
+    assert expand(" ".join(entry(loss)["unreduced"]), sizes) == evaluate(call).value.shape
 
 
 @every_loss
@@ -84,6 +97,8 @@ def _ignoring(loss: AnyLoss) -> Iterator[Call]:
     """Yield calls whose targets are all equal, or all different: for some losses the divisor is then 0."""
     for variant in variants(loss):
         request = variant.request()
+        if request.params.get("ignore_index", 0) is None:
+            request = request._replace(params={**request.params, "ignore_index": -1})
         for name in request.inputs.keys() - loss.predictions:
             tensor = request.inputs[name].tensor
             alike = [torch.full_like(tensor, fill) for fill in (0, 1, request.params.get("ignore_index", 0))]

@@ -1,7 +1,7 @@
 """Losses that turn down elements that are already right, so that a few hard elements outweigh many easy ones."""
 
 from math import log
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,10 +11,17 @@ from torch import Tensor
 from service.catalogue.constants import constant
 from service.catalogue.declare import loss
 from service.catalogue.domains import AtLeast, Between, ClassIndex, OneOf
-from service.catalogue.spec import Prediction, SizeRange, Target, Unreduced, Values
+from service.catalogue.spec import Divisor, Prediction, SizeRange, Target, Unreduced, Values
 from service.losses.classification.class_axis import CountedLoss
 from service.losses.exponentials import remaining
 from service.losses.surprise import binary_surprise, softplus, surprise
+
+
+class FocalLoss(NamedTuple):
+    """A loss per element, and which of them count."""
+
+    loss: Annotated[Tensor, Unreduced("...")]
+    divisor: Annotated[Tensor, Divisor("...")]
 
 
 @loss(
@@ -30,16 +37,17 @@ from service.losses.surprise import binary_surprise, softplus, surprise
         "fraud",
         "anomaly detection",
     ),
-    work="logits",
+    work="2 logits",
     range=(0, None),
 )
 def sigmoid_focal(
     logits: Annotated[Tensor, Prediction("...")],
-    targets: Annotated[Tensor, Target("...", Between())],
+    targets: Annotated[Tensor, Target("...", Between(ignore="ignore_index", rounded=True))],
     *,
     alpha: Annotated[float, Ge(0), Le(1)] | None = 0.25,
     gamma: Annotated[float, Ge(0)] = 2.0,
-) -> Annotated[Tensor, Unreduced("...")]:
+    ignore_index: int | None = None,
+) -> FocalLoss:
     r"""Binary cross entropy that fades for easy elements: heavy class imbalance, dense detection heads.
 
     Formula:
@@ -51,22 +59,30 @@ def sigmoid_focal(
         targets: 1 for the positive class, 0 for the negative one, or a probability between.
         alpha: Weight of positives, 1 - alpha being that of negatives; null weighs neither.
         gamma: How fast easy elements fade; 0 leaves binary cross entropy.
+        ignore_index: Target value whose elements cost nothing and are excluded from the mean.
 
     Use when:
         Nearly all elements are easy negatives, as the anchors of a one-stage detector are.
 
     Pitfalls:
-        The mean is over all elements. RetinaNet divides the sum by the number of positives: ask for the sum.
+        The mean is over all elements that count, and 0 where none does. RetinaNet divides the sum by the number of positives: ask for the sum.
         The default `alpha` favours negatives; it was tuned together with `gamma` 2.
 
     Sources:
         - Lin et al. (2017), Focal Loss for Dense Object Detection, https://arxiv.org/abs/1708.02002
     """
+    counted = None
+    if ignore_index is not None:
+        # a half type may have rounded the ignored value; nothing else can be outside of [0, 1]
+        counted = (targets != ignore_index) & (targets >= 0) & (targets <= 1)
+        # a negative beyond doubt costs exactly nothing
+        logits, targets = torch.where(counted, logits, -1e4), torch.where(counted, targets, 0)
     cost = binary_surprise(logits, targets, 1 - targets)
     # 1 - p_t without a difference, whose digits would be gone where p_t is near 1
     miss = targets * torch.sigmoid(-logits) + (1 - targets) * torch.sigmoid(logits)
     balance = 1.0 if alpha is None else alpha * targets + (1 - alpha) * (1 - targets)
-    return balance * _focus(miss, gamma) * cost
+    loss = balance * _focus(miss, gamma) * cost
+    return FocalLoss(loss, torch.ones_like(loss) if counted is None else counted.to(loss))
 
 
 @loss(

@@ -1,6 +1,7 @@
 """Images as the losses of this family see them: how they are drawn, differenced and filtered."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +9,7 @@ from torch import Generator, Tensor
 
 from service.catalogue.dims import Shape
 from service.catalogue.domains import Facts, Real
+from service.catalogue.spec import Form, Prediction, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,16 @@ class Pixels(Real):
     def draw(self, shape: Shape, facts: Facts, rng: Generator) -> Tensor:
         noise = torch.rand(shape, generator=rng, dtype=torch.float64)
         return noise if self.like is None else 0.7 * facts.inputs[self.like] + 0.3 * noise
+
+
+ImagesOrVolumes = Annotated[Tensor, Prediction([Form("N C H W", Pixels()), Form("N C D H W", Pixels())])]
+"""Estimated images, or volumes."""
+
+TrueImagesOrVolumes = Annotated[
+    Tensor,
+    Target([Form("N C H W", Pixels(like="predictions")), Form("N C D H W", Pixels(like="predictions"))]),
+]
+"""True images, or volumes."""
 
 
 def differences(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -38,12 +50,14 @@ def gaussian_window(size: int, sigma: float, like: Tensor) -> Tensor:
     return (-(offsets**2) / (2 * sigma**2)).softmax(0)
 
 
-def correlate(images: Tensor, window: Tensor, stride: int = 1) -> Tensor:
-    """Correlate every channel with ``window`` along its rows and columns, at places ``stride`` apart.
+def correlate(images: Tensor, window: Tensor, stride: int = 1, axes: int = 2) -> Tensor:
+    """Correlate every channel with ``window`` along each of its last ``axes``, at places ``stride`` apart.
 
     A NaN among the pixels of a channel may reach all of its results.
     """
-    return _correlate_rows(_correlate_rows(images, window, stride).mT, window, stride).mT
+    for axis in range(-1, -1 - axes, -1):
+        images = _correlate_rows(images.transpose(axis, -1), window, stride).transpose(axis, -1)
+    return images
 
 
 BLOCK = 128

@@ -28,8 +28,8 @@ def window_fits(expected: str) -> Condition:
     return Condition(
         "/inputs/predictions",
         expected,
-        lambda facts: f"{_sides(facts)}, where at least {_least_side(facts)} are needed",
-        lambda facts: min(facts.size("H"), facts.size("W")) >= _least_side(facts),
+        lambda facts: f"{_shown(facts)}, where at least {_least_side(facts)} are needed",
+        lambda facts: min(_sides(facts)) >= _least_side(facts),
     )
 
 
@@ -39,7 +39,7 @@ def halvable(expected: str) -> Condition:
         "/inputs/predictions",
         expected,
         lambda facts: (
-            f"{_sides(facts)}, where multiples of {_step(facts)} from {2 * _step(facts)} on are needed"
+            f"{_shown(facts)}, where multiples of {_step(facts)} from {2 * _step(facts)} on are needed"
         ),
         lambda facts: all(
             facts.size(side) % _step(facts) == 0 and facts.size(side) >= 2 * _step(facts) for side in "HW"
@@ -47,8 +47,13 @@ def halvable(expected: str) -> Condition:
     )
 
 
-def _sides(facts: Facts) -> str:
-    return f"{facts.size('H')} x {facts.size('W')}"
+def _sides(facts: Facts) -> list[int]:
+    """Return the sides of an image, or of a volume."""
+    return [facts.size(dim) for dim in "DHW" if dim in facts.sizes]
+
+
+def _shown(facts: Facts) -> str:
+    return " x ".join(map(str, _sides(facts)))
 
 
 def _least_side(facts: Facts) -> int:

@@ -13,7 +13,13 @@ from service.catalogue.declare import loss
 from service.catalogue.domains import Above
 from service.catalogue.spec import Condition, Example, Prediction, Scales, Target, Unreduced, Values
 from service.losses.digits import bounded
-from service.losses.image.pixels import Pixels, correlate, gaussian_window
+from service.losses.image.pixels import (
+    ImagesOrVolumes,
+    Pixels,
+    TrueImagesOrVolumes,
+    correlate,
+    gaussian_window,
+)
 from service.losses.image.sizes import odd, window_fits
 
 
@@ -30,16 +36,16 @@ from service.losses.image.sizes import odd, window_fits
         "compression",
         "anomaly detection",
     ),
-    requires=(odd("window_size"), window_fits("H and W of at least window_size")),
+    requires=(odd("window_size"), window_fits("H and W, of volumes D too, of at least window_size")),
     example=Example(sizes={"C": 2, "H": 3, "W": 4}, params={"window_size": 3}),
-    work=("N C H W window_size/128", "3 predictions"),
+    work=("N C H W window_size/128", "N C D H W window_size/128", "3 predictions"),
     range=lambda params: (0, 2 if params["form"] == "one_minus" else 1),
     unit="one minus a ratio of moments",
     scales=Scales(0, along=("data_range",)),
 )
 def ssim(
-    predictions: Annotated[Tensor, Prediction("N C H W", Pixels())],
-    targets: Annotated[Tensor, Target("N C H W", Pixels(like="predictions"))],
+    predictions: ImagesOrVolumes,
+    targets: TrueImagesOrVolumes,
     *,
     data_range: Annotated[float, Gt(0)] = 1.0,
     window_size: Annotated[int, Ge(1)] = 11,
@@ -56,10 +62,10 @@ def ssim(
         \quad c_i = (k_i \cdot \mathrm{data\_range})^2
 
     Args:
-        predictions: Estimated images.
-        targets: True images.
+        predictions: Estimated images, or volumes.
+        targets: True images, or volumes.
         data_range: Distance from the smallest to the largest value that a pixel can take.
-        window_size: Side of the Gaussian window in pixels, odd.
+        window_size: Side of the Gaussian window in pixels, odd; of volumes along all three axes.
         sigma: Standard deviation of the window in pixels.
         k1: Stabilises the luminance term where both images are dark.
         k2: Stabilises the contrast and structure term where both images are flat.
@@ -71,7 +77,8 @@ def ssim(
     Pitfalls:
         A wrong `data_range` is the usual mistake: 1 for images from 0 to 1, 255 for bytes. Only windows that
         lie wholly inside the image count, as in the original; libraries that pad at the border give another
-        number, and some report `dssim`.
+        number, and some report `dssim`. A volume is compared in windows of three axes, which is not the mean over
+        its slices.
 
     Sources:
         - Wang et al. (2004), Image Quality Assessment: From Error Visibility to Structural Similarity,
@@ -80,7 +87,8 @@ def ssim(
     window = gaussian_window(window_size, sigma, predictions)
     pair = _centred(predictions, targets)
     luminance, structure = _dissimilarity(pair, window, (k1 * data_range) ** 2, (k2 * data_range) ** 2)
-    distance = bounded(_either(luminance, structure).mean(dim=(1, 2, 3)), 0, 2)
+    similarity = _either(luminance, structure)
+    distance = bounded(similarity.mean(dim=tuple(range(1, similarity.dim()))), 0, 2)
     return distance / 2 if form == "dssim" else distance
 
 
@@ -188,7 +196,8 @@ class _Pair:
 def _centred(images: Tensor, others: Tensor) -> _Pair:
     """Return images and their errors by channel."""
     errors = images - others
-    mean, mean_error = (x.detach().mean(dim=(-2, -1), keepdim=True) for x in (images, errors))
+    space = tuple(range(2, images.dim()))
+    mean, mean_error = (x.detach().mean(dim=space, keepdim=True) for x in (images, errors))
     return _Pair(images - mean, errors - mean_error, mean, mean_error)
 
 
@@ -202,7 +211,7 @@ def _dissimilarity(pair: _Pair, window: Tensor, c1: float, c2: float) -> tuple[T
     # only the sum of the two variances is needed, so one filter serves both
     powers = images.square() + (images - errors).square()
     maps = torch.cat([images, errors, powers, errors.square()], dim=1)
-    mean, mean_error, power, error_power = correlate(maps, window).chunk(4, dim=1)
+    mean, mean_error, power, error_power = correlate(maps, window, axes=maps.dim() - 2).chunk(4, dim=1)
     variance_of_error = (error_power - mean_error.square()).clamp(min=0)
     variances = power - mean.square() - (mean - mean_error).square()
     # the variance of a difference is at most twice the sum, also after rounding

@@ -18,6 +18,7 @@ from service.losses.segmentation.masks import (
     MaskLogits,
     Mode,
     average,
+    ratio,
     without_class_axis,
 )
 from service.losses.segmentation.overlap import dice
@@ -36,7 +37,7 @@ from service.losses.surprise import binary_surprise
         "lesion",
     ),
     requires=CLASSES,
-    work="logits",
+    work=("logits", "N C/4 ..."),
     range=(0, None),
 )
 def dice_ce(
@@ -86,7 +87,7 @@ def dice_ce(
     title="Dice and focal",
     tasks=("segmentation",),
     requires=CLASSES,
-    work=("logits", "targets"),
+    work=("logits", "targets", "N C/4 ..."),
     range=(0, None),
 )
 def dice_focal(
@@ -218,16 +219,17 @@ LEAST_PROBABILITY = 1e-7
     title="Unified focal",
     tasks=("segmentation",),
     aliases=("asymmetric_unified_focal",),
-    work="3 logits",
+    work=("3 logits", "4 N"),
     range=(0, None),
 )
 def unified_focal(
     logits: Annotated[Tensor, Prediction("N ...")],
-    targets: Annotated[Tensor, Target("N ...", HardMask())],
+    targets: Annotated[Tensor, Target("N ...", HardMask(ignore="ignore_index"))],
     *,
     weight: Annotated[float, Ge(0), Le(1)] = 0.5,
     delta: Annotated[float, Ge(0), Le(1)] = 0.6,
     gamma: Annotated[float, Ge(0), Lt(1)] = 0.5,
+    ignore_index: int | None = None,
 ) -> Annotated[Tensor, Unreduced("N")]:
     r"""Asymmetric focal and focal Tversky losses under three knobs: rare foreground is enhanced.
 
@@ -244,6 +246,7 @@ def unified_focal(
             this share instead.
         delta: Share of the object in the pixel loss, and of misses in the overlap.
         gamma: How strongly easy background pixels are played down, and a poor object overlap is enhanced.
+        ignore_index: Target value of pixels that do not count.
 
     Use when:
         The foreground is rare, and a single family of losses is to be tuned.
@@ -251,13 +254,18 @@ def unified_focal(
     Pitfalls:
         The pixel loss is a sum over object and background, not their mean: some libraries give half of it.
         Probabilities stop at 1e-7, so beyond logits of about 16 there is no gradient; as many pixels are
-        added to the denominator of the overlap.
+        added to the denominator of the overlap. The pixel loss is a mean over valid pixels; an image without
+        any costs what a perfect one costs, and still counts in the mean over images.
 
     Sources:
         - Yeung et al. (2022), Unified Focal loss, https://arxiv.org/abs/2102.04525
     """
-    logits, object_ = logits.unsqueeze(-1).flatten(1), targets.unsqueeze(-1).flatten(1).to(logits.dtype)
-    background = 1 - object_
+    logits, targets = logits.unsqueeze(-1).flatten(1), targets.unsqueeze(-1).flatten(1)
+    valid = None if ignore_index is None else targets != ignore_index
+    if valid is not None:
+        logits, targets = torch.where(valid, logits, 0), torch.where(valid, targets, 0)
+    object_ = targets.to(logits.dtype)
+    background = 1 - object_ if valid is None else valid.to(logits.dtype) - object_
     # each by its own sigmoid: one minus the other has no digits left in float32
     (p1, log1), (p0, log0) = _clamped(logits), _clamped(-logits)
     entropy = -delta * object_ * log1 - (1 - delta) * background * p1**gamma * log0
@@ -266,7 +274,8 @@ def unified_focal(
     rest1 = misses1 / ((p1 * object_).sum(1) + misses1 + LEAST_PROBABILITY)
     rest0 = misses0 / ((p0 * background).sum(1) + misses0 + LEAST_PROBABILITY)
     overlap = rest0 + torch.clamp(rest1, min=LEAST_PROBABILITY) ** (1 - gamma)
-    return weight * entropy.mean(1) + (1 - weight) / 2 * overlap
+    pixels = entropy.mean(1) if valid is None else ratio(entropy.sum(1), valid.sum(1), empty=0)
+    return weight * pixels + (1 - weight) / 2 * overlap
 
 
 def _clamped(logits: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,9 @@ _MULTICLASS = given(mode="multiclass")
 _MULTILABEL = given(mode="multilabel")
 _BINARY = given(mode="binary")
 
+SOFT = Between(ignore="ignore_index", rounded=True)
+"""Shares of pixels, or the value of pixels that do not count."""
+
 MaskLogits = Annotated[
     Tensor,
     Prediction(
@@ -32,13 +35,16 @@ MaskTargets = Annotated[
     Tensor,
     Target(
         [
-            Form("N ...", ClassIndex(), _MULTICLASS),
-            Form("N C ...", Between(), _MULTILABEL),
-            Form("N ...", Between(), _BINARY),
+            Form("N ...", ClassIndex(ignore="ignore_index"), _MULTICLASS),
+            Form("N C ...", SOFT, _MULTILABEL),
+            Form("N ...", SOFT, _BINARY),
         ]
     ),
 ]
-"""The truth in the three modes: class indices, or a number from 0 to 1 for each element of the logits."""
+"""The truth in the three modes: class indices, or a number from 0 to 1 for each element of the logits.
+
+``ignore_index`` may stand for pixels that do not count.
+"""
 
 IgnorableTargets = Annotated[
     Tensor,
@@ -50,7 +56,7 @@ IgnorableTargets = Annotated[
         ]
     ),
 ]
-"""The truth in the three modes, where ``ignore_index`` may stand for pixels that do not count."""
+"""As `MaskTargets`, but soft masks keep their digits in half types."""
 
 FlatMaskLogits = Annotated[
     Tensor,
@@ -68,13 +74,43 @@ FlatMaskTargets = Annotated[
     Tensor,
     Target(
         [
-            Form("N H W", ClassIndex(), _MULTICLASS),
-            Form("N C H W", Between(), _MULTILABEL),
-            Form("N H W", Between(), _BINARY),
+            Form("N H W", ClassIndex(ignore="ignore_index"), _MULTICLASS),
+            Form("N C H W", SOFT, _MULTILABEL),
+            Form("N H W", SOFT, _BINARY),
         ]
     ),
 ]
-"""The truth of two-dimensional images in the three modes."""
+"""The truth of two-dimensional images in the three modes, where ``ignore_index`` may stand for pixels that do not count."""
+
+FlatOrVolumeLogits = Annotated[
+    Tensor,
+    Prediction(
+        [
+            Form("N C H W", when=_MULTICLASS),
+            Form("N C H W", when=_MULTILABEL),
+            Form("N H W", when=_BINARY),
+            Form("N C D H W", when=_MULTICLASS),
+            Form("N C D H W", when=_MULTILABEL),
+            Form("N D H W", when=_BINARY),
+        ]
+    ),
+]
+"""Logits of images or volumes in the three modes."""
+
+FlatOrVolumeTargets = Annotated[
+    Tensor,
+    Target(
+        [
+            Form("N H W", ClassIndex(ignore="ignore_index"), _MULTICLASS),
+            Form("N C H W", SOFT, _MULTILABEL),
+            Form("N H W", SOFT, _BINARY),
+            Form("N D H W", ClassIndex(ignore="ignore_index"), _MULTICLASS),
+            Form("N C D H W", SOFT, _MULTILABEL),
+            Form("N D H W", SOFT, _BINARY),
+        ]
+    ),
+]
+"""The truth of images or volumes in the three modes, where ``ignore_index`` may stand for pixels that do not count."""
 
 PER_CLASS = [
     Form("N C", when=given(include_background=True)),
@@ -133,15 +169,13 @@ def soft_masks(
     if mode == "multiclass":
         truths = one_hot(targets, logits.shape[1])
         truths = (truths if valid is None else truths & valid).to(logits.dtype)
-        probabilities = softmax(logits)
-        probabilities = probabilities if valid is None else torch.where(valid, probabilities, 0)
+        probabilities = kept(softmax(logits), valid)
         hits = probabilities * truths
         false = probabilities - hits
         # what a class lacks is what the others have; one minus its own probability is rounded to u
         missed = truths * false.sum(1, keepdim=True)
     else:
-        probabilities, truths = logits.sigmoid(), targets
-        probabilities = probabilities if valid is None else torch.where(valid, probabilities, 0)
+        probabilities, truths = kept(logits.sigmoid(), valid), targets
         hits = probabilities * truths
         false, missed = probabilities * (1 - truths), truths * (-logits).sigmoid()
     masks = Masks(probabilities, truths, hits, false, missed, valid)
@@ -177,6 +211,11 @@ def counted(
     return torch.where(valid, logits, 0), targets, valid
 
 
+def kept(maps: Tensor, valid: Tensor | None, other: float = 0.0) -> Tensor:
+    """Return maps with a number where pixels do not count."""
+    return maps if valid is None else torch.where(valid, maps, other)
+
+
 def softmax(logits: Tensor) -> Tensor:
     """Return the probabilities of classes ``[N, C, ...]``; a single infinite logit has all of it."""
     return _Softmax.apply(logits, 1 - logits.dim())
@@ -206,9 +245,14 @@ def total(maps: Tensor) -> Tensor:
     return maps.unsqueeze(-1).flatten(2).sum(-1)
 
 
-def average(maps: Tensor) -> Tensor:
-    """Average ``[N, C, ...]`` over space, which may have no axis: ``[N, C]``."""
-    return maps.unsqueeze(-1).flatten(2).mean(-1)
+def average(maps: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Average ``[N, C, ...]`` over space, which may have no axis: ``[N, C]``.
+
+    Where some pixels do not count, maps are 0 there; a map without any valid pixel has a mean of 0.
+    """
+    if valid is None:
+        return maps.unsqueeze(-1).flatten(2).mean(-1)
+    return ratio(total(maps), total(valid), empty=0)
 
 
 def ratio(numerator: Tensor, denominator: Tensor, empty: float) -> Tensor:

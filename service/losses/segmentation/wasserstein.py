@@ -14,7 +14,7 @@ from service.catalogue.domains import ClassIndex, Domain, Facts
 from service.catalogue.spec import Prediction, SizeRange, Target, Unreduced, Values
 from service.losses.classification.class_axis import one_hot
 from service.losses.segmentation.counts import overlap_loss
-from service.losses.segmentation.masks import softmax, total
+from service.losses.segmentation.masks import counted, kept, softmax, total
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +44,12 @@ class Distances(Domain):
 )
 def generalized_wasserstein_dice(
     logits: Annotated[Tensor, Prediction("N C ...")],
-    targets: Annotated[Tensor, Target("N ...", ClassIndex())],
+    targets: Annotated[Tensor, Target("N ...", ClassIndex(ignore="ignore_index"))],
     *,
     distance_matrix: Annotated[tuple[tuple[float, ...], ...], Values("C C", Distances())],
     weighting: Literal["default", "generalized"] = "default",
     smooth: Annotated[float, Ge(0)] = 1e-5,
+    ignore_index: int | None = None,
 ) -> Annotated[Tensor, Unreduced("N")]:
     r"""Dice overlap in which confusing similar classes costs less: ordered or nested labels.
 
@@ -65,27 +66,32 @@ def generalized_wasserstein_dice(
             size of its class plus one, the errors too.
         smooth: Added above and below, so that a perfect image of background costs nothing: pixels, or classes
             where each pixel weighs one over the size of its class.
+        ignore_index: Target value of pixels that do not count.
 
     Use when:
         Some mistakes are worse than others, as between grades of a disease or parts of an organ.
 
     Pitfalls:
         With the default weighting class 0 is the background: right there, a pixel adds nothing to the
-        overlap. Only ratios within the matrix matter.
+        overlap. Only ratios within the matrix matter. An image without a valid pixel costs 0 and still counts in
+        the mean over images.
 
     Sources:
         - Fidon et al. (2017), Generalised Wasserstein Dice Score, https://arxiv.org/abs/1707.00478
     """
     worst = max(map(max, distance_matrix)) or 1.0
     distances = constant(distance_matrix, logits) / worst
+    logits, targets, valid = counted(logits, targets, "multiclass", ignore_index)
     costs = torch.einsum("kc,nc...->nk...", distances, softmax(logits))
-    errors = costs.gather(1, targets.unsqueeze(1))
+    errors = kept(costs.gather(1, targets.unsqueeze(1)), valid)
     if weighting == "default":
+        # pixels that do not count have class 0
         weights = (targets != 0).to(errors).unsqueeze(1)
         misses = total(errors)
     else:
-        sizes = total(one_hot(targets, logits.shape[1])).to(errors.dtype)
-        weights = _at(1 / (sizes + 1), targets)
+        truths = one_hot(targets, logits.shape[1])
+        sizes = total(truths if valid is None else truths & valid).to(errors.dtype)
+        weights = kept(_at(1 / (sizes + 1), targets), valid)
         misses = total(weights * errors)
     return overlap_loss(2 * total(weights * (1 - errors)), misses, smooth).squeeze(-1)
 

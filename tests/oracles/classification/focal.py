@@ -23,6 +23,13 @@ NAN = float("nan")
     ],
     edges=[
         Edge(
+            {"logits": [[NAN, 1.0], [1e300, -2.0]], "targets": [[-1, 1], [-1, 0.3]]},
+            {"ignore_index": -1},
+            {"logits": [[0, NAN], [0, NAN]]},
+        ),
+        Edge({"logits": [3.0, NAN], "targets": [255, 255]}, {"ignore_index": 255}, {"logits": [0, 0]}),
+        Edge({"logits": [3.0, 1.0, -1.0], "targets": [0, 1, 0]}, {"ignore_index": 0, "gamma": 0.5}),
+        Edge(
             {"logits": [1e4, -1e4, 1e4, -1e4], "targets": [1, 0, 0, 1]},
             gradients={"logits": [0, 0, 0.75, -0.25]},
         ),
@@ -31,7 +38,9 @@ NAN = float("nan")
         Edge({"logits": [0.0, 40.0, -40.0, 800.0], "targets": [1, 1, 0, 0]}, {"gamma": 0.5}),
     ],
 )
-def sigmoid_focal(logits: Array, targets: Array, *, alpha: float | None, gamma: float) -> Array:
+def sigmoid_focal(
+    logits: Array, targets: Array, *, alpha: float | None, gamma: float, ignore_index: int | None
+) -> dict[str, Array]:
     def one(z: float, t: float) -> float:
         p = 1 / (1 + mpmath.exp(-mpf(z)))
         miss = 1 - (p * t + (1 - p) * (1 - t))
@@ -40,7 +49,10 @@ def sigmoid_focal(logits: Array, targets: Array, *, alpha: float | None, gamma: 
 
     # enough digits for 1 - sigmoid(1e4), which begins 4343 places behind the point
     with mpmath.workdps(4400):
-        return np.vectorize(one, otypes=[float])(logits, targets)
+        counted = np.ones(targets.shape, bool) if ignore_index is None else targets != ignore_index
+        loss = np.zeros(targets.shape)
+        loss[counted] = [one(z, t) for z, t in zip(logits[counted], targets[counted], strict=True)]
+    return {"loss": loss, "divisor": counted}
 
 
 @oracles.of(

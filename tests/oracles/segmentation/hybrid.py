@@ -167,8 +167,19 @@ def combo(logits: Array, targets: Array, *, mode: str, alpha: float, beta: float
         ({"N": 3, "...": (4, 2)}, {"weight": 0.2, "delta": 0.3, "gamma": 0.0}),
         ({"N": 3, "...": ()}, {"weight": 0.0, "delta": 1.0, "gamma": 0.9}),
         ({"N": 3, "...": (5,)}, {"weight": 1.0, "delta": 0.0}),
+        ({"N": 4, "...": (5, 2)}, {"ignore_index": 0}),
+        ({"N": 4, "...": (5,)}, {"ignore_index": 1, "weight": 0.7}),
     ],
     edges=[
+        Edge(
+            {
+                "logits": [[1, NAN, -0.5, 1e300], [0, 1, 2, 3]],
+                "targets": [[1, 255, 0, 255], [255, 0, 255, 1]],
+            },
+            {"ignore_index": 255},
+            {"logits": [[NAN, 0, NAN, 0], [0, NAN, 0, NAN]]},
+        ),
+        Edge({"logits": [[1, -2]], "targets": [[7, 7]]}, {"ignore_index": 7}, {"logits": [[0, 0]]}),
         Edge({"logits": [[1e4, -1e4]], "targets": [[1, 0]]}, {}, {"logits": [[0, 0]]}),
         Edge({"logits": [[1e4, -1e4]], "targets": [[0, 1]]}, {}, {"logits": [[0, 0]]}),
         Edge({"logits": [[1, -2]], "targets": [[0, 0]]}),
@@ -176,9 +187,13 @@ def combo(logits: Array, targets: Array, *, mode: str, alpha: float, beta: float
     ],
     tolerance=1e-8,
 )
-def unified_focal(logits: Array, targets: Array, *, weight: float, delta: float, gamma: float) -> Array:
+def unified_focal(
+    logits: Array, targets: Array, *, weight: float, delta: float, gamma: float, ignore_index: int | None
+) -> Array:
     losses: list[float] = []
     for z, y in zip(logits, targets, strict=True):
+        if ignore_index is not None:
+            z, y = z[y != ignore_index], y[y != ignore_index]
         p1 = np.clip(expit(z), 1e-7, 1 - 1e-7).reshape(-1)
         probability, truth = np.stack([1 - p1, p1]), np.stack([1 - y.reshape(-1), y.reshape(-1)])
         entropy = -truth * np.log(probability)
@@ -187,5 +202,5 @@ def unified_focal(logits: Array, targets: Array, *, weight: float, delta: float,
         missed, false = (truth * (1 - probability)).sum(1), ((1 - truth) * probability).sum(1)
         m = (hits + 1e-7) / (hits + delta * missed + (1 - delta) * false + 1e-7)
         region = (1 - m[0]) + max(1 - m[1], 1e-7) ** (1 - gamma)
-        losses.append(weight * pixels.mean() + (1 - weight) / 2 * region)
+        losses.append(weight * (pixels.mean() if pixels.size else 0.0) + (1 - weight) / 2 * region)
     return np.array(losses)

@@ -237,8 +237,32 @@ def mcc(logits: Array, targets: Array, *, eps: float, **masks: Any) -> Array:
         ),
         ({"N": 3}, {"weighting": "generalized", "smooth": 0.0}),
         ({"C": 2, "...": ()}, {"distance_matrix": ((0, 0), (0, 0))}),
+        ({"N": 3, "...": (4, 3)}, {"ignore_index": 0}),
+        ({"N": 3, "...": (4, 3)}, {"ignore_index": 1, "weighting": "generalized"}),
     ],
     edges=[
+        *(
+            Edge(
+                {"logits": [[[2, NAN, 0.5, 1e4], [0, 1e4, -0.5, 0]]], "targets": [[0, 255, 1, 255]]},
+                {"ignore_index": 255, "distance_matrix": [[0, 1], [1, 0]], "weighting": weighting},
+                {"logits": [[[NAN, 0, NAN, 0], [NAN, 0, NAN, 0]]]},
+            )
+            for weighting in ("default", "generalized")
+        ),
+        *(
+            Edge(
+                {"logits": [[[2, -1], [0, 1]]], "targets": [[7, 7]]},
+                {
+                    "ignore_index": 7,
+                    "distance_matrix": [[0, 1], [1, 0]],
+                    "weighting": weighting,
+                    "smooth": smooth,
+                },
+                {"logits": [[[0, 0], [0, 0]]]},
+            )
+            for weighting in ("default", "generalized")
+            for smooth in (0.0, 1.0)
+        ),
         # only background, right and wrong
         Edge(
             {"logits": [[[1e4, 1e4], [-1e4, -1e4]]], "targets": [[0, 0]]},
@@ -252,13 +276,21 @@ def mcc(logits: Array, targets: Array, *, eps: float, **masks: Any) -> Array:
     ],
 )
 def generalized_wasserstein_dice(
-    logits: Array, targets: Array, *, distance_matrix: Any, weighting: str, smooth: float
+    logits: Array,
+    targets: Array,
+    *,
+    distance_matrix: Any,
+    weighting: str,
+    smooth: float,
+    ignore_index: int | None,
 ) -> Array:
     distances = np.array(distance_matrix, float)
     distances = distances / (distances.max() or 1)
     losses: list[float] = []
     for z, y in zip(logits, targets, strict=True):
         p, labels = softmax(z, axis=0).reshape(len(z), -1), y.reshape(-1)
+        if ignore_index is not None:
+            p, labels = p[:, labels != ignore_index], labels[labels != ignore_index]
         above = below = smooth
         for i, label in enumerate(labels):
             error = sum(distances[label, c] * p[c, i] for c in range(len(z)))
