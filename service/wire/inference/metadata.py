@@ -11,6 +11,7 @@ from service.catalogue.registry import AnyLoss
 VERSION = "1"
 PLATFORM = "lossd_torch"
 GRADIENT = "grad."
+DIAGNOSTIC = "aux."
 DATATYPE: Mapping[Kind, str] = {"float": "FP32", "int": "INT64", "bool": "BOOL"}
 
 
@@ -22,7 +23,7 @@ def model(loss: AnyLoss) -> dict[str, Any]:
         for name, spec in loss.inputs.items()
     ]
     outputs = [
-        {"name": name, "datatype": "FP32", "shape": _shape(dims)}
+        {"name": name, "datatype": DATATYPE[_kind(loss, name)], "shape": _shape(dims)}
         for name, dims in outputs_of(loss).items()
         if _always(loss, name)
     ]
@@ -60,8 +61,14 @@ def outputs_of(loss: AnyLoss) -> Mapping[str, str]:
     return {
         "value": "N",
         **{f"{GRADIENT}{name}": loss.inputs[name].forms[0].dims for name in floating},
-        **{f"aux.{name}": o.forms[0].dims for name, o in loss.outputs.items() if o.role == "aux"},
+        **{f"{DIAGNOSTIC}{name}": o.forms[0].dims for name, o in loss.outputs.items() if o.role == "aux"},
     }
+
+
+def _kind(loss: AnyLoss, output: str) -> Kind:
+    """Return the kind of number in an output: a diagnostic may hold indices or marks."""
+    diagnostic = loss.outputs.get(output.removeprefix(DIAGNOSTIC)) if output.startswith(DIAGNOSTIC) else None
+    return "float" if diagnostic is None else diagnostic.forms[0].domain.kind
 
 
 def _always(loss: AnyLoss, output: str) -> bool:
