@@ -15,7 +15,11 @@ from service.losses import CATALOGUE
 from service.problems import Fault, Invalid
 
 ROTATED = ["rotated_kld", "rotated_gwd", "probiou", "kfiou"]
-AXIS_ALIGNED = [n for n, loss in CATALOGUE.items() if "box_format" in loss.params and n != "repulsion"]
+AXIS_ALIGNED = [
+    n
+    for n, loss in CATALOGUE.items()
+    if "box_format" in loss.params and {*loss.inputs} == {"boxes", "targets"}
+]
 TARGET = [[0.0, 0.0, 1.0, 1.0]]
 
 

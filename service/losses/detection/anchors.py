@@ -52,7 +52,7 @@ class MultiBoxLoss(NamedTuple):
     ),
     requires=(SizeRange("C", least=2), SizeRange("M", least=0), EVERY_BOX_IN_AN_IMAGE),
     example=Example(sizes={"A": 8}),
-    work=("3 logits", "3 offsets", "3 M A", "M B"),
+    work=("2 logits", "2 offsets", "3 M A", "M B"),
     range=(0, None),
     scales=Scales(0, ("anchors", "true_boxes")),
 )

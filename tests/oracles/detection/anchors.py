@@ -86,23 +86,23 @@ def multibox(
             (m, a): pair(true_boxes[m], anchors[a], box_format, 0.0).iou for m in own for a in range(places)
         }
         for a in range(places):
-            best = max(own, key=lambda m: share[m, a], default=None)  # noqa: B023
+            best = max(own, key=lambda m: share[m, a], default=None)
             if best is not None and share[best, a] > threshold:
                 assignment[b, a] = best
         # the weakest claim first, so that stronger and earlier ones replace it
-        claims = {m: max(range(places), key=lambda a: share[m, a]) for m in own}  # noqa: B023
-        for m in sorted(own, key=lambda m: (share[m, claims[m]], -m)):  # noqa: B023
+        claims = {m: max(range(places), key=lambda a: share[m, a]) for m in own}
+        for m in sorted(own, key=lambda m: (share[m, claims[m]], -m)):
             if share[m, claims[m]] > 0:
                 assignment[b, claims[m]] = m
         positive = [a for a in range(places) if assignment[b, a] >= 0]
         negative = [a for a in range(places) if assignment[b, a] < 0]
-        hardest = sorted(negative, key=lambda a: -surprise(logits[b, a], 0))  # noqa: B023
+        hardest = sorted(negative, key=lambda a: -surprise(logits[b, a], 0))
         for a in hardest[: floor(negative_ratio * len(positive))]:
             mined[b, a] = True
             class_loss[b] += surprise(logits[b, a], 0)
         for a in positive:
             m = assignment[b, a]
-            class_loss[b] += surprise(logits[b, a], labels[m])
+            class_loss[b] += surprise(logits[b, a], int(labels[m]))
             (x, y, w, h), (ax, ay, aw, ah) = (
                 centred(true_boxes[m], box_format),
                 centred(anchors[a], box_format),
