@@ -116,7 +116,7 @@ def multibox(
     positive = assignment >= 0
     # in front of the true boxes stands the background, as large as a unit
     classes = torch.cat([labels.new_zeros(1), labels])[assignment + 1]
-    nothing = true_boxes.new_tensor([0.0, 0, 1, 1])[None]
+    nothing = F.pad(true_boxes.new_ones(1, 2), (2, 0))
     objects = columns(torch.cat([nothing, true_boxes])[assignment + 1])
     mined = _hardest(surprise(logits.detach(), torch.zeros_like(classes), -1), positive, negative_ratio)
     learning = torch.where(positive | mined, classes, -1)
