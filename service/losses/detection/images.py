@@ -12,7 +12,7 @@ from service.catalogue.spec import Condition, Target
 
 
 @dataclass(frozen=True, slots=True)
-class Counts(Domain):
+class ImageCounts(Domain):
     """How many of the true boxes, which the dimension called ``dim`` counts, each image has."""
 
     dim: str = "M"
@@ -34,7 +34,7 @@ class Counts(Domain):
         return torch.randint(images, (facts.size(self.dim),), generator=rng).bincount(minlength=images)
 
 
-BoxCounts = Annotated[Tensor, Target("B", Counts("M"))]
+BoxCounts = Annotated[Tensor, Target("B", ImageCounts("M"))]
 
 EVERY_BOX_IN_AN_IMAGE = Condition(
     "/inputs/counts",

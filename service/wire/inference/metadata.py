@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from service.catalogue.dims import split
+from service.catalogue.dims import names, split
 from service.catalogue.domains import Kind
 from service.catalogue.registry import AnyLoss
+from service.catalogue.spec import Form, Output
 
 VERSION = "1"
 PLATFORM = "lossd_torch"
 GRADIENT = "grad."
-DIAGNOSTIC = "aux."
 DATATYPE: Mapping[Kind, str] = {"float": "FP32", "int": "INT64", "bool": "BOOL"}
 
 
@@ -23,8 +23,8 @@ def model(loss: AnyLoss) -> dict[str, Any]:
         for name, spec in loss.inputs.items()
     ]
     outputs = [
-        {"name": name, "datatype": DATATYPE[_kind(loss, name)], "shape": _shape(dims)}
-        for name, dims in outputs_of(loss).items()
+        {"name": name, "datatype": DATATYPE[form.domain.kind], "shape": _shape(form.dims)}
+        for name, form in outputs_of(loss).items()
         if _always(loss, name)
     ]
     return {
@@ -55,20 +55,24 @@ def config(loss: AnyLoss) -> dict[str, Any]:
 
 
 @cache
-def outputs_of(loss: AnyLoss) -> Mapping[str, str]:
-    """Return the dims of every output that can be requested; the reduced value has one element."""
+def outputs_of(loss: AnyLoss) -> Mapping[str, Form]:
+    """Return the first form of every output that can be requested; the reduced value has one element."""
     floating = [name for name, spec in loss.inputs.items() if spec.floating] if loss.differentiable else []
     return {
-        "value": "N",
-        **{f"{GRADIENT}{name}": loss.inputs[name].forms[0].dims for name in floating},
-        **{f"{DIAGNOSTIC}{name}": o.forms[0].dims for name, o in loss.outputs.items() if o.role == "aux"},
+        "value": Form("N"),
+        **{f"{GRADIENT}{name}": Form(loss.inputs[name].forms[0].dims) for name in floating},
+        **{
+            f"aux.{name}": _first(loss, output)
+            for name, output in loss.outputs.items()
+            if output.role == "aux"
+        },
     }
 
 
-def _kind(loss: AnyLoss, output: str) -> Kind:
-    """Return the kind of number in an output: a diagnostic may hold indices or marks."""
-    diagnostic = loss.outputs.get(output.removeprefix(DIAGNOSTIC)) if output.startswith(DIAGNOSTIC) else None
-    return "float" if diagnostic is None else diagnostic.forms[0].domain.kind
+def _first(loss: AnyLoss, output: Output) -> Form:
+    """Return the first form of an output that the first forms of the inputs have the sizes of."""
+    known = frozenset[str]().union(*(names(spec.forms[0].dims) for spec in loss.inputs.values()))
+    return next(form for form in output.forms if names(form.dims) <= known)
 
 
 def _always(loss: AnyLoss, output: str) -> bool:
