@@ -47,12 +47,14 @@ class Request(NamedTuple):
     sample_weight: Sent | None = None
     grad_output: Sent | None = None
     dtype: torch.dtype = torch.float32
+    divide_by: float | None = None
 
 
 class Call(NamedTuple):
     """A valid request. Its floating tensors are in the dtype of the arithmetic.
 
     ``dtype`` is the requested dtype: results are rounded to it, and half types are computed in float32.
+    ``divide_by`` takes the place of the divisor of the ``mean``.
     ``work`` is the estimated cost, see `Loss.elements`; ``overhead`` is the part of it that like calls share if they are
     evaluated as one. ``key`` is equal for calls that can be evaluated together; None if only their fields say so.
     """
@@ -67,6 +69,7 @@ class Call(NamedTuple):
     sample_weight: Tensor | None = None
     grad_output: Tensor | None = None
     dtype: torch.dtype = torch.float32
+    divide_by: float | None = None
     key: Hashable = None
 
     @property
@@ -78,10 +81,12 @@ class Call(NamedTuple):
 class Evaluation(NamedTuple):
     """The results of a `Call`: detached tensors on the CPU, the floating ones in the call's dtype.
 
+    ``divisor`` is the sum of weighted divisors, None under ``none``; always in float64, so that counts stay exact.
     ``device`` is the one that computed them.
     """
 
     value: Tensor
     gradients: Mapping[str, Tensor]
     aux: Mapping[str, Tensor]
+    divisor: Tensor | None = None
     device: torch.device = CPU

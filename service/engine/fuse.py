@@ -33,7 +33,8 @@ def likeness(call: Call) -> Hashable:
     shapes = tuple([(name, tensor.shape) for name, tensor in call.inputs.items()])
     weights = [t if t is None else t.shape for t in (call.sample_weight, call.grad_output)]
     params = tuple(call.params.items())
-    return (call.loss.name, params, shapes, *weights, call.gradients_of, call.reduction, call.dtype)
+    options = (call.gradients_of, call.reduction, call.dtype, call.divide_by)
+    return (call.loss.name, params, shapes, *weights, *options)
 
 
 def evaluate_alike(parts: Sequence[Part], device: torch.device = CPU) -> Results:

@@ -104,6 +104,7 @@ class Evaluations(Sequence[Evaluation]):
     value: Tensor
     gradients: Mapping[str, Tensor]
     aux: Mapping[str, Tensor]
+    divisor: Tensor | None = None
     device: torch.device = CPU
 
     def __len__(self) -> int:
@@ -120,5 +121,6 @@ class Evaluations(Sequence[Evaluation]):
             self.value[index],
             {name: tensor[index] for name, tensor in self.gradients.items()},
             {name: tensor[index] for name, tensor in self.aux.items()},
+            None if self.divisor is None else self.divisor[index],
             self.device,
         )

@@ -43,6 +43,9 @@ class FaultDocument(TypedDict):
     code: str
     detail: str
     line: NotRequired[Annotated[int, Field(description="The line of the fault in NDJSON and CSV, from 1.")]]
+    column: NotRequired[
+        Annotated[int, Field(description="The column of the fault in an expression, in characters from 1.")]
+    ]
 
 
 class ProblemDocument(TypedDict):
@@ -119,6 +122,22 @@ class ScalesDocument(TypedDict):
     params: NotRequired[Annotated[Map, Field(description="The params for which this holds.")]]
 
 
+class ShardsDocument(TypedDict):
+    """Whether the sums, gradients and divisors of a batch's shards add up to those of the batch."""
+
+    add_up: bool
+    along: NotRequired[Annotated[str, Field(description="The dimension along which the batch is split.")]]
+    unless: NotRequired[Annotated[Names, Field(description="Params under which they do not.")]]
+    only_with_divide_by: NotRequired[
+        Annotated[
+            bool,
+            Field(
+                description="true: the mean is not of the elements summed, so shards need divide_by instead of sums."
+            ),
+        ]
+    ]
+
+
 class LossEntry(LossBrief):
     """Everything in the catalogue about a loss."""
 
@@ -130,6 +149,7 @@ class LossEntry(LossBrief):
     unreduced: Annotated[Names, Field(description="Dimensions of the loss before reduction.")]
     unreduced_forms: list[Map]
     range: Range
+    shards: ShardsDocument
     scales: NotRequired[ScalesDocument]
     aux: Annotated[Names, Field(description="Names of extra outputs.")]
     exact_gradient: Annotated[
@@ -157,12 +177,23 @@ Nonfinite = Annotated[
 ]
 
 
+Divisor = Annotated[
+    Any,
+    Field(
+        description="A number: what the mean divides by unless the request has divide_by, the sum of sample weights "
+        "times the loss's own weights. Absent for none; null if it is not finite.",
+        examples=[2.0],
+    ),
+]
+
+
 class EvaluationDocument(TypedDict):
     """The result of a request for one loss."""
 
     loss: EvaluatedLoss
     value: Value
     gradients: GradientsByName
+    divisor: NotRequired[Divisor]
     aux: NotRequired[AuxByName]
     nonfinite: NotRequired[Nonfinite]
     reduction: str
@@ -178,6 +209,14 @@ ReductionChoice = Annotated[
 DtypeChoice = Annotated[Dtype, Field(description="The dtype of the arithmetic. The default is float32.")]
 EncodingChoice = Annotated[
     Encoding, Field(description="The encoding of tensors in the answer. The default is json.")
+]
+DivideBy = Annotated[
+    float,
+    Field(
+        gt=0,
+        description="What the mean divides by in place of its divisor, so that the shards of a batch add up to its "
+        "mean; only with reduction mean.",
+    ),
 ]
 Gradients = Annotated[
     Any,
@@ -217,6 +256,7 @@ class Options(TypedDict):
     grad_output: NotRequired[Upstream]
     dtype: NotRequired[DtypeChoice]
     encoding: NotRequired[EncodingChoice]
+    divide_by: NotRequired[DivideBy]
 
 
 class EvaluationRequest(Options):
@@ -229,7 +269,7 @@ class EvaluationRequest(Options):
 
 
 class BatchItem(Options):
-    """A request for any loss or metric."""
+    """A request for any loss, metric or composition."""
 
     __pydantic_config__ = REQUEST  # pyright: ignore[reportGeneralTypeIssues]
 
@@ -240,6 +280,16 @@ class BatchItem(Options):
             str,
             Field(
                 description="A metric's name or alias, in place of a loss: the item takes the members of a MetricRequest."
+            ),
+        ]
+    ]
+    terms: NotRequired[
+        Annotated[
+            Any,
+            Field(
+                description="Terms, in place of a loss: the item takes the members of a CompositionRequest. "
+                f"{NULL}",
+                examples=[{"scale": {"expression": "mean(z)"}}],
             ),
         ]
     ]
@@ -258,6 +308,7 @@ class BatchDefaults(TypedDict):
     gradients: NotRequired[Gradients]
     dtype: NotRequired[DtypeChoice]
     encoding: NotRequired[EncodingChoice]
+    divide_by: NotRequired[DivideBy]
 
 
 class BatchRequest(TypedDict):
@@ -270,7 +321,7 @@ class BatchRequest(TypedDict):
 
 
 class BatchResult(TypedDict):
-    """The result of an item: the members of an evaluation or a measurement, or an error."""
+    """The result of an item: the members of an evaluation, a measurement or a composition, or an error."""
 
     id: NotRequired[Identity]
     status: Literal["ok", "error"]
@@ -284,7 +335,9 @@ class BatchResult(TypedDict):
     slices: NotRequired[Annotated[Map, Field(description="See Measurement.")]]
     samples: NotRequired[int]
     signature: NotRequired[str]
+    terms: NotRequired[Annotated[Any, Field(description="See Composition.", examples=[{}])]]
     gradients: NotRequired[GradientsByName]
+    divisor: NotRequired[Divisor]
     aux: NotRequired[AuxByName]
     nonfinite: NotRequired[Nonfinite]
     reduction: NotRequired[str]

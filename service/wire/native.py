@@ -62,8 +62,12 @@ def answer(decoded: Decoded, evaluation: Evaluation, observer: Observer = NOBODY
         "loss": call.loss.name,
         "value": written.write(evaluation.value, encoding if call.reduction == "none" else "json"),
         "gradients": written.write_named(evaluation.gradients, encoding),
-        **options,
     }
+    if evaluation.divisor is not None:
+        body["divisor"] = divisor = evaluation.divisor.item()
+        if not math.isfinite(divisor):
+            counts["divisor"] = 1
+    body |= options
     if evaluation.aux:
         body["aux"] = written.write_named(evaluation.aux, encoding)
     if counts:
@@ -82,15 +86,17 @@ def answers(
     values = written.write_each(evaluations.value, encoding if like.reduction == "none" else "json")
     gradients = _each_named(evaluations.gradients, len(values), encoding)
     shared = _options(like.reduction, like.dtype, evaluations.device)
+    divisor = {} if evaluations.divisor is None else {"divisor": evaluations.divisor}
+    divisors = _each_named(divisor, len(values), "json")
     found: list[dict[str, Any]] = [
-        {"loss": like.loss.name, "value": value, "gradients": named, **shared}
-        for value, named in zip(values, gradients, strict=True)
+        {"loss": like.loss.name, "value": value, "gradients": named, **divided, **shared}
+        for value, named, divided in zip(values, gradients, divisors, strict=True)
     ]
     if evaluations.aux:
         for one, named in zip(found, _each_named(evaluations.aux, len(values), encoding), strict=True):
             one["aux"] = named
-    for name, tensor in _outputs(evaluations):
-        if _count_nonfinite(tensor):
+    for name, tensor in (*_outputs(evaluations), *divisor.items()):
+        if count_nonfinite(tensor):
             for one, count in zip(found, _count_each(tensor), strict=True):
                 if count:
                     one.setdefault("nonfinite", {})[name] = count
@@ -117,7 +123,7 @@ def _nonfinite(evaluation: Evaluation) -> dict[str, int]:
     """Count the non-finite elements of each output that has any."""
     counts: dict[str, int] = {}
     for name, tensor in _outputs(evaluation):
-        if count := _count_nonfinite(tensor):
+        if count := count_nonfinite(tensor):
             counts[name] = count
     return counts
 
@@ -131,7 +137,7 @@ def _outputs(found: Evaluation | Evaluations) -> Iterator[tuple[str, Tensor]]:
         yield f"aux.{name}", tensor
 
 
-def _count_nonfinite(tensor: Tensor) -> int:
+def count_nonfinite(tensor: Tensor) -> int:
     """Count the non-finite elements."""
     # any such element makes the sum non-finite, which is much faster to check
     return 0 if math.isfinite(tensor.sum().item()) else int((~tensor.isfinite()).sum())

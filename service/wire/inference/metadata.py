@@ -12,6 +12,7 @@ from service.catalogue.spec import Form, Output
 VERSION = "1"
 PLATFORM = "lossd_torch"
 GRADIENT = "grad."
+DIVISOR = "divisor"
 DATATYPE: Mapping[Kind, str] = {"float": "FP32", "int": "INT64", "bool": "BOOL"}
 
 
@@ -66,6 +67,7 @@ def outputs_of(loss: AnyLoss) -> Mapping[str, Form]:
             for name, output in loss.outputs.items()
             if output.role == "aux"
         },
+        DIVISOR: Form("1"),
     }
 
 
@@ -78,6 +80,9 @@ def _first(loss: AnyLoss, output: Output) -> Form:
 def _always(loss: AnyLoss, output: str) -> bool:
     """Return whether every call has an output: some clients request everything that is listed."""
     spec = loss.inputs.get(output.removeprefix(GRADIENT)) if output.startswith(GRADIENT) else None
+    if output == DIVISOR:
+        # no call has it under the reduction none
+        return False
     return spec is None or (spec.kind == "float" and not spec.optional)
 
 
