@@ -264,23 +264,28 @@ class Simplex(Domain):
 
 @dataclass(frozen=True, slots=True)
 class ClassIndex(Domain):
-    """Integers that index the dimension called ``dim``; ``ignore`` names the param of a value to skip."""
+    """Integers that index the dimension called ``dim``; ``ignore`` names the param of a value to skip.
+
+    Indices below ``least`` have another meaning, such as 0 for the background.
+    """
 
     dim: str = "C"
     ignore: str | None = None
+    least: int = 0
     kind: ClassVar[Kind] = "int"
 
     def describe(self) -> str:
-        return f"integers from 0 to {self.dim} - 1" + _or_ignored(self.ignore)
+        return f"integers from {self.least} to {self.dim} - 1" + _or_ignored(self.ignore)
 
     def admits(self, values: Tensor, facts: Facts) -> Tensor:
-        return (values >= 0) & (values < facts.size(self.dim)) | _ignored(self.ignore, values, facts)
+        within = (values >= self.least) & (values < facts.size(self.dim))
+        return within | _ignored(self.ignore, values, facts)
 
     def range(self, facts: Facts) -> tuple[float, float]:
-        return 0, facts.size(self.dim) - 1
+        return self.least, facts.size(self.dim) - 1
 
     def draw(self, shape: Shape, facts: Facts, rng: Generator) -> Tensor:
-        return torch.randint(facts.size(self.dim), shape, generator=rng)
+        return torch.randint(self.least, facts.size(self.dim), shape, generator=rng)
 
 
 @dataclass(frozen=True, slots=True)

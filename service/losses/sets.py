@@ -204,7 +204,7 @@ class Classifier:
 
 def focal_losses(logits: Tensor, targets: Tensor, alpha: float | None, gamma: float) -> Tensor:
     """Return the focal loss of each logit."""
-    return sigmoid_focal(logits, targets, alpha=alpha, gamma=gamma)
+    return sigmoid_focal(logits, targets, alpha=alpha, gamma=gamma).loss
 
 
 def _ends(like: Tensor) -> tuple[Tensor, Tensor]:

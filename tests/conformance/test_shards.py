@@ -35,6 +35,10 @@ class Batch:
         # where the catalogue has no dim to split along, the first one is tried
         dim = loss.batch_dim or next(iter(dims.values()))[0]
         self.axes = {name: parts.index(dim) if dim in parts else None for name, parts in dims.items()}
+        # objects of all images lie in one list, by the number that each image has
+        counts = self.inputs.get("counts") if loss.batch_dim else None
+        self.ends = None if counts is None else [0, *counts.cumsum(0).tolist()]
+        self.listed = [name for name, parts in dims.items() if self.ends and parts[0] == "M"]
         self.size = max(
             [self.inputs[name].shape[axis] for name, axis in self.axes.items() if axis is not None], default=0
         )
@@ -53,6 +57,9 @@ class Batch:
                 for name, tensor in self.inputs.items()
                 for axis in [self.axes[name]]
             }
+            if self.ends:
+                listed = slice(self.ends[start], self.ends[start + size])
+                part |= {name: self.inputs[name][listed] for name in self.listed}
             weighted = None if weight is None else weight[start : start + size]
             found.append(self._evaluate(part, weight=weighted, **fields))
             start += size

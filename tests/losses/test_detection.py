@@ -1,7 +1,7 @@
 """Boxes: which are valid, that their format does not matter, and what a rotated box's angle means."""
 
 from fractions import Fraction
-from math import inf, nan, pi
+from math import cos, inf, nan, pi, sin
 from typing import Any
 
 import pytest
@@ -15,7 +15,12 @@ from service.losses import CATALOGUE
 from service.problems import Fault, Invalid
 
 ROTATED = ["rotated_kld", "rotated_gwd", "probiou", "kfiou"]
-AXIS_ALIGNED = [n for n, loss in CATALOGUE.items() if "box_format" in loss.params and n != "repulsion"]
+POLYGONS = ["rotated_iou", "rotated_giou"]
+AXIS_ALIGNED = [
+    n
+    for n, loss in CATALOGUE.items()
+    if "box_format" in loss.params and {*loss.inputs} == {"boxes", "targets"}
+]
 TARGET = [[0.0, 0.0, 1.0, 1.0]]
 
 
@@ -99,7 +104,7 @@ def test_the_format_changes_neither_the_value_nor_the_derivative(name: str) -> N
         torch.testing.assert_close(found.gradients["boxes"], plain.gradients["boxes"] @ matrix)
 
 
-@pytest.mark.parametrize("name", ROTATED)
+@pytest.mark.parametrize("name", [*ROTATED, *POLYGONS])
 def test_numbers_that_name_the_same_rotated_box_give_the_same_loss_and_gradient(name: str) -> None:
     targets = [[0.5, -0.3, 5.0, 4.0, -0.3]]
     plain = run(name, [[1.0, 2.0, 6.0, 3.0, 0.4]], targets)
@@ -116,6 +121,81 @@ def test_numbers_that_name_the_same_rotated_box_give_the_same_loss_and_gradient(
 def test_a_square_has_no_angle_gradient(name: str) -> None:
     gradient = run(name, [[1.0, 2.0, 4.0, 4.0, 0.4]], [[0.0, 1.0, 5.0, 3.0, -0.3]]).gradients["boxes"]
     assert gradient[0, 4].abs() < 1e-12 and gradient[0, 2:4].abs().min() > 1e-3
+
+
+def rotated_pairs(seed: int) -> tuple[Tensor, Tensor]:
+    """Return pairs of rotated boxes, about half of which overlap."""
+    rng = torch.Generator().manual_seed(seed)
+    numbers = torch.rand(2, 40, 5, generator=rng, dtype=torch.float64)
+    boxes, targets = numbers * torch.tensor([6, 6, 5, 5, 6.3]) + torch.tensor([0, 0, 0.5, 0.5, 0])
+    return boxes, targets
+
+
+@pytest.mark.parametrize("name", POLYGONS)
+def test_the_overlap_of_polygons_is_that_of_exchanged_boxes_and_so_are_its_gradients(name: str) -> None:
+    boxes, targets = rotated_pairs(0)
+    both = run(name, boxes, targets, reduction="none", gradients=("boxes", "targets"))
+    exchanged = run(name, targets, boxes, reduction="none", gradients=("boxes", "targets"))
+    torch.testing.assert_close(both.value, exchanged.value, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        both.gradients["boxes"], exchanged.gradients["targets"], rtol=1e-12, atol=1e-12
+    )
+    torch.testing.assert_close(
+        both.gradients["targets"], exchanged.gradients["boxes"], rtol=1e-12, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("name", POLYGONS)
+def test_gradients_of_polygons_are_differences_of_the_value(name: str) -> None:
+    def value(*pair: Tensor) -> Tensor:
+        return CATALOGUE[name](*pair).loss
+
+    for seed in range(3):
+        boxes, targets = rotated_pairs(seed)
+        assert torch.autograd.gradcheck(value, (boxes.requires_grad_(), targets.requires_grad_()))
+
+
+def test_without_a_turn_the_overlap_of_polygons_is_that_of_boxes() -> None:
+    boxes, targets = (each.index_fill(1, torch.tensor(4), 0.0) for each in rotated_pairs(0))
+    # sides that coincide, and boxes that touch or are the same
+    boxes[:20], targets[:20] = boxes[:20].round().clamp(min=1), targets[:20].round().clamp(min=1)
+    boxes[:20, 4], targets[:20, 4], boxes[0] = 0.0, 0.0, targets[0]
+    found = run("rotated_iou", boxes, targets, reduction="none")
+    plain = run("iou", boxes[:, :4], targets[:, :4], box_format="cxcywh", reduction="none")
+    torch.testing.assert_close(found.value, plain.value)
+    torch.testing.assert_close(found.gradients["boxes"][20:, :4], plain.gradients["boxes"][20:])
+    around = run("giou", boxes[:, :4], targets[:, :4], box_format="cxcywh", reduction="none")
+    assert (run("rotated_giou", boxes, targets, reduction="none").value <= around.value + 1e-12).all()
+
+
+KINKS = {
+    "the same": ([0, 0, 4, 2, 0], [0, 0, 4, 2, 0]),
+    "the same with its sides swapped": ([0, 0, 4, 2, 0], [0, 0, 2, 4, pi / 2]),
+    "moved along a side": ([0, 0, 4, 2, 0], [1, 0, 4, 2, 0]),
+    "inside, along three sides": ([1, 0, 2, 2, 0], [0, 0, 4, 2, 0]),
+    "inside, in the middle of a side": ([0, 0.5, 2, 1, 0], [0, 0, 4, 2, 0]),
+}
+
+
+@pytest.mark.parametrize("name", POLYGONS)
+@pytest.mark.parametrize("pair", KINKS.values(), ids=KINKS)
+@pytest.mark.parametrize("turn", [0.0, 0.4, pi / 2])
+def test_at_coinciding_sides_the_gradient_is_the_mean_of_both_sides(
+    name: str, pair: Any, turn: float
+) -> None:
+    boxes, targets = (_moved(each, turn) for each in pair)
+    found = run(name, [boxes], [targets]).gradients["boxes"][0]
+    step = 1e-6 * torch.eye(5, dtype=torch.float64)
+    ahead, back = (torch.tensor(boxes, dtype=torch.float64) + sign * step for sign in (1, -1))
+    ends = [run(name, each, [targets] * 5, reduction="none").value for each in (ahead, back)]
+    torch.testing.assert_close(found, (ends[0] - ends[1]) / 2e-6, rtol=0, atol=1e-6)
+
+
+def _moved(box: list[float], turn: float) -> list[float]:
+    """Return a box turned around the origin, and then shifted."""
+    x, y, width, height, angle = box
+    c, s = cos(turn), sin(turn)
+    return [3 + c * x - s * y, s * x + c * y - 2, width, height, angle + turn]
 
 
 @pytest.mark.parametrize("side", [0.0, -1.0])

@@ -23,16 +23,21 @@ UNITLESS = Scales(0, params={"eps": 0.0})
 
 @dataclass(frozen=True, slots=True)
 class Boxes(Domain):
-    """Boxes along the last axis, in the format that the param ``box_format`` names."""
+    """Boxes along the last axis, in the format that the param ``box_format`` names; ``solid`` ones have an area."""
+
+    solid: bool = False
 
     def describe(self) -> str:
+        if self.solid:
+            return "boxes with sides above 0, so x2 > x1 and y2 > y1 in box_format xyxy"
         return "boxes with sides of at least 0, so x2 >= x1 and y2 >= y1 in box_format xyxy"
 
     def admits(self, values: Tensor, facts: Facts) -> Tensor:
         first, second = values.chunk(2, -1)
         least = first if facts.params["box_format"] == "xyxy" else torch.zeros_like(first)
         # a box with an infinity or NaN is not inverted; whether it is admitted depends on its role
-        inverted = (second < least) & second.isfinite() & least.isfinite()
+        small = second <= least if self.solid else second < least
+        inverted = small & second.isfinite() & least.isfinite()
         return torch.cat([torch.ones_like(inverted), ~inverted], -1)
 
     def found(self, values: Tensor, index: tuple[int, ...]) -> str:

@@ -79,10 +79,10 @@ def iou(
         case "square":
             return BoxLoss(missed * (1 + share), share)
         case "log":
-            return BoxLoss(_surprise(share, missed, floor), share)
+            return BoxLoss(surprise_of_overlap(share, missed, floor), share)
 
 
-def _surprise(share: Tensor, missed: Tensor, floor: float) -> Tensor:
+def surprise_of_overlap(share: Tensor, missed: Tensor, floor: float) -> Tensor:
     """Return minus the logarithm of an IoU of at least ``floor``."""
     # by the odds, as a share near 1 has lost the digits of what is missed
     return torch.log1p((missed / share.clamp(min=floor)).clamp(max=1 / floor - 1))
@@ -241,7 +241,7 @@ def alpha_iou(
         terms.append(centre_distance(pair, eps))
     if variant == "ciou":
         terms.append(aspect_penalty(missed, angle_mismatch(pair, eps), eps))
-    region = -torch.expm1(-alpha * _surprise(share, missed, floor))
+    region = -torch.expm1(-alpha * surprise_of_overlap(share, missed, floor))
     return BoxLoss(sum((_power(term, alpha, floor) for term in terms), region), share)
 
 
