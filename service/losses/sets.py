@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from service.catalogue.dims import Shape
 from service.catalogue.domains import Domain, Facts, Integers, Kind
-from service.catalogue.spec import Condition, Form, SizeRange
+from service.catalogue.spec import Form
 from service.losses.assignment import assigned
 from service.losses.classification.focal import sigmoid_focal
 from service.losses.surprise import surprise
@@ -43,38 +43,6 @@ class ObjectLabels(Domain):
         """Return the last class."""
         softmax = not self.focal or facts.params["classification"] == "softmax"
         return facts.size("K") - (2 if softmax else 1)
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectCounts(Domain):
-    """Integers that divide the M objects of a batch among its images."""
-
-    kind: ClassVar[Kind] = "int"
-
-    def describe(self) -> str:
-        return "integers from 0 to M"
-
-    def admits(self, values: Tensor, facts: Facts) -> Tensor:
-        return (values >= 0) & (values <= facts.size("M"))
-
-    def range(self, facts: Facts) -> tuple[float, float]:
-        return 0, facts.size("M")
-
-    def draw(self, shape: Shape, facts: Facts, rng: Generator) -> Tensor:
-        (images,) = shape
-        return torch.bincount(torch.randint(images, (facts.size("M"),), generator=rng), minlength=images)
-
-
-OBJECTS = (
-    SizeRange("M", least=0),
-    Condition(
-        "/inputs/counts",
-        "counts that sum to M, the number of true objects",
-        lambda facts: f"{facts.inputs['counts'].sum().item()} with M = {facts.size('M')}",
-        lambda facts: facts.inputs["counts"].sum() == facts.size("M"),
-    ),
-)
-"""What is required of labels and counts."""
 
 
 LAYERS = (Form("L"), Form(""))

@@ -486,7 +486,10 @@ def test_a_loss_that_matches_on_the_host_is_a_term_too(client: Client) -> None:
     example = describe.example(CATALOGUE["detr"])
     term = {"loss": "detr", "inputs": {name: name for name in example["inputs"]}}
     item = {"inputs": example["inputs"], "terms": {"set": term}, "dtype": "float64"}
-    wrong = {**item, "inputs": {**example["inputs"], "boxes": np.full_like(example["inputs"]["boxes"], 1e300).tolist()}}
+    wrong = {
+        **item,
+        "inputs": {**example["inputs"], "boxes": np.full_like(example["inputs"]["boxes"], 1e300).tolist()},
+    }
     alone = compose(client, **item).json()
     assert "matching" in alone["terms"]["set"]["aux"]
     results = client.post("/v1/batch", json={"items": [item, item, wrong]}).json()["results"]

@@ -21,9 +21,9 @@ from service.catalogue.spec import (
     Unreduced,
 )
 from service.losses.detection.boxes import Boxes, BoxFormat, Pair, centre_offset, columns
-from service.losses.detection.images import EVERY_BOX_IN_AN_IMAGE, BoxCounts, image_of
 from service.losses.detection.matching import best_anchors
 from service.losses.digits import log_ratio
+from service.losses.objects import OBJECTS, ObjectCounts, image_of
 from service.losses.surprise import surprise
 
 
@@ -50,7 +50,7 @@ class MultiBoxLoss(NamedTuple):
         "default boxes",
         "hard negative mining",
     ),
-    requires=(SizeRange("C", least=2), SizeRange("M", least=0), EVERY_BOX_IN_AN_IMAGE),
+    requires=(SizeRange("C", least=2), *OBJECTS),
     example=Example(sizes={"A": 8}),
     work=("2 logits", "2 offsets", "3 M A", "M B"),
     range=(0, None),
@@ -62,7 +62,7 @@ def multibox(
     anchors: Annotated[Tensor, Target("A 4", Boxes(solid=True))],
     labels: Annotated[Tensor, Target("M", ClassIndex("C", least=1))],
     true_boxes: Annotated[Tensor, Target("M 4", Boxes(solid=True))],
-    counts: BoxCounts,
+    counts: Annotated[Tensor, Target("B", ObjectCounts())],
     *,
     threshold: Annotated[float, Ge(0), Lt(1)] = 0.5,
     negative_ratio: Annotated[float, Ge(0)] = 3.0,

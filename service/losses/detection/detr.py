@@ -11,13 +11,12 @@ from service.catalogue.dims import Shape
 from service.catalogue.domains import Facts
 from service.catalogue.spec import Diagnostic, Example, Form, Prediction, Target, Unreduced
 from service.losses.detection.boxes import Boxes, Pair, columns, empty_share, overlap
+from service.losses.objects import OBJECTS, ObjectCounts
 from service.losses.sets import (
     LAYERS,
     MATCHING,
-    OBJECTS,
     Classification,
     Classifier,
-    ObjectCounts,
     ObjectLabels,
     match_objects,
     read_scenes,

@@ -31,8 +31,8 @@ from service.losses.detection.boxes import (
     columns,
     overlap,
 )
-from service.losses.detection.images import EVERY_BOX_IN_AN_IMAGE, BoxCounts, image_of
 from service.losses.detection.matching import aligned_points, box_shares, corners
+from service.losses.objects import OBJECTS, ObjectCounts, image_of
 from service.losses.surprise import binary_surprise, soft_surprise
 
 
@@ -68,7 +68,7 @@ class TaskAlignedLoss(NamedTuple):
         "YOLO",
     ),
     exact_gradient=False,
-    requires=(SizeRange("M", least=0), SizeRange("K", least=2), EVERY_BOX_IN_AN_IMAGE),
+    requires=(SizeRange("K", least=2), *OBJECTS),
     example=Example(sizes={"B": 2, "A": 8, "K": 5}),
     work=("2 logits", "distributions", "10 M A", "8 M top_k", "6 M top_k K", "M B"),
     range=(0, None),
@@ -81,7 +81,7 @@ def task_aligned(
     strides: Annotated[Tensor, Target("A", Above(0))],
     labels: Annotated[Tensor, Target("M", ClassIndex("C"))],
     true_boxes: Annotated[Tensor, Target("M 4", Boxes())],
-    counts: BoxCounts,
+    counts: Annotated[Tensor, Target("B", ObjectCounts())],
     *,
     top_k: Annotated[int, Ge(1)] = 10,
     alpha: Annotated[float, Ge(0)] = 0.5,

@@ -10,12 +10,11 @@ from service.catalogue.declare import loss
 from service.catalogue.domains import Between
 from service.catalogue.rounds import rounds
 from service.catalogue.spec import Diagnostic, Example, Form, Prediction, Target, Unreduced
+from service.losses.objects import OBJECTS, ObjectCounts
 from service.losses.sets import (
     LAYERS,
     MATCHING,
-    OBJECTS,
     Classifier,
-    ObjectCounts,
     ObjectLabels,
     focal_losses,
     match_objects,
