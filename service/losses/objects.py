@@ -38,7 +38,7 @@ OBJECTS = (
     Condition(
         "/inputs/counts",
         "counts that sum to M, the number of true objects",
-        lambda facts: f"{facts.inputs['counts'].sum().item()} with M = {facts.size('M')}",
+        lambda facts: f"a sum of {int(facts.inputs['counts'].sum())} with M = {facts.size('M')}",
         lambda facts: facts.inputs["counts"].sum() == facts.size("M"),
     ),
 )

@@ -118,7 +118,8 @@ def test_counts_have_to_cover_all_true_boxes(name: str) -> None:
     fault = refusal(name, {**inputs, "counts": torch.tensor([1, 2, 0, 5])})
     assert (fault.pointer, fault.code) == ("/inputs/counts", "condition")
     assert (
-        fault.detail == "Expected counts that sum to M, the number of true boxes; got a sum of 8 with M = 9."
+        fault.detail
+        == "Expected counts that sum to M, the number of true objects; got a sum of 8 with M = 9."
     )
 
 

@@ -304,7 +304,10 @@ def test_of_more_true_boxes_than_queries_some_are_left_over() -> None:
 def test_counts_must_sum_to_the_true_boxes() -> None:
     fault = refused({**drawn(), "counts": torch.tensor([2, 2, 2])})
     assert (fault.pointer, fault.code) == ("/inputs/counts", "condition")
-    assert fault.detail == "Expected counts that sum to M, the number of true objects; got 6 with M = 7."
+    assert (
+        fault.detail
+        == "Expected counts that sum to M, the number of true objects; got a sum of 6 with M = 7."
+    )
 
 
 @pytest.mark.parametrize(("classification", "last"), [("softmax", 4), ("sigmoid_focal", 5)])
