@@ -13,6 +13,7 @@ from service.catalogue.registry import AnyLoss
 
 Reduction = Literal["mean", "sum", "none"]
 Dtype = Literal["float32", "float64", "float16", "bfloat16"]
+Hessian = Literal["diagonal"]
 
 DTYPES: Mapping[Dtype, torch.dtype] = {
     "float32": torch.float32,
@@ -36,6 +37,10 @@ class Sent(NamedTuple):
     any_rank: bool = False
 
 
+NO_TANGENTS: Mapping[str, Sent] = {}
+NO_TENSORS: Mapping[str, Tensor] = {}
+
+
 class Request(NamedTuple):
     """A call whose envelope and params are valid, and whose tensors are decoded but not yet checked."""
 
@@ -47,6 +52,8 @@ class Request(NamedTuple):
     sample_weight: Sent | None = None
     grad_output: Sent | None = None
     dtype: torch.dtype = torch.float32
+    tangents: Mapping[str, Sent] = NO_TANGENTS
+    hessian: Hessian | None = None
 
 
 class Call(NamedTuple):
@@ -68,6 +75,8 @@ class Call(NamedTuple):
     grad_output: Tensor | None = None
     dtype: torch.dtype = torch.float32
     key: Hashable = None
+    tangents: Mapping[str, Tensor] = NO_TENSORS
+    hessian: Hessian | None = None
 
     @property
     def like(self) -> "Call":
