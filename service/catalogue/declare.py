@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 from torch import Tensor
 
 from service.catalogue.declaration import REQUIRED, Declaration, Param, signature_of
+from service.catalogue.dims import Sizes
 from service.catalogue.spec import (
     ALWAYS,
     Bounds,
@@ -40,13 +41,14 @@ class Loss(Declaration[P, R]):
     """A declared loss.
 
     ``joins`` names the dim along which like calls are joined to be evaluated as one; None if vmap does that. ``on_cpu``:
-    calls are evaluated on the CPU.
+    calls are evaluated on the CPU. ``coupled``: elements of the loss depend on inputs at other places, see `elementwise`.
     """
 
     differentiable: bool
     exact_gradient: bool
     joins: str | None
     on_cpu: bool
+    coupled: bool
     range: Range
     unit: str | None
     scales: Scales | None
@@ -84,6 +86,11 @@ class Loss(Declaration[P, R]):
         """The inputs that ``gradients: true`` differentiates."""
         return tuple(name for name, spec in self.inputs.items() if spec.role == "prediction")
 
+    def elementwise(self, name: str, row: int, sizes: Sizes, params: Params) -> bool:
+        """Return whether each element of an input moves the element of the loss at its place, and no other."""
+        same = self.inputs[name].form(row).dims == self.unreduced.dims(sizes, params)
+        return same and self.differentiable and not self.coupled
+
     @cached_property
     def conditional(self) -> bool:
         """Whether a form of an input or of the unreduced loss, or the work, depends on the params."""
@@ -100,6 +107,7 @@ def loss(
     exact_gradient: bool = True,
     joins: str | None = None,
     on_cpu: bool = False,
+    coupled: bool = False,
     requires: tuple[Condition | SizeRange, ...] = (),
     work: str | tuple[str, ...] = (),
     overhead: str | tuple[str, ...] = (),
@@ -114,6 +122,7 @@ def loss(
     ``exact_gradient=False``: the gradient differs from the derivative of the value, by design. ``joins="N"``: the
     function cannot run under vmap, but its samples, along N in the inputs and first in what it returns, do not depend
     on each other. ``on_cpu=True``: most of its work runs on the CPU whatever the device, so its calls do too.
+    ``coupled=True``: an element of the loss depends on several elements of inputs that have its dims, such as neighbours.
 
     ``work``: dims of the tensors made beyond the inputs' own elements, from names of sizes, of inputs (``"2 logits"``),
     and of params that are counts or lists of numbers. A unit is at most 110 ns of a core and 22 bytes at the peak, in
@@ -143,6 +152,7 @@ def loss(
             exact_gradient=exact_gradient,
             joins=joins,
             on_cpu=on_cpu,
+            coupled=coupled,
             requires=requires,
             work=(work,) if isinstance(work, str) else work,
             overhead=(overhead,) if isinstance(overhead, str) else overhead,

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from service.catalogue.dims import Shape
 from service.catalogue.domains import Facts
-from service.engine import check
+from service.engine import check, check_second
 from service.engine.call import Call, Request
+from service.engine.cost import passes
 from service.engine.fit import fit
 from service.engine.plan import cast, plan, round_param, rounding, shapes_of
 from service.engine.stack import Stack
@@ -60,11 +61,14 @@ def _bind_in_full(request: Request, known: Sequence[Fault]) -> Call:
     unreduced = fitted.unreduced
     if whole:
         faults += fitted.size_faults or check.conditions(loss, facts)
+    faults += check_second.tangents(request, fitted)
     if unreduced is not None:
         faults += check.result(request, fitted, unreduced)
+        faults += check_second.hessian(request, fitted, gradients_of)
     if faults or unreduced is None:
         raise Invalid(*faults)
     weight, upstream = request.sample_weight, request.grad_output
+    times = passes(bool(request.tangents) + len(gradients_of) * bool(request.hessian))
     return Call(
         loss=loss,
         inputs={
@@ -73,8 +77,8 @@ def _bind_in_full(request: Request, known: Sequence[Fault]) -> Call:
             for domain in [fitted.form(name).domain]
         },
         params={name: round_param(param, request.dtype) for name, param in params.items()},
-        work=fitted.work,
-        overhead=fitted.overhead,
+        work=fitted.work * times,
+        overhead=fitted.overhead * times,
         gradients_of=gradients_of,
         reduction=request.reduction,
         sample_weight=None if weight is None else _broadcast(cast(weight.tensor, request.dtype), unreduced),
@@ -82,6 +86,11 @@ def _bind_in_full(request: Request, known: Sequence[Fault]) -> Call:
         if upstream is None
         else cast(upstream.tensor, request.dtype).reshape(check.value_shape(request, unreduced)),
         dtype=request.dtype,
+        tangents={
+            name: cast(sent.tensor, rounding(fitted.form(name).domain, request.dtype)).reshape(fitted.shapes[name])
+            for name, sent in request.tangents.items()
+        },
+        hessian=request.hessian,
     )
 
 

@@ -87,10 +87,14 @@ class Call(NamedTuple):
 class Evaluation(NamedTuple):
     """The results of a `Call`: detached tensors on the CPU, the floating ones in the call's dtype.
 
-    ``device`` is the one that computed them.
+    ``device`` is the one that computed them. ``tangent`` is the change of the value, ``hessian_product`` that of the gradients
+    along the tangents of the call; ``hessian`` is that of each element of a gradient with its own input.
     """
 
     value: Tensor
     gradients: Mapping[str, Tensor]
     aux: Mapping[str, Tensor]
     device: torch.device = CPU
+    tangent: Tensor | None = None
+    hessian_product: Mapping[str, Tensor] = NO_TENSORS
+    hessian: Mapping[str, Tensor] = NO_TENSORS

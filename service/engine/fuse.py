@@ -19,6 +19,7 @@ from service.engine.call import CPU, Call, Evaluation
 from service.engine.evaluate import attempt, computed
 from service.engine.fit import fit
 from service.engine.memory import give_back_memory, is_exhausted
+from service.engine.second import second
 from service.engine.stack import Evaluations, Part, Stack, stacked
 from service.engine.transfer import is_large, moved, working_on
 
@@ -32,8 +33,9 @@ def likeness(call: Call) -> Hashable:
         return call.key
     shapes = tuple([(name, tensor.shape) for name, tensor in call.inputs.items()])
     weights = [t if t is None else t.shape for t in (call.sample_weight, call.grad_output)]
+    tangents = tuple([(name, tensor.shape) for name, tensor in call.tangents.items()])
     params = tuple(call.params.items())
-    return (call.loss.name, params, shapes, *weights, call.gradients_of, call.reduction, call.dtype)
+    return (call.loss.name, params, shapes, *weights, call.gradients_of, call.reduction, call.dtype, tangents, call.hessian)
 
 
 def evaluate_alike(parts: Sequence[Part], device: torch.device = CPU) -> Results:
@@ -66,7 +68,8 @@ def _stacked(parts: Sequence[Part], device: torch.device) -> Stack:
 
 def evaluate_together(stack: Stack, device: torch.device = CPU) -> Evaluations:
     """Evaluate like calls as one call with a new first axis."""
-    return Evaluations(*computed(stack, partial(terms_together, stack.like), device), device)
+    compute = partial(terms_together, stack.like)
+    return Evaluations(*computed(stack, compute, device), device, *second(stack, compute, device))
 
 
 def terms_together(like: Call, stacks: Mapping[str, Tensor]) -> Terms:

@@ -3,54 +3,78 @@
 Gradients are differentiated as they are, not the value twice: a loss may give another gradient than its derivative.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from service.catalogue.declare import Terms
+from service.catalogue.rounds import go_on
 from service.catalogue.twice import Twice
 from service.engine.reduce import reduce, reducible
+from service.engine.removed import removes, without_losses
 from service.engine.stack import Part, Stack
+from service.engine.transfer import moved, to_host, working_on
 
 Tensors = Mapping[str, Tensor]
+Compute = Callable[[Tensors], Terms]
 _grad: Callable[..., Sequence[Tensor]] = torch.autograd.grad
-NOTHING: Tensors = {}
+NONE: Tensors = {}
 
 
 class Second(NamedTuple):
     """The derivatives that a call asks for beyond its gradients; see `Evaluation`."""
 
     tangent: Tensor | None = None
-    hessian_product: Tensors = NOTHING
-    hessian: Tensors = NOTHING
+    hessian_product: Tensors = NONE
+    hessian: Tensors = NONE
 
 
-def second(part: Part, compute: Callable[[Tensors], Terms]) -> Second:
-    """Return the second derivatives of a call, or of several that ``compute`` evaluates as one, where the inputs are."""
-    like, axes = (part.like, 1) if isinstance(part, Stack) else (part, 0)
-    tangents, names = part.tangents, like.gradients_of
-    if not tangents and not like.hessian:
+def second(part: Part, compute: Compute, device: torch.device) -> Second:
+    """Return the second derivatives of a call, or of several that ``compute`` evaluates as one, on the CPU.
+
+    Raises:
+        Abandoned: nobody waits for them any longer.
+    """
+    if not part.tangents and not part.like.hessian:
         return Second()
+    if device.type == "cpu":
+        return _second(part, compute)
+    with working_on(device):
+        tangent, product, diagonal = _second(moved(part, device), compute)
+        first = () if tangent is None else (tangent,)
+        there = iter(to_host((*first, *product.values(), *diagonal.values())))
+        return Second(
+            None if tangent is None else next(there),
+            {name: next(there) for name in product},
+            {name: next(there) for name in diagonal},
+        )
+
+
+def _second(part: Part, compute: Compute) -> Second:
+    """Differentiate where the inputs are; results are rounded to the requested dtype."""
+    like, axes = (part.like, 1) if isinstance(part, Stack) else (part, 0)
+    weight, tangents, names = part.sample_weight, part.tangents, like.gradients_of
     leaves = {**part.inputs}
     for name in {*names, *tangents}:
         leaves[name] = leaves[name].detach().requires_grad_()
     twice = Twice()
     with twice.entered():
         terms = compute(leaves)
-        value, slope = reduce(like, terms, part.sample_weight, part.grad_output, axes)
-    slopes = _gradients(reducible(like, terms), [leaves[name] for name in names], slope)
+        counted = without_losses(terms, weight) if weight is not None and removes(weight) else terms
+        reduced = reduce(like, counted, weight, part.grad_output, axes)
+    go_on()
+    slopes = _gradients(reducible(like, terms), [leaves[name] for name in names], reduced.slope)
     twice.through = True
-    tangent, products, diagonals = None, NOTHING, NOTHING
+    found = Second()
     if tangents:
-        along = [(leaves[name], tangents[name]) for name in tangents]
-        tangent, *found = _changes((value, *slopes), along)
-        products = dict(zip(names, found, strict=True))
+        along = [(leaves[name], tangent) for name, tangent in tangents.items()]
+        tangent, *products = _changes((reduced.value, *slopes), along)
+        found = Second(tangent.to(like.dtype), {n: p.to(like.dtype) for n, p in zip(names, products, strict=True)})
     if like.hessian:
-        pairs = zip(names, slopes, strict=True)
-        diagonals = {n: _changes([s], [(leaves[n], torch.ones_like(s))])[0] for n, s in pairs}
-    return Second(tangent, products, diagonals)
+        found = found._replace(hessian={n: d.to(like.dtype) for n, d in _diagonals(names, slopes, leaves)})
+    return found
 
 
 def _gradients(loss: Tensor, inputs: Sequence[Tensor], slope: Tensor) -> Sequence[Tensor]:
@@ -60,17 +84,28 @@ def _gradients(loss: Tensor, inputs: Sequence[Tensor], slope: Tensor) -> Sequenc
     return _grad([loss], inputs, [slope], create_graph=True, materialize_grads=True)
 
 
+def _diagonals(names: Sequence[str], slopes: Sequence[Tensor], leaves: Tensors) -> Iterator[tuple[str, Tensor]]:
+    """Yield the derivative of each element of a gradient by its own input, of losses that have no other."""
+    for name, slope in zip(names, slopes, strict=True):
+        go_on()
+        yield name, _changes([slope], [(leaves[name], torch.ones_like(slope))])[0]
+
+
 def _changes(outputs: Sequence[Tensor], along: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
     """Return the Jacobian-vector product of each output, for inputs and their tangents.
 
     The vector-Jacobian product is linear in its vector, and its derivative by that vector is what is wanted.
     """
-    inputs, tangents = zip(*along, strict=True)
     moving = [output for output in outputs if output.requires_grad]
     vectors = [torch.zeros_like(output).requires_grad_() for output in moving]
     options: Any = {"materialize_grads": True, "retain_graph": True}
-    pulled = _grad(moving, inputs, vectors, create_graph=True, **options) if moving else []
-    products = [(one * tangent).sum() for one, tangent in zip(pulled, tangents, strict=bool(moving))]
-    total = torch.stack(products).sum() if products else torch.zeros(())
-    found = iter(_grad([total], vectors, **options) if total.requires_grad else vectors)
-    return [(next(found) if output.requires_grad else torch.zeros_like(output)).detach() for output in outputs]
+    pulled: Sequence[Tensor] = []
+    if moving:
+        pulled = _grad(moving, [one for one, _ in along], vectors, create_graph=True, **options)
+    products = [
+        (one * tangent).sum() for one, (_, tangent) in zip(pulled, along, strict=False) if one.requires_grad
+    ]
+    changes = iter(_grad([torch.stack(products).sum()], vectors, **options) if products else vectors)
+    return [
+        (next(changes) if output.requires_grad else torch.zeros_like(output)).detach() for output in outputs
+    ]

@@ -60,8 +60,8 @@ Part = Call | Stack
 P = TypeVar("P", bound=Part)
 
 
-def with_tensors(part: P, inputs: Mapping[str, Tensor], **others: Tensor) -> P:
-    """Return calls with other inputs, and perhaps another sample weight or upstream gradient."""
+def with_tensors(part: P, inputs: Mapping[str, Tensor], **others: Tensor | Mapping[str, Tensor]) -> P:
+    """Return calls with other inputs, and perhaps another sample weight, upstream gradient or other tangents."""
     if isinstance(part, Call):
         return part._replace(inputs=inputs, **others)
     return replace(part, inputs=inputs, **others)
@@ -110,6 +110,9 @@ class Evaluations(Sequence[Evaluation]):
     gradients: Mapping[str, Tensor]
     aux: Mapping[str, Tensor]
     device: torch.device = CPU
+    tangent: Tensor | None = None
+    hessian_product: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    hessian: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
     def __len__(self) -> int:
         return len(self.value)
@@ -126,4 +129,7 @@ class Evaluations(Sequence[Evaluation]):
             {name: tensor[index] for name, tensor in self.gradients.items()},
             {name: tensor[index] for name, tensor in self.aux.items()},
             self.device,
+            None if self.tangent is None else self.tangent[index],
+            {name: tensor[index] for name, tensor in self.hessian_product.items()},
+            {name: tensor[index] for name, tensor in self.hessian.items()},
         )

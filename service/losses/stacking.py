@@ -85,7 +85,7 @@ class _Recorded(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         ctx.context.needs_input_grad = ctx.needs_input_grad[4:]
-        # on a GPU, autograd's thread is another one
+        # autograd runs this outside of what was entered
         with ctx.twice.entered():
             found = ctx.function.backward(ctx.context, *upstream)
         return None, None, None, None, *(found if isinstance(found, tuple) else (found,))

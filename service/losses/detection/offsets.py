@@ -137,6 +137,7 @@ class CoordinateLoss(NamedTuple):
     tasks=("detection",),
     aliases=("biou",),
     work="2 boxes",
+    coupled=True,
     range=(0, 1),
     scales=UNITLESS,
 )

@@ -338,6 +338,7 @@ def hinge_gan_generator(
     title="Relativistic average GAN, discriminator",
     tasks=("generative",),
     aliases=("ragan_d",),
+    coupled=True,
     range=(0, None),
 )
 def relativistic_discriminator(
@@ -368,7 +369,8 @@ def relativistic_discriminator(
 
 
 @loss(
-    title="Relativistic average GAN, generator", tasks=("generative",), aliases=("ragan_g",), range=(0, None)
+    title="Relativistic average GAN, generator", tasks=("generative",), aliases=("ragan_g",), coupled=True,
+    range=(0, None)
 )
 def relativistic_generator(
     real_scores: Annotated[Tensor, Prediction("...")],
