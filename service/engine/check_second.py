@@ -18,8 +18,8 @@ def tangents(request: Request, fit: Fit) -> list[Fault]:
     for name, sent in request.tangents.items():
         tensor, shape = sent.tensor, fit.shapes.get(name)
         if name not in floating:
-            names = f"one of {', '.join(floating)}" if floating else "no tangent"
-            detail = f"Expected {names}: inputs that are sent and can be differentiated; got {quoted(name)}."
+            names = f"one of {', '.join(floating)}" if floating else "no tangents, as there is no gradient"
+            detail = f"Expected {names}; got {quoted(name)}."
             faults.append(Fault(pointer("tangents", name), "tangent", detail))
         elif shape is not None and tuple(tensor.shape) != shape and not (sent.any_rank and prod(shape) == 0):
             expected = f"Expected the shape of the input, {list(shape)}; got {list(tensor.shape)}."
@@ -38,10 +38,11 @@ def hessian(request: Request, fit: Fit, gradients_of: Collection[str]) -> list[F
     wrong = [n for n in gradients_of if not loss.elementwise(n, fit.row, fit.sizes, request.params)]
     if gradients_of and not wrong:
         return []
-    got = "no gradients"
-    if wrong:
-        dims = show_dims(fit.form(wrong[0]).dims), show_dims(loss.unreduced.dims(fit.sizes, request.params))
-        several = f"{dims[0]} and a loss of {dims[1]}"
-        got = f"{wrong[0]} of {several if dims[0] != dims[1] else 'which several enter an element'}"
-    detail = f"Expected gradients of inputs each element of which enters one element of the loss; got {got}."
-    return [Fault("/hessian", "hessian", detail)]
+    if not wrong:
+        return [Fault("/hessian", "hessian", "Expected gradients of at least one input; got none.")]
+    name, unreduced = wrong[0], show_dims(loss.unreduced.dims(fit.sizes, request.params))
+    got = f"{name} of {show_dims(fit.form(name).dims)} and a loss of {unreduced}"
+    if loss.coupled:
+        got = f"{loss.name}, whose elements depend on several"
+    expected = f"a loss that is elementwise in {name}: each element of it moves one of the loss"
+    return [Fault("/hessian", "hessian", f"Expected {expected}; got {got}.")]

@@ -6,7 +6,7 @@ from typing import Any, cast
 from torch import Tensor
 
 from service.catalogue.declaration import REQUIRED, AnyDeclaration
-from service.catalogue.dims import split
+from service.catalogue.dims import names, split
 from service.catalogue.registry import AnyLoss
 from service.catalogue.sample import draw_inputs, draw_params
 from service.catalogue.spec import Form, Input, Scales
@@ -43,12 +43,23 @@ def entry(loss: AnyLoss) -> dict[str, Any]:
         "range": _range(loss),
         **({"scales": _scales(loss.scales)} if loss.scales else {}),
         "aux": [name for name, output in loss.outputs.items() if output.role == "aux"],
+        "elementwise": elementwise(loss),
         "exact_gradient": loss.exact_gradient,
         "use_when": loss.prose.use_when,
         "pitfalls": loss.prose.pitfalls,
         "sources": list(loss.prose.sources),
         "example": example(loss),
     }
+
+
+def elementwise(loss: AnyLoss) -> list[str]:
+    """Return the floating inputs each of whose elements moves one element of the loss, with the params of the example."""
+    params = draw_params(loss)
+    row = loss.rows_for(params)[0]
+    forms = {name: spec.form(row) for name, spec in loss.inputs.items() if not spec.optional}
+    sizes = {dim: () for form in forms.values() for dim in names(form.dims)}
+    floating = [name for name, form in forms.items() if form.domain.kind == "float"]
+    return [name for name in floating if loss.elementwise(name, row, sizes, params)]
 
 
 def params_schema(declared: AnyDeclaration) -> dict[str, Any]:

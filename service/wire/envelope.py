@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 from annotated_types import MaxLen
 from pydantic import BaseModel, ValidationError
 
-from service.engine.call import Dtype, Reduction
+from service.engine.call import Dtype, Hessian, Reduction
 from service.problems import Fault, pointer
 from service.wire import json
 from service.wire.params import CONFIG, of_kinds
@@ -25,6 +25,7 @@ class Envelope(BaseModel, frozen=True):
     gradients: bool | Annotated[tuple[str, ...], MaxLen(MOST_NAMES), of_kinds(str)] = True
     dtype: Dtype = "float32"
     encoding: Encoding = "json"
+    hessian: Hessian | None = None
 
 
 USUAL = Envelope()
@@ -33,6 +34,7 @@ EXPECTED = {
     "gradients": f"true, false or a list of at most {MOST_NAMES} input names",
     "dtype": " or ".join(f'"{name}"' for name in get_args(Dtype)),
     "encoding": '"json" or "base64"',
+    "hessian": '"diagonal"',
 }
 
 
