@@ -41,6 +41,8 @@ type Request struct {
 	GradOutput any `json:"grad_output,omitempty"`
 	// DType is float32 (the default), float64, float16 or bfloat16.
 	DType string `json:"dtype,omitempty"`
+	// DivideBy takes the place of the divisor of a mean, so that the shards of a batch add up to its mean; 0 is unset.
+	DivideBy float64 `json:"divide_by,omitempty"`
 }
 
 // Item is one request of a batch or a stream. Its ID, a string or a number, is returned with the result.
@@ -63,11 +65,13 @@ type Evaluation struct {
 	Value     Tensor            `json:"value"`
 	Gradients map[string]Tensor `json:"gradients"`
 	// Aux has diagnostics of the loss, such as iou for a box loss.
-	Aux       map[string]Tensor `json:"aux"`
-	Reduction string            `json:"reduction"`
-	DType     string            `json:"dtype"`
-	Device    string            `json:"device"`
-	NonFinite map[string]int    `json:"nonfinite"`
+	Aux map[string]Tensor `json:"aux"`
+	// Divisor is what a mean divides by unless DivideBy is set; nil under none, or if it is not finite.
+	Divisor   *float64       `json:"divisor"`
+	Reduction string         `json:"reduction"`
+	DType     string         `json:"dtype"`
+	Device    string         `json:"device"`
+	NonFinite map[string]int `json:"nonfinite"`
 }
 
 // Result is the result of one item: its evaluation, or its problem in Error.

@@ -38,11 +38,13 @@ type testCase struct {
 		Gradients    any
 		GradOutput   *Tensor `json:"grad_output"`
 		DType        string
+		DivideBy     float64 `json:"divide_by"`
 	}
 	Answer *struct {
 		Value     Tensor
 		Gradients map[string]Tensor
 		Aux       map[string]Tensor
+		Divisor   *float64
 	}
 	Faults []struct{ Pointer, Code string }
 }
@@ -55,7 +57,7 @@ func cases(t *testing.T) (all []testCase, items []Item) {
 		sent := one.Request
 		request := Request{
 			Inputs: map[string]any{}, Params: sent.Params, Reduction: sent.Reduction,
-			Gradients: sent.Gradients, DType: sent.DType,
+			Gradients: sent.Gradients, DType: sent.DType, DivideBy: sent.DivideBy,
 		}
 		for name, tensor := range sent.Inputs {
 			request.Inputs[name] = again(t, tensor)
@@ -133,6 +135,7 @@ func check(t *testing.T, one testCase, found Evaluation) {
 	sameBits(t, found.Value, one.Answer.Value)
 	same(t, found.Gradients, one.Answer.Gradients)
 	same(t, found.Aux, one.Answer.Aux)
+	equal(t, found.Divisor, one.Answer.Divisor)
 }
 
 func checkFaults(t *testing.T, one testCase, problem *Problem) {

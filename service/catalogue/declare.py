@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 from torch import Tensor
 
 from service.catalogue.declaration import REQUIRED, Declaration, Param, signature_of
-from service.catalogue.dims import Sizes
+from service.catalogue.dims import Sizes, names, split
 from service.catalogue.spec import (
     ALWAYS,
     Bounds,
@@ -41,13 +41,15 @@ class Loss(Declaration[P, R]):
     """A declared loss.
 
     ``joins`` names the dim along which like calls are joined to be evaluated as one; None if vmap does that. ``on_cpu``:
-    calls are evaluated on the CPU. ``coupled``: elements of the loss depend on inputs at other places, see `elementwise`.
+    calls are evaluated on the CPU. ``compares_samples``: elements of the loss depend on other samples. ``coupled``: they
+    depend on inputs at several places.
     """
 
     differentiable: bool
     exact_gradient: bool
     joins: str | None
     on_cpu: bool
+    compares_samples: bool
     coupled: bool
     range: Range
     unit: str | None
@@ -77,6 +79,39 @@ class Loss(Declaration[P, R]):
         return next(output for output in self.outputs.values() if output.role == "loss")
 
     @cached_property
+    def batch_dim(self) -> str | None:
+        """The dim along which a batch can be split into shards that add up to it: the first of the unreduced loss.
+
+        None if the elements of the loss depend on other samples, if it is one number for the whole batch, or if an
+        input has the dim twice, or a multiple of it, as a matrix of all pairs.
+        """
+        dim = next(iter(split(self.unreduced.forms[0].dims)), "")
+        patterns = [
+            self.unreduced.forms[0].dims,
+            *(f.dims for spec in self.inputs.values() for f in spec.forms),
+        ]
+        whole = all(split(dims).count(dim) == (dim in names(dims)) for dims in patterns)
+        return None if self.compares_samples or not dim or not whole else dim
+
+    @cached_property
+    def not_adding_up(self) -> tuple[str, ...]:
+        """The conditions on params under which shards do not add up, although there is a `batch_dim`."""
+        there = self.batch_dim
+        texts = {f.when.text for f in self.unreduced.forms if there and there not in split(f.dims)[:1]} - {""}
+        # a condition that holds another one as its part is met by fewer params
+        return tuple(sorted(t for t in texts if not any(o != t and o in t for o in texts)))
+
+    @cached_property
+    def averages_itself(self) -> bool:
+        """Whether the mean is over the elements of the unreduced loss, and not over other terms."""
+        return all(output.role != "mean_terms" for output in self.outputs.values())
+
+    def adds_up(self, params: Params) -> bool:
+        """Return whether shards of a batch, split along its `batch_dim`, add up to it with these params."""
+        form = next(form for form in self.unreduced.forms if form.when.holds(params))
+        return self.batch_dim in split(form.dims)[:1]
+
+    @cached_property
     def empty_mean(self) -> float:
         """The mean if its divisor is zero."""
         return next((output.empty for output in self.outputs.values() if output.role == "divisor"), 0.0)
@@ -89,7 +124,7 @@ class Loss(Declaration[P, R]):
     def elementwise(self, name: str, row: int, sizes: Sizes, params: Params) -> bool:
         """Return whether each element of an input moves the element of the loss at its place, and no other."""
         same = self.inputs[name].form(row).dims == self.unreduced.dims(sizes, params)
-        return same and self.differentiable and not self.coupled
+        return same and self.differentiable and not (self.coupled or self.compares_samples)
 
     @cached_property
     def conditional(self) -> bool:
@@ -107,6 +142,7 @@ def loss(
     exact_gradient: bool = True,
     joins: str | None = None,
     on_cpu: bool = False,
+    compares_samples: bool = False,
     coupled: bool = False,
     requires: tuple[Condition | SizeRange, ...] = (),
     work: str | tuple[str, ...] = (),
@@ -122,6 +158,8 @@ def loss(
     ``exact_gradient=False``: the gradient differs from the derivative of the value, by design. ``joins="N"``: the
     function cannot run under vmap, but its samples, along N in the inputs and first in what it returns, do not depend
     on each other. ``on_cpu=True``: most of its work runs on the CPU whatever the device, so its calls do too.
+    ``compares_samples=True``: each element of the unreduced loss depends on other samples, such as the negatives in its batch,
+    so that a batch cannot be split into shards.
     ``coupled=True``: an element of the loss depends on several elements of inputs that have its dims, such as neighbours.
 
     ``work``: dims of the tensors made beyond the inputs' own elements, from names of sizes, of inputs (``"2 logits"``),
@@ -152,6 +190,7 @@ def loss(
             exact_gradient=exact_gradient,
             joins=joins,
             on_cpu=on_cpu,
+            compares_samples=compares_samples,
             coupled=coupled,
             requires=requires,
             work=(work,) if isinstance(work, str) else work,

@@ -39,6 +39,18 @@ differentiated only if it names them. An *exact* gradient is the derivative of t
 The examples call a server on this machine, which `make serve` starts. Options that all requests share, such as
 `reduction` and `sample_weight`, are described in the [README](../../README.md#a-request).
 
+## Shards of a batch
+
+A mean of means is not the mean: shards divide by different numbers. Ask for the `sum` of each shard, add values, gradients and `divisor`s, and
+divide once; or send the whole batch's divisor to each shard as `divide_by`, and add. Gradients of inputs that all shards share, such as
+prototypes, are added too; those of the samples are put together. Each loss says below its outputs whether its shards add up, and along which dimension.
+
+They do not add up for losses whose elements depend on other samples, or whose mean is of all samples at once: {whole}.
+
+They add up only under some params for {unless}.
+
+With `divide_by` they add up, but their sums do not, for {known}, whose mean is not of the elements summed.
+
 ## By task
 
 {contents}
@@ -115,9 +127,21 @@ def _index(catalogue: Catalogue, families: dict[str, list[AnyLoss]]) -> str:
     return INDEX.format(
         count=len(catalogue),
         families=markdown_table(("family", "contents", "losses"), family_rows),
+        **_shards(catalogue),
         contents=" · ".join(f"[{heading(task)}](#{task.replace('_', '-')})" for task in tasks),
         tasks="\n\n".join(tables),
     )
+
+
+def _shards(catalogue: Catalogue) -> dict[str, str]:
+    """Return the losses for which shards of a batch do not add up in every way."""
+    losses = catalogue.values()
+    whole = [_link(loss) for loss in losses if loss.batch_dim is None]
+    unless = [
+        f"{_link(loss)} (not if {' or '.join(loss.not_adding_up)})" for loss in losses if loss.not_adding_up
+    ]
+    known = [_link(loss) for loss in losses if loss.batch_dim and not loss.averages_itself]
+    return {"whole": ", ".join(whole), "unless": ", ".join(unless), "known": ", ".join(known)}
 
 
 def _page(catalogue: Catalogue, family: str, losses: list[AnyLoss]) -> str:
@@ -171,8 +195,8 @@ def _outputs(loss: AnyLoss) -> str:
     }
     holds = {_gradient(loss), *(output.role for output in loss.outputs.values())}
     remarked = " ".join(remark for key, remark in remarks.items() if key in holds)
-    said = " ".join(filter(None, (_bounded(loss), _scaled(loss), remarked)))
-    return markdown_table(("output", "shape"), rows) + (f"\n\n{said}" if said else "")
+    said = filter(None, (_bounded(loss), _scaled(loss), remarked, describe.shards_in_words(loss)))
+    return f"{markdown_table(('output', 'shape'), rows)}\n\n{' '.join(said)}"
 
 
 def _bounded(loss: AnyLoss) -> str:

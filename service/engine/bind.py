@@ -28,7 +28,7 @@ def bind(request: Request, known: Sequence[Fault] = ()) -> Call:
     sent = {name: sent.tensor for name, sent in request.inputs.items()}
     found = None if known else plan(request)
     if found and (inputs := found.admit(sent)):
-        return found.call._replace(inputs=inputs, params=found.rounded or request.params)
+        return found.call_of(request, inputs)
     return _bind_in_full(request, known)
 
 
@@ -41,8 +41,7 @@ def bind_alike(first: Request, stacks: Mapping[str, Tensor]) -> Stack | None:
     inputs = found and found.admit(stacks, stacked=True)
     if not (found and inputs):
         return None
-    one = {name: stack[0] for name, stack in inputs.items()}
-    return Stack(found.call._replace(inputs=one, params=found.rounded or first.params), inputs)
+    return Stack(found.call_of(first, {name: stack[0] for name, stack in inputs.items()}), inputs)
 
 
 def _bind_in_full(request: Request, known: Sequence[Fault]) -> Call:
@@ -57,6 +56,7 @@ def _bind_in_full(request: Request, known: Sequence[Fault]) -> Call:
     facts = Facts(fitted.sizes, params, kinded)
     faults += [*fitted.faults, *wrong_kinds]
     whole = not faults
+    faults += check.divide_by(request)
     faults += check.domains(request, fitted, facts, whole=whole) + check.lists(loss, params, fitted.sizes)
     unreduced = fitted.unreduced
     if whole:
@@ -86,6 +86,7 @@ def _bind_in_full(request: Request, known: Sequence[Fault]) -> Call:
         if upstream is None
         else cast(upstream.tensor, request.dtype).reshape(check.value_shape(request, unreduced)),
         dtype=request.dtype,
+        divide_by=request.divide_by,
         tangents={
             name: cast(sent.tensor, rounding(fitted.form(name).domain, request.dtype)).reshape(fitted.shapes[name])
             for name, sent in request.tangents.items()

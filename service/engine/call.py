@@ -52,6 +52,7 @@ class Request(NamedTuple):
     sample_weight: Sent | None = None
     grad_output: Sent | None = None
     dtype: torch.dtype = torch.float32
+    divide_by: float | None = None
     tangents: Mapping[str, Sent] = NO_TANGENTS
     hessian: Hessian | None = None
 
@@ -60,6 +61,7 @@ class Call(NamedTuple):
     """A valid request. Its floating tensors are in the dtype of the arithmetic.
 
     ``dtype`` is the requested dtype: results are rounded to it, and half types are computed in float32.
+    ``divide_by`` takes the place of the divisor of the ``mean``.
     ``work`` is the estimated cost, see `Loss.elements`; ``overhead`` is the part of it that like calls share if they are
     evaluated as one. ``key`` is equal for calls that can be evaluated together; None if only their fields say so.
     """
@@ -74,6 +76,7 @@ class Call(NamedTuple):
     sample_weight: Tensor | None = None
     grad_output: Tensor | None = None
     dtype: torch.dtype = torch.float32
+    divide_by: float | None = None
     key: Hashable = None
     tangents: Mapping[str, Tensor] = NO_TENSORS
     hessian: Hessian | None = None
@@ -87,6 +90,7 @@ class Call(NamedTuple):
 class Evaluation(NamedTuple):
     """The results of a `Call`: detached tensors on the CPU, the floating ones in the call's dtype.
 
+    ``divisor`` is the sum of weighted divisors, None under ``none``; always in float64, so that counts stay exact.
     ``device`` is the one that computed them. ``tangent`` is the change of the value, ``hessian_product`` that of the gradients
     along the tangents of the call; ``hessian`` is that of each element of a gradient with its own input.
     """
@@ -94,6 +98,7 @@ class Evaluation(NamedTuple):
     value: Tensor
     gradients: Mapping[str, Tensor]
     aux: Mapping[str, Tensor]
+    divisor: Tensor | None = None
     device: torch.device = CPU
     tangent: Tensor | None = None
     hessian_product: Mapping[str, Tensor] = NO_TENSORS

@@ -205,7 +205,7 @@ def conditions(declared: AnyDeclaration, facts: Facts) -> list[Fault]:
 def result(request: Request, fit: Fit, unreduced: Shape) -> list[Fault]:
     """Check fields that depend on the shape of the result: the reduction, ``sample_weight`` and ``grad_output``."""
     faults: list[Fault] = []
-    if request.reduction == "mean" and prod(unreduced) == 0:
+    if request.reduction == "mean" and prod(unreduced) == 0 and request.divide_by is None:
         name = next(iter(request.loss.inputs))
         detail = f"Expected at least one element under reduction mean; got {list(fit.shapes[name])}."
         faults.append(Fault(pointer("inputs", name), "empty", detail))
@@ -217,6 +217,21 @@ def result(request: Request, fit: Fit, unreduced: Shape) -> list[Fault]:
             expected = f"Expected the shape of the value, {list(shape)}; got {list(upstream.tensor.shape)}."
             faults.append(Fault("/grad_output", "shape", expected))
     return faults
+
+
+def divide_by(request: Request) -> list[Fault]:
+    """Check that only a mean is divided by a number, and by one that its arithmetic can hold."""
+    number = request.divide_by
+    if number is None:
+        return []
+    if request.reduction != "mean":
+        detail = f"Expected no divide_by under reduction {request.reduction}; got {number}."
+        return [Fault("/divide_by", "reduction", detail)]
+    numbers = torch.finfo(torch.float32 if request.dtype in HALF else request.dtype)
+    if numbers.tiny <= number <= numbers.max:
+        return []
+    expected = f"a number from {numbers.tiny:.3g} to {numbers.max:.3g}, the range of {numbers.dtype}"
+    return [Fault("/divide_by", "domain", f"Expected {expected}; got {number}.")]
 
 
 def value_shape(request: Request, unreduced: Shape) -> Shape:

@@ -19,8 +19,8 @@ from service.engine.stack import Part, Stack
 from service.engine.transfer import moved, to_host, working_on
 
 Tensors = Mapping[str, Tensor]
-Found = tuple[Tensor, Tensors, Tensors]
-"""Value, gradients and diagnostics."""
+Found = tuple[Tensor, Tensors, Tensors, Tensor | None]
+"""Value, gradients, diagnostics and divisor."""
 
 
 def evaluate(call: Call, device: torch.device = CPU) -> Evaluation:
@@ -60,7 +60,7 @@ def attempt(call: Call, device: torch.device = CPU) -> Evaluation | Exception:
 
 
 def computed(part: Part, compute: Callable[[Tensors], Terms], device: torch.device) -> Found:
-    """Return value, gradients and diagnostics of a call, or of several that ``compute`` evaluates as one, on the CPU."""
+    """Return the results of a call, or of several that ``compute`` evaluates as one, on the CPU."""
     # asked here, because the answer of a device would have to be waited for
     removing = part.sample_weight is not None and removes(part.sample_weight)
     if device.type == "cpu":
@@ -78,7 +78,8 @@ def _computed(part: Part, compute: Callable[[Tensors], Terms], removing: bool) -
         leaves[name] = leaves[name].detach().requires_grad_()
     terms = compute(leaves)
     loss = reducible(like, terms)
-    value, slope = reduce(like, without_losses(terms, weight) if removing else terms, weight, upstream, axes)
+    counted = without_losses(terms, weight) if removing else terms
+    value, slope, divisor = reduce(like, counted, weight, upstream, axes)
     if like.work > FUSED:
         go_on()
     found = gradients(like, loss, slope, leaves)
@@ -88,7 +89,15 @@ def _computed(part: Part, compute: Callable[[Tensors], Terms], removing: bool) -
         _rounded(value, like.dtype),
         {name: _rounded(tensor, like.dtype) for name, tensor in found.items()},
         {name: _rounded(tensor, like.dtype) for name, tensor in terms.aux.items()},
+        _as_tensor(divisor, value.shape),
     )
+
+
+def _as_tensor(divisor: Tensor | float | None, shape: torch.Size) -> Tensor | None:
+    """Return a divisor as a tensor in float64; on a device it keeps its dtype, because not all devices have float64."""
+    if isinstance(divisor, float):
+        return torch.full(shape, divisor, dtype=torch.float64)
+    return divisor if divisor is None or not divisor.is_cpu else divisor.double()
 
 
 def _rounded(tensor: Tensor, dtype: torch.dtype) -> Tensor:
@@ -96,12 +105,14 @@ def _rounded(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor if tensor.dtype is dtype or not tensor.is_floating_point() else tensor.to(dtype)
 
 
-def _on_host(value: Tensor, slopes: Tensors, aux: Tensors) -> Found:
-    """Return value, gradients and diagnostics on the CPU."""
-    value, *others = to_host((value, *slopes.values(), *aux.values()))
-    count = len(slopes)
+def _on_host(value: Tensor, slopes: Tensors, aux: Tensors, divisor: Tensor | None) -> Found:
+    """Return results on the CPU."""
+    away = () if divisor is None or divisor.is_cpu else (divisor,)
+    value, *others = to_host((value, *slopes.values(), *aux.values(), *away))
+    count, last = len(slopes), len(others) - len(away)
     return (
         value,
         dict(zip(slopes, others[:count], strict=True)),
-        dict(zip(aux, others[count:], strict=True)),
+        dict(zip(aux, others[count:last], strict=True)),
+        others[last].double() if away else divisor,
     )

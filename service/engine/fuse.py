@@ -35,7 +35,8 @@ def likeness(call: Call) -> Hashable:
     weights = [t if t is None else t.shape for t in (call.sample_weight, call.grad_output)]
     tangents = tuple([(name, tensor.shape) for name, tensor in call.tangents.items()])
     params = tuple(call.params.items())
-    return (call.loss.name, params, shapes, *weights, call.gradients_of, call.reduction, call.dtype, tangents, call.hessian)
+    options = (call.gradients_of, call.reduction, call.dtype, call.divide_by, call.hessian)
+    return (call.loss.name, params, shapes, *weights, tangents, *options)
 
 
 def evaluate_alike(parts: Sequence[Part], device: torch.device = CPU) -> Results:

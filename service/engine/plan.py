@@ -36,6 +36,14 @@ class Plan:
     params: Mapping[str, Any]
     rounded: Mapping[str, Any] | None
 
+    def call_of(self, request: Request, inputs: Tensors) -> Call:
+        """Return the call of a request that this is the plan of."""
+        call = self.call._replace(inputs=inputs, params=self.rounded or request.params)
+        if request.divide_by is None:
+            return call
+        key = call.key and (call.key, request.divide_by)
+        return call._replace(divide_by=request.divide_by, key=key)
+
     def admit(self, inputs: Tensors, *, stacked: bool = False) -> dict[str, Tensor] | None:
         """Cast the inputs of a call, or of several ``stacked`` on a new first axis; return None if one is not admitted.
 
@@ -81,7 +89,8 @@ class Plan:
 def plan(request: Request) -> Plan | None:
     """Return the plan of a request; None if it needs the full check, or has a fault."""
     loss, gradients = request.loss, request.gradients
-    if request.sample_weight or request.grad_output or request.tangents or request.hessian:
+    beside = request.sample_weight or request.grad_output or request.tangents or request.hessian
+    if beside or check.divide_by(request):
         return None
     # plans are cached, so nothing in their keys may have an unbounded length
     if not isinstance(gradients, bool) and not _are_inputs(loss, gradients):

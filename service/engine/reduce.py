@@ -16,10 +16,14 @@ from service.engine.call import Call
 
 
 class Reduced(NamedTuple):
-    """A value, and its derivative with respect to the unreduced loss."""
+    """A value, its derivative with respect to the unreduced loss, and the sum of weighted divisors: None under ``none``.
+
+    The divisor is a number if all stacked calls have the same one, and reading it waits for no device.
+    """
 
     value: Tensor
     slope: Tensor
+    divisor: Tensor | float | None
 
 
 def reduce(call: Call, terms: Terms, weight: Tensor | None, upstream: Tensor | None, axes: int) -> Reduced:
@@ -29,13 +33,14 @@ def reduce(call: Call, terms: Terms, weight: Tensor | None, upstream: Tensor | N
     ``none``, the losses' own shape.
     """
     loss = reducible(call, terms).detach()
-    value = loss if weight is None else loss * weight
-    if call.reduction == "mean":
-        value, slope = _mean(value, terms.divisor, weight, call.loss.empty_mean, axes)
-    else:
-        value = value if call.reduction == "none" else _sum(value, axes)
+    value, divisor = loss if weight is None else loss * weight, None
+    if call.reduction != "none":
+        value, divisor = _sum(value, axes), _divisor(terms, weight, axes)
+    if call.reduction != "mean" or divisor is None:
         slope = torch.ones_like(loss) if weight is None else weight.expand_as(loss)
-    return Reduced(value, slope if upstream is None else slope * spread(upstream, loss))
+    else:
+        value, slope = _mean(call, value, divisor, weight, loss)
+    return Reduced(value, slope if upstream is None else slope * spread(upstream, loss), divisor)
 
 
 def reducible(call: Call, terms: Terms) -> Tensor:
@@ -44,31 +49,34 @@ def reducible(call: Call, terms: Terms) -> Tensor:
 
 
 def _mean(
-    weighted: Tensor, divisor: Tensor | None, weight: Tensor | None, empty: float, axes: int
-) -> Reduced:
-    """Divide the sum of each weighted loss by the sum of its weighted divisors, 1 an element by default."""
-    count = _count(weighted, divisor, axes) if weight is None else None
-    if count is not None:
-        value = _sum(weighted, axes) / count if count else weighted.new_full((), empty)
-        return Reduced(value, weighted.new_full((), 1 / (count or inf)).expand_as(weighted))
-    parts = [part.expand_as(weighted) for part in (weight, divisor) if part is not None]
-    total = _sum(prod(parts[1:], start=parts[0]).detach(), axes)
-    nothing = total == 0
+    call: Call, total: Tensor, divisor: Tensor | float, weight: Tensor | None, loss: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the mean of each call, and its slope: divided by the call's own divisor if it has one."""
+    if call.divide_by is not None:
+        slope = total.new_full((), 1 / call.divide_by) if weight is None else weight / call.divide_by
+        return total / call.divide_by, slope.expand_as(loss)
+    if not isinstance(divisor, Tensor):
+        value = total / divisor if divisor else total.new_full((), call.loss.empty_mean)
+        return value, total.new_full((), 1 / (divisor or inf)).expand_as(loss)
+    nothing = divisor == 0
     # dividing by infinity gives an empty mean a slope of 0
-    finite = spread(total.masked_fill(nothing, inf), weighted)
-    slope = (finite.reciprocal() if weight is None else weight / finite).expand_as(weighted)
-    return Reduced((_sum(weighted, axes) / total).masked_fill(nothing, empty), slope)
+    finite = spread(divisor.masked_fill(nothing, inf), loss)
+    slope = (finite.reciprocal() if weight is None else weight / finite).expand_as(loss)
+    return (total / divisor).masked_fill(nothing, call.loss.empty_mean), slope
 
 
-def _count(weighted: Tensor, divisor: Tensor | None, axes: int) -> float | None:
-    """Return the sum of unweighted divisors as a number, or None if reading it would wait for a device.
+def _divisor(terms: Terms, weight: Tensor | None, axes: int) -> Tensor | float:
+    """Return the sum of each call's weighted divisors, 1 an element by default.
 
     The arithmetic on tensors takes a third of a small call's time.
     """
-    if divisor is None:
-        # never 0: a mean of no elements is refused
-        return prod(weighted.shape[axes:])
-    return None if axes or not divisor.is_cpu else divisor.expand_as(weighted).sum().item()
+    counted = terms.loss if terms.mean_terms is None else terms.mean_terms
+    if weight is None and terms.divisor is None:
+        return float(prod(counted.shape[axes:]))
+    if weight is None and terms.divisor is not None and not axes and terms.divisor.is_cpu:
+        return float(terms.divisor.expand_as(counted).sum().item())
+    parts = [part.expand_as(counted) for part in (weight, terms.divisor) if part is not None]
+    return _sum(prod(parts[1:], start=parts[0]).detach(), axes)
 
 
 def _sum(tensor: Tensor, axes: int) -> Tensor:

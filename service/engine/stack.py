@@ -109,6 +109,7 @@ class Evaluations(Sequence[Evaluation]):
     value: Tensor
     gradients: Mapping[str, Tensor]
     aux: Mapping[str, Tensor]
+    divisor: Tensor | None = None
     device: torch.device = CPU
     tangent: Tensor | None = None
     hessian_product: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
@@ -128,6 +129,7 @@ class Evaluations(Sequence[Evaluation]):
             self.value[index],
             {name: tensor[index] for name, tensor in self.gradients.items()},
             {name: tensor[index] for name, tensor in self.aux.items()},
+            None if self.divisor is None else self.divisor[index],
             self.device,
             None if self.tangent is None else self.tangent[index],
             {name: tensor[index] for name, tensor in self.hessian_product.items()},

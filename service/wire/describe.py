@@ -41,6 +41,7 @@ def entry(loss: AnyLoss) -> dict[str, Any]:
         "unreduced": list(split(loss.unreduced.forms[0].dims)),
         "unreduced_forms": [_form(form) for form in loss.unreduced.forms],
         "range": _range(loss),
+        "shards": _shards(loss),
         **({"scales": _scales(loss.scales)} if loss.scales else {}),
         "aux": [name for name, output in loss.outputs.items() if output.role == "aux"],
         "elementwise": elementwise(loss),
@@ -129,6 +130,32 @@ def _range(loss: AnyLoss) -> dict[str, Any]:
         **{name: bound for name, bound in bounds if bound is not None},
         "depends_on_params": callable(loss.range),
     }
+
+
+def _shards(loss: AnyLoss) -> dict[str, Any]:
+    """Describe whether shards of a batch add up to it."""
+    return {
+        "add_up": loss.batch_dim is not None,
+        **({"along": loss.batch_dim} if loss.batch_dim else {}),
+        **({"unless": unless} if (unless := list(loss.not_adding_up)) else {}),
+        **({} if loss.averages_itself or not loss.batch_dim else {"only_with_divide_by": True}),
+    }
+
+
+def shards_in_words(loss: AnyLoss) -> str:
+    """Describe whether shards of a batch add up to it."""
+    dim = loss.batch_dim
+    if dim is None:
+        why = (
+            "its elements depend on other samples"
+            if loss.compares_samples
+            else "its mean is of all samples at once"
+        )
+        return f"Shards of a batch do not add up: {why}."
+    unless = f", unless {' or '.join(loss.not_adding_up)}" if loss.not_adding_up else ""
+    if loss.averages_itself:
+        return f"Shards of a batch add up along `{dim}`{unless}."
+    return f"Shards of a batch add up along `{dim}`{unless}, but with `divide_by` only: the mean is not of the elements summed."
 
 
 def _scales(law: Scales) -> dict[str, Any]:

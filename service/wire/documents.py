@@ -119,6 +119,22 @@ class ScalesDocument(TypedDict):
     params: NotRequired[Annotated[Map, Field(description="The params for which this holds.")]]
 
 
+class ShardsDocument(TypedDict):
+    """Whether the sums, gradients and divisors of a batch's shards add up to those of the batch."""
+
+    add_up: bool
+    along: NotRequired[Annotated[str, Field(description="The dimension along which the batch is split.")]]
+    unless: NotRequired[Annotated[Names, Field(description="Params under which they do not.")]]
+    only_with_divide_by: NotRequired[
+        Annotated[
+            bool,
+            Field(
+                description="true: the mean is not of the elements summed, so shards need divide_by instead of sums."
+            ),
+        ]
+    ]
+
+
 class LossEntry(LossBrief):
     """Everything in the catalogue about a loss."""
 
@@ -130,6 +146,7 @@ class LossEntry(LossBrief):
     unreduced: Annotated[Names, Field(description="Dimensions of the loss before reduction.")]
     unreduced_forms: list[Map]
     range: Range
+    shards: ShardsDocument
     scales: NotRequired[ScalesDocument]
     aux: Annotated[Names, Field(description="Names of extra outputs.")]
     elementwise: Annotated[
@@ -173,12 +190,23 @@ Diagonals = Annotated[
 ]
 
 
+Divisor = Annotated[
+    Any,
+    Field(
+        description="A number: what the mean divides by unless the request has divide_by, the sum of sample weights "
+        "times the loss's own weights. Absent for none; null if it is not finite.",
+        examples=[2.0],
+    ),
+]
+
+
 class EvaluationDocument(TypedDict):
     """The result of a request for one loss."""
 
     loss: EvaluatedLoss
     value: Value
     gradients: GradientsByName
+    divisor: NotRequired[Divisor]
     aux: NotRequired[AuxByName]
     tangent: NotRequired[Change]
     hessian_product: NotRequired[GradientChanges]
@@ -197,6 +225,14 @@ ReductionChoice = Annotated[
 DtypeChoice = Annotated[Dtype, Field(description="The dtype of the arithmetic. The default is float32.")]
 EncodingChoice = Annotated[
     Encoding, Field(description="The encoding of tensors in the answer. The default is json.")
+]
+DivideBy = Annotated[
+    float,
+    Field(
+        gt=0,
+        description="What the mean divides by in place of its divisor, so that the shards of a batch add up to its "
+        "mean; only with reduction mean.",
+    ),
 ]
 Gradients = Annotated[
     Any,
@@ -250,6 +286,7 @@ class Options(TypedDict):
     grad_output: NotRequired[Upstream]
     dtype: NotRequired[DtypeChoice]
     encoding: NotRequired[EncodingChoice]
+    divide_by: NotRequired[DivideBy]
     tangents: NotRequired[Tangents]
     hessian: NotRequired[HessianChoice]
 
@@ -293,6 +330,7 @@ class BatchDefaults(TypedDict):
     gradients: NotRequired[Gradients]
     dtype: NotRequired[DtypeChoice]
     encoding: NotRequired[EncodingChoice]
+    divide_by: NotRequired[DivideBy]
     hessian: NotRequired[HessianChoice]
 
 
@@ -321,6 +359,7 @@ class BatchResult(TypedDict):
     samples: NotRequired[int]
     signature: NotRequired[str]
     gradients: NotRequired[GradientsByName]
+    divisor: NotRequired[Divisor]
     aux: NotRequired[AuxByName]
     tangent: NotRequired[Change]
     hessian_product: NotRequired[GradientChanges]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from annotated_types import MaxLen
+from annotated_types import Gt, MaxLen
 from pydantic import BaseModel, ValidationError
 
 from service.engine.call import Dtype, Hessian, Reduction
@@ -25,6 +25,7 @@ class Envelope(BaseModel, frozen=True):
     gradients: bool | Annotated[tuple[str, ...], MaxLen(MOST_NAMES), of_kinds(str)] = True
     dtype: Dtype = "float32"
     encoding: Encoding = "json"
+    divide_by: Annotated[float, Gt(0)] | None = None
     hessian: Hessian | None = None
 
 
@@ -34,6 +35,7 @@ EXPECTED = {
     "gradients": f"true, false or a list of at most {MOST_NAMES} input names",
     "dtype": " or ".join(f'"{name}"' for name in get_args(Dtype)),
     "encoding": '"json" or "base64"',
+    "divide_by": "a finite number greater than 0",
     "hessian": '"diagonal"',
 }
 

@@ -62,8 +62,12 @@ def answer(decoded: Decoded, evaluation: Evaluation, observer: Observer = NOBODY
         "loss": call.loss.name,
         "value": written.write(evaluation.value, encoding if call.reduction == "none" else "json"),
         "gradients": written.write_named(evaluation.gradients, encoding),
-        **options,
     }
+    if evaluation.divisor is not None:
+        body["divisor"] = divisor = evaluation.divisor.item()
+        if not math.isfinite(divisor):
+            counts["divisor"] = 1
+    body |= options
     if evaluation.aux:
         body["aux"] = written.write_named(evaluation.aux, encoding)
     if evaluation.tangent is not None:
@@ -86,9 +90,11 @@ def answers(
     values = written.write_each(evaluations.value, encoding if like.reduction == "none" else "json")
     gradients = _each_named(evaluations.gradients, len(values), encoding)
     shared = _options(like.reduction, like.dtype, evaluations.device)
+    divisor = {} if evaluations.divisor is None else {"divisor": evaluations.divisor}
+    divisors = _each_named(divisor, len(values), "json")
     found: list[dict[str, Any]] = [
-        {"loss": like.loss.name, "value": value, "gradients": named, **shared}
-        for value, named in zip(values, gradients, strict=True)
+        {"loss": like.loss.name, "value": value, "gradients": named, **divided, **shared}
+        for value, named, divided in zip(values, gradients, divisors, strict=True)
     ]
     if evaluations.aux:
         for one, named in zip(found, _each_named(evaluations.aux, len(values), encoding), strict=True):
@@ -100,7 +106,7 @@ def answers(
     for name, tensors in _second(evaluations).items():
         for one, named in zip(found, _each_named(tensors, len(values), encoding), strict=True):
             one[name] = named
-    for name, tensor in _outputs(evaluations):
+    for name, tensor in (*_outputs(evaluations), *divisor.items()):
         if _count_nonfinite(tensor):
             for one, count in zip(found, _count_each(tensor), strict=True):
                 if count:

@@ -72,6 +72,7 @@ class _Reader:
             sample_weight=self._read_tensor("sample_weight") if "sample_weight" in fields else None,
             grad_output=self._read_tensor("grad_output") if "grad_output" in fields else None,
             dtype=DTYPES[envelope.dtype],
+            divide_by=envelope.divide_by,
             tangents=self._read_tangents() if "tangents" in fields else NO_TANGENTS,
             hessian=envelope.hessian,
         )

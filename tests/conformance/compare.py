@@ -34,6 +34,7 @@ def outputs(evaluation: Evaluation) -> dict[str, Tensor]:
         "value": evaluation.value,
         **{f"gradients.{name}": tensor for name, tensor in evaluation.gradients.items()},
         **{f"aux.{name}": tensor for name, tensor in evaluation.aux.items()},
+        **({} if evaluation.divisor is None else {"divisor": evaluation.divisor}),
         **({} if evaluation.tangent is None else {"tangent": evaluation.tangent}),
         **{f"hessian_product.{name}": tensor for name, tensor in evaluation.hessian_product.items()},
         **{f"hessian.{name}": tensor for name, tensor in evaluation.hessian.items()},
@@ -49,7 +50,7 @@ def of_each_divisor(loss: Any) -> Iterator[Variant]:
 
 def sent(variant: Variant, seed: int, reduction: Any, weighted: bool, upstream: bool, **fields: Any) -> Call:
     """Draw a call with its own weights and upstream gradient."""
-    plain = variant.call(seed, reduction="none", **fields)
+    plain = variant.call(seed, reduction="none", **{**fields, "divide_by": None})
     shape = evaluate(plain).value.shape
     draw = torch.Generator().manual_seed(100 + seed)
     fields["sample_weight"] = Sent(torch.rand(shape, generator=draw) + 0.1) if weighted else None

@@ -22,9 +22,13 @@ def test_calls_evaluated_together_equal_calls_evaluated_alone(loss: AnyLoss) -> 
 
 @every_loss
 def test_they_do_under_every_reduction_weight_and_upstream_gradient(loss: AnyLoss) -> None:
-    for reduction, weighted, upstream in product(("mean", "sum", "none"), (False, True), (False, True)):
+    reductions = (("mean", None), ("mean", 2.5), ("sum", None), ("none", None))
+    for (reduction, divide_by), weighted, upstream in product(reductions, (False, True), (False, True)):
         for variant in of_each_divisor(loss):
-            assert_equal([sent(variant, seed, reduction, weighted, upstream) for seed in range(3)])
+            calls = [
+                sent(variant, seed, reduction, weighted, upstream, divide_by=divide_by) for seed in range(3)
+            ]
+            assert_equal(calls)
 
 
 @every_loss

@@ -153,6 +153,7 @@ def cases(loss: AnyLoss) -> Iterator[tuple[str, Callable[[int], Call]]]:
     for dtype in (torch.float16, torch.bfloat16):
         yield f"defaults {dtype}", lambda seed, d=dtype: default.call(seed, dtype=d)
     yield "weighted, with an upstream gradient", lambda seed: _weighted(default, seed)
+    yield "divided by a number", lambda seed: default.call(seed, divide_by=7.0)
 
 
 def _listed(default: Variant) -> Iterator[Variant]:

@@ -71,9 +71,9 @@ def test_calls_evaluated_together_equal_those_of_the_cpu(loss: AnyLoss, dtype: t
 def _weighted(loss: AnyLoss, dtype: torch.dtype, seeds: int = 1) -> Iterator[Call]:
     """Yield calls under each reduction with weights and an upstream gradient."""
     for variant in of_each_divisor(loss):
-        for reduction in ("mean", "sum", "none"):
+        for reduction, divide_by in (("mean", None), ("mean", 7.0), ("sum", None), ("none", None)):
             for seed in range(seeds):
-                yield sent(variant, seed, reduction, True, True, dtype=dtype)
+                yield sent(variant, seed, reduction, True, True, dtype=dtype, divide_by=divide_by)
 
 
 @every_loss

@@ -61,6 +61,13 @@ CASES: dict[str, dict[str, Any]] = {
         "sample_weight": [0.5, 2.0, 0.0],
         "inputs": {"predictions": [0.1, 0.2, 9.0], "targets": [0.3, 0.7, 1.0]},
     },
+    "a divisor that is known": {
+        "loss": "mse",
+        "dtype": "float64",
+        "divide_by": 7.5,
+        "sample_weight": [0.5, 2.0],
+        "inputs": {"predictions": [0.1, 0.2], "targets": [0.3, 0.7]},
+    },
     "an upstream gradient": {
         "loss": "mse",
         "reduction": "none",
@@ -155,6 +162,7 @@ def _answer(
         sample_weight=sent.get("sample_weight"),
         grad_output=sent.get("grad_output"),
         dtype=_dtype(fields.get("dtype", "float32")),
+        divide_by=fields.get("divide_by"),
     )
     try:
         found = evaluate(bind(request))
@@ -164,6 +172,7 @@ def _answer(
         "value": _packed(found.value),
         "gradients": {key: _packed(tensor) for key, tensor in found.gradients.items()},
         "aux": {key: _packed(tensor) for key, tensor in found.aux.items()},
+        "divisor": None if found.divisor is None else found.divisor.item(),
     }
     return {"answer": answer}
 

@@ -19,6 +19,8 @@ export interface Request {
   gradients?: boolean | string[];
   grad_output?: TensorLike;
   dtype?: "float32" | "float64" | "float16" | "bfloat16";
+  /** Takes the place of the divisor of a mean, so that the shards of a batch add up to its mean. */
+  divide_by?: number;
 }
 
 /** One request of a batch or a stream. */
@@ -35,6 +37,8 @@ export interface Evaluation {
   gradients: Record<string, Tensor>;
   /** Diagnostics of the loss, such as `iou` for a box loss. */
   aux: Record<string, Tensor>;
+  /** What a mean divides by unless `divide_by` is set; absent under `none`, null if it is not finite. */
+  divisor?: number | null;
   reduction: string;
   dtype: string;
   device: string;

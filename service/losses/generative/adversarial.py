@@ -338,7 +338,7 @@ def hinge_gan_generator(
     title="Relativistic average GAN, discriminator",
     tasks=("generative",),
     aliases=("ragan_d",),
-    coupled=True,
+    compares_samples=True,
     range=(0, None),
 )
 def relativistic_discriminator(
@@ -369,8 +369,11 @@ def relativistic_discriminator(
 
 
 @loss(
-    title="Relativistic average GAN, generator", tasks=("generative",), aliases=("ragan_g",), coupled=True,
-    range=(0, None)
+    title="Relativistic average GAN, generator",
+    tasks=("generative",),
+    aliases=("ragan_g",),
+    compares_samples=True,
+    range=(0, None),
 )
 def relativistic_generator(
     real_scores: Annotated[Tensor, Prediction("...")],

@@ -37,6 +37,7 @@ class AnchorLoss(NamedTuple):
     ),
     example=SIX_ROWS,
     work="N N D/64",
+    compares_samples=True,
     range=(0, None),
     scales=Scales(1, along=("margin",), params={"soft": False}),
 )
@@ -94,6 +95,7 @@ def _highest(scores: Tensor, mask: Tensor) -> Tensor:
     aliases=("triplet_all",),
     example=SIX_ROWS,
     work=("N N D/64", "2 embeddings", "2 N N"),
+    compares_samples=True,
     range=(0, None),
     scales=Scales(1, along=("margin",)),
 )
@@ -161,6 +163,7 @@ def _violations(
     ),
     example=SIX_ROWS,
     work=("N N D/512", "2 embeddings"),
+    compares_samples=True,
     range=(0, None),
     scales=0,
 )
@@ -213,6 +216,7 @@ def supcon(
     ),
     example=SIX_ROWS,
     work=("N N D/512", "2 embeddings"),
+    compares_samples=True,
     range=(0, None),
     scales=0,
 )
@@ -262,6 +266,7 @@ def multi_similarity(
     exact_gradient=False,
     example=SIX_ROWS,
     work=("N N D/512", "2 embeddings", "N N"),
+    compares_samples=True,
     range=(0, None),
     scales=0,
 )
@@ -311,6 +316,7 @@ def circle(
     tasks=("metric_learning",),
     example=SIX_ROWS,
     work=("N N D/64", "2 embeddings", "N N"),
+    compares_samples=True,
     range=(0, None),
     scales=Scales(0, params={"normalize": True}),
 )
@@ -360,6 +366,7 @@ def nca(
     aliases=("generalized_lifted_structure",),
     example=SIX_ROWS,
     work=("N N D/64", "2 embeddings", "N N"),
+    compares_samples=True,
     range=(0, None),
     scales=Scales(0, params={"normalize": True}),
 )

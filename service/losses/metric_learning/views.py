@@ -83,6 +83,7 @@ def ntxent(
     ),
     requires=(SizeRange("M", least=0),),
     work=("N N D/512", "N M D/512", "3 negative", "2 anchor"),
+    compares_samples=True,
     range=(0, None),
     scales=Scales(0, params={"normalize": True}),
 )
@@ -137,6 +138,7 @@ def info_nce(
         "zero-shot",
     ),
     work=("N N D/512", "2 anchor"),
+    compares_samples=True,
     range=(0, None),
     scales=0,
 )
@@ -188,6 +190,7 @@ def _own(rows: Tensor) -> Tensor:
         "multimodal",
     ),
     work=("N N D/512", "2 anchor", "N N"),
+    compares_samples=True,
     range=(0, None),
     scales=0,
 )
@@ -233,6 +236,7 @@ def siglip(
         "embeddings",
     ),
     work="N N D/512",
+    compares_samples=True,
     range=(0, None),
 )
 def n_pairs(
@@ -272,6 +276,7 @@ def n_pairs(
     tasks=("metric_learning",),
     requires=(SizeRange("N", least=2),),
     work=("N N D/512", "2 anchor"),
+    compares_samples=True,
     range=(0, None),
     scales=0,
 )

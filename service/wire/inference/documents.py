@@ -29,11 +29,9 @@ Numbers = Annotated[
         examples=[[2.0, 1.0, 0.1]],
     ),
 ]
-REQUESTED = (
-    "Which outputs to return, in this order: value, grad.<input>, aux.<name>. The default is value and aux.*."
-)
+REQUESTED = "Which outputs to return, in this order: value, grad.<input>, aux.<name>, divisor. The default is value and aux.*."
 PARAMETERS = (
-    "reduction, gradients (a bool, or names separated by commas), dtype, timeout in microseconds, "
+    "reduction, gradients (a bool, or names separated by commas), dtype, divide_by, timeout in microseconds, "
     "binary_data_output, and the loss's own params by name, lists as a JSON string."
 )
 

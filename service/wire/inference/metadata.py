@@ -11,6 +11,7 @@ from service.catalogue.registry import AnyLoss
 VERSION = "1"
 PLATFORM = "lossd_torch"
 GRADIENT = "grad."
+DIVISOR = "divisor"
 DATATYPE: Mapping[Kind, str] = {"float": "FP32", "int": "INT64", "bool": "BOOL"}
 
 
@@ -61,12 +62,16 @@ def outputs_of(loss: AnyLoss) -> Mapping[str, str]:
         "value": "N",
         **{f"{GRADIENT}{name}": loss.inputs[name].forms[0].dims for name in floating},
         **{f"aux.{name}": o.forms[0].dims for name, o in loss.outputs.items() if o.role == "aux"},
+        DIVISOR: "1",
     }
 
 
 def _always(loss: AnyLoss, output: str) -> bool:
     """Return whether every call has an output: some clients request everything that is listed."""
     spec = loss.inputs.get(output.removeprefix(GRADIENT)) if output.startswith(GRADIENT) else None
+    if output == DIVISOR:
+        # no call has it under the reduction none
+        return False
     return spec is None or (spec.kind == "float" and not spec.optional)
 
 

@@ -1,5 +1,6 @@
 """The parameters of an Open Inference Protocol request: options of the call, and params of the loss."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, get_args
 
@@ -11,7 +12,7 @@ from service.wire.document import Document
 from service.wire.params import complete, levels, validated, wanted
 
 T = TypeVar("T")
-NAMES = ("reduction", "gradients", "dtype", "timeout", "binary_data_output")
+NAMES = ("reduction", "gradients", "dtype", "divide_by", "timeout", "binary_data_output")
 RESERVED = ("sequence_id", "sequence_start", "sequence_end", "priority", "headers")
 """Parameters with a meaning on other servers, ignored here, as are those that begin with `TRITON`."""
 TRITON = "triton_"
@@ -31,6 +32,7 @@ class InferenceOptions:
         self.reduction: Reduction = self._choice("reduction", get_args(Reduction), "mean")
         self.dtype: Dtype | None = self._choice("dtype", get_args(Dtype), None)
         self.gradients = self._gradients()
+        self.divide_by = self._divide_by()
         self.timeout_s = self._timeout()
         self.binary = self._binary()
         self.params = self._params()
@@ -64,6 +66,14 @@ class InferenceOptions:
             return tuple(name for part in value.split(",") if (name := part.strip()))
         self._refuse("gradients", "true, false or input names separated by commas")
         return False
+
+    def _divide_by(self) -> float | None:
+        """Return the number that the mean divides by instead of its divisor."""
+        value = self._sent.get("divide_by")
+        if value is None or (type(value) in (int, float) and 0 < value < math.inf):
+            return None if value is None else float(value)
+        self._refuse("divide_by", "a finite number greater than 0")
+        return None
 
     def _timeout(self) -> float | None:
         """Return the client's timeout in seconds; None if it is 0."""

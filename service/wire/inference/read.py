@@ -17,7 +17,7 @@ from service.problems import MOST_FAULTS, Fault, Invalid, pointer, quoted
 from service.wire import json
 from service.wire.document import Document
 from service.wire.inference.inputs import Inputs
-from service.wire.inference.metadata import GRADIENT, outputs_of
+from service.wire.inference.metadata import DIVISOR, GRADIENT, outputs_of
 from service.wire.inference.options import InferenceOptions
 from service.wire.text import Body
 
@@ -97,6 +97,7 @@ class Reader:
             sample_weight=sent.get("sample_weight"),
             grad_output=self._upstream(sent.get("grad_output")),
             dtype=DTYPES[options.dtype or ("float64" if inputs.double else "float32")],
+            divide_by=options.divide_by,
         )
 
     def _upstream(self, sent: Sent | None) -> Sent | None:
@@ -128,8 +129,9 @@ class Reader:
     def _placed(self, fault: Fault, inputs: Inputs) -> Fault:
         """Translate the pointer of a fault from names to positions in the request."""
         first, *rest = fault.pointer.strip("/").split("/")
-        if first == "params":
-            return Fault(pointer("parameters", *rest), fault.code, fault.detail)
+        if first in ("params", "divide_by"):
+            where = rest if first == "params" else [first]
+            return Fault(pointer("parameters", *where), fault.code, fault.detail)
         if first == "gradients":
             asked = self._of_outputs
             place = int(rest[0])
@@ -181,6 +183,10 @@ class Reader:
             got = quoted(name) if isinstance(name, str) else "nothing" if name is None else json.show(name)
             detail = f"Expected one of {', '.join(known)}; got {got}."
             self.faults.append(Fault(where, "unknown", detail))
+            return None
+        if name == DIVISOR and self.options.reduction == "none":
+            detail = f"Expected reduction mean or sum for the output {DIVISOR}; got none."
+            self.faults.append(Fault(where, "reduction", detail))
             return None
         if name in asked:
             self.faults.append(Fault(where, "duplicate", f"Expected the output {name} once; got it again."))

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from service.engine.call import Evaluation
 from service.wire import written
 from service.wire.inference.datatypes import NAMES
-from service.wire.inference.metadata import GRADIENT, VERSION
+from service.wire.inference.metadata import DIVISOR, GRADIENT, VERSION
 from service.wire.inference.read import DecodedInference
 
 
@@ -48,11 +49,19 @@ def encode(decoded: DecodedInference, evaluation: Evaluation) -> Encoded:
 
 
 def _computed(decoded: DecodedInference, evaluation: Evaluation) -> dict[str, Tensor]:
-    """Return the requested outputs in their order, else all. A reduced value has the shape [1]."""
-    value = evaluation.value
+    """Return the requested outputs in their order, else all but the divisor. A reduced value has the shape [1].
+
+    The divisor has the dtype of the arithmetic: float16 ends at 65504.
+    """
+    value, divisor = evaluation.value, evaluation.divisor
     found = {
         "value": value if decoded.call.reduction == "none" else value.reshape(1),
         **{f"{GRADIENT}{name}": tensor for name, tensor in evaluation.gradients.items()},
         **{f"aux.{name}": tensor for name, tensor in evaluation.aux.items()},
     }
-    return {name: found[name] for name in decoded.outputs} if decoded.outputs else found
+    if not decoded.outputs:
+        return found
+    if divisor is not None:
+        double = decoded.call.dtype is torch.float64
+        found[DIVISOR] = (divisor if double else divisor.float()).reshape(1)
+    return {name: found[name] for name in decoded.outputs}

@@ -8,12 +8,15 @@ import java.util.Map;
 /**
  * The result of evaluating a loss. The value has shape {@code []} for {@code mean} and {@code sum}, where NaN stands for any
  * non-finite value, which {@code nonfinite} counts. {@code aux} has diagnostics, such as {@code iou} for a box loss.
+ * {@code divisor} is what a mean divides by unless the request has {@code divide_by}; null under {@code none}, or if it is not
+ * finite.
  */
 public record Evaluation(
     String loss,
     Tensor value,
     Map<String, Tensor> gradients,
     Map<String, Tensor> aux,
+    Double divisor,
     String reduction,
     String dtype,
     String device,
@@ -26,6 +29,7 @@ public record Evaluation(
         Tensor.from(json.get("value"), dtype),
         tensors(json.get("gradients"), dtype),
         tensors(json.get("aux"), dtype),
+        (Double) json.get("divisor"),
         (String) json.get("reduction"),
         dtype,
         (String) json.get("device"),

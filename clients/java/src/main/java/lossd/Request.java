@@ -56,6 +56,11 @@ public final class Request {
     return with("dtype", dtype);
   }
 
+  /** What takes the place of the divisor of a mean, so that the shards of a batch add up to its mean. */
+  public Request divideBy(double number) {
+    return with("divide_by", number);
+  }
+
   /** This request as one of a batch or a stream; the id, a string, a number or null, is returned with the result. */
   public Item item(Object id, String loss) {
     return new Item(id, loss, this);

@@ -120,6 +120,7 @@ final class LossdCheck {
     if (json.containsKey("params")) request = request.params(Json.map(json.get("params")));
     if (json.containsKey("reduction")) request = request.reduction((String) json.get("reduction"));
     if (json.containsKey("dtype")) request = request.dtype((String) json.get("dtype"));
+    if (json.get("divide_by") instanceof Double number) request = request.divideBy(number);
     Tensor weight = tensors(json.containsKey("sample_weight") ? Map.of("w", json.get("sample_weight")) : null).get("w");
     if (weight != null) request = request.sampleWeight(again(weight));
     Tensor upstream = tensors(json.containsKey("grad_output") ? Map.of("g", json.get("grad_output")) : null).get("g");
@@ -138,6 +139,7 @@ final class LossdCheck {
     Map<String, Object> answer = Json.map(expected.get("answer"));
     equal(found.loss(), expected.get("loss"));
     equal(found.value(), Tensor.from(answer.get("value"), "float32"));
+    equal(found.divisor(), answer.get("divisor"));
     equal(found.gradients(), tensors(answer.get("gradients")));
     equal(found.aux(), tensors(answer.get("aux")));
   }
