@@ -11,7 +11,7 @@ with ``through`` true, knows all that it depends on.
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,7 +38,8 @@ class Twice:
 
     def detached(self, tensor: Tensor) -> Tensor:
         """Return a tensor through which gradients pass at the second time alone."""
-        return _Detached.apply(tensor, self)
+        constant: Any = _Detached
+        return constant.apply(tensor, self)
 
 
 def differentiated_twice() -> Twice | None:
@@ -84,5 +85,6 @@ class _Detached(torch.autograd.Function):
         return upstream[0] if ctx.twice.through else None, None
 
     @staticmethod
-    def vmap(info: Any, in_dims: Sequence[int | None], tensor: Tensor, twice: Twice) -> tuple[Tensor, Any]:
-        return cast(Tensor, _Detached.apply(tensor, twice)), in_dims[0]
+    def vmap(info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Tensor, int | None]:
+        tensor, twice = args
+        return twice.detached(tensor), in_dims[0]

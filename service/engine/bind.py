@@ -88,7 +88,9 @@ def _bind_in_full(request: Request, known: Sequence[Fault]) -> Call:
         dtype=request.dtype,
         divide_by=request.divide_by,
         tangents={
-            name: cast(sent.tensor, rounding(fitted.form(name).domain, request.dtype)).reshape(fitted.shapes[name])
+            name: cast(sent.tensor, rounding(fitted.form(name).domain, request.dtype)).reshape(
+                fitted.shapes[name]
+            )
             for name, sent in request.tangents.items()
         },
         hessian=request.hessian,

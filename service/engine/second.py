@@ -132,7 +132,9 @@ def _gradients(loss: Tensor, inputs: Sequence[Tensor], slope: Tensor) -> Sequenc
     return _grad([loss], inputs, [slope], create_graph=True, materialize_grads=True)
 
 
-def _diagonals(names: Sequence[str], slopes: Sequence[Tensor], leaves: Tensors) -> Iterator[tuple[str, Tensor]]:
+def _diagonals(
+    names: Sequence[str], slopes: Sequence[Tensor], leaves: Tensors
+) -> Iterator[tuple[str, Tensor]]:
     """Yield the derivative of each element of a gradient by its own input, of losses that have no other."""
     for name, slope in zip(names, slopes, strict=True):
         go_on()

@@ -65,7 +65,8 @@ def _recorded(function: Any, twice: Twice, args: tuple[Any, ...]) -> Any:
     outputs: tuple[Tensor, ...] = (found,) if alone else found
     function.setup_context(first, sent, found)
     constant = {*map(id, first.constants)}
-    values = _Recorded.apply(function, twice, context, outputs, *args)
+    recorded: Any = _Recorded
+    values: tuple[Tensor, ...] = recorded.apply(function, twice, context, outputs, *args)
     given = [
         output if id(output) in constant else value for output, value in zip(outputs, values, strict=True)
     ]
@@ -87,8 +88,9 @@ class _Recorded(torch.autograd.Function):
         ctx.context.needs_input_grad = ctx.needs_input_grad[4:]
         # autograd runs this outside of what was entered
         with ctx.twice.entered():
-            found = ctx.function.backward(ctx.context, *upstream)
-        return None, None, None, None, *(found if isinstance(found, tuple) else (found,))
+            found: Tensor | tuple[Tensor | None, ...] = ctx.function.backward(ctx.context, *upstream)
+        slopes = found if isinstance(found, tuple) else (found,)
+        return None, None, None, None, *slopes
 
 
 def is_known(tensor: Tensor) -> bool:

@@ -150,7 +150,10 @@ class LossEntry(LossBrief):
     scales: NotRequired[ScalesDocument]
     aux: Annotated[Names, Field(description="Names of extra outputs.")]
     elementwise: Annotated[
-        Names, Field(description="Inputs each of whose elements moves one element of the loss: hessian works for them.")
+        Names,
+        Field(
+            description="Inputs each of whose elements moves one element of the loss: hessian works for them."
+        ),
     ]
     exact_gradient: Annotated[
         bool, Field(description="false: the gradient differs from the derivative of the value, by design.")
@@ -186,7 +189,9 @@ GradientChanges = Annotated[
 ]
 Diagonals = Annotated[
     Map,
-    Field(description="The derivative of each element of each gradient by the element of the input at its place."),
+    Field(
+        description="The derivative of each element of each gradient by the element of the input at its place."
+    ),
 ]
 
 

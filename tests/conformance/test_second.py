@@ -41,7 +41,9 @@ def test_they_are_of_a_weighted_mean_and_of_every_differentiable_input(loss: Any
         fitted = fitted_of(variant.call())
         floating = [n for n in fitted.shapes if fitted.floating(n) and is_continuous(fitted.form(n).domain)]
         shape = evaluate(variant.call(reduction="none", gradients=False)).value.shape
-        weight = Sent(torch.rand(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64) + 0.5)
+        weight = Sent(
+            torch.rand(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64) + 0.5
+        )
         fields: dict[str, Any] = {"sample_weight": weight, "reduction": "mean", "gradients": tuple(floating)}
         assert_derivatives(with_tangents(variant, 1, floating, **fields, grad_output=Sent(torch.tensor(0.7))))
 

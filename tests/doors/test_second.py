@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from service.wire.native import decode
 from service.losses import CATALOGUE
+from service.wire.native import decode
 from tests.client import Client
 
 LOGITS = [[2.0, 1.0, 0.1], [0.3, 0.2, 0.9]]
@@ -29,7 +29,9 @@ def test_tangents_give_the_change_of_the_value_and_of_the_gradients(client: Clie
     body = client.evaluate("cross_entropy", inputs=INPUTS, dtype="float64", tangents=TANGENTS).json()
     gradient = np.array(body["gradients"]["logits"])
     assert body["tangent"] == pytest.approx((gradient * TANGENTS["logits"]).sum(), rel=1e-14)
-    np.testing.assert_allclose(body["hessian_product"]["logits"], cross_entropys_hessian_product(), rtol=1e-13)
+    np.testing.assert_allclose(
+        body["hessian_product"]["logits"], cross_entropys_hessian_product(), rtol=1e-13
+    )
     assert {name: body[name] for name in plain} == plain
 
 
@@ -77,8 +79,18 @@ def test_the_change_of_the_value_does_not_depend_on_the_upstream_gradient(
         ("rmse", {"hessian": "diagonal"}, "/hessian", "elementwise in predictions"),
         ("zero_one", {"hessian": "diagonal"}, "/hessian", "at least one input; got none"),
         ("zero_one", {"tangents": TANGENTS}, "/tangents/logits", "no tangents"),
-        ("cross_entropy", {"tangents": {"targets": [1, 0]}}, "/tangents/targets", "one of logits; got 'targets'"),
-        ("cross_entropy", {"hessian": "diagonal"}, "/hessian", "logits of [N, C, ...] and a loss of [N, ...]"),
+        (
+            "cross_entropy",
+            {"tangents": {"targets": [1, 0]}},
+            "/tangents/targets",
+            "one of logits; got 'targets'",
+        ),
+        (
+            "cross_entropy",
+            {"hessian": "diagonal"},
+            "/hessian",
+            "logits of [N, C, ...] and a loss of [N, ...]",
+        ),
     ],
 )
 def test_what_has_no_second_derivative_is_refused(
@@ -111,7 +123,10 @@ def test_like_items_of_batches_and_streams_have_what_they_have_alone(client: Cli
         {"loss": "cross_entropy", "inputs": INPUTS, "tangents": {"logits": [[by, 0, 0], [0, 1, 0]]}}
         for by in range(3)
     ]
-    items += [{"loss": "huber", "inputs": {**RESIDUALS, "targets": [by] * 3}, "hessian": "diagonal"} for by in range(3)]
+    items += [
+        {"loss": "huber", "inputs": {**RESIDUALS, "targets": [by] * 3}, "hessian": "diagonal"}
+        for by in range(3)
+    ]
     items += [{"loss": "cross_entropy", "inputs": INPUTS, "hessian": "diagonal"}]
     batch = client.post("/v1/batch", json={"items": items}).json()["results"]
     lines = "".join(json.dumps(item) + "\n" for item in items)
@@ -131,7 +146,9 @@ def test_like_items_of_batches_and_streams_have_what_they_have_alone(client: Cli
 
 def test_defaults_of_a_batch_may_ask_for_diagonals(client: Client) -> None:
     items = [{"loss": "mse", "inputs": RESIDUALS}] * 2
-    body = client.post("/v1/batch", json={"items": items, "defaults": {"hessian": "diagonal", "reduction": "sum"}})
+    body = client.post(
+        "/v1/batch", json={"items": items, "defaults": {"hessian": "diagonal", "reduction": "sum"}}
+    )
     assert [one["hessian"] for one in body.json()["results"]] == [{"predictions": [2, 2, 2]}] * 2
 
 
@@ -140,7 +157,10 @@ def test_second_derivatives_count_as_more_work() -> None:
         return decode(CATALOGUE["mse"], json.dumps({"inputs": RESIDUALS, **fields}).encode()).call.work
 
     tangents = {"tangents": {"predictions": [1, 1, 1]}}
-    assert [work(**fields) / work() for fields in (tangents, {"hessian": "diagonal"}, tangents | {"hessian": "diagonal"})] == [
+    assert [
+        work(**fields) / work()
+        for fields in (tangents, {"hessian": "diagonal"}, tangents | {"hessian": "diagonal"})
+    ] == [
         13,
         13,
         25,
@@ -148,7 +168,9 @@ def test_second_derivatives_count_as_more_work() -> None:
 
 
 def test_an_entry_tells_in_which_inputs_a_loss_is_elementwise(client: Client) -> None:
-    entries = {name: client.get(f"/v1/losses/{name}").json() for name in ("huber", "cross_entropy", "laplacian")}
+    entries = {
+        name: client.get(f"/v1/losses/{name}").json() for name in ("huber", "cross_entropy", "laplacian")
+    }
     assert {name: entry["elementwise"] for name, entry in entries.items()} == {
         "huber": ["predictions", "targets"],
         "cross_entropy": [],

@@ -223,7 +223,9 @@ def item(draw: DrawFn) -> Any:
             st.sampled_from([0, 1.0, [1.0], [0.0, 2.0], [[1.0]], [], [[]], [1, 1, 1]]), packed()
         ),
         "tangents": st.dictionaries(
-            st.sampled_from([*loss.inputs, "value"]), st.one_of(st.sampled_from([1, [1.0], []]), packed()), max_size=2
+            st.sampled_from([*loss.inputs, "value"]),
+            st.one_of(st.sampled_from([1, [1.0], []]), packed()),
+            max_size=2,
         ),
         "hessian": st.sampled_from(["diagonal", "full"]),
         "grad_output": st.one_of(st.sampled_from([0, -2.5, [1.0], [], [1.0, 2.0], [[1.0]]]), packed()),

@@ -197,7 +197,9 @@ def _with_tangents(default: Variant, seed: int) -> Call:
     """Return a call with tangents, and the diagonal if there is one."""
     call = default.call(seed)
     rng = torch.Generator().manual_seed(seed)
-    tangents = {n: torch.randn(call.inputs[n].shape, generator=rng, dtype=torch.float64) for n in call.gradients_of}
+    tangents = {
+        n: torch.randn(call.inputs[n].shape, generator=rng, dtype=torch.float64) for n in call.gradients_of
+    }
     elementwise = {*call.gradients_of} <= {*describe.elementwise(default.loss)}
     return call._replace(tangents=tangents, hessian="diagonal" if elementwise else None)
 

@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 from service.catalogue.declare import loss
 from service.catalogue.dims import Shape
 from service.catalogue.domains import Domain, Facts, Kind, Lengths, LogProbabilities
+from service.catalogue.rounds import lasting, rounds
 from service.catalogue.spec import (
     Condition,
     Example,
@@ -20,7 +21,6 @@ from service.catalogue.spec import (
     Target,
     Unreduced,
 )
-from service.catalogue.rounds import lasting, rounds
 from service.catalogue.twice import differentiated_twice
 from service.losses.sequence.impossible import detach_impossible
 
@@ -157,7 +157,9 @@ def ctc(
     frames = detach_impossible(log_probabilities).double()
     if differentiated_twice() is not None:
         loss = _by_recursion(frames, Alignment(targets, input_lengths, target_lengths, blank))
-        loss = torch.where(loss > -IMPOSSIBLE / 2, 0.0 if zero_infinity else torch.inf, loss).to(log_probabilities)
+        loss = torch.where(loss > -IMPOSSIBLE / 2, 0.0 if zero_infinity else torch.inf, loss).to(
+            log_probabilities
+        )
         return _with_mean_terms(loss, target_lengths, mean_by_target_length)
     loss = F.ctc_loss(
         frames,
