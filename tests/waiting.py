@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-WAIT_S = 100.0
+WAIT_S = 300.0
 """Longer than anything takes on a machine that is busy with other things."""
 LOOK_S = 0.05
 

@@ -51,6 +51,7 @@ class Loss(Declaration[P, R]):
     on_cpu: bool
     compares_samples: bool
     coupled: bool
+    twice: tuple[str, ...]
     range: Range
     unit: str | None
     scales: Scales | None
@@ -144,6 +145,7 @@ def loss(
     on_cpu: bool = False,
     compares_samples: bool = False,
     coupled: bool = False,
+    twice: str | tuple[str, ...] = (),
     requires: tuple[Condition | SizeRange, ...] = (),
     work: str | tuple[str, ...] = (),
     overhead: str | tuple[str, ...] = (),
@@ -166,7 +168,8 @@ def loss(
     and of params that are counts or lists of numbers. A unit is at most 110 ns of a core and 22 bytes at the peak, in
     float32 with gradients for all inputs; a number among the dims (``"512 iterations"``) is a factor for work that costs
     more, ``max_iter/16`` for work that costs less. ``overhead``: the cost of
-    torch's calls in a loop, which calls that are evaluated together share.
+    torch's calls in a loop, which calls that are evaluated together share. ``twice``: the work of second derivatives along one
+    direction, beyond a multiple of all of that.
 
     ``range``: bounds of the unreduced loss in every dtype, fixed or a function of the params. ``unit``: the reason why
     errors of this loss are relative to 1 rather than to its value, such as "one minus a ratio of areas". ``scales``: the
@@ -192,6 +195,7 @@ def loss(
             on_cpu=on_cpu,
             compares_samples=compares_samples,
             coupled=coupled,
+            twice=(twice,) if isinstance(twice, str) else twice,
             requires=requires,
             work=(work,) if isinstance(work, str) else work,
             overhead=(overhead,) if isinstance(overhead, str) else overhead,

@@ -9,7 +9,7 @@ from service.catalogue.dims import Shape
 from service.catalogue.domains import Facts
 from service.engine import check, check_second
 from service.engine.call import Call, Request
-from service.engine.cost import passes
+from service.engine.cost import SECOND
 from service.engine.fit import fit
 from service.engine.plan import cast, plan, round_param, rounding, shapes_of
 from service.engine.stack import Stack
@@ -68,7 +68,7 @@ def _bind_in_full(request: Request, known: Sequence[Fault]) -> Call:
     if faults or unreduced is None:
         raise Invalid(*faults)
     weight, upstream = request.sample_weight, request.grad_output
-    times = passes(bool(request.tangents) + len(gradients_of) * bool(request.hessian))
+    directions = bool(request.tangents) + len(gradients_of) * bool(request.hessian)
     return Call(
         loss=loss,
         inputs={
@@ -77,8 +77,8 @@ def _bind_in_full(request: Request, known: Sequence[Fault]) -> Call:
             for domain in [fitted.form(name).domain]
         },
         params={name: round_param(param, request.dtype) for name, param in params.items()},
-        work=fitted.work * times,
-        overhead=fitted.overhead * times,
+        work=fitted.work + directions * (SECOND * fitted.work + fitted.twice),
+        overhead=fitted.overhead + directions * (SECOND * fitted.overhead),
         gradients_of=gradients_of,
         reduction=request.reduction,
         sample_weight=None if weight is None else _broadcast(cast(weight.tensor, request.dtype), unreduced),

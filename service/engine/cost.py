@@ -35,11 +35,6 @@ SECOND = 12
 """Work of second derivatives along one direction, as a multiple of that of a value with its gradients."""
 
 
-def passes(directions: int) -> int:
-    """Return the work of a call with second derivatives along some directions, as a multiple of that without."""
-    return 1 + SECOND * directions
-
-
 def reading(size: int) -> float:
     """Estimate the seconds to read this many bytes of JSON and write as many."""
     return size * BYTE_S

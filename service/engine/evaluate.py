@@ -95,9 +95,9 @@ def _computed(part: Part, compute: Callable[[Tensors], Terms], removing: bool) -
 
 def _as_tensor(divisor: Tensor | float | None, shape: torch.Size) -> Tensor | None:
     """Return a divisor as a tensor in float64; on a device it keeps its dtype, because not all devices have float64."""
-    if isinstance(divisor, float):
-        return torch.full(shape, divisor, dtype=torch.float64)
-    return divisor if divisor is None or not divisor.is_cpu else divisor.double()
+    if isinstance(divisor, Tensor):
+        return divisor.double() if divisor.is_cpu else divisor
+    return None if divisor is None else torch.full(shape, divisor, dtype=torch.float64)
 
 
 def _rounded(tensor: Tensor, dtype: torch.dtype) -> Tensor:

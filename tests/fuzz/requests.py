@@ -229,6 +229,7 @@ def item(draw: DrawFn) -> Any:
         ),
         "hessian": st.sampled_from(["diagonal", "full"]),
         "grad_output": st.one_of(st.sampled_from([0, -2.5, [1.0], [], [1.0, 2.0], [[1.0]]]), packed()),
+        "divide_by": st.sampled_from([1, 2.5, 7, 1e-300, 1e300, 5e-324, 0, -1, True, "1", [2.0]]),
     }
     for name, values in options.items():
         if draw(st.integers(0, 2)) == 0:

@@ -195,7 +195,14 @@ def ranking_softmax(
     return _cross_entropy(targets, scores, mask)
 
 
-@loss(title="ListMLE", tasks=("ranking",), aliases=("plackett_luce",), work="4 scores", range=(0, None))
+@loss(
+    title="ListMLE",
+    tasks=("ranking",),
+    aliases=("plackett_luce",),
+    work="4 scores",
+    twice="64 scores",
+    range=(0, None),
+)
 def listmle(
     scores: Annotated[Tensor, Prediction("N L")],
     targets: Annotated[Tensor, Target("N L", AtLeast(0), where="mask")],
