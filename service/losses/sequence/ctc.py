@@ -108,7 +108,7 @@ class AlignmentLoss(NamedTuple):
     ),
     example=Example(sizes={"T": 6, "C": 4, "S": 2}),
     work=("T N 3S", "2 T N", "log_probabilities"),
-    twice="2048 T",
+    twice="8192 T",
 )
 def ctc(
     log_probabilities: Annotated[Tensor, Prediction("T N C", Frames())],
