@@ -17,7 +17,9 @@ import torch
 from service.catalogue.registry import AnyLoss, Catalogues
 from service.catalogue.sample import draw_inputs, draw_params
 from service.doors.batch import outcomes_of, parts_of
+from service.engine.composition import Planner
 from service.engine.evaluate import CPU
+from service.engine.expression import Expressions
 from service.engine.fuse import evaluate_alike
 from service.engine.lane import Lane
 from service.engine.queue import Queue
@@ -29,6 +31,7 @@ from service.wire import batch
 from service.wire.describe import DIGITS
 
 BOTH = Catalogues(CATALOGUE, METRICS)
+PLANNER = Planner(Expressions(4096), 1 << 27)
 ITEMS = 1000
 DRAWS = 20
 """Items that are drawn; the others repeat them."""
@@ -74,11 +77,11 @@ def cost(loss: AnyLoss) -> Cost:
     body = body_of(loss)
 
     def whole() -> None:
-        asked = batch.decode_batch(BOTH, body, ITEMS)
+        asked = batch.decode_batch(BOTH, body, ITEMS, PLANNER)
         outcomes = outcomes_of([queue.compute_all(part) for part in parts_of(asked)])
         batch.batch_parts(asked, outcomes)
 
-    [stack] = parts_of(batch.decode_batch(BOTH, body, ITEMS))
+    [stack] = parts_of(batch.decode_batch(BOTH, body, ITEMS, PLANNER))
     assert isinstance(stack, Stack), f"the items of {loss.name} are not alike"
 
     def arithmetic() -> None:

@@ -27,6 +27,7 @@ from service.catalogue.registry import Catalogue, Catalogues, MetricCatalogue
 from service.document import served
 from service.doors import losses, models, operations
 from service.doors.batch import Batches
+from service.doors.compose import Compositions
 from service.doors.evaluation import SingleCalls
 from service.doors.evaluations import EvaluationRequests
 from service.doors.front import Front
@@ -36,6 +37,8 @@ from service.doors.pipeline import Pipeline
 from service.doors.stream import Streams
 from service.engine import device as devices
 from service.engine.call import CPU
+from service.engine.composition import Planner
+from service.engine.expression import Expressions
 from service.engine.lane import Lane
 from service.engine.memory import keep_freed_memory
 from service.engine.queue import Queue
@@ -108,15 +111,17 @@ def create_app(
     settings, pipeline, state = parts.settings, parts.pipeline, dict[str, Any](account=parts.account)
     app = _framework(parts, _lifespan(parts, state, warmed))
     catalogues = Catalogues(catalogue, measures)
+    planner = Planner(Expressions(settings.max_expression), settings.max_work)
     doors = {
         "evaluate": SingleCalls(catalogue, settings, pipeline).answer,
-        "batch": Batches(catalogues, settings, pipeline, parts.metrics).answer,
+        "batch": Batches(catalogues, settings, pipeline, planner, parts.metrics).answer,
+        "compose": Compositions(catalogue, settings, pipeline, planner).answer,
         "measure": Measurements(measures, settings, pipeline).answer,
         "evaluations": EvaluationRequests(settings, pipeline, parts.store, catalogues).answer,
         "infer": Inferences(catalogue, settings, pipeline, parts.statistics).answer,
     }
     gate = state["gate"] = Gate(parts.account, parts.lifecycle, parts.recorder)
-    streams = Streams(catalogues, settings, pipeline, parts.metrics)
+    streams = Streams(catalogues, settings, pipeline, planner, parts.metrics)
     access = None if parts.keys is None else Access(parts.keys, settings)
     return Front(app, doors, streams, gate, access, allow_origins(settings.cors_origins))
 

@@ -19,7 +19,8 @@ Problem
 └── Late               504  over the deadline
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 MOST_FAULTS = 100
@@ -30,18 +31,27 @@ MOST_CHARACTERS = 100
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong, and where: ``pointer`` is a JSON Pointer (RFC 6901) into the request, ``line`` its line if it has any."""
+    """One thing wrong, and where.
+
+    ``pointer`` is a JSON Pointer (RFC 6901) into the request, ``line`` its line if it has any, and ``column`` that of an
+    expression in characters, both from 1.
+    """
 
     pointer: str
     code: str
     detail: str
     line: int | None = None
+    column: int | None = None
 
     @property
     def members(self) -> dict[str, Any]:
         """The members of its document."""
         found: dict[str, Any] = {"pointer": self.pointer, "code": self.code, "detail": self.detail}
-        return found if self.line is None else {**found, "line": self.line}
+        if self.line is not None:
+            found["line"] = self.line
+        if self.column is not None:
+            found["column"] = self.column
+        return found
 
 
 class Problem(Exception):
@@ -212,6 +222,11 @@ def pointer(*keys: str | int) -> str:
     """
     cut = (str(key)[:MOST_CHARACTERS] for key in keys)
     return "".join(f"/{key.replace('~', '~0').replace('/', '~1')}" for key in cut)
+
+
+def under(faults: Iterable[Fault], *keys: str | int) -> list[Fault]:
+    """Return faults of a part of a request with their pointers into the whole."""
+    return [replace(fault, pointer=pointer(*keys) + fault.pointer) for fault in faults]
 
 
 def quoted(name: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, NamedTuple
 
-Door = Literal["", "evaluate", "batch", "stream", "infer", "measure", "evaluations"]
+Door = Literal["", "evaluate", "batch", "stream", "infer", "measure", "compose", "evaluations"]
 """What answers a request: "" is the framework, the others answer in front of it."""
 NDJSON = b"application/x-ndjson"
 
@@ -56,6 +56,7 @@ ROUTES = (
     Route("GET", "/v1/losses"),
     Route("GET", "/v1/losses/{name}"),
     Route("POST", "/v1/losses/{name}", door="evaluate"),
+    Route("POST", "/v1/compose", door="compose"),
     Route("GET", "/v1/metrics"),
     Route("GET", "/v1/metrics/{name}"),
     Route("POST", "/v1/metrics/{name}", door="measure"),

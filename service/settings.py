@@ -12,6 +12,7 @@ LIMITS = (
     "max_body_bytes",
     "max_batch_items",
     "max_work",
+    "max_expression",
     "max_line_bytes",
     "max_header_bytes",
     "max_inflight_bytes",
@@ -86,6 +87,9 @@ class Settings(BaseSettings):
             "and 22 bytes, so the default is 15 s and 3 GB. More gets a 413, before any memory is allocated.",
         ),
     ] = 2**27
+    max_expression: Annotated[
+        Size, Field(description="Longest expression, in characters. A longer one gets a 422.")
+    ] = 4096
     max_line_bytes: Annotated[
         Size, Field(description="Longest line of a stream, in bytes. A longer one gets an error result.")
     ] = 16 * 1024 * 1024

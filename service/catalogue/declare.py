@@ -24,7 +24,7 @@ from service.catalogue.spec import (
 
 __all__ = ["REQUIRED", "Loss", "Param", "Terms", "loss"]
 P = ParamSpec("P")
-R = TypeVar("R", bound=Tensor | tuple[Tensor, ...])
+R = TypeVar("R", bound=Tensor | tuple[Tensor | None, ...])
 
 
 class Terms(NamedTuple):
@@ -64,6 +64,8 @@ class Loss(Declaration[P, R]):
         by_role: dict[str, Tensor] = {}
         aux: dict[str, Tensor] = {}
         for (name, output), tensor in zip(self.outputs.items(), tensors, strict=True):
+            if tensor is None:
+                continue
             if output.role == "aux":
                 aux[name] = tensor.detach()
             else:

@@ -146,7 +146,10 @@ def Unreduced(dims: str | Sequence[Form]) -> Output:
 
 
 def Divisor(dims: str | Sequence[Form], *, empty: float = 0.0) -> Output:
-    """Describe the divisor of the ``mean``, for losses that weigh or ignore elements; otherwise it is 1 an element."""
+    """Describe the divisor of the ``mean``, for losses that weigh or ignore elements; otherwise it is 1 an element.
+
+    A loss that does so for some params only returns None for the others: ``Annotated[Tensor, Divisor("...")] | None``.
+    """
     return Output("divisor", _forms(dims, None, None), empty)
 
 

@@ -22,6 +22,8 @@ from service.catalogue.registry import AnyLoss
 from service.catalogue.spec import Input
 from service.catalogue.tasks import TASKS
 from service.document import openapi_inference
+from service.document.openapi_compose import TAG as COMPOSE_TAG
+from service.document.openapi_compose import composition_paths
 from service.document.openapi_evaluations import TAG as EVALUATIONS_TAG
 from service.document.openapi_evaluations import evaluation_paths
 from service.document.openapi_metrics import TAG as METRICS_TAG
@@ -45,6 +47,7 @@ TAGS = {
     "losses": "Evaluate any loss by its name.",
     "batch": "Evaluate many items in one request.",
     "catalogue": "The losses, their inputs and params.",
+    COMPOSE_TAG: "Several losses and expressions over shared inputs: one value, one gradient for each input.",
     METRICS_TAG: "Metrics of predictions: accuracy, F1, mean average precision and many more.",
     EVALUATIONS_TAG: "Metrics over rows from any number of workers, each row counted once.",
     openapi_inference.TAG: "The Open Inference Protocol, for clients of Triton, KServe and MLServer.",
@@ -55,7 +58,7 @@ TAGS = {
 def document(losses: Collection[AnyLoss], metrics: Collection[AnyMetric] = ()) -> Json:
     """Return the document with an operation for each of these losses and metrics."""
     paths, schemas = _shared_paths(), shared_schemas() | metric_schemas(metrics)
-    paths |= metric_paths(metrics) | evaluation_paths()
+    paths |= composition_paths() | metric_paths(metrics) | evaluation_paths()
     for loss in losses:
         paths[f"/v1/losses/{loss.name}"] = {"post": _evaluate_operation(loss)}
         schemas |= _request_schemas(loss)

@@ -8,12 +8,17 @@ from pydantic import TypeAdapter
 from typing_extensions import is_typeddict
 
 from service.settings import LIMITS
-from service.wire import documents, evaluation_documents, metric_documents
+from service.wire import compose_documents, documents, evaluation_documents, metric_documents
 from service.wire.inference import documents as inference
 
 Json = dict[str, Any]
 REFERENCE = "#/components/schemas/{model}"
-NOT_SHOWN = (documents.Options, metric_documents.MetricOptions, evaluation_documents.SpecOptions)
+NOT_SHOWN = (
+    documents.Options,
+    metric_documents.MetricOptions,
+    evaluation_documents.SpecOptions,
+    compose_documents.CompositionOptions,
+)
 """Types whose members stand in other schemas."""
 FORMATS = {"number": "double", "integer": "int64"}
 
@@ -21,7 +26,7 @@ FORMATS = {"number": "double", "integer": "int64"}
 def shared_schemas() -> Json:
     """Return the schemas that no single loss owns."""
     found: Json = {}
-    for module in (documents, metric_documents, evaluation_documents, inference):
+    for module in (documents, compose_documents, metric_documents, evaluation_documents, inference):
         found |= {schema_name(kind): _schema(kind) for kind in _types(module) if kind not in NOT_SHOWN}
     return {name: found[name] for name in sorted(found)} | {"Limits": _limits()}
 

@@ -16,10 +16,11 @@ from service.admission import codings, query
 from service.admission.account import Hold
 from service.admission.body import ClientGone
 from service.catalogue.registry import Catalogues
-from service.doors.batch import measure_items, outcomes_of, parts_of, seconds_to_measure
+from service.doors.batch import answer_apart, outcomes_of, parts_of, seconds_apart
 from service.doors.coded import coded_headers, inflating
 from service.doors.pipeline import Pipeline, Work
 from service.doors.waiting import Due
+from service.engine.composition import Planner
 from service.engine.fuse import Results
 from service.problems import Busy, Problem, TooLarge
 from service.settings import Settings
@@ -39,11 +40,17 @@ class Streams:
     """Answers streams of items, a window of lines at a time."""
 
     def __init__(
-        self, catalogues: Catalogues, settings: Settings, pipeline: Pipeline, metrics: Metrics
+        self,
+        catalogues: Catalogues,
+        settings: Settings,
+        pipeline: Pipeline,
+        planner: Planner,
+        metrics: Metrics,
     ) -> None:
         self.catalogues = catalogues
         self.settings = settings
         self.pipeline = pipeline
+        self.planner = planner
         self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,17 +79,17 @@ class Streams:
         queue = self.pipeline.queue
 
         def decode() -> Batch:
-            return batch.decode_lines(self.catalogues, lines)
+            return batch.decode_lines(self.catalogues, lines, self.planner)
 
         def encode(asked: Batch, results: Sequence[Sequence[Results]]) -> bytes:
             outcomes = outcomes_of(results)
-            measured = measure_items(asked, queue)
-            self.metrics.count_items(asked, outcomes, measured)
-            return batch.encode_lines(asked, outcomes, numbers, queue.observer, measured)
+            apart = answer_apart(asked, queue)
+            self.metrics.count_items(asked, outcomes, apart)
+            return batch.encode_lines(asked, outcomes, numbers, queue.observer, apart)
 
         work.hold.add(size)
         try:
-            return await self.pipeline.batch(work, decode, parts_of, encode, seconds_to_measure)
+            return await self.pipeline.batch(work, decode, parts_of, encode, seconds_apart)
         except Problem as problem:
             refused = dict.fromkeys(range(len(window)), problem.with_traceback(None))
             late = Batch([NO_ECHO] * len(window), [], refused)

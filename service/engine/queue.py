@@ -180,6 +180,10 @@ class Queue:
             found.append(self.compute([piece]))
         return found
 
+    def compute_part(self, part: Part) -> Results:
+        """Compute like calls as one without queueing, in any thread; the caller bounds their work."""
+        return self.of(part).compute([part])
+
     @property
     def depth(self) -> int:
         """The number of calls waiting for the device."""

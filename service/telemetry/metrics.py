@@ -36,9 +36,11 @@ from service.routes import Route
 from service.telemetry import logs
 from service.telemetry.finished import REASONS, Finished
 from service.telemetry.shared import DIRECTORY
-from service.wire.batch import NONE_MEASURED, Batch, Measured, Outcome
+from service.wire.batch import NONE_APART, Apart, Batch, Outcome
 
 PATH = "/metrics"
+COMPOSED = "compose"
+"""The name under which compositions are counted as items."""
 SECONDS = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
 STAGES = ("decode", "queue", "compute", "encode")
@@ -225,7 +227,7 @@ class Metrics:
         self.rejected.labels(reason).inc(count)
 
     def count_items(
-        self, asked: Batch, outcomes: Sequence[Sequence[Outcome]], measured: Measured = NONE_MEASURED
+        self, asked: Batch, outcomes: Sequence[Sequence[Outcome]], apart: Apart = NONE_APART
     ) -> None:
         """Count the items of a batch, or of a window of a stream."""
         tally = Tally(("unknown", problem.status) for problem in asked.problems.values())
@@ -236,10 +238,10 @@ class Metrics:
                     tally[name, 200] += len(outcome)
                 else:
                     tally.update((name, _status(result)) for result in outcome)
-        for place, found in measured.items():
-            tally[
-                asked.measurements[place].metric.name, found.status if isinstance(found, Problem) else 200
-            ] += 1
+        for place, found in apart.items():
+            measured = asked.measurements.get(place)
+            name = COMPOSED if measured is None else measured.metric.name
+            tally[name, found.status if isinstance(found, Problem) else 200] += 1
         for (loss, status), count in tally.items():
             self.items.labels(loss, status).inc(count)
 

@@ -9,7 +9,7 @@ import orjson
 
 from service.catalogue.registry import Catalogues
 from service.engine.call import Evaluation
-from service.engine.measure import Measures
+from service.engine.composition import Planner
 from service.engine.observer import NOBODY, Observer
 from service.engine.stack import Evaluations
 from service.problems import Fault, Invalid, Problem, TooLarge
@@ -17,7 +17,6 @@ from service.wire import json, native, written
 from service.wire.defaults import NONE, read_defaults
 from service.wire.document import Document
 from service.wire.items import Batch, Group, Items
-from service.wire.metrics import metric_answer
 from service.wire.text import Body
 
 FIELDS = ("items", "defaults")
@@ -26,12 +25,12 @@ TOGETHER = 8
 
 Outcome = Sequence[Evaluation | Problem]
 """The outcomes of some items of a group, in its order."""
-Measured = Mapping[int, Measures | Problem]
-"""The results of the items that name a metric, by their places."""
-NONE_MEASURED: Measured = {}
+Apart = Mapping[int, Mapping[str, Any] | Problem]
+"""The answers, by their places, to the items that are not calls of losses: metrics and compositions."""
+NONE_APART: Apart = {}
 
 
-def decode_batch(catalogues: Catalogues, body: Body, most: int) -> Batch:
+def decode_batch(catalogues: Catalogues, body: Body, most: int, planner: Planner) -> Batch:
     """Read a batch.
 
     Raises:
@@ -50,7 +49,7 @@ def decode_batch(catalogues: Catalogues, body: Body, most: int) -> Batch:
         faults.append(Fault("/items", "type", f"Expected an array of items; got {got}."))
     if faults or wrong:
         raise Invalid(*faults, *wrong)
-    found = Items(catalogues, defaults)
+    found = Items(catalogues, defaults, planner)
     for part, some in document.elements(items):
         if (count := len(found) + len(some)) > most:
             got = f"at least {count}" if json.is_span(items) else str(count)
@@ -61,9 +60,9 @@ def decode_batch(catalogues: Catalogues, body: Body, most: int) -> Batch:
     return found.arranged()
 
 
-def decode_lines(catalogues: Catalogues, lines: Sequence[bytes | Problem]) -> Batch:
+def decode_lines(catalogues: Catalogues, lines: Sequence[bytes | Problem], planner: Planner) -> Batch:
     """Read lines; each is an item, or the problem that it has."""
-    found = Items(catalogues, NONE)
+    found = Items(catalogues, NONE, planner)
     for line in lines:
         try:
             if isinstance(line, Problem):
@@ -79,10 +78,10 @@ def batch_parts(
     batch: Batch,
     outcomes: Sequence[Sequence[Outcome]],
     observer: Observer = NOBODY,
-    measured: Measured = NONE_MEASURED,
+    apart: Apart = NONE_APART,
 ) -> list[bytes]:
     """Write the results of a batch in parts, each of which blocks the interpreter only briefly."""
-    found = results(batch, outcomes, lambda place: f"/v1/batch#/items/{place}", observer, measured)
+    found = results(batch, outcomes, lambda place: f"/v1/batch#/items/{place}", observer, apart)
     values: dict[str, list[float]] = {}
     for one in found:
         value = one.get("value")
@@ -120,10 +119,10 @@ def encode_lines(
     outcomes: Sequence[Sequence[Outcome]],
     numbers: Sequence[int],
     observer: Observer = NOBODY,
-    measured: Measured = NONE_MEASURED,
+    apart: Apart = NONE_APART,
 ) -> bytes:
     """Write the results of lines, one a line; a bad line is identified by its number, from 1."""
-    found = results(batch, outcomes, lambda place: f"/v1/batch#line={numbers[place]}", observer, measured)
+    found = results(batch, outcomes, lambda place: f"/v1/batch#line={numbers[place]}", observer, apart)
     for number, one in zip(numbers, found, strict=True):
         if one["status"] == "error":
             one["line"] = number
@@ -135,17 +134,15 @@ def results(
     outcomes: Sequence[Sequence[Outcome]],
     instance: Callable[[int], str],
     observer: Observer,
-    measured: Measured,
+    apart: Apart,
 ) -> list[dict[str, Any]]:
     """Return the members of each item's result; ``instance`` formats the place of an item in its problem."""
     members: list[dict[str, Any]] = [{}] * len(batch.echoes)
     for place, problem in batch.problems.items():
         members[place] = _refused(problem, instance(place))
-    for place, found in measured.items():
-        if isinstance(found, Problem):
-            members[place] = _refused(found, instance(place))
-        else:
-            members[place] = {"status": "ok", **metric_answer(batch.measurements[place], *found)}
+    for place, found in apart.items():
+        refused = isinstance(found, Problem)
+        members[place] = _refused(found, instance(place)) if refused else {"status": "ok", **found}
     for group, pieces in zip(batch.groups, outcomes, strict=True):
         places = iter(group.places)
         for answer in _answers(group, pieces, observer):

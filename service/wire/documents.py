@@ -43,6 +43,9 @@ class FaultDocument(TypedDict):
     code: str
     detail: str
     line: NotRequired[Annotated[int, Field(description="The line of the fault in NDJSON and CSV, from 1.")]]
+    column: NotRequired[
+        Annotated[int, Field(description="The column of the fault in an expression, in characters from 1.")]
+    ]
 
 
 class ProblemDocument(TypedDict):
@@ -306,7 +309,7 @@ class EvaluationRequest(Options):
 
 
 class BatchItem(Options):
-    """A request for any loss or metric."""
+    """A request for any loss, metric or composition."""
 
     __pydantic_config__ = REQUEST  # pyright: ignore[reportGeneralTypeIssues]
 
@@ -317,6 +320,16 @@ class BatchItem(Options):
             str,
             Field(
                 description="A metric's name or alias, in place of a loss: the item takes the members of a MetricRequest."
+            ),
+        ]
+    ]
+    terms: NotRequired[
+        Annotated[
+            Any,
+            Field(
+                description="Terms, in place of a loss: the item takes the members of a CompositionRequest. "
+                f"{NULL}",
+                examples=[{"scale": {"expression": "mean(z)"}}],
             ),
         ]
     ]
@@ -349,7 +362,7 @@ class BatchRequest(TypedDict):
 
 
 class BatchResult(TypedDict):
-    """The result of an item: the members of an evaluation or a measurement, or an error."""
+    """The result of an item: the members of an evaluation, a measurement or a composition, or an error."""
 
     id: NotRequired[Identity]
     status: Literal["ok", "error"]
@@ -363,6 +376,7 @@ class BatchResult(TypedDict):
     slices: NotRequired[Annotated[Map, Field(description="See Measurement.")]]
     samples: NotRequired[int]
     signature: NotRequired[str]
+    terms: NotRequired[Annotated[Any, Field(description="See Composition.", examples=[{}])]]
     gradients: NotRequired[GradientsByName]
     divisor: NotRequired[Divisor]
     aux: NotRequired[AuxByName]

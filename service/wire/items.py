@@ -8,20 +8,24 @@ from typing import Any
 from service.catalogue.registry import AnyLoss, Catalogues, Unknown
 from service.engine.bind import bind, bind_alike
 from service.engine.call import Call
+from service.engine.composition import MOST_BYTES, CompositionPlan, Planner
 from service.engine.fuse import likeness
 from service.engine.measure import Measurement
 from service.engine.stack import Part, stacked
-from service.problems import MOST_FAULTS, Fault, Invalid, NotFound, Problem, quoted
-from service.wire import json, metrics, request
+from service.problems import MOST_FAULTS, Fault, Invalid, NotFound, Problem, TooLarge, pointer, quoted
+from service.wire import compose, json, metrics, request
 from service.wire.alike import Taken, inputs_of, is_exact, stacks, take
+from service.wire.compose import DecodedComposition, read_composition
 from service.wire.defaults import Defaults
 from service.wire.document import Document
 from service.wire.envelope import Encoding, read_envelope
 from service.wire.metrics import read_measurement
 from service.wire.request import Read
 
-FIELDS = ("id", "loss", "metric", *request.FIELDS)
+FIELDS = ("id", "loss", "metric", "terms", *request.FIELDS)
 METRIC_FIELDS = ("id", "metric", *metrics.FIELDS)
+COMPOSITION_FIELDS = ("id", *compose.FIELDS)
+EVERY = tuple(dict.fromkeys((*FIELDS, *METRIC_FIELDS, *COMPOSITION_FIELDS)))
 MOST_REPORTED = 1000
 """Most faults reported in full over all items; further items report only their first."""
 MOST_COMPARED = 100
@@ -40,12 +44,16 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The items of a batch: each is in a group, names a metric, or has a problem. ``echoes`` hold their ids."""
+    """The items of a batch: each is in a group, names a metric, is a composition, or has a problem.
+
+    ``echoes`` hold their ids.
+    """
 
     echoes: Sequence[Mapping[str, Any]]
     groups: Sequence[Group]
     problems: Mapping[int, Problem]
     measurements: Mapping[int, Measurement] = field(default_factory=dict[int, Measurement])
+    compositions: Mapping[int, DecodedComposition] = field(default_factory=dict[int, DecodedComposition])
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +68,14 @@ class _Kind:
 class Items:
     """Reads items one after another. Documents are not kept: tensors own their memory."""
 
-    def __init__(self, catalogues: Catalogues, defaults: Defaults) -> None:
+    def __init__(self, catalogues: Catalogues, defaults: Defaults, planner: Planner) -> None:
         self._catalogue = catalogues.losses
         self._metrics = catalogues.metrics
+        self._planner = planner
+        self._plans: set[CompositionPlan] = set()
+        self._plan_bytes = 0
         self._measurements: dict[int, Measurement] = {}
+        self._compositions: dict[int, DecodedComposition] = {}
         self._defaults = defaults
         self._echoes: list[Mapping[str, Any]] = []
         self._kinds: dict[Hashable, _Kind] = {}
@@ -93,9 +105,11 @@ class Items:
                 self._last = document, taken
             elif type(item) is json.OBJECT and item.get("metric") is not None:
                 self._measurements[place] = self._read_metric(document, item, echo)
+            elif type(item) is json.OBJECT and item.get("terms") is not None:
+                self._compositions[place] = self._read_composition(document, item, echo)
             else:
                 self._bind(place, self._read(document, item, echo))
-        except (Invalid, NotFound) as problem:
+        except (Invalid, NotFound, TooLarge) as problem:
             self._refuse(place, problem)
         self._echoes.append(echo)
 
@@ -123,7 +137,7 @@ class Items:
             call = calls[0][1]
             part: Part = stacked([call for _, call in calls]) if len(calls) > 1 else call
             groups.append(Group([place for place, _ in calls], part, call, self._encodings[like]))
-        return Batch(self._echoes, groups, self._problems, self._measurements)
+        return Batch(self._echoes, groups, self._problems, self._measurements, self._compositions)
 
     def _keep(self, place: int, taken: Taken, document: Document, item: Any) -> None:
         """Add the values of an item to its kind; the first item of a kind is read in full."""
@@ -167,7 +181,7 @@ class Items:
             NotFound: there is no such metric.
             Unreadable: a part of it is not JSON.
         """
-        fields, faults = document.given(item, METRIC_FIELDS)
+        fields, faults = _given(document, item, METRIC_FIELDS)
         faults += _echoed(fields, echo)
         name = fields.pop("metric", None)
         if isinstance(name, str) and (metric := self._metrics.find(name)) is not None:
@@ -178,6 +192,28 @@ class Items:
             )
         detail = f"Expected the name of a metric; got {quoted(name)}."
         raise NotFound(str(Unknown(name, [], "metric")), Fault("/metric", "unknown", detail), *faults)
+
+    def _read_composition(self, document: Document, item: Any, echo: dict[str, Any]) -> DecodedComposition:
+        """Read an item that is a composition, and store its id in its echo.
+
+        Raises:
+            Invalid: it is not valid.
+            TooLarge: its work is over the limit.
+            Unreadable: a part of it is not JSON.
+        """
+        fields, faults = _given(document, item, COMPOSITION_FIELDS)
+        faults += _echoed(fields, echo)
+        usual = self._defaults.envelope
+        decoded = read_composition(document, self._catalogue, fields, faults, self._planner, usual)
+        if (plan := decoded.asked.plan) not in self._plans:
+            self._plans.add(plan)
+            self._plan_bytes += plan.size
+        if self._plan_bytes > MOST_BYTES:
+            detail = (
+                f"Expected a batch whose different compositions take at most {MOST_BYTES} bytes once planned"
+            )
+            raise TooLarge(f"{detail}; got {self._plan_bytes}.")
+        return decoded
 
     def _bind(self, place: int, read: Read) -> None:
         """Check an item against its loss."""
@@ -198,6 +234,18 @@ class Items:
         self._reported += len(problem.faults)
         # the traceback would keep the document alive
         self._problems[place] = problem.with_traceback(None)
+
+
+def _given(document: Document, item: Any, known: Sequence[str]) -> tuple[dict[str, Any], list[Fault]]:
+    """Return the known members of an item of one kind; generated clients send null for those of the others."""
+    found, faults = document.given(item, EVERY)
+    expected = ", ".join(known)
+    faults += [
+        Fault(pointer(name), "unknown", f"Expected one of {expected}; got {quoted(name)}.")
+        for name in found
+        if name not in known
+    ]
+    return {name: one for name, one in found.items() if name in known}, faults
 
 
 def _echoed(fields: dict[str, Any], echo: dict[str, Any]) -> list[Fault]:

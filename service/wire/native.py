@@ -107,7 +107,7 @@ def answers(
         for one, named in zip(found, _each_named(tensors, len(values), encoding), strict=True):
             one[name] = named
     for name, tensor in (*_outputs(evaluations), *divisor.items()):
-        if _count_nonfinite(tensor):
+        if count_nonfinite(tensor):
             for one, count in zip(found, _count_each(tensor), strict=True):
                 if count:
                     one.setdefault("nonfinite", {})[name] = count
@@ -134,7 +134,7 @@ def _nonfinite(evaluation: Evaluation) -> dict[str, int]:
     """Count the non-finite elements of each output that has any."""
     counts: dict[str, int] = {}
     for name, tensor in _outputs(evaluation):
-        if count := _count_nonfinite(tensor):
+        if count := count_nonfinite(tensor):
             counts[name] = count
     return counts
 
@@ -159,7 +159,7 @@ def _second(found: Evaluation | Evaluations) -> Mapping[str, Mapping[str, Tensor
     return {name: tensors for name, tensors in both.items() if tensors}
 
 
-def _count_nonfinite(tensor: Tensor) -> int:
+def count_nonfinite(tensor: Tensor) -> int:
     """Count the non-finite elements."""
     # any such element makes the sum non-finite, which is much faster to check
     return 0 if math.isfinite(tensor.sum().item()) else int((~tensor.isfinite()).sum())

@@ -40,6 +40,27 @@ def read(
     return _Reader(document, loss, fields, faults, defaults).read()
 
 
+def read_params(
+    document: Document, loss: AnyLoss, value: Any, defaults: Defaults = NONE
+) -> tuple[Mapping[str, Any], list[Fault]]:
+    """Validate the params of a request; invalid ones are reported and replaced by their defaults."""
+    if value is None and not defaults.params and len(loss.defaults) == len(loss.params):
+        return loss.defaults, []
+    found, faults = dict[str, Any](), list[Fault]()
+    if value is not None and type(value) is not json.OBJECT:
+        faults.append(Fault("/params", "type", json.no_object(value)))
+    elif value is not None:
+        found, faults = document.members(value, loss.params, "params")
+    sent = {name: document.plain(one, levels(loss.params[name])) for name, one in found.items()}
+    valid, wrong = validated(loss, sent) if sent else ({}, [])
+    inherited = defaults.params_for(loss)
+    faults += wrong_params(loss, found, wrong)
+    faults += [fault for name, fault in inherited.faults.items() if name not in found]
+    params, missing = complete(loss, {**inherited.valid, **valid})
+    absent = [name for name in missing if name not in found and name not in inherited.faults]
+    return params, [*faults, *wrong_params(loss, {}, absent)]
+
+
 class _Reader:
     """Reads the members of one request, and collects its faults."""
 
@@ -63,9 +84,11 @@ class _Reader:
         if not fields.keys().isdisjoint(EXPECTED):
             envelope, faults = read_envelope(fields, defaults=envelope)
             self.faults += faults
+        params, wrong = read_params(self.document, self.loss, fields.get("params"), self.defaults)
+        self.faults += wrong
         request = Request(
             loss=self.loss,
-            params=self._read_params(),
+            params=params,
             inputs=self._read_inputs(),
             gradients=envelope.gradients,
             reduction=envelope.reduction,
@@ -77,26 +100,6 @@ class _Reader:
             hessian=envelope.hessian,
         )
         return Read(request, envelope.encoding, self.faults)
-
-    def _read_params(self) -> Mapping[str, Any]:
-        """Validate the params; invalid ones are reported and replaced by their defaults."""
-        loss = self.loss
-        if (
-            "params" not in self.fields
-            and not self.defaults.params
-            and len(loss.defaults) == len(loss.params)
-        ):
-            return loss.defaults
-        found = self._object("params", loss.params) or {}
-        sent = {name: self.document.plain(value, levels(loss.params[name])) for name, value in found.items()}
-        valid, wrong = validated(loss, sent) if sent else ({}, [])
-        inherited = self.defaults.params_for(loss)
-        self.faults += wrong_params(loss, found, wrong)
-        self.faults += [fault for name, fault in inherited.faults.items() if name not in found]
-        given, missing = complete(loss, {**inherited.valid, **valid})
-        absent = [name for name in missing if name not in found and name not in inherited.faults]
-        self.faults += wrong_params(loss, {}, absent)
-        return given
 
     def _read_inputs(self) -> dict[str, Sent]:
         """Read the loss's tensors; invalid ones are reported and left out."""

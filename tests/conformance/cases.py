@@ -1,6 +1,6 @@
 """The calls that the conformance tests make of each loss: its defaults, and every choice and form it has."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
@@ -15,6 +15,12 @@ from service.engine.bind import bind
 from service.engine.call import Call, Request, Sent
 from service.losses import CATALOGUE
 from service.problems import Invalid
+
+COMPANIONS: Mapping[tuple[str, Any], Params] = {
+    ("loss_type", "robust"): {"label_smoothing": 0.2},
+    ("loss_type", "exo_pair"): {"label_smoothing": 0.2},
+}
+"""Params without which a choice is invalid, or the same as the default."""
 
 every_loss = pytest.mark.parametrize("loss", CATALOGUE.values(), ids=lambda loss: loss.name)
 
@@ -82,7 +88,7 @@ def _other_choices(loss: AnyLoss, default: Params) -> Iterator[Params]:
     for name, param in loss.params.items():
         for choice in _choices(param.annotation):
             if choice != default[name] or type(choice) is not type(default[name]):
-                yield {**default, name: choice}
+                yield {**default, name: choice, **COMPANIONS.get((name, choice), {})}
 
 
 def _choices(annotation: Any) -> list[Any]:

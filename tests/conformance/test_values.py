@@ -35,7 +35,9 @@ def test_outputs_have_the_declared_shapes(loss: AnyLoss) -> None:
         outputs = {"loss": terms.loss, "divisor": terms.divisor, "mean_terms": terms.mean_terms}
         for name, output in loss.outputs.items():
             tensor = terms.aux[name] if output.role == "aux" else outputs[output.role]
-            assert tensor is not None
+            if tensor is None:
+                assert output.role == "divisor"
+                continue
             assert tensor.shape == expand(output.dims(sizes, call.params), sizes), (name, variant.params)
 
 
@@ -71,7 +73,8 @@ def test_the_loss_is_zero_where_the_divisor_is(loss: AnyLoss) -> None:
     ignored = 0
     for call in _ignoring(loss):
         terms = loss.terms(call.inputs, call.params)
-        assert terms.divisor is not None
+        if terms.divisor is None:
+            continue
         assert (terms.loss[terms.divisor == 0] == 0).all()
         ignored += int((terms.divisor == 0).sum())
     assert ignored

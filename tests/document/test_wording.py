@@ -27,6 +27,7 @@ TEXTS = {
             "CONTRIBUTING.md",
             "SECURITY.md",
             "docs/clients.md",
+            "docs/expressions.md",
             "docs/gpu.md",
             "clients/go/README.md",
             "clients/java/README.md",

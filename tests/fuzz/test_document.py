@@ -27,7 +27,7 @@ UNLISTED = {"GET /v1/losses", "GET /v1/metrics", "POST /v2/repository/models/{mo
 """Tasks are no enumeration, which generated clients would hold against new ones; no model can be unloaded."""
 PATIENT_S = 60
 """Longer than any drawn call takes, on a busy machine too."""
-TAKE_TENSORS = {*NAMED, *GENERIC, "POST /v1/batch", "POST /v2/models/{model}/infer"}
+TAKE_TENSORS = {*NAMED, *GENERIC, "POST /v1/compose", "POST /v1/batch", "POST /v2/models/{model}/infer"}
 EVALUATIONS = "/v1/evaluations"
 
 

@@ -133,7 +133,9 @@ def compare(oracle: Oracle, call: Call, where: str) -> None:
     assert expected.keys() == declared, f"the oracle gives {sorted(expected)}, the loss {sorted(declared)}"
     for name, value in expected.items():
         tensor = found[name]
-        assert tensor is not None
+        if tensor is None:
+            assert name == "divisor"
+            tensor = torch.ones_like(terms.loss)
         want: NDArray[np.float64] = np.asarray(value, dtype=np.float64)
         assert tensor.shape == want.shape, f"{name}: {where}"
         np.testing.assert_allclose(

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from service.catalogue.registry import Catalogues
 from service.engine.call import Call
+from service.engine.composition import Planner
+from service.engine.expression import Expressions
 from service.engine.stack import Stack
 from service.losses import CATALOGUE
 from service.metrics import METRICS
@@ -20,6 +22,7 @@ from service.wire.document import MODERATE, Document
 from service.wire.written import raw_bytes
 
 BOTH = Catalogues(CATALOGUE, METRICS)
+PLANNER = Planner(Expressions(4096), 1 << 27)
 PLAIN = {"loss": "cross_entropy", "inputs": {"logits": [[1.5, 2], [3, 4]], "targets": [0, 1]}}
 
 
@@ -118,7 +121,7 @@ def items(draw: st.DrawFn) -> dict[str, Any]:
 def test_items_that_are_read_together_are_what_each_is_alone(some: list[dict[str, Any]], times: int) -> None:
     some = some * times
     sent = [{"id": f"[{place}", "loss": "cross_entropy", **item} for place, item in enumerate(some)]
-    together = batch.decode_batch(BOTH, json.dumps({"items": sent}).encode(), 100)
+    together = batch.decode_batch(BOTH, json.dumps({"items": sent}).encode(), 100, PLANNER)
     assert [echo["id"] for echo in together.echoes] == [one["id"] for one in sent]
     calls = dict(
         pair for group in together.groups for pair in zip(group.places, calls_of(group), strict=True)
@@ -175,7 +178,7 @@ def test_items_of_a_long_batch_are_what_each_is_alone(odd: list[int], place: int
             "targets": LONG[1] if last else ODD[which],
         }
     sent = [{"id": f"],[{place}", "loss": "mse", **item} for place, item in enumerate(some)]
-    together = batch.decode_batch(BOTH, orjson.dumps({"items": sent}), 100)
+    together = batch.decode_batch(BOTH, orjson.dumps({"items": sent}), 100, PLANNER)
     calls = dict(
         pair for group in together.groups for pair in zip(group.places, calls_of(group), strict=True)
     )
@@ -256,12 +259,12 @@ def test_items_of_a_long_batch_are_read_as_they_are_spelled(
 ) -> None:
     texts = [spelled(place, odd.get(place), last) for place in range(200)]
     assert sum(map(len, texts)) > MODERATE
-    together = batch.decode_batch(BOTH, f'{{"items":[{between.join(texts)}]}}'.encode(), 200)
+    together = batch.decode_batch(BOTH, f'{{"items":[{between.join(texts)}]}}'.encode(), 200, PLANNER)
     calls = dict(
         pair for group in together.groups for pair in zip(group.places, calls_of(group), strict=True)
     )
     for place in {0, 100, 199, *odd}:
-        alone = batch.decode_batch(BOTH, f'{{"items":[{texts[place]}]}}'.encode(), 1)
+        alone = batch.decode_batch(BOTH, f'{{"items":[{texts[place]}]}}'.encode(), 1, PLANNER)
         assert together.echoes[place] == alone.echoes[0]
         assert (place in together.problems) == bool(alone.problems)
         if alone.problems:

@@ -11,6 +11,8 @@ import torch
 
 from service.catalogue.registry import Catalogues
 from service.engine.call import Call, Evaluation
+from service.engine.composition import Planner
+from service.engine.expression import Expressions
 from service.losses import CATALOGUE
 from service.metrics import METRICS
 from service.problems import Problem
@@ -19,6 +21,7 @@ from service.wire.inference.read import Reader
 from tests.wire.pauses import longest_pause
 
 BOTH = Catalogues(CATALOGUE, METRICS)
+PLANNER = Planner(Expressions(4096), 1 << 27)
 SIZE = 12 << 20
 """Bytes of a body: to parse so many at once takes longer than the bound, a piece of them a tenth of it."""
 BOUND_S = 0.1
@@ -110,7 +113,7 @@ def test_batches_are_read_in_short_steps(length: int, last: bytes) -> None:
     item = b'{"loss": "mse", "inputs": {"predictions": [%b%b], "targets": [1]}}' % (b"0.5," * length, last)
     count = min(10_000, SIZE // len(item))
     body = b'{"items": [%b]}' % b",".join([item] * count)
-    pause = assert_short(partial(batch.decode_batch, BOTH, body, 10_000))
+    pause = assert_short(partial(batch.decode_batch, BOTH, body, 10_000, PLANNER))
     assert isinstance(pause, batch.Batch)
     assert len(pause.echoes) == count
 
@@ -119,7 +122,7 @@ def test_batches_are_read_in_short_steps(length: int, last: bytes) -> None:
     "unit", [b"{},", b"1,", b"[],", b'{"loss": "mse"},', b'{"id": "[\\"", "loss": "x"},']
 )
 def test_items_beyond_the_limit_are_refused_in_short_steps(unit: bytes) -> None:
-    assert_short(partial(batch.decode_batch, BOTH, b'{"items": ' + array(unit, b"1") + b"}", 10_000))
+    assert_short(partial(batch.decode_batch, BOTH, b'{"items": ' + array(unit, b"1") + b"}", 10_000, PLANNER))
 
 
 @pytest.mark.parametrize("encoding", ["json", "base64"])

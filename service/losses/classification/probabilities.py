@@ -3,7 +3,7 @@
 from math import log1p
 from typing import Annotated
 
-from annotated_types import Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 
 from service.catalogue.declare import loss
@@ -62,29 +62,41 @@ def categorical_cross_entropy(
 def binary_cross_entropy(
     probabilities: Annotated[Tensor, Prediction("...", Between())],
     targets: Annotated[Tensor, Target("...", Between())],
+    *,
+    label_smoothing: Annotated[float, Ge(0), Le(1)] = 0.0,
 ) -> Annotated[Tensor, Unreduced("...")]:
     r"""Negative log-likelihood of yes-or-no targets, from probabilities.
 
     Formula:
-        -t \max(\log p, -100) - (1 - t) \max(\log(1 - p), -100)
+        -t \max(\log p, -100) - (1 - t) \max(\log(1 - p), -100),
+        \quad t = (1 - \varepsilon)\, y + \tfrac{\varepsilon}{2}
 
     Args:
         probabilities: Probability of the positive class.
         targets: 1 for the positive class, 0 for the negative one, or a probability between.
+        label_smoothing: Share of the probability that is spread evenly over both answers: 1 becomes
+            1 - \varepsilon / 2, and 0 becomes \varepsilon / 2.
 
     Use when:
         Only probabilities are at hand; from logits use `binary_cross_entropy_with_logits`.
 
     Pitfalls:
         A probability that rounding has made exactly 0 or 1 on the wrong side costs 100, with a gradient
-        of 1e12 that ruins a step. Logits in place of probabilities are refused.
+        of 1e12 that ruins a step; with `label_smoothing` so does one on the right side. Logits in place of
+        probabilities are refused.
 
     Sources:
         - Good (1952), Rational Decisions, https://doi.org/10.1111/j.2517-6161.1952.tb00104.x
+        - Szegedy et al. (2016), Rethinking the Inception Architecture for Computer Vision,
+          https://arxiv.org/abs/1512.00567
     """
     p = probabilities.detach()
-    value = -(targets * p.log().clamp(min=-100) + (1 - targets) * (-p).log1p().clamp(min=-100))
-    slope = (p - targets) / (p * (1 - p)).clamp(min=1e-12)
+    yes, no = p.log().clamp(min=-100), (-p).log1p().clamp(min=-100)
+    value, share = -(targets * yes + (1 - targets) * no), targets
+    if label_smoothing:
+        value = (1 - label_smoothing) * value - label_smoothing / 2 * (yes + no)
+        share = (1 - label_smoothing) * targets + label_smoothing / 2
+    slope = (p - share) / (p * (1 - p)).clamp(min=1e-12)
     return value + zeros_with_slope(probabilities, slope)
 
 

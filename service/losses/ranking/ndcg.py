@@ -138,7 +138,7 @@ def neural_ndcg(
     tasks=("ranking",),
     aliases=("ndcg_metric",),
     differentiable=False,
-    work="scores",
+    work="2 scores",
     range=(0, 1),
     unit="one minus a ratio of gains",
     scales=Scales(0, ("scores",)),
@@ -150,6 +150,7 @@ def ndcg(
     *,
     k: Annotated[int, Ge(1)] | None = None,
     gain: Literal["exponential", "linear"] = "exponential",
+    ties: Literal["index", "average"] = "index",
 ) -> NdcgLoss:
     r"""One minus the normalised discounted cumulative gain: the ranking metric, for evaluation.
 
@@ -164,24 +165,45 @@ def ndcg(
         mask: True for real items, false for padding.
         k: Ranks that count; null for all.
         gain: The gain of an item: 2^y - 1, or its relevance y itself.
+        ties: Items of equal score are ranked by their `index`, or count with the `average` over all of their
+            orders, which is their mean gain at each of their ranks.
 
     Use when:
         You compare rankers. To train one, use `lambdarank` or `approx_ndcg`.
 
     Pitfalls:
-        It has no gradient. Items of equal score are ranked by their index, where scikit-learn averages over
-        their orders; its gain is the linear one too. Lists without relevant items leave the mean, rather
-        than count as perfect or as worst.
+        It has no gradient. With ties by `index` a ranker of equal scores for all is as good as the order in
+        which items are sent: use `average` if scores are coarse. That of scikit-learn is `average` with the
+        linear gain. Lists without relevant items leave the mean, rather than count as perfect or as worst.
 
     Sources:
         - Järvelin and Kekäläinen (2002), Cumulated Gain-Based Evaluation of IR Techniques, https://doi.org/10.1145/582415.582418
+        - McSherry and Najork (2008), Computing Information Retrieval Performance Measures Efficiently in the
+          Presence of Tied Scores, https://doi.org/10.1007/978-3-540-78646-7_38
     """
     valid = valid_items(scores, mask)
     gains = exponential_gains(targets, valid) if gain == "exponential" else torch.where(valid, targets, 0.0)
     # NaN has no rank
     unranked = (valid & scores.isnan()).any(-1, keepdim=True)
-    ranked = torch.where(unranked, torch.nan, gains.gather(-1, descending(scores, valid)))
+    order = descending(scores, valid)
+    ranked = gains.gather(-1, order)
+    if ties == "average":
+        ranked = _tied(ranked, torch.where(valid, scores, torch.nan).gather(-1, order))
+    ranked = torch.where(unranked, torch.nan, ranked)
     return _shortfall(cumulative_gain(ranked, k), ideal_gain(gains, k))
+
+
+def _tied(ranked: Tensor, scores: Tensor) -> Tensor:
+    """Return the mean gain of the items that have an equal score, for items in order; NaN is equal to nothing."""
+    first = torch.ones_like(scores, dtype=torch.bool)
+    first[:, 1:] = scores[:, 1:] != scores[:, :-1]
+    group = first.cumsum(-1) - 1
+    # in float64, as thousands of items may be equal
+    totals, sizes = (
+        torch.zeros_like(ranked, dtype=torch.float64).scatter_add(-1, group, part)
+        for part in (ranked.double(), torch.ones_like(ranked, dtype=torch.float64))
+    )
+    return (totals / sizes.clamp(min=1)).gather(-1, group).to(ranked)
 
 
 def _shortfall(gain: Tensor, ideal: Tensor, least: float = 0.0) -> NdcgLoss:

@@ -56,8 +56,8 @@ def poisson_nll(
 
     Pitfalls:
         Takes log-rates by default: a model that ends in a softplus or an exponential needs `log_input` false.
-        Counts that vary more than their mean call for `negative_binomial_nll`. Without `full` it may be
-        negative.
+        Counts that vary more than their mean call for `negative_binomial_nll`, and units that have no events at
+        all for `zero_inflated_poisson_nll`. Without `full` it may be negative.
 
     Sources:
         - Cameron & Trivedi (2013), Regression Analysis of Count Data, https://doi.org/10.1017/CBO9781139013567

@@ -1,6 +1,6 @@
 """Errors relative to the size of the target: percentages and logarithms."""
 
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import torch
 from annotated_types import Gt
@@ -8,9 +8,16 @@ from torch import Tensor
 
 from service.catalogue.declare import loss
 from service.catalogue.domains import Above
-from service.catalogue.spec import Prediction, Scales, Target, Unreduced
+from service.catalogue.spec import Divisor, Prediction, Scales, Target, Unreduced
 from service.losses.digits import sloped
 from service.losses.regression.magnitudes import norm
+
+
+class PercentageLoss(NamedTuple):
+    """A loss per element and, if zero targets are skipped, 1 where a target counts."""
+
+    loss: Annotated[Tensor, Unreduced("...")]
+    divisor: Annotated[Tensor, Divisor("...")] | None
 
 
 @loss(
@@ -33,29 +40,39 @@ def mape(
     targets: Annotated[Tensor, Target("...")],
     *,
     epsilon: Annotated[float, Gt(0)] = 1e-7,
-) -> Annotated[Tensor, Unreduced("...")]:
+    skip_zeros: bool = False,
+) -> PercentageLoss:
     r"""Absolute error in percent of the target.
 
     Formula:
         100\, \frac{|\hat y - y|}{\max(|y|, \varepsilon)}
+        \quad \text{or, with skip\_zeros, } 0 \text{ where } y = 0
 
     Args:
         predictions: Estimated values.
-        targets: Observed values, away from zero.
+        targets: Observed values, away from zero or, with `skip_zeros`, exactly zero.
         epsilon: Least size of the denominator, in the unit of the targets; it is a floor, not added.
+        skip_zeros: Whether elements whose target is 0 are left out: they cost nothing, and the mean does not
+            count them.
 
     Use when:
         Targets are positive and far from zero, and errors matter in proportion.
 
     Pitfalls:
-        In percent; some libraries give the fraction. A single target near zero dominates all others. It
-        favours predictions that are too low.
+        In percent; some libraries give the fraction. A single target near zero dominates all others, and
+        `skip_zeros` leaves out exact zeros only. It favours predictions that are too low. Nothing is learnt
+        from targets that are skipped: where zeros matter, use `wmape`.
 
     Sources:
         - Makridakis (1993), Accuracy measures: theoretical and practical concerns,
           https://doi.org/10.1016/0169-2070(93)90079-3
     """
-    return 100 * ((predictions - targets).abs() / targets.abs().clamp(min=epsilon))
+    counted = targets != 0 if skip_zeros else None
+    errors = predictions - targets
+    if counted is not None:
+        errors = torch.where(counted, errors, 0.0)
+    percent = 100 * (errors.abs() / targets.abs().clamp(min=epsilon))
+    return PercentageLoss(percent, counted if counted is None else counted.to(percent))
 
 
 @loss(

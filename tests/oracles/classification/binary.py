@@ -16,11 +16,14 @@ INF = float("inf")
 
 @oracles.of(
     "binary_cross_entropy_with_logits",
+    tolerance=1e-12,
     draws=[
         ({"...": (4, 3)}, {"pos_weight": 2.5}),
         ({"...": (2,), "C": 3}, {"pos_weight": (0.0, 1.0, 7.0)}),
         ({"...": (), "C": 2}, {"pos_weight": (0.5, 3.0)}),
         ({"...": ()}, {"pos_weight": 0.0}),
+        ({"...": (4, 3)}, {"label_smoothing": 0.1}),
+        ({"...": (2,), "C": 3}, {"pos_weight": (0.0, 1.0, 7.0), "label_smoothing": 1.0}),
     ],
     edges=[
         Edge(
@@ -31,11 +34,20 @@ INF = float("inf")
             {"logits": [[1e4, -1e4], [21.0, -21.0]], "targets": [[0, 1], [1, 1]]},
             {"pos_weight": [2, 3]},
         ),
+        Edge(
+            {"logits": [1e4, -1e4, 0, 0], "targets": [1, 1, 1, 0]},
+            {"label_smoothing": 0.5},
+            {"logits": [0.25, -0.75, -0.25, 0.25]},
+        ),
     ],
 )
-def binary_cross_entropy_with_logits(logits: Array, targets: Array, *, pos_weight: Any) -> Array:
+def binary_cross_entropy_with_logits(
+    logits: Array, targets: Array, *, pos_weight: Any, label_smoothing: float
+) -> Array:
     weight = np.broadcast_to(1.0 if pos_weight is None else pos_weight, logits.shape)
-    return bits(logits, targets, weight)
+    # a share of the questions is answered at random
+    yes, no = (bits(logits, np.full_like(targets, answer), weight) for answer in (1, 0))
+    return (1 - label_smoothing) * bits(logits, targets, weight) + label_smoothing * (yes + no) / 2
 
 
 @oracles.of(

@@ -35,11 +35,22 @@ def categorical_cross_entropy(probabilities: Array, targets: Array, *, eps: floa
 
 @oracles.of(
     "binary_cross_entropy",
-    draws=[({"...": (4, 3)}, {}), ({"...": ()}, {})],
+    tolerance=1e-12,
+    draws=[
+        ({"...": (4, 3)}, {}),
+        ({"...": ()}, {}),
+        ({"...": (4, 3)}, {"label_smoothing": 0.1}),
+        ({"...": (4, 3)}, {"label_smoothing": 1.0}),
+    ],
     edges=[
         Edge(
             {"probabilities": [0.0, 1.0, 0.0, 1.0], "targets": [1, 0, 0, 1]},
             gradients={"probabilities": [-1e12, 1e12, 0, 0]},
+        ),
+        Edge(
+            {"probabilities": [0.0, 1.0, 0.5, 0.75], "targets": [0, 1, 1, 1]},
+            {"label_smoothing": 0.5},
+            {"probabilities": [-0.25e12, 0.25e12, -1, 0]},
         ),
         Edge(
             {"probabilities": [1e-50, 1e-30, 0.25], "targets": [1, 0, 0.25]},
@@ -47,11 +58,12 @@ def categorical_cross_entropy(probabilities: Array, targets: Array, *, eps: floa
         ),
     ],
 )
-def binary_cross_entropy(probabilities: Array, targets: Array) -> Array:
+def binary_cross_entropy(probabilities: Array, targets: Array, *, label_smoothing: float) -> Array:
     def one(p: float, t: float) -> float:
         yes = max(log(p), -100.0) if p > 0 else -100.0
         no = max(log(1 - p), -100.0) if p < 1 else -100.0
-        return -t * yes - (1 - t) * no
+        # a share of the questions is answered at random
+        return (1 - label_smoothing) * (-t * yes - (1 - t) * no) - label_smoothing * (yes + no) / 2
 
     return np.vectorize(one, otypes=[float])(probabilities, targets)
 

@@ -1,5 +1,6 @@
 """NDCG by ranking one list after the other, its soft versions by explicit ranks and matrices."""
 
+from itertools import chain, permutations, product
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,10 @@ Array = NDArray[Any]
 NOTHING = {"scores": [[0.5, -0.5]], "targets": [[0.0, 0.0]]}
 BEYOND = {"scores": [[0.5, 0.1, 0.7]], "targets": [[2000.0, 1999.0, 0.0]]}
 ONE = {"scores": [[-3.0]], "targets": [[2.0]]}
+GROUPS = {
+    "scores": [[0.5, -0.0, 0.5, 0.0, 2.0, 0.5], [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]],
+    "targets": [[3.0, 1.0, 0.0, 2.0, 1.0, 1.0], [0.0, 0.0, 1.0, 0.0, 4.0, 0.5]],
+}
 TIED = {"scores": [[0.5, 0.5, 0.5]], "targets": [[0.0, 1.0, 2.0]]}
 
 
@@ -85,6 +90,7 @@ def neural_ndcg(
 
 @oracles.of(
     "ndcg",
+    tolerance=1e-12,
     draws=[
         (DRAWS, {"k": 3}),
         (DRAWS, {"k": 20, "gain": "linear"}),
@@ -99,6 +105,20 @@ def neural_ndcg(
         Edge(ONE),
         Edge(TIED),
         Edge(TIED, {"gain": "linear"}),
+        *(
+            Edge(inputs, {"ties": "average", **params})
+            for inputs in (HUGE, PADDED, NOTHING, BEYOND, ONE, TIED, GROUPS)
+            for params in ({}, {"k": 2}, {"k": 1, "gain": "linear"})
+        ),
+        # one of minus infinity is not equal to one that is excluded
+        Edge(
+            {
+                "scores": [[-np.inf, 0.0, -np.inf, -np.inf]],
+                "targets": [[2.0, 9.0, 0.0, 5.0]],
+                "mask": [[True, False, True, False]],
+            },
+            {"ties": "average"},
+        ),
         # a valid item of minus infinity still ranks above excluded ones
         Edge({"scores": [[0.0, -np.inf]], "targets": [[9.0, 1.0]], "mask": [[False, True]]}),
         # perfect
@@ -106,16 +126,21 @@ def neural_ndcg(
     ],
 )
 def ndcg(
-    scores: Array, targets: Array, mask: Array | None, *, k: int | None, gain: str
+    scores: Array, targets: Array, mask: Array | None, *, k: int | None, gain: str, ties: str
 ) -> dict[str, list[float]]:
-    return _shortfalls(
-        scores,
-        targets,
-        mask,
-        k,
-        lambda s, gains: dcg([gains[item] for item in ranked(s)], k),
-        linear=gain == "linear",
-    )
+    def value(s: list[float], gains: list[float]) -> float:
+        orders = _orders(s) if ties == "average" else [ranked(s)]
+        return float(np.mean([dcg([gains[item] for item in order], k) for order in orders]))
+
+    return _shortfalls(scores, targets, mask, k, value, linear=gain == "linear")
+
+
+def _orders(s: list[float]) -> list[list[int]]:
+    """Return every order of the items in which no item is behind one of a lower score."""
+    if any(map(np.isnan, s)):
+        return [ranked(s)]
+    groups = [[item for item in ranked(s) if s[item] == score] for score in sorted(set(s), reverse=True)]
+    return [list(chain(*order)) for order in product(*map(permutations, groups))]
 
 
 def _shortfalls(

@@ -12,6 +12,7 @@ DRAWS = [({"...": ()}, {}), ({"...": (4, 5)}, {"epsilon": 0.5})]
 
 @oracles.of(
     "mape",
+    tolerance=1e-12,
     draws=DRAWS,
     edges=[
         # the floor is a maximum, not added; a perfect fit at zero costs nothing
@@ -20,10 +21,23 @@ DRAWS = [({"...": ()}, {}), ({"...": (4, 5)}, {"epsilon": 0.5})]
             {"epsilon": 0.5},
             {"predictions": [50, 0, 200, 50]},
         ),
+        # zeros are left out, whatever is predicted for them; what is near zero is not
+        Edge(
+            {"predictions": [3.0, np.inf, np.nan, -1.0, 1.0], "targets": [2.0, 0.0, -0.0, -2.0, 0.25]},
+            {"epsilon": 0.5, "skip_zeros": True},
+            {"predictions": [50, 0, 0, 50, 200], "targets": [-75, 0, 0, -25, -200]},
+        ),
+        Edge(
+            {"predictions": [3.0, 1.0], "targets": [0.0, 0.0]}, {"skip_zeros": True}, {"predictions": [0, 0]}
+        ),
     ],
 )
-def mape(predictions: Array, targets: Array, *, epsilon: float) -> Array:
-    return elementwise(lambda p, t: 100 * abs(p - t) / max(abs(t), mpmath.mpf(epsilon)), predictions, targets)
+def mape(predictions: Array, targets: Array, *, epsilon: float, skip_zeros: bool) -> dict[str, Array]:
+    counted = np.where(targets == 0, 0.0, 1.0) if skip_zeros else np.ones_like(targets)
+    known = np.where(counted == 0, 1.0, targets)
+    predicted = np.where(counted == 0, 1.0, predictions)
+    loss = elementwise(lambda p, t: 100 * abs(p - t) / max(abs(t), mpmath.mpf(epsilon)), predicted, known)
+    return {"loss": loss, "divisor": counted}
 
 
 @oracles.of(
