@@ -9,6 +9,7 @@ from torch import Tensor
 
 from service.catalogue.domains import Domain, LogProbabilities, OneOf, Simplex
 from service.catalogue.registry import AnyLoss
+from service.catalogue.twice import Twice
 from service.engine.bind import bind
 from service.engine.call import Call, Sent
 from service.engine.evaluate import evaluate
@@ -16,7 +17,7 @@ from service.engine.fit import Fit, fit
 from service.engine.fuse import evaluate_together
 from service.engine.stack import stacked
 from service.losses.distribution.transport import Histogram
-from tests.conformance.cases import Variant, every_loss, variants, with_inputs
+from tests.conformance.cases import Variant, every_loss, leaves, variants, with_inputs
 from tests.conformance.changes import bases, calls, near_and_far
 from tests.conformance.compare import CLOSE, assert_same
 
@@ -57,6 +58,23 @@ def test_calls_together_have_the_second_derivatives_that_they_have_alone(loss: A
             some = [with_tangents(variant, seed, names, reduction="mean", dtype=dtype) for seed in range(3)]
             for together, call in zip(evaluate_together(stacked(some)), some, strict=True):
                 assert_same(together, evaluate(call), 10 * CLOSE[dtype])
+
+
+@every_loss
+def test_what_is_differentiated_twice_has_the_value_and_gradients_of_what_is_differentiated_once(
+    loss: AnyLoss,
+) -> None:
+    skip_unless_differentiable(loss)
+    for variant in variants(loss):
+        call = variant.call(reduction="none")
+        expected, inputs, twice = evaluate(call), leaves(call), Twice()
+        with twice.entered():
+            found = loss.terms(inputs, call.params).loss
+        wanted = [inputs[name] for name in call.gradients_of]
+        gradients = torch.autograd.grad(found.sum(), wanted, allow_unused=True, materialize_grads=True)
+        torch.testing.assert_close(found.detach(), expected.value, rtol=1e-10, atol=1e-12)
+        for name, gradient in zip(call.gradients_of, gradients, strict=True):
+            torch.testing.assert_close(gradient, expected.gradients[name], rtol=1e-9, atol=1e-10)
 
 
 @every_loss
