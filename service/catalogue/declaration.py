@@ -88,8 +88,14 @@ class Declaration(Generic[P, R]):
 
         An element takes at most `UNIT_S` of a core and `UNIT_BYTES`, see `service.engine.cost`; float64 takes twice the bytes.
         """
-        known = {**sizes_in_params(self.params, params), **shapes, **sizes}
-        return sum(map(prod, shapes.values())) + _elements((*self.work, *self.overhead), known)
+        patterns = (*self.work, *self.overhead)
+        return sum(map(prod, shapes.values())) + self.elements_of(patterns, shapes, sizes, params)
+
+    def elements_of(
+        self, patterns: tuple[str, ...], shapes: Mapping[str, Shape], sizes: Sizes, params: Params
+    ) -> int:
+        """Estimate the elements of patterns like those of the ``work``."""
+        return _elements(patterns, {**sizes_in_params(self.params, params), **shapes, **sizes})
 
     def elements_once(self, sizes: Sizes, params: Params) -> int:
         """Estimate the elements of work that like calls share if they are evaluated as one."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 from torch import Tensor
 
 from service.catalogue.declaration import REQUIRED, Declaration, Param, signature_of
-from service.catalogue.dims import names, split
+from service.catalogue.dims import Sizes, names, split
 from service.catalogue.spec import (
     ALWAYS,
     Bounds,
@@ -41,7 +41,8 @@ class Loss(Declaration[P, R]):
     """A declared loss.
 
     ``joins`` names the dim along which like calls are joined to be evaluated as one; None if vmap does that. ``on_cpu``:
-    calls are evaluated on the CPU. ``compares_samples``: elements of the loss depend on other samples.
+    calls are evaluated on the CPU. ``compares_samples``: elements of the loss depend on other samples. ``coupled``: they
+    depend on inputs at several places.
     """
 
     differentiable: bool
@@ -49,6 +50,8 @@ class Loss(Declaration[P, R]):
     joins: str | None
     on_cpu: bool
     compares_samples: bool
+    coupled: bool
+    twice: tuple[str, ...]
     range: Range
     unit: str | None
     scales: Scales | None
@@ -126,6 +129,11 @@ class Loss(Declaration[P, R]):
         """The inputs that ``gradients: true`` differentiates."""
         return tuple(name for name, spec in self.inputs.items() if spec.role == "prediction")
 
+    def elementwise(self, name: str, row: int, sizes: Sizes, params: Params) -> bool:
+        """Return whether each element of an input moves the element of the loss at its place, and no other."""
+        same = self.inputs[name].form(row).dims == self.unreduced.dims(sizes, params)
+        return same and self.differentiable and not (self.coupled or self.compares_samples)
+
     @cached_property
     def conditional(self) -> bool:
         """Whether a form of an input or of the unreduced loss, or the work, depends on the params."""
@@ -143,6 +151,8 @@ def loss(
     joins: str | None = None,
     on_cpu: bool = False,
     compares_samples: bool = False,
+    coupled: bool = False,
+    twice: str | tuple[str, ...] = (),
     requires: tuple[Condition | SizeRange, ...] = (),
     work: str | tuple[str, ...] = (),
     overhead: str | tuple[str, ...] = (),
@@ -159,12 +169,14 @@ def loss(
     on each other. ``on_cpu=True``: most of its work runs on the CPU whatever the device, so its calls do too.
     ``compares_samples=True``: each element of the unreduced loss depends on other samples, such as the negatives in its batch,
     so that a batch cannot be split into shards.
+    ``coupled=True``: an element of the loss depends on several elements of inputs that have its dims, such as neighbours.
 
     ``work``: dims of the tensors made beyond the inputs' own elements, from names of sizes, of inputs (``"2 logits"``),
     and of params that are counts or lists of numbers. A unit is at most 110 ns of a core and 22 bytes at the peak, in
     float32 with gradients for all inputs; a number among the dims (``"512 iterations"``) is a factor for work that costs
     more, ``max_iter/16`` for work that costs less. ``overhead``: the cost of
-    torch's calls in a loop, which calls that are evaluated together share.
+    torch's calls in a loop, which calls that are evaluated together share. ``twice``: the work of second derivatives along one
+    direction, beyond a multiple of all of that.
 
     ``range``: bounds of the unreduced loss in every dtype, fixed or a function of the params. ``unit``: the reason why
     errors of this loss are relative to 1 rather than to its value, such as "one minus a ratio of areas". ``scales``: the
@@ -189,6 +201,8 @@ def loss(
             joins=joins,
             on_cpu=on_cpu,
             compares_samples=compares_samples,
+            coupled=coupled,
+            twice=(twice,) if isinstance(twice, str) else twice,
             requires=requires,
             work=(work,) if isinstance(work, str) else work,
             overhead=(overhead,) if isinstance(overhead, str) else overhead,

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from service.catalogue.dims import Shape
 from service.catalogue.domains import Facts
-from service.engine import check
+from service.engine import check, check_second
 from service.engine.call import Call, Request
-from service.engine.fit import fit
+from service.engine.cost import SECOND
+from service.engine.fit import Fit, fit
 from service.engine.plan import cast, plan, round_param, rounding, shapes_of
 from service.engine.stack import Stack
 from service.problems import Fault, Invalid
@@ -49,7 +50,8 @@ def _bind_in_full(request: Request, known: Sequence[Fault]) -> Call:
     fitted = fit(loss, shapes_of(request.inputs), params)
     # inputs that could not be decoded have their faults already
     undecoded = [n for n in loss.inputs if any(f.pointer.startswith(f"/inputs/{n}") for f in known)]
-    gradients_of, faults = check.gradients_of(loss, request.gradients, fitted, (*request.inputs, *undecoded))
+    present = (*request.inputs, *undecoded)
+    gradients_of, faults = check.gradients_of(loss, request.gradients, fitted, present)
     faults = [*known, *faults]
     kinded, wrong_kinds = check.cast_kinds(request, fitted)
     facts = Facts(fitted.sizes, params, kinded)
@@ -60,29 +62,47 @@ def _bind_in_full(request: Request, known: Sequence[Fault]) -> Call:
     unreduced = fitted.unreduced
     if whole:
         faults += fitted.size_faults or check.conditions(loss, facts)
+    faults += check_second.tangents(request, fitted, present)
     if unreduced is not None:
         faults += check.result(request, fitted, unreduced)
+        faults += check_second.hessian(request, fitted, gradients_of)
     if faults or unreduced is None:
         raise Invalid(*faults)
-    weight, upstream = request.sample_weight, request.grad_output
+    return _call(request, fitted, unreduced, kinded, gradients_of)
+
+
+def _call(
+    request: Request,
+    fitted: Fit,
+    unreduced: Shape,
+    kinded: Mapping[str, Tensor],
+    gradients_of: tuple[str, ...],
+) -> Call:
+    """Return the call of a valid request, whose inputs have the kinds of their forms."""
+    dtype, weight, upstream = request.dtype, request.sample_weight, request.grad_output
+    directions = bool(request.tangents) + len(gradients_of) * bool(request.hessian)
+
+    def rounded(name: str, tensor: Tensor) -> Tensor:
+        domain = fitted.form(name).domain
+        return cast(tensor, rounding(domain, dtype)) if domain.kind == "float" else tensor
+
+    tangents = {name: rounded(name, sent.tensor) for name, sent in request.tangents.items()}
     return Call(
-        loss=loss,
-        inputs={
-            name: cast(tensor, rounding(domain, request.dtype)) if domain.kind == "float" else tensor
-            for name, tensor in kinded.items()
-            for domain in [fitted.form(name).domain]
-        },
-        params={name: round_param(param, request.dtype) for name, param in params.items()},
-        work=fitted.work,
-        overhead=fitted.overhead,
+        loss=request.loss,
+        inputs={name: rounded(name, tensor) for name, tensor in kinded.items()},
+        params={name: round_param(param, dtype) for name, param in request.params.items()},
+        work=fitted.work + directions * (SECOND * fitted.work + fitted.twice),
+        overhead=fitted.overhead + directions * (SECOND * fitted.overhead),
         gradients_of=gradients_of,
         reduction=request.reduction,
-        sample_weight=None if weight is None else _broadcast(cast(weight.tensor, request.dtype), unreduced),
+        sample_weight=None if weight is None else _broadcast(cast(weight.tensor, dtype), unreduced),
         grad_output=None
         if upstream is None
-        else cast(upstream.tensor, request.dtype).reshape(check.value_shape(request, unreduced)),
-        dtype=request.dtype,
+        else cast(upstream.tensor, dtype).reshape(check.value_shape(request, unreduced)),
+        dtype=dtype,
         divide_by=request.divide_by,
+        tangents={name: tensor.reshape(fitted.shapes[name]) for name, tensor in tangents.items()},
+        hessian=request.hessian,
     )
 
 

@@ -13,6 +13,7 @@ from service.catalogue.registry import AnyLoss
 
 Reduction = Literal["mean", "sum", "none"]
 Dtype = Literal["float32", "float64", "float16", "bfloat16"]
+Hessian = Literal["diagonal"]
 
 DTYPES: Mapping[Dtype, torch.dtype] = {
     "float32": torch.float32,
@@ -36,6 +37,10 @@ class Sent(NamedTuple):
     any_rank: bool = False
 
 
+NO_TANGENTS: Mapping[str, Sent] = {}
+NO_TENSORS: Mapping[str, Tensor] = {}
+
+
 class Request(NamedTuple):
     """A call whose envelope and params are valid, and whose tensors are decoded but not yet checked."""
 
@@ -48,6 +53,8 @@ class Request(NamedTuple):
     grad_output: Sent | None = None
     dtype: torch.dtype = torch.float32
     divide_by: float | None = None
+    tangents: Mapping[str, Sent] = NO_TANGENTS
+    hessian: Hessian | None = None
 
 
 class Call(NamedTuple):
@@ -71,6 +78,8 @@ class Call(NamedTuple):
     dtype: torch.dtype = torch.float32
     divide_by: float | None = None
     key: Hashable = None
+    tangents: Mapping[str, Tensor] = NO_TENSORS
+    hessian: Hessian | None = None
 
     @property
     def like(self) -> "Call":
@@ -82,7 +91,8 @@ class Evaluation(NamedTuple):
     """The results of a `Call`: detached tensors on the CPU, the floating ones in the call's dtype.
 
     ``divisor`` is the sum of weighted divisors, None under ``none``; always in float64, so that counts stay exact.
-    ``device`` is the one that computed them.
+    ``device`` is the one that computed them. ``tangent`` is the change of the value, ``hessian_product`` that of the gradients
+    along the tangents of the call; ``hessian`` is that of each element of a gradient with its own input.
     """
 
     value: Tensor
@@ -90,3 +100,6 @@ class Evaluation(NamedTuple):
     aux: Mapping[str, Tensor]
     divisor: Tensor | None = None
     device: torch.device = CPU
+    tangent: Tensor | None = None
+    hessian_product: Mapping[str, Tensor] = NO_TENSORS
+    hessian: Mapping[str, Tensor] = NO_TENSORS

@@ -53,7 +53,7 @@ def cast_kinds(request: Request, fit: Fit) -> tuple[dict[str, Tensor], list[Faul
         tensor = sent.tensor.reshape(shape) if sent.any_rank else sent.tensor
         if (wrong := not_of_kind(tensor, kind)) is not None:
             words = "integers" if kind == "int" else "true and false, or 1 and 0"
-            faults.append(_fault_at(name, sent, wrong, "kind", words, show_number(tensor[wrong])))
+            faults.append(fault_at(("inputs", name), sent, wrong, "kind", words, show_number(tensor[wrong])))
         else:
             kinded[name] = of_kind(tensor, kind)
     # in the order of declaration, because a domain may refer to earlier inputs
@@ -96,7 +96,7 @@ def domains(request: Request, fit: Fit, facts: Facts, *, whole: bool) -> list[Fa
             expected = form.describe() + mentioned_sizes(form, fit.sizes)
             finite = bool(tensor[index].isfinite())
             found = form.domain.found(tensor, index) if finite else show_number(tensor[index])
-            faults.append(_fault_at(name, request.inputs[name], index, "domain", expected, found))
+            faults.append(fault_at(("inputs", name), request.inputs[name], index, "domain", expected, found))
     return faults
 
 
@@ -251,7 +251,7 @@ def _check_weight(weight: Sent, unreduced: Shape) -> list[Fault]:
     if (index := first_of(~((tensor >= 0) & (tensor.isfinite())))) is None:
         return []
     expected, found = "finite numbers of at least 0", show_number(tensor[index])
-    return [_fault_at(None, weight, index, "domain", expected, found)]
+    return [fault_at(("sample_weight",), weight, index, "domain", expected, found)]
 
 
 def first_of(wrong: Tensor) -> tuple[int, ...] | None:
@@ -263,11 +263,10 @@ def first_of(wrong: Tensor) -> tuple[int, ...] | None:
     return tuple(int(i) for i in torch.unravel_index(torch.tensor(place), wrong.shape))
 
 
-def _fault_at(
-    name: str | None, sent: Sent, index: tuple[int, ...], code: str, expected: str, found: str
+def fault_at(
+    where: tuple[str, ...], sent: Sent, index: tuple[int, ...], code: str, expected: str, found: str
 ) -> Fault:
-    """Return a fault at one element: by its pointer if it has one, else by its index in the sentence."""
-    where = ("inputs", name) if name else ("sample_weight",)
+    """Return a fault at one element of a tensor: by its pointer if it has one, else by its index in the sentence."""
     if sent.addressable:
         return Fault(pointer(*where, *index), code, f"Expected {expected}; got {found}.")
     place = f" at {list(index)}" if index else ""

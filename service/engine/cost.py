@@ -31,6 +31,9 @@ DEVICE_BUDGET = 1 << 22
 TYPICAL_UNIT_S = 2.5e-8
 """Seconds for a unit of work on a core, in most losses."""
 
+SECOND = 12
+"""Work of second derivatives along one direction, as a multiple of that of a value with its gradients."""
+
 
 def reading(size: int) -> float:
     """Estimate the seconds to read this many bytes of JSON and write as many."""

@@ -15,6 +15,7 @@ from service.engine.cost import FUSED
 from service.engine.cut import cut
 from service.engine.reduce import reduce, reducible
 from service.engine.removed import removes, without_losses, without_removed
+from service.engine.second import second
 from service.engine.stack import Part, Stack
 from service.engine.transfer import moved, to_host, working_on
 
@@ -32,16 +33,22 @@ def evaluate(call: Call, device: torch.device = CPU) -> Evaluation:
     """
     compute = partial(call.loss.terms, params=call.params)
     try:
-        return cut(call, Evaluation(*computed(call, compute, device), device))
+        return _evaluation(call, compute, device)
     except memory.FAILURES as error:
         memory.raise_unless_exhausted(error)
     # past the handler, nothing references the tensors of the first attempt
     memory.give_back_memory()
     try:
-        return cut(call, Evaluation(*computed(call, compute, device), device))
+        return _evaluation(call, compute, device)
     except memory.FAILURES as error:
         memory.raise_unless_exhausted(error)
         raise memory.does_not_fit(str(error), device) from None
+
+
+def _evaluation(call: Call, compute: Callable[[Tensors], Terms], device: torch.device) -> Evaluation:
+    """Compute everything that a call asks for."""
+    found = Evaluation(*computed(call, compute, device), device, *second(call, compute, device))
+    return cut(call, found)
 
 
 def attempt(call: Call, device: torch.device = CPU) -> Evaluation | Exception:

@@ -24,7 +24,8 @@ class Fit:
     """The match between the shapes sent and one row of forms.
 
     ``unreduced`` is the shape of the unreduced loss, None if an input is missing or does not fit; ``work`` is the
-    estimated number of elements of work, ``overhead`` the part of it that fused calls share.
+    estimated number of elements of work, ``overhead`` the part of it that fused calls share, ``twice`` the work of second
+    derivatives beyond a multiple of both.
     """
 
     loss: AnyLoss
@@ -36,6 +37,7 @@ class Fit:
     size_faults: tuple[Fault, ...] = ()
     work: int = 0
     overhead: int = 0
+    twice: int = 0
 
     def form(self, name: str) -> Form:
         """Return the form of an input."""
@@ -125,4 +127,5 @@ def _with_result(fit: Fit, params: Mapping[str, Any]) -> Fit:
         size_faults=tuple(faults),
         work=loss.elements(fit.shapes, fit.sizes, params),
         overhead=loss.elements_once(fit.sizes, params),
+        twice=loss.elements_of(loss.twice, fit.shapes, fit.sizes, params),
     )

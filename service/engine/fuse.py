@@ -20,6 +20,7 @@ from service.engine.cut import cut
 from service.engine.evaluate import attempt, computed
 from service.engine.fit import fit
 from service.engine.memory import give_back_memory, is_exhausted
+from service.engine.second import second
 from service.engine.stack import Evaluations, Part, Stack, stacked
 from service.engine.transfer import is_large, moved, working_on
 
@@ -33,9 +34,10 @@ def likeness(call: Call) -> Hashable:
         return call.key
     shapes = tuple([(name, tensor.shape) for name, tensor in call.inputs.items()])
     weights = [t if t is None else t.shape for t in (call.sample_weight, call.grad_output)]
+    tangents = tuple([(name, tensor.shape) for name, tensor in call.tangents.items()])
     params = tuple(call.params.items())
-    options = (call.gradients_of, call.reduction, call.dtype, call.divide_by)
-    return (call.loss.name, params, shapes, *weights, *options)
+    options = (call.gradients_of, call.reduction, call.dtype, call.divide_by, call.hessian)
+    return (call.loss.name, params, shapes, *weights, tangents, *options)
 
 
 def evaluate_alike(parts: Sequence[Part], device: torch.device = CPU) -> Results:
@@ -68,7 +70,8 @@ def _stacked(parts: Sequence[Part], device: torch.device) -> Stack:
 
 def evaluate_together(stack: Stack, device: torch.device = CPU) -> Sequence[Evaluation]:
     """Evaluate like calls as one call with a new first axis."""
-    found = Evaluations(*computed(stack, partial(terms_together, stack.like), device), device)
+    compute = partial(terms_together, stack.like)
+    found = Evaluations(*computed(stack, compute, device), device, *second(stack, compute, device))
     return found if not stack.like.loss.cuts else [*map(cut, stack, found)]
 
 

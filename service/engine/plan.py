@@ -89,7 +89,8 @@ class Plan:
 def plan(request: Request) -> Plan | None:
     """Return the plan of a request; None if it needs the full check, or has a fault."""
     loss, gradients = request.loss, request.gradients
-    if request.sample_weight or request.grad_output or check.divide_by(request):
+    beside = request.sample_weight or request.grad_output or request.tangents or request.hessian
+    if beside or check.divide_by(request):
         return None
     # plans are cached, so nothing in their keys may have an unbounded length
     if not isinstance(gradients, bool) and not _are_inputs(loss, gradients):

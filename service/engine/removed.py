@@ -47,12 +47,7 @@ def without_removed(
         if all(bool(gradient.isfinite().all()) for gradient in found.values()):
             break
         places = {name: ~suspects[name].isfinite() for name in suspects}
-        counted = slope != 0
-        # where nothing has a weight, nothing counts
-        if bool(counted.any()):
-            counted &= reducible(call, compute(_filled(inputs, places, torch.nan))).isnan()
-        free = ~counted.reshape(*counted.shape[:axes], -1).any(-1)
-        leaves = _filled(inputs, places, HARMLESS)
+        leaves, free = harmless(call, inputs, places, slope != 0, compute, axes)
         for name in call.gradients_of:
             leaves[name] = leaves[name].detach().requires_grad_()
         mended = gradients(call, reducible(call, compute(leaves)), slope, leaves)
@@ -61,6 +56,22 @@ def without_removed(
             for name, old in found.items()
         }
     return found
+
+
+def harmless(
+    call: Call,
+    inputs: Tensors,
+    places: Tensors,
+    counting: Tensor,
+    compute: Callable[[Tensors], Terms],
+    axes: int,
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Return inputs with harmless numbers in some places, and whether no ``counting`` element depends on these: for each call."""
+    counted = counting
+    # where nothing has a weight, nothing counts
+    if bool(counting.any()):
+        counted = reducible(call, compute(_filled(inputs, places, torch.nan))).isnan() & counting
+    return _filled(inputs, places, HARMLESS), ~counted.reshape(*counted.shape[:axes], -1).any(-1)
 
 
 def _filled(inputs: Tensors, places: Tensors, number: float) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """Many calls as one: their tensors, and their results, stacked on a new first axis."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar, overload
 
 import torch
@@ -18,6 +18,7 @@ class Stack:
     inputs: Mapping[str, Tensor]
     sample_weight: Tensor | None = None
     grad_output: Tensor | None = None
+    tangents: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
     @property
     def work(self) -> int:
@@ -32,6 +33,7 @@ class Stack:
             inputs={name: tensor[place] for name, tensor in self.inputs.items()},
             sample_weight=None if self.sample_weight is None else self.sample_weight[place],
             grad_output=None if self.grad_output is None else self.grad_output[place],
+            tangents={name: tensor[place] for name, tensor in self.tangents.items()},
         )
 
     def __iter__(self) -> Iterator[Call]:
@@ -49,6 +51,7 @@ class Stack:
             {name: tensor[calls] for name, tensor in self.inputs.items()},
             None if self.sample_weight is None else self.sample_weight[calls],
             None if self.grad_output is None else self.grad_output[calls],
+            {name: tensor[calls] for name, tensor in self.tangents.items()},
         )
 
 
@@ -57,8 +60,8 @@ Part = Call | Stack
 P = TypeVar("P", bound=Part)
 
 
-def with_tensors(part: P, inputs: Mapping[str, Tensor], **others: Tensor) -> P:
-    """Return calls with other inputs, and perhaps another sample weight or upstream gradient."""
+def with_tensors(part: P, inputs: Mapping[str, Tensor], **others: Tensor | Mapping[str, Tensor]) -> P:
+    """Return calls with other inputs, and perhaps another sample weight, upstream gradient or other tangents."""
     if isinstance(part, Call):
         return part._replace(inputs=inputs, **others)
     return replace(part, inputs=inputs, **others)
@@ -75,6 +78,7 @@ def stacked(parts: Sequence[Part]) -> Stack:
         {name: torch.cat([stack.inputs[name] for stack in stacks]) for name in first.inputs},
         _join([stack.sample_weight for stack in stacks]),
         _join([stack.grad_output for stack in stacks]),
+        {name: torch.cat([stack.tangents[name] for stack in stacks]) for name in first.tangents},
     )
 
 
@@ -88,6 +92,7 @@ def _as_stack(part: Part) -> Stack:
         {name: tensor[None] for name, tensor in part.inputs.items()},
         None if weight is None else weight[None],
         None if upstream is None else upstream[None],
+        {name: tensor[None] for name, tensor in part.tangents.items()},
     )
 
 
@@ -106,6 +111,9 @@ class Evaluations(Sequence[Evaluation]):
     aux: Mapping[str, Tensor]
     divisor: Tensor | None = None
     device: torch.device = CPU
+    tangent: Tensor | None = None
+    hessian_product: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    hessian: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
     def __len__(self) -> int:
         return len(self.value)
@@ -123,4 +131,7 @@ class Evaluations(Sequence[Evaluation]):
             {name: tensor[index] for name, tensor in self.aux.items()},
             None if self.divisor is None else self.divisor[index],
             self.device,
+            None if self.tangent is None else self.tangent[index],
+            {name: tensor[index] for name, tensor in self.hessian_product.items()},
+            {name: tensor[index] for name, tensor in self.hessian.items()},
         )

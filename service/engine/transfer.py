@@ -55,7 +55,8 @@ def moved(part: P, device: torch.device) -> P:
     """Return calls with their tensors on a device."""
     beside = {"sample_weight": part.sample_weight, "grad_output": part.grad_output}
     there = to_device({name: tensor for name, tensor in beside.items() if tensor is not None}, device)
-    return with_tensors(part, to_device(part.inputs, device), **there)
+    tangents = to_device(part.tangents, device)
+    return with_tensors(part, to_device(part.inputs, device), tangents=tangents, **there)
 
 
 def to_device(tensors: Mapping[str, Tensor], device: torch.device) -> Mapping[str, Tensor]:

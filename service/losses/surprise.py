@@ -124,7 +124,7 @@ class _Surprise(Stackable):
         loss = torch.where(minus_rest > -0.5, minus_rest.log1p(), own).neg_().squeeze(axis)
         if ignored is None:
             return loss, torch.ones_like(loss), slopes
-        slopes.masked_fill_(ignored.unsqueeze(axis), 0.0)
+        slopes = slopes.masked_fill_(ignored.unsqueeze(axis), 0.0)
         return loss.masked_fill_(ignored, 0.0), (~ignored).to(loss), slopes
 
     @staticmethod
@@ -146,7 +146,7 @@ class _SoftSurprise(Stackable):
     def forward(logits: Tensor, shares: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
         lead = logits.clamp(max=torch.finfo(logits.dtype).max)
         best, top = lead.max(axis, keepdim=True)
-        lead.sub_(best)
+        lead = lead.sub_(best)
         odds = lead.exp().scatter_(axis, top, 0.0)
         rest = odds.sum(axis, keepdim=True)
         costs = lead.neg_().add_(rest.log1p())

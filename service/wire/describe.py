@@ -44,6 +44,7 @@ def entry(loss: AnyLoss) -> dict[str, Any]:
         "shards": _shards(loss),
         **({"scales": _scales(loss.scales)} if loss.scales else {}),
         "aux": [name for name, output in loss.outputs.items() if output.role == "aux"],
+        "elementwise": elementwise(loss),
         "exact_gradient": loss.exact_gradient,
         "use_when": loss.prose.use_when,
         "pitfalls": loss.prose.pitfalls,
@@ -58,6 +59,16 @@ def _unreduced(loss: AnyLoss) -> str:
     row = loss.rows_for(params)[0]
     used = frozenset[str]().union(*(names(spec.form(row).dims) for spec in loss.inputs.values()))
     return loss.unreduced.dims(dict.fromkeys(used, ()), params)
+
+
+def elementwise(loss: AnyLoss) -> list[str]:
+    """Return the floating inputs each of whose elements moves one element of the loss, with the params of the example."""
+    params = draw_params(loss)
+    row = loss.rows_for(params)[0]
+    forms = {name: spec.form(row) for name, spec in loss.inputs.items() if not spec.optional}
+    sizes = {dim: () for form in forms.values() for dim in names(form.dims)}
+    floating = [name for name, form in forms.items() if form.domain.kind == "float"]
+    return [name for name in floating if loss.elementwise(name, row, sizes, params)]
 
 
 def params_schema(declared: AnyDeclaration) -> dict[str, Any]:

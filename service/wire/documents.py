@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import ConfigDict, Field
 from typing_extensions import TypedDict
 
-from service.engine.call import Dtype, Reduction
+from service.engine.call import Dtype, Hessian, Reduction
 
 Encoding = Literal["json", "base64"]
 TENSOR = (
@@ -152,6 +152,12 @@ class LossEntry(LossBrief):
     shards: ShardsDocument
     scales: NotRequired[ScalesDocument]
     aux: Annotated[Names, Field(description="Names of extra outputs.")]
+    elementwise: Annotated[
+        Names,
+        Field(
+            description="Inputs each of whose elements moves one element of the loss: hessian works for them."
+        ),
+    ]
     exact_gradient: Annotated[
         bool, Field(description="false: the gradient differs from the derivative of the value, by design.")
     ]
@@ -176,6 +182,21 @@ Nonfinite = Annotated[
     Field(description="The number of non-finite elements of each output that has any."),
 ]
 
+Change = Annotated[
+    Any,
+    Field(description="How the value changes along the tangents (Jacobian-vector product), of its shape."),
+]
+GradientChanges = Annotated[
+    Map,
+    Field(description="How each gradient changes along the tangents of all inputs (Hessian-vector product)."),
+]
+Diagonals = Annotated[
+    Map,
+    Field(
+        description="The derivative of each element of each gradient by the element of the input at its place."
+    ),
+]
+
 
 Divisor = Annotated[
     Any,
@@ -195,6 +216,9 @@ class EvaluationDocument(TypedDict):
     gradients: GradientsByName
     divisor: NotRequired[Divisor]
     aux: NotRequired[AuxByName]
+    tangent: NotRequired[Change]
+    hessian_product: NotRequired[GradientChanges]
+    hessian: NotRequired[Diagonals]
     nonfinite: NotRequired[Nonfinite]
     reduction: str
     dtype: str
@@ -242,6 +266,20 @@ Upstream = Annotated[
         examples=[1.0],
     ),
 ]
+Tangents = Annotated[
+    Map,
+    Field(
+        description="By input, a direction in which it moves, of its shape: the answer has tangent, and hessian_product for "
+        f"the inputs of gradients. Inputs without one do not move. {NULL}"
+    ),
+]
+HessianChoice = Annotated[
+    Hessian,
+    Field(
+        description="diagonal: the second derivatives by each element of the inputs of gradients, in which the loss must be "
+        "elementwise, as gradient boosting needs them."
+    ),
+]
 Identity = Annotated[Any, Field(description=f"Any string or number, echoed, not necessarily unique. {NULL}")]
 LossName = Annotated[str, Field(description="A loss's name or alias.")]
 Params = Annotated[Map, Field(description="The loss's params.")]
@@ -257,6 +295,8 @@ class Options(TypedDict):
     dtype: NotRequired[DtypeChoice]
     encoding: NotRequired[EncodingChoice]
     divide_by: NotRequired[DivideBy]
+    tangents: NotRequired[Tangents]
+    hessian: NotRequired[HessianChoice]
 
 
 class EvaluationRequest(Options):
@@ -309,6 +349,7 @@ class BatchDefaults(TypedDict):
     dtype: NotRequired[DtypeChoice]
     encoding: NotRequired[EncodingChoice]
     divide_by: NotRequired[DivideBy]
+    hessian: NotRequired[HessianChoice]
 
 
 class BatchRequest(TypedDict):
@@ -339,6 +380,9 @@ class BatchResult(TypedDict):
     gradients: NotRequired[GradientsByName]
     divisor: NotRequired[Divisor]
     aux: NotRequired[AuxByName]
+    tangent: NotRequired[Change]
+    hessian_product: NotRequired[GradientChanges]
+    hessian: NotRequired[Diagonals]
     nonfinite: NotRequired[Nonfinite]
     reduction: NotRequired[str]
     dtype: NotRequired[str]

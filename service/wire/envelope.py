@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 from annotated_types import Gt, MaxLen
 from pydantic import BaseModel, ValidationError
 
-from service.engine.call import Dtype, Reduction
+from service.engine.call import Dtype, Hessian, Reduction
 from service.problems import Fault, pointer
 from service.wire import json
 from service.wire.params import CONFIG, of_kinds
@@ -26,6 +26,7 @@ class Envelope(BaseModel, frozen=True):
     dtype: Dtype = "float32"
     encoding: Encoding = "json"
     divide_by: Annotated[float, Gt(0)] | None = None
+    hessian: Hessian | None = None
 
 
 USUAL = Envelope()
@@ -35,6 +36,7 @@ EXPECTED = {
     "dtype": " or ".join(f'"{name}"' for name in get_args(Dtype)),
     "encoding": '"json" or "base64"',
     "divide_by": "a finite number greater than 0",
+    "hessian": '"diagonal"',
 }
 
 

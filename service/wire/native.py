@@ -70,6 +70,10 @@ def answer(decoded: Decoded, evaluation: Evaluation, observer: Observer = NOBODY
     body |= options
     if evaluation.aux:
         body["aux"] = written.write_named(evaluation.aux, encoding)
+    if evaluation.tangent is not None:
+        body["tangent"] = written.write(evaluation.tangent, encoding if call.reduction == "none" else "json")
+    for name, tensors in _second(evaluation).items():
+        body[name] = written.write_named(tensors, encoding)
     if counts:
         body["nonfinite"] = counts
         observer.nonfinite(call.loss.name)
@@ -95,6 +99,13 @@ def answers(
     if evaluations.aux:
         for one, named in zip(found, _each_named(evaluations.aux, len(values), encoding), strict=True):
             one["aux"] = named
+    if evaluations.tangent is not None:
+        tangents = written.write_each(evaluations.tangent, encoding if like.reduction == "none" else "json")
+        for one, tangent in zip(found, tangents, strict=True):
+            one["tangent"] = tangent
+    for name, tensors in _second(evaluations).items():
+        for one, named in zip(found, _each_named(tensors, len(values), encoding), strict=True):
+            one[name] = named
     for name, tensor in (*_outputs(evaluations), *divisor.items()):
         if count_nonfinite(tensor):
             for one, count in zip(found, _count_each(tensor), strict=True):
@@ -135,6 +146,17 @@ def _outputs(found: Evaluation | Evaluations) -> Iterator[tuple[str, Tensor]]:
         yield f"gradients.{name}", tensor
     for name, tensor in found.aux.items():
         yield f"aux.{name}", tensor
+    if found.tangent is not None:
+        yield "tangent", found.tangent
+    for kind, tensors in _second(found).items():
+        for name, tensor in tensors.items():
+            yield f"{kind}.{name}", tensor
+
+
+def _second(found: Evaluation | Evaluations) -> Mapping[str, Mapping[str, Tensor]]:
+    """Return the second derivatives that there are, by the names of their members."""
+    both = {"hessian_product": found.hessian_product, "hessian": found.hessian}
+    return {name: tensors for name, tensors in both.items() if tensors}
 
 
 def count_nonfinite(tensor: Tensor) -> int:

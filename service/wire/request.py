@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from service.catalogue.registry import AnyLoss
-from service.engine.call import DTYPES, Request, Sent
+from service.engine.call import DTYPES, NO_TANGENTS, Request, Sent
 from service.problems import Fault, Invalid, pointer
 from service.wire import json
 from service.wire.defaults import NONE, Defaults, wrong_params
@@ -14,7 +14,7 @@ from service.wire.numbers import How, read_numbers
 from service.wire.params import complete, levels, validated
 from service.wire.tensors import read_tensor
 
-FIELDS = ("inputs", "params", *EXPECTED, "sample_weight", "grad_output")
+FIELDS = ("inputs", "params", *EXPECTED, "sample_weight", "grad_output", "tangents")
 
 
 class Read(NamedTuple):
@@ -96,6 +96,8 @@ class _Reader:
             grad_output=self._read_tensor("grad_output") if "grad_output" in fields else None,
             dtype=DTYPES[envelope.dtype],
             divide_by=envelope.divide_by,
+            tangents=self._read_tangents() if "tangents" in fields else NO_TANGENTS,
+            hessian=envelope.hessian,
         )
         return Read(request, envelope.encoding, self.faults)
 
@@ -122,6 +124,18 @@ class _Reader:
             except Invalid as invalid:
                 self.faults += invalid.faults
         return inputs
+
+    def _read_tangents(self) -> Mapping[str, Sent]:
+        """Read the tangents of inputs; invalid ones are reported and left out."""
+        tangents = dict[str, Sent]()
+        for name, value in (self._object("tangents", self.loss.inputs) or {}).items():
+            if value is None:
+                continue
+            try:
+                tangents[name] = read_tensor(self.document, value, "tangents", name)
+            except Invalid as invalid:
+                self.faults += invalid.faults
+        return tangents
 
     def _object(self, name: str, known: Collection[str]) -> dict[str, Any] | None:
         """Return the known members of an object field; None if it is absent, or not an object, which is reported."""

@@ -35,6 +35,9 @@ def outputs(evaluation: Evaluation) -> dict[str, Tensor]:
         **{f"gradients.{name}": tensor for name, tensor in evaluation.gradients.items()},
         **{f"aux.{name}": tensor for name, tensor in evaluation.aux.items()},
         **({} if evaluation.divisor is None else {"divisor": evaluation.divisor}),
+        **({} if evaluation.tangent is None else {"tangent": evaluation.tangent}),
+        **{f"hessian_product.{name}": tensor for name, tensor in evaluation.hessian_product.items()},
+        **{f"hessian.{name}": tensor for name, tensor in evaluation.hessian.items()},
     }
 
 

@@ -5,12 +5,12 @@ import torch
 
 from benchmarks.scale import GROUPS, Group
 from service.catalogue.registry import AnyLoss
-from service.engine.cost import INLINE_S, UNIT_BYTES, UNIT_S, computing
+from service.engine.cost import INLINE_S, SECOND, UNIT_BYTES, UNIT_S, computing
 from service.engine.queue import units
 from service.losses import CATALOGUE
 from service.settings import Settings
 from tests.conformance.cases import every_loss, variants
-from tests.conformance.work import OPERATION_S, all_grown, declared_work, drawn_sizes, measure
+from tests.conformance.work import OPERATION_S, all_grown, declared_work, drawn_sizes, measure, with_tangents
 
 MARGIN = 1 << 17
 """Bytes that any call may take beside its work."""
@@ -28,6 +28,20 @@ def test_no_call_takes_more_than_the_declared_work_admits(loss: AnyLoss) -> None
         operations = max(0, taken.operations - OPERATIONS)
         if taken.bytes > UNIT_BYTES * work + MARGIN or operations * OPERATION_S > work * UNIT_S:
             over.append(f"{grown}: {taken} where {work} units are declared")
+    assert not over, "\n".join(over)
+
+
+@every_loss
+def test_second_derivatives_take_no_more_than_the_work_that_they_count_as(loss: AnyLoss) -> None:
+    first, over = variants(loss)[0], list[str]()
+    for grown in all_grown(loss, 1 << 13):
+        if grown.variant != first or len(grown.axes) > 1 or not grown.call.gradients_of:
+            continue
+        call = with_tangents(grown.call)
+        taken = measure(call)
+        operations = max(0, taken.operations - SECOND * OPERATIONS)
+        if taken.bytes > UNIT_BYTES * call.work + MARGIN or operations * OPERATION_S > call.work * UNIT_S:
+            over.append(f"{grown}: {taken} where {call.work} units are declared")
     assert not over, "\n".join(over)
 
 

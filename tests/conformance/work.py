@@ -62,14 +62,14 @@ class Taken:
     operations: int
 
 
-def all_grown(loss: AnyLoss) -> Iterator[Grown]:
+def all_grown(loss: AnyLoss, units: int = UNITS) -> Iterator[Grown]:
     """Yield the calls of a loss with each axis grown, in its first variant also with two and three."""
     for number, variant in enumerate(variants(loss)):
         drawn = drawn_sizes(variant)
         axes = [*(name for name in drawn if drawn[name]), *_counts(variant)]
         for together in (1, 2, 3) if number == 0 else (1,):
             for some in combinations(axes, together):
-                if (call := _grow(variant, drawn, some)) is not None:
+                if (call := _grow(variant, drawn, some, units)) is not None:
                     yield Grown(variant, some, call)
 
 
@@ -78,10 +78,10 @@ def _counts(variant: Variant) -> list[str]:
     return sorted(variant.loss.names_in_work & variant.params.keys())
 
 
-def _grow(variant: Variant, drawn: Sizes, axes: tuple[str, ...]) -> Call | None:
-    """Return a call of at least `UNITS`, or the largest that is admitted."""
+def _grow(variant: Variant, drawn: Sizes, axes: tuple[str, ...], units: int) -> Call | None:
+    """Return a call of at least some units, or the largest that is admitted."""
     factor = 2
-    while factor < MOST and declared_work(variant, *_larger(variant, drawn, axes, factor)) < UNITS:
+    while factor < MOST and declared_work(variant, *_larger(variant, drawn, axes, factor)) < units:
         factor *= 2
     while factor > 1:
         try:
@@ -126,6 +126,15 @@ def _call(variant: Variant, sizes: Sizes, params: Params) -> Call:
     floating = tuple(n for n in sent if loss.inputs[n].form(variant.row).domain.kind == "float")
     return bind(
         Request(loss=loss, inputs=sent, params=params, gradients=floating if loss.differentiable else False)
+    )
+
+
+def with_tangents(call: Call) -> Call:
+    """Return a call that also asks for second derivatives along all that it is differentiated by."""
+    sent = {name: Sent(tensor) for name, tensor in call.inputs.items()}
+    ones = {name: Sent(torch.ones_like(call.inputs[name])) for name in call.gradients_of}
+    return bind(
+        Request(loss=call.loss, inputs=sent, params=call.params, gradients=call.gradients_of, tangents=ones)
     )
 
 

@@ -84,7 +84,17 @@ def test_defaults_are_what_an_item_does_not_say(client: Client) -> None:
 def test_null_is_the_same_as_nothing(client: Client, others: int) -> None:
     # openapi-generator's Java clients send this for each member that is not set
     unset = dict.fromkeys(
-        ("id", "reduction", "sample_weight", "gradients", "grad_output", "dtype", "encoding")
+        (
+            "id",
+            "reduction",
+            "sample_weight",
+            "gradients",
+            "grad_output",
+            "dtype",
+            "encoding",
+            "tangents",
+            "hessian",
+        )
     )
     item = {"loss": "huber", "inputs": {"predictions": [5], "targets": [0]}}
     defaults = {"params": {"delta": 3}, "gradients": False, "dtype": "float64"}

@@ -430,7 +430,17 @@ def test_names_without_end_are_refused_unread(client: Client, where: str) -> Non
 
 
 def test_null_is_the_same_as_nothing(client: Client) -> None:
-    options = ("params", "reduction", "sample_weight", "gradients", "grad_output", "dtype", "encoding")
+    options = (
+        "params",
+        "reduction",
+        "sample_weight",
+        "gradients",
+        "grad_output",
+        "dtype",
+        "encoding",
+        "tangents",
+        "hessian",
+    )
     answer = client.evaluate("cross_entropy", inputs=GOOD, **dict.fromkeys(options))
     assert answer.status_code == 200, answer.text
     assert answer.json() == client.evaluate("cross_entropy", inputs=GOOD).json()

@@ -222,6 +222,12 @@ def item(draw: DrawFn) -> Any:
         "sample_weight": st.one_of(
             st.sampled_from([0, 1.0, [1.0], [0.0, 2.0], [[1.0]], [], [[]], [1, 1, 1]]), packed()
         ),
+        "tangents": st.dictionaries(
+            st.sampled_from([*loss.inputs, "value"]),
+            st.one_of(st.sampled_from([1, [1.0], []]), packed()),
+            max_size=2,
+        ),
+        "hessian": st.sampled_from(["diagonal", "full"]),
         "grad_output": st.one_of(st.sampled_from([0, -2.5, [1.0], [], [1.0, 2.0], [[1.0]]]), packed()),
         "divide_by": st.sampled_from([1, 2.5, 7, 1e-300, 1e300, 5e-324, 0, -1, True, "1", [2.0]]),
     }

@@ -22,6 +22,7 @@ from service.engine.fuse import evaluate_together
 from service.engine.stack import stacked
 from service.losses import CATALOGUE
 from service.problems import Invalid
+from service.wire import describe
 from tests.conformance.cases import Variant, variants
 from tests.conformance.compare import assert_same
 from tests.gpu import pretend
@@ -103,6 +104,9 @@ def check(loss: AnyLoss, device: torch.device, log: pretend.Log) -> Row:
                     assert_same(found, expected, close)
             except Exception as error:
                 row.faults.append(f"{compute.__name__}, {told}: {type(error).__name__}: {str(error)[:300]}")
+            if calls[0].tangents:
+                # what is computed twice is sent twice
+                continue
             _keep_most(counts, log)
             row.kernels = max(row.kernels, log.kernels.total())
             row.atomic |= log.kernels.keys() & pretend.ATOMIC
@@ -153,6 +157,8 @@ def cases(loss: AnyLoss) -> Iterator[tuple[str, Callable[[int], Call]]]:
     for dtype in (torch.float16, torch.bfloat16):
         yield f"defaults {dtype}", lambda seed, d=dtype: default.call(seed, dtype=d)
     yield "weighted, with an upstream gradient", lambda seed: _weighted(default, seed)
+    if loss.differentiable:
+        yield "second derivatives", lambda seed: _with_tangents(default, seed)
     yield "divided by a number", lambda seed: default.call(seed, divide_by=7.0)
 
 
@@ -185,6 +191,17 @@ def _weighted(default: Variant, seed: int) -> Call:
         sample_weight=Sent(torch.rand(shape[:1], generator=rng, dtype=torch.float64)),
         grad_output=Sent(torch.rand((), generator=rng, dtype=torch.float64)),
     )
+
+
+def _with_tangents(default: Variant, seed: int) -> Call:
+    """Return a call with tangents, and the diagonal if there is one."""
+    call = default.call(seed)
+    rng = torch.Generator().manual_seed(seed)
+    tangents = {
+        n: torch.randn(call.inputs[n].shape, generator=rng, dtype=torch.float64) for n in call.gradients_of
+    }
+    elementwise = {*call.gradients_of} <= {*describe.elementwise(default.loss)}
+    return call._replace(tangents=tangents, hessian="diagonal" if elementwise else None)
 
 
 if __name__ == "__main__":

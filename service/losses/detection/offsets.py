@@ -137,6 +137,7 @@ class CoordinateLoss(NamedTuple):
     tasks=("detection",),
     aliases=("biou",),
     work="2 boxes",
+    coupled=True,
     range=(0, 1),
     scales=UNITLESS,
 )
@@ -233,22 +234,24 @@ def balanced_l1(
           https://arxiv.org/abs/1904.02701
     """
     offset = (predictions - targets).detach()
-    error = offset.abs()
-    inner = error.clamp(max=beta).div_(beta)
     growth = math.expm1(min(gamma / alpha, STEEPEST))
     # the part of the exponent that is left only adds to the slope of log1p(growth * inner)
     left = max(0.0, gamma - alpha * STEEPEST)
+    # no side is 0 where the slope is smooth: it is multiplied by its own side, whose square is its slope's
+    side = offset.sign() if left else torch.where(offset < 0, -1.0, 1.0)
+    error = offset * side
+    inner = error.clamp(max=beta).div_(beta)
     curve = _risen(growth * inner).to(inner).mul_(alpha / growth).add_(inner, alpha=left)
 
-    def slope(offset: Tensor, inner: Tensor) -> Tensor:
-        return (growth * inner).log1p_().mul_(alpha).add_(left).mul_(offset.sign())
+    def slope(side: Tensor, inner: Tensor) -> Tensor:
+        return (growth * inner).log1p_().mul_(alpha).add_(left).mul_(side)
 
     return sloped(
         # the line continues the curve: at beta both have slope gamma
         curve.mul_(beta).add_(error.sub_(beta).relu_(), alpha=gamma),
-        (offset, inner),
+        (side, inner),
         (predictions, slope),
-        (targets, lambda offset, inner: -slope(offset, inner)),
+        (targets, lambda side, inner: -slope(side, inner)),
     )
 
 

@@ -65,13 +65,13 @@ class _Shares(Function):
         # boxes apart it is some area above 0
         missed = (own_x * own_y).addcmul_(other_x, other_y)
         apart_x, apart_y = own_x.add_(other_x), own_y.add_(other_y)
-        missed.addcmul_(shared_x, apart_y).addcmul_(apart_x, shared_y)
+        missed = missed.addcmul_(shared_x, apart_y).addcmul_(apart_x, shared_y)
         missed = missed.add_(eps) if eps else missed
         union = both + missed
         flat, distinct = union == 0, apart_x.add_(apart_y) > 0
-        union.masked_fill_(flat, 1)
-        both.masked_fill_(flat & ~distinct, 1)
-        missed.masked_fill_(flat & distinct, 1)
+        union = union.masked_fill_(flat, 1)
+        both = both.masked_fill_(flat & ~distinct, 1)
+        missed = missed.masked_fill_(flat & distinct, 1)
         return both.div_(union), missed.div_(union), union, near, far, shared
 
     @staticmethod
@@ -88,7 +88,7 @@ class _Shares(Function):
         of_missed, of_both = each * iou, each.mul_(loss)
         of_shared = _across(own + other, of_missed).sub_(_across(shared, of_both))
         # apart, the shared length stays 0; where edges meet, both boxes have half of what it gains
-        of_shared.mul_(shared.sign()).div_(2)
+        of_shared = of_shared.mul_(shared.sign()).div_(2)
         of_own, of_other = _across(own.add_(shared), of_missed), _across(other.add_(shared), of_missed)
         after, beyond = near.sign(), far.sign()
         of_near = (after.clamp(min=0).mul_(of_other)).addcmul_(after.clamp(max=0), of_own)

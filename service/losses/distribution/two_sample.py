@@ -160,7 +160,7 @@ class _Distances(Stackable):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor]:
         first, second, distances = ctx.saved_tensors
-        pull = torch.where(distances > 0, upstream[0] / distances, 0.0)
+        pull = upstream[0] / torch.where(distances > 0, distances, torch.inf)
         of_first = pull.sum(-1)[..., None] * first - pull @ second
         of_second = pull.sum(-2)[..., None] * second - pull.mT @ first
         return of_first, of_second

@@ -81,6 +81,7 @@ def gae_reconstruction(
         ),
     ),
     work="N N D/512",
+    coupled=True,
     range=(0, None),
 )
 def adjacency_reconstruction(

@@ -113,6 +113,7 @@ def _error_of_size(predicted: Tensor, known: Tensor, gap: Tensor) -> Tensor:
     ),
     requires=NOT_EMPTY,
     work="2 predictions",
+    coupled=True,
     range=(0, None),
     scales=Scales(1, params={"eps": 1e-300}),
 )
@@ -171,7 +172,7 @@ def _slopes(images: Tensor) -> tuple[Tensor, Tensor]:
     return along_x / 8, along_y / 8
 
 
-@loss(title="Laplacian", tasks=("image",), requires=NOT_EMPTY, range=(0, None), scales=1)
+@loss(title="Laplacian", tasks=("image",), requires=NOT_EMPTY, coupled=True, range=(0, None), scales=1)
 def laplacian(
     predictions: Annotated[Tensor, Prediction("N C H W", Pixels())],
     targets: Annotated[Tensor, Target("N C H W", Pixels(like="predictions"))],

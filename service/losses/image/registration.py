@@ -26,6 +26,7 @@ ROUNDING = torch.finfo(torch.float64).eps
     ),
     requires=(odd("kernel_size"), *NOT_EMPTY, SizeRange("D", least=1)),
     work=("N C H W kernel_size/64", "2 N C D H W kernel_size/64", "9 predictions"),
+    coupled=True,
     range=lambda params: (None if params["smooth_nr"] else -1, 0),
     scales=Scales(0, params={"smooth_dr": 1e-300}),
 )

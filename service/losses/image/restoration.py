@@ -191,6 +191,7 @@ def charbonnier(
     exact_gradient=False,
     requires=NOT_EMPTY,
     work="predictions",
+    coupled=True,
     range=(0, None),
     scales=2,
 )

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from service.catalogue.twice import differentiated_twice
 from service.losses.stacking import Function
 from service.losses.vectors import unit
 
@@ -37,7 +38,7 @@ def distances(rows: Tensor, columns: Tensor) -> Tensor:
 
     By differences: the expanded square ``x.x - 2 x.y + y.y`` has no digits left for near points.
     """
-    if rows.dtype == torch.float64:
+    if rows.dtype == torch.float64 and differentiated_twice() is None:
         if rows.device.type != "cpu":
             return _SlopesInPieces.apply(rows, columns)
         return torch.cdist(rows, columns, compute_mode="donot_use_mm_for_euclid_dist")
@@ -107,7 +108,7 @@ class _FastSlopes(Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor]:
         rows, columns, distance = ctx.saved_tensors
-        pull = torch.where(distance > 0, upstream[0] / distance, 0.0).double()
+        pull = (upstream[0] / torch.where(distance > 0, distance, torch.inf)).double()
         wide_rows, wide_columns = rows.double(), columns.double()
         of_rows = pull.sum(-1)[..., None] * wide_rows - pull @ wide_columns
         of_columns = pull.sum(-2)[..., None] * wide_columns - pull.mT @ wide_rows

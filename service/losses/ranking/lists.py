@@ -9,6 +9,7 @@ from torch import Tensor
 from service.catalogue.declare import loss
 from service.catalogue.domains import AtLeast, Mask
 from service.catalogue.spec import Divisor, Prediction, Scales, Target, Unreduced
+from service.catalogue.twice import differentiated_twice
 from service.losses.ranking.items import descending, valid_items
 from service.losses.ranking.preferences import hinge_cost, logistic, sum_over_pairs
 from service.losses.surprise import softplus
@@ -194,7 +195,14 @@ def ranking_softmax(
     return _cross_entropy(targets, scores, mask)
 
 
-@loss(title="ListMLE", tasks=("ranking",), aliases=("plackett_luce",), work="4 scores", range=(0, None))
+@loss(
+    title="ListMLE",
+    tasks=("ranking",),
+    aliases=("plackett_luce",),
+    work="4 scores",
+    twice="64 scores",
+    range=(0, None),
+)
 def listmle(
     scores: Annotated[Tensor, Prediction("N L")],
     targets: Annotated[Tensor, Target("N L", AtLeast(0), where="mask")],
@@ -228,10 +236,22 @@ def listmle(
     # finite, because infinity minus itself is NaN: excluded items rank below those of minus infinity
     ranked = scores.double().clamp(-LARGEST / 8, LARGEST / 8).gather(-1, order)
     ranked = torch.where(counted, ranked, -LARGEST / 2)
-    later = ranked.flip(-1).logcumsumexp(-1).flip(-1)[:, 1:]
+    later = _sums_of_later(ranked)[:, 1:]
     # -log of the share that an item has of itself and all later ones, by the odds of the later ones
     costs = torch.where(counted[:, 1:], softplus(later - ranked[:, :-1]), 0.0)
     return _infinite(costs).sum(-1).to(scores)
+
+
+def _sums_of_later(ranked: Tensor) -> Tensor:
+    """Return the log sum exp of each score and all after it, along the last axis."""
+    if differentiated_twice() is None:
+        return ranked.flip(-1).logcumsumexp(-1).flip(-1)
+    # torch finds its slope by logarithms, whose own slope is wrong where the upstream gradient is 0
+    sums, ahead = ranked, 1
+    while ahead < ranked.shape[-1]:
+        more = torch.logaddexp(sums[..., :-ahead], sums[..., ahead:])
+        sums, ahead = torch.cat([more, sums[..., -ahead:]], -1), 2 * ahead
+    return sums
 
 
 def _cross_entropy(weights: Tensor, scores: Tensor, mask: Tensor | None) -> Tensor:

@@ -93,6 +93,7 @@ def poisson_nll(
         "demand forecast",
     ),
     work="5 predictions",
+    twice="8 predictions",
     range=(0, None),
 )
 def negative_binomial_nll(

@@ -134,4 +134,5 @@ def expectile(
           https://arxiv.org/abs/2110.06169
     """
     errors = targets - predictions
-    return expectile * torch.relu(errors).square() + (1 - expectile) * torch.relu(-errors).square()
+    squared = errors.square()
+    return torch.where(errors < 0, (1 - expectile) * squared, expectile * squared)

@@ -268,5 +268,5 @@ def _log_ratios(predictions: Tensor, targets: Tensor) -> Tensor:
     """Return how many factors of e a prediction, plus one, is above its target plus one; without slopes."""
     gap = predictions - targets
     # of the two ratios the one above 1, made of the gap: near 1, logarithms would cancel
-    size = torch.log1p(gap.abs() / (1 + torch.minimum(predictions, targets)))
-    return torch.copysign(size, gap)
+    side = torch.where(gap < 0, -1.0, 1.0)
+    return side * torch.log1p(side * gap / (1 + torch.minimum(predictions, targets)))

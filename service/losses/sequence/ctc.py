@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 from service.catalogue.declare import loss
 from service.catalogue.dims import Shape
 from service.catalogue.domains import Domain, Facts, Kind, Lengths, LogProbabilities
+from service.catalogue.rounds import lasting, rounds
 from service.catalogue.spec import (
     Condition,
     Example,
@@ -20,6 +21,7 @@ from service.catalogue.spec import (
     Target,
     Unreduced,
 )
+from service.catalogue.twice import differentiated_twice
 from service.losses.sequence.impossible import detach_impossible
 
 
@@ -50,6 +52,27 @@ class Labels(Domain):
     def draw(self, shape: Shape, facts: Facts, rng: Generator) -> Tensor:
         label = torch.randint(max(1, facts.size("C") - 1), shape, generator=rng)
         return label + (label >= facts.params["blank"])
+
+
+IMPOSSIBLE = -1e290
+"""Less than any log-probability of an alignment, yet finite, so that its slope is no NaN."""
+
+
+class Alignment(NamedTuple):
+    """Labels to align: a row for each sample, whose lengths count; and the class that stands for no label."""
+
+    targets: Tensor
+    input_lengths: Tensor
+    target_lengths: Tensor
+    blank: int
+
+    def states(self) -> tuple[Tensor, Tensor]:
+        """Return the classes with a blank around each label, and which of them may follow the last but one."""
+        targets, count = self.targets, self.targets.shape[1]
+        counted = torch.arange(count, device=targets.device) < self.target_lengths[:, None]
+        labels = targets.new_full((len(targets), 2 * count + 1), self.blank)
+        labels[:, 1::2] = torch.where(counted, targets, self.blank)
+        return labels, (labels != self.blank) & (labels != F.pad(labels, (2, 0), value=self.blank)[:, :-2])
 
 
 class AlignmentLoss(NamedTuple):
@@ -85,6 +108,7 @@ class AlignmentLoss(NamedTuple):
     ),
     example=Example(sizes={"T": 6, "C": 4, "S": 2}),
     work=("T N 3S", "2 T N", "log_probabilities"),
+    twice="8192 T",
 )
 def ctc(
     log_probabilities: Annotated[Tensor, Prediction("T N C", Frames())],
@@ -132,6 +156,12 @@ def ctc(
     lengths = torch.stack((input_lengths, target_lengths)).cpu()
     # in float64, as the slope is the exponential of a difference of sums over all frames
     frames = detach_impossible(log_probabilities).double()
+    if differentiated_twice() is not None:
+        loss = _by_recursion(frames, Alignment(targets, input_lengths, target_lengths, blank))
+        loss = torch.where(loss > -IMPOSSIBLE / 2, 0.0 if zero_infinity else torch.inf, loss).to(
+            log_probabilities
+        )
+        return _with_mean_terms(loss, target_lengths, mean_by_target_length)
     loss = F.ctc_loss(
         frames,
         # int64 targets also keep CUDA to the native kernel, which is the exact and repeatable one
@@ -150,5 +180,37 @@ def ctc(
             return slope.masked_fill(infeasible, 0.0)
 
         cast(Any, frames).register_hook(known)
-    loss = loss.to(log_probabilities)
-    return AlignmentLoss(loss, loss / target_lengths.clamp(min=1) if mean_by_target_length else loss)
+    return _with_mean_terms(loss.to(log_probabilities), target_lengths, mean_by_target_length)
+
+
+def _with_mean_terms(loss: Tensor, target_lengths: Tensor, by_length: bool) -> AlignmentLoss:
+    """Return losses with what the mean averages."""
+    return AlignmentLoss(loss, loss / target_lengths.clamp(min=1) if by_length else loss)
+
+
+def _by_recursion(frames: Tensor, wanted: Alignment) -> Tensor:
+    """Return the loss in arithmetic that can be differentiated twice, with torch's slope: that through a log-softmax.
+
+    Where there is no alignment it is of the size of `IMPOSSIBLE`.
+    """
+    frames = frames.clamp(min=IMPOSSIBLE)
+    counted = torch.arange(len(frames), device=frames.device)[:, None] < wanted.input_lengths
+    labels, may_skip = wanted.states()
+    each = frames.gather(2, labels.expand(len(frames), *labels.shape))
+    first = torch.arange(labels.shape[1], device=frames.device) < 2
+    paths = torch.where(first, each[0], IMPOSSIBLE)
+    for time in rounds(1, len(frames)):
+        ways = [paths, _moved(paths, 1), torch.where(may_skip, _moved(paths, 2), IMPOSSIBLE)]
+        longer = torch.stack(ways).logsumexp(0) + each[time]
+        paths = lasting(torch.where(counted[time][:, None], longer, paths))
+    last = 2 * wanted.target_lengths[:, None]
+    ends = paths.gather(1, torch.cat([last, (last - 1).clamp(min=0)], 1))
+    # without labels, both ends are one
+    ends = torch.where(torch.cat([last < 0, last == 0], 1), IMPOSSIBLE, ends)
+    slope = torch.where(counted[..., None], frames.exp(), 0.0)
+    return (slope.detach() * (frames - frames.detach())).sum((0, 2)) - ends.logsumexp(1)
+
+
+def _moved(paths: Tensor, by: int) -> Tensor:
+    """Return the log-probabilities of paths that end some states before."""
+    return F.pad(paths, (by, 0), value=IMPOSSIBLE)[:, : paths.shape[1]]
