@@ -138,7 +138,7 @@ class Classifier:
 
     def costs(self, scenes: Scenes) -> Tensor:
         """Return the cost ``[O, Q]`` of the class of each object to each query of its image, in float64."""
-        logits = scenes.logits.detach().double()
+        logits = scenes.logits.double()
         if not self.focal:
             return -logits.softmax(-1)[scenes.scene, :, scenes.labels]
         own = logits[scenes.scene, :, scenes.labels]

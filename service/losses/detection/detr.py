@@ -152,16 +152,14 @@ def detr(
     truths = scenes.each(true_boxes)
     total = max(float(len(labels)) if num_boxes is None else num_boxes, 1.0)
     classifier = Classifier(classification == "sigmoid_focal", no_object_weight, focal_alpha, focal_gamma)
-    # in float64, so that the match does not depend on the dtype
-    each, true = (
-        columns(boxes.detach().double())[:, scenes.scene],
-        columns(truths.detach().double())[..., None],
-    )
-    costs = {
-        "logits": class_cost * classifier.costs(scenes),
-        "boxes": l1_cost * (each - true).abs().sum(0) + giou_cost * _giou_losses(each, true),
-    }
-    matches = match_objects(scenes, costs, len(labels))
+    with torch.no_grad():
+        # in float64, so that the match does not depend on the dtype
+        each, true = columns(boxes.double())[:, scenes.scene], columns(truths.double())[..., None]
+        costs = {
+            "logits": class_cost * classifier.costs(scenes),
+            "boxes": l1_cost * (each - true).abs().sum(0) + giou_cost * _giou_losses(each, true),
+        }
+        matches = match_objects(scenes, costs, len(labels))
     of_class = classifier.loss(scenes, matches, total)
     matched, true = columns(matches.of(boxes, truths)), columns(truths)
     l1 = scenes.summed((matched - true).abs().sum(0)) / total

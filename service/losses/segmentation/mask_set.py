@@ -126,12 +126,13 @@ def mask_set(
     truths = true_masks.reshape(len(labels), masks.shape[-1])
     total = max(float(len(labels)) if num_masks is None else num_masks, 1.0)
     classifier = Classifier(False, no_object_weight, focal_alpha, focal_gamma)
-    focal_costs, dice_costs = _Costs.apply(masks.detach(), truths.detach(), counts, focal_alpha, focal_gamma)
-    costs = {
-        "logits": class_cost * classifier.costs(scenes),
-        "mask_logits": mask_cost * focal_costs + dice_cost * dice_costs,
-    }
-    matches = match_objects(scenes, costs, len(labels))
+    with torch.no_grad():
+        focal_costs, dice_costs = _Costs.apply(masks, truths, counts, focal_alpha, focal_gamma)
+        costs = {
+            "logits": class_cost * classifier.costs(scenes),
+            "mask_logits": mask_cost * focal_costs + dice_cost * dice_costs,
+        }
+        matches = match_objects(scenes, costs, len(labels))
     of_class = classifier.loss(scenes, matches, total)
     matched, true = masks.flatten(0, 1)[matches.place], scenes.each(truths)
     focal = focal_losses(matched, true, focal_alpha, focal_gamma).mean(-1)
