@@ -73,7 +73,8 @@ def _divisor(terms: Terms, weight: Tensor | None, axes: int) -> Tensor | float:
     counted = terms.loss if terms.mean_terms is None else terms.mean_terms
     if weight is None and terms.divisor is None:
         return float(prod(counted.shape[axes:]))
-    if weight is None and terms.divisor is not None and not axes and terms.divisor.is_cpu:
+    known = terms.divisor is not None and terms.divisor.is_cpu and not terms.divisor.requires_grad
+    if weight is None and terms.divisor is not None and known and not axes:
         return float(terms.divisor.expand_as(counted).sum().item())
     parts = [part.expand_as(counted) for part in (weight, terms.divisor) if part is not None]
     return _sum(prod(parts[1:], start=parts[0]).detach(), axes)

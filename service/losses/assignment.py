@@ -18,8 +18,8 @@ def assigned(costs: Mapping[str, Tensor], counts: Tensor) -> Tensor:
     """Return the query ``[O]`` of each true object, -1 where there are more objects than queries.
 
     ``costs [O, Q]`` of every query to every object are added up; they take no part in a gradient, and each has the name
-    of the input that is to blame where it is not finite. Objects lie scene by scene, ``counts [S]`` of them in each, and queries are given to objects of one
-    scene at most once. Ties fall as `scipy.optimize.linear_sum_assignment` breaks them, with a row a query.
+    of the input that is to blame where it is not finite. Objects lie scene by scene, ``counts [S]`` of them in each, and
+    queries are given to objects of one scene at most once. Ties fall as `scipy.optimize.linear_sum_assignment` breaks them, with a row a query.
 
     Raises:
         Invalid: a cost is not finite.

@@ -141,12 +141,16 @@ def task_aligned(
     """
     image, places = image_of(counts, len(labels)), logits.shape[1]
     points, truths = anchor_points.T, corners(true_boxes, box_format)
-    with torch.no_grad():
-        boxes = _decoded(distributions.double(), points.double()[:, None], strides.double())
-        true = truths.double()[:, :, None]
-        shares = _fits(boxes[:, image], true, fit)
-        metric = _metric(logits[image, :, labels].double(), shares, alpha, beta)
-        learners = aligned_points(shares, _inside(metric, points[:, None], true), image, len(counts), top_k)
+    # detached rather than without a gradient: a second derivative includes how targets change
+    each = _decoded(
+        distributions.detach().double(), points.detach().double()[:, None], strides.detach().double()
+    )
+    true = truths.detach().double()[:, :, None]
+    shares = _fits(each[:, image], true, fit)
+    metric = _metric(logits.detach()[image, :, labels].double(), shares, alpha, beta)
+    learners = aligned_points(
+        shares, _inside(metric, points.detach()[:, None], true), image, len(counts), top_k
+    )
     place, own, scores = learners.place, learners.own, learners.alignment.to(logits)
     row = image[:, None] * places + place
     targets = _at(row * logits.shape[2] + labels[:, None], scores, logits)
