@@ -2,7 +2,8 @@
 
 Losses detach what has no part in their gradient, hand over slopes in closed form, and reuse memory in place. While a
 `Twice` is entered, all that happens to torch's functions instead of the losses: what is detached stays on the tape, but
-gradients pass there only once ``through`` is true; functions in place make new tensors.
+gradients pass there only once ``through`` is true; functions in place make new tensors; sigmoids are computed so that
+their derivatives keep the digits that torch's, s (1 - s), subtracts away where s is near 1.
 
 So a gradient that was taken with ``through`` false is the one that the loss always gives, and its own derivative, taken
 with ``through`` true, knows all that it depends on.
@@ -14,6 +15,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -57,7 +59,26 @@ class _Recording(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is Tensor.detach:
             return self.twice.detached(args[0])
-        return _out_of_place(func)(*args, **(kwargs or {}))
+        found = _out_of_place(func)
+        return _EXACT.get(found, found)(*args, **(kwargs or {}))
+
+
+def _sigmoid(x: Tensor) -> Tensor:
+    """Return the sigmoid, whose derivative is accurate for large numbers too."""
+    return torch.where(x > 0, 1 - torch.sigmoid(-x), torch.sigmoid(x))
+
+
+def _logsigmoid(x: Tensor) -> Tensor:
+    """Return the logarithm of the sigmoid, whose second derivative is accurate for large numbers too."""
+    positive = x > 0
+    return torch.where(positive, -torch.log1p(torch.exp(-torch.where(positive, x, 0.0))), F.logsigmoid(x))
+
+
+_EXACT: dict[Any, Callable[..., Any]] = {
+    torch.sigmoid: _sigmoid,
+    Tensor.sigmoid: _sigmoid,
+    F.logsigmoid: _logsigmoid,
+}
 
 
 def _out_of_place(func: Any) -> Callable[..., Any]:

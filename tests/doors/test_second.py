@@ -56,6 +56,21 @@ def test_a_diagonal_has_a_number_for_each_element(client: Client) -> None:
     assert weighted["hessian"] == {"predictions": [0.5, 1.5, 0]}
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("target", [0.0, 0.5, 1.0])
+def test_a_diagonal_keeps_its_digits_where_the_model_is_sure(
+    client: Client, target: float, dtype: str
+) -> None:
+    logits = torch.tensor([-30.0, -15.0, -3.0, 0.0, 3.0, 15.0, 30.0], dtype=torch.float64)
+    inputs = {"logits": logits.tolist(), "targets": [target] * len(logits)}
+    body = client.evaluate(
+        "binary_cross_entropy_with_logits", inputs=inputs, dtype=dtype, reduction="sum", hessian="diagonal"
+    ).json()
+    expected = torch.sigmoid(logits) * torch.sigmoid(-logits)
+    rtol = 1e-6 if dtype == "float32" else 1e-14
+    np.testing.assert_allclose(body["hessian"]["logits"], expected.numpy(), rtol=rtol)
+
+
 @pytest.mark.parametrize("upstream", [None, 3.0])
 def test_the_change_of_the_value_does_not_depend_on_the_upstream_gradient(
     client: Client, upstream: float | None
