@@ -116,7 +116,7 @@ def match_objects(scenes: Scenes, costs: Mapping[str, Tensor], objects: int) -> 
     Raises:
         Invalid: a cost is not finite.
     """
-    queries = assigned(costs, scenes.counts)
+    queries = assigned(costs, scenes.counts, objects)
     found = queries >= 0
     place = scenes.scene * scenes.logits.shape[1] + queries.clamp(min=0)
     nothing = torch.full((len(scenes.logits) * objects,), -1, device=queries.device)

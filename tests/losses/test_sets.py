@@ -235,6 +235,12 @@ def test_masks_that_cannot_be_matched_are_refused() -> None:
     assert fault.detail.endswith("got nan for query 2 and true object 2.")
 
 
+def test_a_cost_that_is_not_finite_has_the_layer_and_the_object_as_sent() -> None:
+    inputs = drawn(row=1, counts=[2, 3, 2], L=2)
+    inputs["logits"][1, 1, 4, 0] = torch.nan
+    assert refused(inputs).detail.endswith("got nan for query 4 and true object 2 in layer 1.")
+
+
 def test_calls_of_other_counts_are_evaluated_together_each_with_its_own_matching() -> None:
     calls = [
         call(drawn(seed, counts=counts)) for seed, counts in enumerate(([7, 0, 0], [3, 2, 2], [1, 5, 1]))
