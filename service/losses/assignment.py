@@ -57,9 +57,7 @@ def _of_scenes(costs: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray
     return found
 
 
-def _refuse_nonfinite(
-    names: tuple[str, ...], objects: int, parts: tuple[Tensor, ...], total: Tensor
-) -> None:
+def _refuse_nonfinite(names: tuple[str, ...], objects: int, parts: tuple[Tensor, ...], total: Tensor) -> None:
     """Refuse a cost that is not finite, by the first of its parts that is not, else by the last."""
     if bool(total.isfinite().all()):
         return
