@@ -3,7 +3,9 @@
 import base64
 import json
 import math
+import re
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -522,6 +524,16 @@ def test_an_expression_may_be_long_in_a_body_of_any_length(client: Client, count
     assert "4096" in fault
 
 
+@pytest.mark.parametrize("z", [1.0, [1.0], [[1.0]], [1.0, 2.0], []])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_expanded_gradients_are_answered_with_bytes(client: Client, z: Any, dtype: str) -> None:
+    asked = {"inputs": {"z": z}, "terms": {"a": {"expression": "sum(z)"}}, "dtype": dtype}
+    packed = compose(client, **asked, encoding="base64").json()["gradients"]["z"]
+    assert packed["shape"] == list(np.shape(z))
+    one = {"float32": b"\0\0\x80\x3f", "bfloat16": b"\x80\x3f"}[dtype]
+    assert base64.b64decode(packed["data"]) == one * int(np.size(z))
+
+
 def test_gradients_may_name_all_inputs(client: Client) -> None:
     names = [f"{'x' * 50}{place}" for place in range(256)]
     terms = {f"t{place}": {"expression": " + ".join(names[place::8])} for place in range(8)}
@@ -570,3 +582,19 @@ def test_compositions_of_a_batch_that_differ_are_bounded(client: Client) -> None
     assert all(one["status"] == "ok" for one in results[:2000])
     assert {one["error"]["status"] for one in results[2000:2300]} == {422}
     assert results[2300]["status"] == "ok" and results[-1]["error"]["status"] == 413
+
+
+def test_the_page_s_example_is_answered_as_printed(client: Client) -> None:
+    page = Path("docs/compose.md").read_text()
+    request, printed = (json.loads(text) for text in re.findall(r"```json\n(.*?)```", page, re.DOTALL)[:2])
+    answer = compose(client, **request).json()
+    assert rounded(answer) == printed
+
+
+def rounded(value: Any) -> Any:
+    """Round all numbers as the page does."""
+    if isinstance(value, dict):
+        return {key: rounded(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [rounded(one) for one in value]
+    return round(value, 4) if isinstance(value, float) else value
