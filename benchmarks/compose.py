@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from service.engine.call import CPU, Sent
-from service.engine.compose import Asked, compose
+from service.engine.compose import CompositionCall, compose
 from service.engine.composition import Planner, forms
 from service.engine.expression import Expressions
 from service.engine.lane import Lane
@@ -54,7 +54,7 @@ def _measured(rows: int, classes: int, planner: Planner, queue: Queue) -> list[f
     composition = decode_composition(CATALOGUE, body, planner).asked.plan.composition
 
     def composed() -> None:
-        compose(Asked(planner.plan(composition, forms(inputs)), inputs), queue.compute_part)
+        compose(CompositionCall(planner.plan(composition, forms(inputs)), inputs), queue.compute_part)
 
     def served() -> None:
         found = decode_composition(CATALOGUE, body, planner)

@@ -39,7 +39,7 @@ def composition_paths() -> Json:
             "post": {
                 **found,
                 "description": "Terms are losses of the catalogue or expressions; the total is their weighted sum or an "
-                "expression of its own. docs/expressions.md describes expressions.",
+                "expression. docs/expressions.md describes expressions.",
                 "parameters": [parameter(REQUEST_TIMEOUT)],
                 "requestBody": {
                     "required": True,

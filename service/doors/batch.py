@@ -16,7 +16,7 @@ from service.doors.pipeline import Pipeline
 from service.engine import cost
 from service.engine.call import Evaluation
 from service.engine.compose import compose_alike
-from service.engine.composition import Plan, Planner
+from service.engine.composition import CompositionPlan, Planner
 from service.engine.fuse import Results
 from service.engine.measure import Measurement, measure
 from service.engine.queue import Queue
@@ -82,7 +82,7 @@ def seconds_apart(asked: Batch) -> float:
 def answer_apart(asked: Batch, queue: Queue) -> Apart:
     """Answer the items that are metrics, each alone, and compositions, like ones together; failures stay separate."""
     answers = {place: _measured(one, queue) for place, one in asked.measurements.items()}
-    kinds = defaultdict[Plan, list[int]](list)
+    kinds = defaultdict[CompositionPlan, list[int]](list)
     for place, decoded in asked.compositions.items():
         kinds[decoded.asked.plan].append(place)
     for plan, places in kinds.items():

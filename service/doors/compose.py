@@ -10,7 +10,7 @@ from service.engine import cost
 from service.engine.compose import Composed, compose
 from service.engine.composition import Planner
 from service.settings import Settings
-from service.wire.compose import Decoded, composition_parts, decode_composition
+from service.wire.compose import DecodedComposition, composition_parts, decode_composition
 
 
 class Compositions:
@@ -29,10 +29,10 @@ class Compositions:
         work = await begin(self.pipeline, scope, receive, self.settings)
         queue, headers = self.pipeline.queue, scope["state"]["headers"]
 
-        def decode() -> Decoded:
+        def decode() -> DecodedComposition:
             return decode_composition(self.catalogue, work.held.pop(), self.planner)
 
-        def encode(decoded: Decoded, found: Composed) -> Answer:
+        def encode(decoded: DecodedComposition, found: Composed) -> Answer:
             return json_answer(composition_parts(decoded, found), headers)
 
         steps = Steps(

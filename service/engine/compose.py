@@ -15,7 +15,14 @@ from service.catalogue.rounds import Abandoned, go_on
 from service.engine.backward import chained
 from service.engine.bind import bind, bind_alike
 from service.engine.call import CPU, HALF, Request, Sent
-from service.engine.composition import ExpressionTerm, LossTerm, Plan, Planned, arithmetic, expression_fault
+from service.engine.composition import (
+    CompositionPlan,
+    ExpressionTerm,
+    LossTerm,
+    Planned,
+    arithmetic,
+    expression_fault,
+)
 from service.engine.expression import BadExpression, Expression
 from service.engine.fuse import Results
 from service.engine.plan import cast
@@ -30,10 +37,10 @@ Place = tuple[str, ...]
 """Where a request has an expression."""
 
 
-class Asked(NamedTuple):
+class CompositionCall(NamedTuple):
     """A composition with its tensors as sent."""
 
-    plan: Plan
+    plan: CompositionPlan
     inputs: Mapping[str, Sent]
     grad_output: float = 1.0
 
@@ -56,7 +63,7 @@ class Composed(NamedTuple):
     device: torch.device = CPU
 
 
-def compose(asked: Asked, compute: Compute) -> Composed:
+def compose(asked: CompositionCall, compute: Compute) -> Composed:
     """Compute one composition.
 
     Raises:
@@ -66,7 +73,7 @@ def compose(asked: Asked, compute: Compute) -> Composed:
     return _Run([asked], compute).result()
 
 
-def compose_alike(asked: Sequence[Asked], compute: Compute) -> Sequence[Composed | Exception]:
+def compose_alike(asked: Sequence[CompositionCall], compute: Compute) -> Sequence[Composed | Exception]:
     """Compute compositions of one plan as one; failures stay separate. The caller bounds their work together."""
     if len(asked) > 1:
         try:
@@ -79,7 +86,7 @@ def compose_alike(asked: Sequence[Asked], compute: Compute) -> Sequence[Composed
     return [_attempt(one, compute) for one in asked]
 
 
-def _attempt(asked: Asked, compute: Compute) -> Composed | Exception:
+def _attempt(asked: CompositionCall, compute: Compute) -> Composed | Exception:
     """Compute one composition; return the exception if it raises one, unless nobody waits any longer."""
     try:
         go_on()
@@ -103,7 +110,7 @@ class _Found(NamedTuple):
 class _Run:
     """Computes compositions of one plan: one, or several whose tensors are stacked on a new first axis."""
 
-    def __init__(self, asked: Sequence[Asked], compute: Compute) -> None:
+    def __init__(self, asked: Sequence[CompositionCall], compute: Compute) -> None:
         self.asked = asked
         self.plan = asked[0].plan
         self.compute = compute

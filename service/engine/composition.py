@@ -22,7 +22,7 @@ from service.engine.expression import (
 )
 from service.engine.fit import Fit, fit
 from service.engine.kept import Kept
-from service.problems import MOST_FAULTS, Fault, Invalid, Problem, TooLarge, pointer, quoted, under
+from service.problems import MOST_FAULTS, Fault, Invalid, TooLarge, pointer, quoted, under
 
 PerTerm = Literal["values", "norms", "gradients"]
 TERM_WORK = 1 << 10
@@ -108,7 +108,7 @@ class Planned:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class CompositionPlan:
     """Everything about a composition except the values of its inputs; those with the same plan can be computed as one.
 
     ``dtypes`` are those in which expressions take the inputs, ``leaves`` the inputs that are differentiated.
@@ -130,7 +130,7 @@ class Plan:
     @cached_property
     def indexing(self) -> frozenset[str]:
         """The inputs that expressions use as an index."""
-        return frozenset().union(*[one.indexing for one in _expressions(self.terms, self.total)])
+        return frozenset(name for one in _expressions(self.terms, self.total) for name in one.indexing)
 
     @cached_property
     def expressed(self) -> Sequence[str]:
@@ -160,14 +160,14 @@ class Planner:
     def __init__(self, expressions: Expressions, most_work: int) -> None:
         self.expressions = expressions
         self.most_work = most_work
-        self._kept = Kept[Hashable, Plan](MOST_BYTES)
+        self._kept = Kept[Hashable, CompositionPlan](MOST_BYTES)
 
     @property
     def most_characters(self) -> int:
         """The most characters of all expressions of a composition, and of those of a batch that differ."""
         return TOGETHER * self.expressions.most
 
-    def plan(self, composition: Composition, inputs: Forms) -> Plan:
+    def plan(self, composition: Composition, inputs: Forms) -> CompositionPlan:
         """Return the plan of a composition; those of one kind that follow each other share it.
 
         Raises:
@@ -188,10 +188,10 @@ class BatchPlanner(Planner):
     def __init__(self, planner: Planner) -> None:
         super().__init__(planner.expressions, planner.most_work)
         self._planner = planner
-        self._found: dict[Hashable, Plan | Problem] = {}
+        self._found: dict[Hashable, CompositionPlan | Invalid | TooLarge] = {}
         self._bytes = 0
 
-    def plan(self, composition: Composition, inputs: Forms) -> Plan:
+    def plan(self, composition: Composition, inputs: Forms) -> CompositionPlan:
         """Return the plan of a composition.
 
         Raises:
@@ -203,16 +203,19 @@ class BatchPlanner(Planner):
             size = _size(composition, inputs)
             if self._bytes + size > MOST_BYTES:
                 raise TooLarge(
-                    f"Expected compositions that differ in at most {MOST_BYTES} bytes of a batch; got more."
+                    f"Expected a batch whose different compositions take at most {MOST_BYTES} bytes once planned; got more."
                 )
             self._bytes += size
             try:
                 found = self._planner.plan(composition, inputs)
             except (Invalid, TooLarge) as problem:
-                found = problem
+                # the traceback would keep the document alive
+                found = problem.with_traceback(None)
             self._found[key] = found
-        if isinstance(found, Problem):
-            raise found.with_traceback(None)
+        if isinstance(found, TooLarge):
+            raise TooLarge(found.detail, *found.faults)
+        if isinstance(found, Invalid):
+            raise Invalid(*found.faults)
         return found
 
 
@@ -239,7 +242,7 @@ class _Planning:
         self.dtypes = {name: self._taken(one.dtype) for name, one in inputs.items()}
         self._traces: dict[str, tuple[Mapping[str, torch.dtype], Traced]] = {}
 
-    def plan(self) -> Plan:
+    def plan(self) -> CompositionPlan:
         """Return the plan."""
         terms, total = self.composition.terms, self.composition.total
         self._check_names()
@@ -256,7 +259,7 @@ class _Planning:
         self._refuse()
         work = self._work(planned)
         found = [replace(one, sloped=self._sloped(one, leaves)) for one in planned]
-        return Plan(self.composition, found, summed, self.dtypes, leaves, work)
+        return CompositionPlan(self.composition, found, summed, self.dtypes, leaves, work)
 
     def _refuse(self) -> None:
         """Report the faults found so far, if there are any."""
@@ -357,7 +360,7 @@ class _Planning:
         return traced
 
     def _planned(self, name: str, term: Term, found: Mapping[str, Expression]) -> Planned:
-        """Plan a term; faults are reported."""
+        """CompositionPlan a term; faults are reported."""
         fitted = None
         if isinstance(term, ExpressionTerm):
             self._check_scalar(found[""], ("terms", name, "expression"))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from service.catalogue.registry import AnyLoss, Catalogue
 from service.engine.call import DTYPES, Sent
-from service.engine.compose import Asked, Composed, TermResult
+from service.engine.compose import Composed, CompositionCall, TermResult
 from service.engine.composition import (
     Composition,
     ExpressionTerm,
@@ -33,20 +33,20 @@ EXPRESSION_FIELDS = ("expression", "weight")
 TERM_FIELDS = {*LOSS_FIELDS, *EXPRESSION_FIELDS}
 MOST_TERMS = 64
 """Most terms of a composition; each takes some tenths of a millisecond."""
-CHARACTER_BYTES = 12
-"""Most bytes of a character in JSON: two escapes. A longer string is never read."""
+ESCAPED_BYTES = 12
+"""Most bytes of a character in JSON: two escapes. An expression that is longer is not read."""
 LONGEST_NAME = 64
 """Most characters of the name of a term or an input."""
 
 
-class Decoded(NamedTuple):
+class DecodedComposition(NamedTuple):
     """A composition that can be computed, and the format of its answer."""
 
-    asked: Asked
+    asked: CompositionCall
     encoding: Encoding
 
 
-def decode_composition(catalogue: Catalogue, body: Body, planner: Planner) -> Decoded:
+def decode_composition(catalogue: Catalogue, body: Body, planner: Planner) -> DecodedComposition:
     """Read a request body.
 
     Raises:
@@ -67,7 +67,7 @@ def read_composition(
     faults: Sequence[Fault],
     planner: Planner,
     defaults: Envelope = USUAL,
-) -> Decoded:
+) -> DecodedComposition:
     """Read the members of a composition.
 
     Raises:
@@ -90,7 +90,7 @@ class _Reader:
         self.planner = planner
         self.characters = 0
 
-    def read(self, fields: Mapping[str, Any], defaults: Envelope) -> Decoded:
+    def read(self, fields: Mapping[str, Any], defaults: Envelope) -> DecodedComposition:
         """Read all members."""
         if "gradients" in fields:
             # in a long body, a long list is not parsed yet
@@ -113,8 +113,9 @@ class _Reader:
             self.faults.append(Fault("/terms", "size", detail))
         if self.faults:
             raise Invalid(*self.faults)
-        return Decoded(
-            Asked(self.planner.plan(composition, forms(inputs)), inputs, upstream), envelope.encoding
+        return DecodedComposition(
+            CompositionCall(self.planner.plan(composition, forms(inputs)), inputs, upstream),
+            envelope.encoding,
         )
 
     def _fault(self, where: Sequence[str], code: str, expected: str, got: str) -> None:
@@ -236,7 +237,7 @@ class _Reader:
 
     def _source(self, value: Any, *where: str) -> str | None:
         """Read an expression; None if it is no string, which is reported."""
-        if json.is_span(value) and len(value) <= CHARACTER_BYTES * self.planner.expressions.most:
+        if json.is_span(value) and len(value) <= ESCAPED_BYTES * self.planner.expressions.most:
             value = self.document.plain(value)
         if isinstance(value, str):
             self.characters += len(value)
@@ -261,12 +262,12 @@ class _Reader:
         return 1.0
 
 
-def composition_parts(decoded: Decoded, found: Composed) -> list[bytes]:
+def composition_parts(decoded: DecodedComposition, found: Composed) -> list[bytes]:
     """Write an answer in parts, each of which blocks the interpreter only briefly."""
     return [*written.joined(written.parts(composition_answer(decoded, found)))]
 
 
-def composition_answer(decoded: Decoded, found: Composed) -> dict[str, Any]:
+def composition_answer(decoded: DecodedComposition, found: Composed) -> dict[str, Any]:
     """Return the members of an answer; tensors are in a form that `written.parts` takes."""
     composition, encoding = decoded.asked.plan.composition, decoded.encoding
     answer: dict[str, Any] = {

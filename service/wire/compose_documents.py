@@ -39,7 +39,9 @@ class LossTermDocument(TypedDict):
     ]
     sample_weight: NotRequired[Annotated[str, Field(description="The name of an input with the weights.")]]
     divide_by: NotRequired[
-        Annotated[float, Field(description="What the mean divides by, in place of its own divisor.", gt=0)]
+        Annotated[
+            float, Field(description="A number for the mean to divide by, in place of its divisor.", gt=0)
+        ]
     ]
     weight: NotRequired[Weighting]
 

@@ -15,7 +15,7 @@ from service.engine.stack import Part, stacked
 from service.problems import MOST_FAULTS, Fault, Invalid, NotFound, Problem, TooLarge, pointer, quoted
 from service.wire import compose, json, metrics, request
 from service.wire.alike import Taken, inputs_of, is_exact, stacks, take
-from service.wire.compose import Decoded, read_composition
+from service.wire.compose import DecodedComposition, read_composition
 from service.wire.defaults import Defaults
 from service.wire.document import Document
 from service.wire.envelope import Encoding, read_envelope
@@ -53,7 +53,7 @@ class Batch:
     groups: Sequence[Group]
     problems: Mapping[int, Problem]
     measurements: Mapping[int, Measurement] = field(default_factory=dict[int, Measurement])
-    compositions: Mapping[int, Decoded] = field(default_factory=dict[int, Decoded])
+    compositions: Mapping[int, DecodedComposition] = field(default_factory=dict[int, DecodedComposition])
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Items:
         self._metrics = catalogues.metrics
         self._planner = BatchPlanner(planner)
         self._measurements: dict[int, Measurement] = {}
-        self._compositions: dict[int, Decoded] = {}
+        self._compositions: dict[int, DecodedComposition] = {}
         self._defaults = defaults
         self._echoes: list[Mapping[str, Any]] = []
         self._kinds: dict[Hashable, _Kind] = {}
@@ -191,7 +191,7 @@ class Items:
         detail = f"Expected the name of a metric; got {quoted(name)}."
         raise NotFound(str(Unknown(name, [], "metric")), Fault("/metric", "unknown", detail), *faults)
 
-    def _read_composition(self, document: Document, item: Any, echo: dict[str, Any]) -> Decoded:
+    def _read_composition(self, document: Document, item: Any, echo: dict[str, Any]) -> DecodedComposition:
         """Read an item that is a composition, and store its id in its echo.
 
         Raises:

@@ -582,6 +582,9 @@ def test_compositions_of_a_batch_that_differ_are_bounded(client: Client) -> None
     assert all(one["status"] == "ok" for one in results[:2000])
     assert {one["error"]["status"] for one in results[2000:2300]} == {422}
     assert results[2300]["status"] == "ok" and results[-1]["error"]["status"] == 413
+    large = {"inputs": {"z": 1}, "terms": {"a": {"expression": "sum(one_hot(z, 1000000000))"}}}
+    results = client.post("/v1/batch", json={"items": [*[large] * 2000, *items[:1]]}).json()["results"]
+    assert {one["error"]["status"] for one in results[:-1]} == {413} and results[-1]["status"] == "ok"
 
 
 def test_the_page_s_example_is_answered_as_printed(client: Client) -> None:
