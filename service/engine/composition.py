@@ -178,7 +178,7 @@ class Planner:
         if (found := self._kept.find(key)) is None:
             found = _Planning(composition, dict(inputs), self).plan()
             if not found.listed:
-                self._kept.keep(key, found, _size(composition, inputs))
+                self._kept.keep(key, found, plan_size(composition, inputs))
         return found
 
 
@@ -200,7 +200,7 @@ class BatchPlanner(Planner):
         """
         key = composition, inputs
         if (found := self._found.get(key)) is None:
-            size = _size(composition, inputs)
+            size = plan_size(composition, inputs)
             if self._bytes + size > MOST_BYTES:
                 raise TooLarge(
                     f"Expected a batch whose different compositions take at most {MOST_BYTES} bytes once planned; got more."
@@ -219,7 +219,7 @@ class BatchPlanner(Planner):
         return found
 
 
-def _size(composition: Composition, inputs: Forms) -> int:
+def plan_size(composition: Composition, inputs: Forms) -> int:
     """Return the most bytes of a plan, apart from lists."""
     sources = [] if composition.total is None else [composition.total]
     for _, term in composition.terms:
