@@ -178,7 +178,11 @@ class _Run:
         dtype, raw = self.plan.dtypes[name], self.raw[name]
         if not dtype.is_floating_point:
             return raw.to(dtype)
-        taken = cast(raw, self.plan.composition.dtype)
+        if name in self.plan.indexing:
+            # rounding would change an index
+            taken = raw.to(torch.promote_types(raw.dtype, self.dtype))
+        else:
+            taken = cast(raw, self.plan.composition.dtype)
         return taken.detach().requires_grad_() if name in self.plan.leaves else taken
 
     def _build(self) -> dict[Place, Tensor]:

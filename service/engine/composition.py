@@ -121,22 +121,16 @@ class CompositionPlan:
     leaves: tuple[str, ...]
     work: int
 
-    @cached_property
-    def characters(self) -> int:
-        """The length of all its expressions, which its memory follows."""
-        return sum(len(expression.source) for expression in _expressions(self.terms, self.total))
-
     @property
     def listed(self) -> bool:
         """Whether a param is a list, which may have any length."""
         losses = [term for _, term in self.composition.terms if isinstance(term, LossTerm)]
         return any(isinstance(param, tuple) for term in losses for _, param in term.params)
 
-    @property
-    def size(self) -> int:
-        """The most bytes that it takes, apart from lists."""
-        parts = len(self.dtypes) + sum(1 + len(one.bare) + len(one.built) for one in self.terms)
-        return PART_BYTES * parts + CHARACTER_BYTES * self.characters
+    @cached_property
+    def indexing(self) -> frozenset[str]:
+        """The inputs that expressions use as an index."""
+        return frozenset(name for one in _expressions(self.terms, self.total) for name in one.indexing)
 
     @cached_property
     def expressed(self) -> Sequence[str]:
@@ -184,8 +178,56 @@ class Planner:
         if (found := self._kept.find(key)) is None:
             found = _Planning(composition, dict(inputs), self).plan()
             if not found.listed:
-                self._kept.keep(key, found, found.size)
+                self._kept.keep(key, found, plan_size(composition, inputs))
         return found
+
+
+class BatchPlanner(Planner):
+    """Plans the compositions of a batch: each once, as long as those that differ are within a bound in bytes."""
+
+    def __init__(self, planner: Planner) -> None:
+        super().__init__(planner.expressions, planner.most_work)
+        self._planner = planner
+        self._found: dict[Hashable, CompositionPlan | Invalid | TooLarge] = {}
+        self._bytes = 0
+
+    def plan(self, composition: Composition, inputs: Forms) -> CompositionPlan:
+        """Return the plan of a composition.
+
+        Raises:
+            Invalid: its terms do not fit its inputs.
+            TooLarge: its work, or the bytes of all that differ, are over the limit.
+        """
+        key = composition, inputs
+        if (found := self._found.get(key)) is None:
+            size = plan_size(composition, inputs)
+            if self._bytes + size > MOST_BYTES:
+                raise TooLarge(
+                    f"Expected a batch whose different compositions take at most {MOST_BYTES} bytes once planned; got more."
+                )
+            self._bytes += size
+            try:
+                found = self._planner.plan(composition, inputs)
+            except (Invalid, TooLarge) as problem:
+                # the traceback would keep the document alive
+                found = problem.with_traceback(None)
+            self._found[key] = found
+        if isinstance(found, TooLarge):
+            raise TooLarge(found.detail, *found.faults)
+        if isinstance(found, Invalid):
+            raise Invalid(*found.faults)
+        return found
+
+
+def plan_size(composition: Composition, inputs: Forms) -> int:
+    """Return the most bytes of a plan, apart from lists."""
+    sources = [] if composition.total is None else [composition.total]
+    for _, term in composition.terms:
+        sources += (
+            [term.expression] if isinstance(term, ExpressionTerm) else [source for _, source in term.inputs]
+        )
+    parts = len(inputs) + len(composition.terms) + len(sources)
+    return PART_BYTES * parts + CHARACTER_BYTES * sum(map(len, sources))
 
 
 class _Planning:
@@ -312,6 +354,8 @@ class _Planning:
         except BadExpression as wrong:
             self.faults.append(expression_fault(wrong, where))
             return None
+        except TooLarge as large:
+            raise TooLarge(large.detail, *under(large.faults, *where)) from None
         self._traces[expression.source] = dtypes, traced
         return traced
 

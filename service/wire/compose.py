@@ -1,7 +1,7 @@
 """Compositions on the wire: a request body to a plan with its tensors, their results to an answer."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, get_args
 
 from torch import Tensor
@@ -21,7 +21,7 @@ from service.engine.composition import (
 from service.problems import Fault, Invalid, pointer, quoted, under
 from service.wire import json, written
 from service.wire.document import Document
-from service.wire.envelope import USUAL, Encoding, Envelope, read_envelope
+from service.wire.envelope import MOST_NAMES, USUAL, Encoding, Envelope, read_envelope
 from service.wire.native import count_nonfinite
 from service.wire.request import read_params
 from service.wire.tensors import read_tensor
@@ -30,10 +30,11 @@ from service.wire.text import Body
 FIELDS = ("inputs", "terms", "total", "gradients", "grad_output", "per_term", "dtype", "encoding")
 LOSS_FIELDS = ("loss", "inputs", "params", "reduction", "sample_weight", "divide_by", "weight")
 EXPRESSION_FIELDS = ("expression", "weight")
+TERM_FIELDS = {*LOSS_FIELDS, *EXPRESSION_FIELDS}
 MOST_TERMS = 64
 """Most terms of a composition; each takes some tenths of a millisecond."""
-MOST_INPUTS = 256
-"""Most shared inputs of a composition."""
+ESCAPED_BYTES = 12
+"""Most bytes of a character in JSON: two escapes. An expression that is longer is not read."""
 LONGEST_NAME = 64
 """Most characters of the name of a term or an input."""
 
@@ -91,6 +92,9 @@ class _Reader:
 
     def read(self, fields: Mapping[str, Any], defaults: Envelope) -> DecodedComposition:
         """Read all members."""
+        if "gradients" in fields:
+            # in a long body, a long list is not parsed yet
+            fields = {**fields, "gradients": self.document.plain(fields["gradients"])}
         envelope, wrong = read_envelope(fields, defaults=defaults)
         self.faults += wrong
         total = self._source(fields["total"], "total") if "total" in fields else None
@@ -128,6 +132,8 @@ class _Reader:
             return {}
         found, faults = self.document.given(value, [*value.keys()], *where)
         self.faults += faults
+        if not found and not faults:
+            self._fault(where, "size", f"1 to {most} names", "nulls alone")
         for name in found:
             if not 1 <= len(name) <= LONGEST_NAME:
                 self._fault(
@@ -138,7 +144,7 @@ class _Reader:
     def _inputs(self, value: Any) -> dict[str, Sent]:
         """Read the shared tensors; invalid ones are reported and left out."""
         found = dict[str, Sent]()
-        for name, one in self._object(value, MOST_INPUTS, "inputs").items():
+        for name, one in self._object(value, MOST_NAMES, "inputs").items():
             try:
                 found[name] = read_tensor(self.document, one, "inputs", name)
             except Invalid as invalid:
@@ -159,8 +165,10 @@ class _Reader:
                 self._fault(where, "missing", "either a loss or an expression", got)
                 continue
             kind = next(iter(sent))
+            known = LOSS_FIELDS if kind == "loss" else EXPRESSION_FIELDS
+            nulls = [key for key in [*one.keys()] if key in TERM_FIELDS and one[key] is None]
             fields, faults = self.document.given(
-                one, LOSS_FIELDS if kind == "loss" else EXPRESSION_FIELDS, *where
+                one, {**dict.fromkeys(known), **dict.fromkeys(nulls)}, *where
             )
             self.faults += faults
             if "weight" in fields and not weighted:
@@ -229,6 +237,8 @@ class _Reader:
 
     def _source(self, value: Any, *where: str) -> str | None:
         """Read an expression; None if it is no string, which is reported."""
+        if json.is_span(value) and len(value) <= ESCAPED_BYTES * self.planner.expressions.most:
+            value = self.document.plain(value)
         if isinstance(value, str):
             self.characters += len(value)
             return value
@@ -267,8 +277,9 @@ def composition_answer(decoded: DecodedComposition, found: Composed) -> dict[str
         "dtype": str(composition.dtype).removeprefix("torch."),
         "device": str(found.device),
     }
-    counts = {name: count for name, tensor in _outputs(found) if (count := count_nonfinite(tensor))}
-    return {**answer, "nonfinite": counts} if counts else answer
+    if counts := _nonfinite(found, answer["terms"], composition.per_term):
+        answer["nonfinite"] = counts
+    return answer
 
 
 def _term_answer(term: TermResult, composition: Composition, encoding: Encoding) -> dict[str, Any]:
@@ -287,13 +298,34 @@ def _term_answer(term: TermResult, composition: Composition, encoding: Encoding)
 
 def _norm(gradient: Tensor) -> float:
     """Return the Euclidean norm of a gradient."""
-    return gradient.double().square().sum().sqrt().item()
+    exact = gradient.double()
+    largest = exact.abs().max().item() if exact.numel() else 0.0
+    if not 0 < largest < math.inf:
+        return largest
+    # scaled by a power of 2, so that no square overflows or vanishes
+    scale = math.ldexp(1.0, math.frexp(largest)[1] - 1)
+    return scale * (exact / scale).square().sum().sqrt().item()
 
 
-def _outputs(found: Composed) -> list[tuple[str, Tensor]]:
-    """Return the outputs by their names in ``nonfinite``."""
-    return [
-        ("value", found.value),
-        *((f"gradients.{name}", gradient) for name, gradient in found.gradients.items()),
-        *((f"terms.{name}.value", term.value) for name, term in found.terms.items()),
-    ]
+def _nonfinite(found: Composed, terms: Mapping[str, Any], per_term: PerTerm) -> dict[str, int]:
+    """Count the non-finite elements of each output that has any. ``terms`` are their answers, which have the norms."""
+    counts = {name: count for name, tensor in _outputs(found, per_term) if (count := count_nonfinite(tensor))}
+    for term, answer in terms.items():
+        for name, norm in answer.get("norms", {}).items():
+            if not math.isfinite(norm):
+                counts[f"terms.{term}.norms.{name}"] = 1
+    return counts
+
+
+def _outputs(found: Composed, per_term: PerTerm) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of an answer by their names in ``nonfinite``."""
+    yield "value", found.value
+    for name, tensor in found.gradients.items():
+        yield f"gradients.{name}", tensor
+    for name, term in found.terms.items():
+        yield f"terms.{name}.value", term.value
+        for key, tensor in term.aux.items():
+            yield f"terms.{name}.aux.{key}", tensor
+        if per_term == "gradients":
+            for key, tensor in term.gradients.items():
+                yield f"terms.{name}.gradients.{key}", tensor

@@ -104,6 +104,11 @@ class Document:
         if len({*names}.intersection(known)) < len(names):
             faults = _wrong_names(names, known, where)
             names = [name for name in known if name in names]
+        if strange := [name for name in names if "\0" in name]:
+            # the parser looks up what stands before it
+            detail = "Expected a name without the character U+0000; got {}."
+            faults += [Fault(pointer(*where, name), "name", detail.format(quoted(name))) for name in strange]
+            names = [name for name in names if "\0" not in name]
         found = {name: value[name] for name in names}
         if self._spans:
             found = {name: self.resolve(one) for name, one in found.items()}

@@ -12,8 +12,8 @@ from service.wire import json
 from service.wire.params import CONFIG, of_kinds
 
 Encoding = Literal["json", "base64"]
-MOST_NAMES = 32
-"""Most names in a list of inputs; no loss has as many."""
+MOST_NAMES = 256
+"""Most names in a list of inputs: a composition has as many."""
 
 
 class Envelope(BaseModel, frozen=True):

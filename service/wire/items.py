@@ -8,7 +8,7 @@ from typing import Any
 from service.catalogue.registry import AnyLoss, Catalogues, Unknown
 from service.engine.bind import bind, bind_alike
 from service.engine.call import Call
-from service.engine.composition import MOST_BYTES, CompositionPlan, Planner
+from service.engine.composition import BatchPlanner, Planner
 from service.engine.fuse import likeness
 from service.engine.measure import Measurement
 from service.engine.stack import Part, stacked
@@ -71,9 +71,7 @@ class Items:
     def __init__(self, catalogues: Catalogues, defaults: Defaults, planner: Planner) -> None:
         self._catalogue = catalogues.losses
         self._metrics = catalogues.metrics
-        self._planner = planner
-        self._plans: set[CompositionPlan] = set()
-        self._plan_bytes = 0
+        self._planner = BatchPlanner(planner)
         self._measurements: dict[int, Measurement] = {}
         self._compositions: dict[int, DecodedComposition] = {}
         self._defaults = defaults
@@ -204,16 +202,7 @@ class Items:
         fields, faults = _given(document, item, COMPOSITION_FIELDS)
         faults += _echoed(fields, echo)
         usual = self._defaults.envelope
-        decoded = read_composition(document, self._catalogue, fields, faults, self._planner, usual)
-        if (plan := decoded.asked.plan) not in self._plans:
-            self._plans.add(plan)
-            self._plan_bytes += plan.size
-        if self._plan_bytes > MOST_BYTES:
-            detail = (
-                f"Expected a batch whose different compositions take at most {MOST_BYTES} bytes once planned"
-            )
-            raise TooLarge(f"{detail}; got {self._plan_bytes}.")
-        return decoded
+        return read_composition(document, self._catalogue, fields, faults, self._planner, usual)
 
     def _bind(self, place: int, read: Read) -> None:
         """Check an item against its loss."""

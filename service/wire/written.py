@@ -57,7 +57,8 @@ def write_each(stack: Tensor, encoding: str) -> Sequence[Any]:
 
 def raw_bytes(tensor: Tensor) -> memoryview:
     """Return a tensor's row-major bytes, without a copy if it is contiguous."""
-    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
+    # a single element may have any stride, and be contiguous
+    return tensor.contiguous().as_strided((tensor.numel(),), (1,)).view(torch.uint8).numpy().data
 
 
 def as_json(tensor: Tensor) -> Any:

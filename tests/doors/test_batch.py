@@ -201,7 +201,7 @@ def test_params_of_an_item_go_over_those_of_the_defaults(client: Client) -> None
         ({"params": {f"x{n}": 1 for n in range(100)}}, [f"/defaults/params/x{n}" for n in range(100)]),
         ({"params": {"delta": [1] * 300_000}}, ["/defaults/params/delta"]),
         ({"gradients": ["predictions"] * 100_000}, ["/defaults/gradients"]),
-        ({"gradients": ["x"] * 33}, ["/defaults/gradients"]),
+        ({"gradients": ["x"] * 257}, ["/defaults/gradients"]),
     ],
 )
 def test_faults_of_defaults_are_told_once(

@@ -2,7 +2,9 @@
 
 import base64
 import json
+import math
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -83,14 +85,6 @@ def test_the_default_total_is_the_weighted_sum(client: Client) -> None:
     assert answer["dtype"] == "float64" and answer["device"] == "cpu"
 
 
-def test_the_page_s_example_is_answered_as_it_says(client: Client) -> None:
-    page = (Path(__file__).parents[2] / "docs/compose.md").read_text()
-    asked, printed = (json.loads(text) for text in re.findall(r"```json\n(.*?)```", page, re.DOTALL)[:2])
-    answer = compose(client, **asked).json()
-    assert answer["terms"].keys() == printed["terms"].keys() and answer.keys() == printed.keys()
-    assert np.allclose(flat(answer), flat(printed), atol=1e-5)
-
-
 def test_weights_are_learned_in_a_total(client: Client) -> None:
     s = [0.3, -0.2]
     answer = compose(
@@ -168,6 +162,24 @@ def test_indices_have_no_gradient(client: Client) -> None:
     }
     assert compose(client, **asked).json()["gradients"].keys() == {"z"}
     assert "/gradients/0" in faults(compose(client, **asked, gradients=["y"]))
+    shaped = {"a": {"expression": "mean(gather(z, y[:, None], 1))"}}
+    answer = compose(client, inputs={"z": Z, "y": Y}, terms=shaped).json()
+    assert answer["gradients"].keys() == {"z"}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize(
+    "expression",
+    ["sum(one_hot(y, 2100) * z)", "gather(z, y[:, None][0], 0)[0]", "gather(z, y, 0)[0] + 0 * y[0]"],
+)
+def test_an_index_is_not_rounded(client: Client, dtype: str, expression: str) -> None:
+    asked = {"inputs": {"z": [0.0] * 2049 + [1.0] + [0.0] * 50, "y": [2049]}, "dtype": dtype}
+    terms = {"a": {"expression": expression}}
+    alone = compose(client, **asked, terms=terms).json()
+    assert alone["value"] == 1 and alone["gradients"]["z"][2049] == 1
+    items = [{**asked, "terms": terms}] * 3
+    for found in client.post("/v1/batch", json={"items": items}).json()["results"]:
+        assert found["value"] == 1 and found["gradients"] == alone["gradients"]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -360,6 +372,22 @@ def test_numbers_that_are_not_finite_are_counted(client: Client) -> None:
     ).json()
     assert answer["value"] is None and answer["terms"]["a"]["value"] is None
     assert answer["nonfinite"] == {"value": 1, "gradients.z": 1, "terms.a.value": 1}
+    for per_term in ("norms", "gradients"):
+        answer = compose(
+            client, inputs={"z": [0.0, 1.0]}, terms={"a": {"expression": "sum(sqrt(z))"}}, per_term=per_term
+        ).json()
+        assert answer["nonfinite"] == {"gradients.z": 1, f"terms.a.{per_term}.z": 1}
+
+
+def test_no_norm_overflows_or_vanishes(client: Client) -> None:
+    for size in (1e200, 3e-200, 5e-324, 1.7e308):
+        terms = {"a": {"expression": f"3 * {size / 4!r} * z[0] + 4 * {size / 4!r} * z[1]"}}
+        asked = {"inputs": {"z": [0.0, 0.0]}, "terms": terms, "per_term": "norms", "dtype": "float64"}
+        answer = compose(client, **asked).json()
+        expected = math.hypot(*answer["gradients"]["z"])
+        assert math.isclose(
+            answer["terms"]["a"]["norms"]["z"] or math.inf, expected or math.inf, rel_tol=1e-15
+        )
 
 
 def test_work_over_the_limit_is_refused_before_memory_is_taken(client: Client) -> None:
@@ -368,6 +396,7 @@ def test_work_over_the_limit_is_refused_before_memory_is_taken(client: Client) -
             client, inputs={"z": [[0.0, 1.0], [0.0, 1.0]]}, terms={"a": {"expression": expression}}
         )
         assert answer.status_code == 413 and "LOSSD_MAX_WORK" in answer.json()["detail"]
+        assert answer.json()["errors"][0]["pointer"] == "/terms/a/expression"
     terms = {f"t{place}": {"expression": "mean(z)"} for place in range(65)}
     assert "/terms" in faults(compose(client, inputs={"z": Z}, terms=terms))
 
@@ -496,3 +525,96 @@ def test_a_loss_that_matches_on_the_host_is_a_term_too(client: Client) -> None:
     for found in results[:2]:
         assert_same(found, alone)
     assert all(one["pointer"].startswith("/terms/set/inputs") for one in results[2]["error"]["errors"])
+
+
+@pytest.mark.parametrize("count", [1, 3000, 200_000])
+def test_an_expression_may_be_long_in_a_body_of_any_length(client: Client, count: int) -> None:
+    expression = "sum(z)" + " + z[0]" * 580
+    terms = {
+        "a": {"expression": expression},
+        "b": {"loss": "mse", "inputs": {"predictions": "z", "targets": "z"}},
+    }
+    body = {"inputs": {"z": [0.125] * count}, "terms": terms, "total": f"{expression} + a + b"}
+    answer = compose(client, **body, gradients=["z"]).json()
+    assert answer["value"] == 2 * 0.125 * (count + 580), answer
+    [fault] = faults(compose(client, **{**body, "total": expression * 2})).values()
+    assert "4096" in fault
+
+
+@pytest.mark.parametrize("z", [1.0, [1.0], [[1.0]], [1.0, 2.0], []])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_expanded_gradients_are_answered_with_bytes(client: Client, z: Any, dtype: str) -> None:
+    asked = {"inputs": {"z": z}, "terms": {"a": {"expression": "sum(z)"}}, "dtype": dtype}
+    packed = compose(client, **asked, encoding="base64").json()["gradients"]["z"]
+    assert packed["shape"] == list(np.shape(z))
+    one = {"float32": b"\0\0\x80\x3f", "bfloat16": b"\x80\x3f"}[dtype]
+    assert base64.b64decode(packed["data"]) == one * int(np.size(z))
+
+
+def test_gradients_may_name_all_inputs(client: Client) -> None:
+    names = [f"{'x' * 50}{place}" for place in range(256)]
+    terms = {f"t{place}": {"expression": " + ".join(names[place::8])} for place in range(8)}
+    answer = compose(client, inputs=dict.fromkeys(names, 1), terms=terms, gradients=names).json()
+    assert answer["gradients"] == dict.fromkeys(names, 1.0)
+
+
+def test_members_of_a_term_may_be_null(client: Client) -> None:
+    loss = {"loss": "mse", "inputs": {"predictions": "z", "targets": "z"}, "expression": None}
+    terms = {"a": {"expression": "mean(z)", "loss": None, "inputs": None, "params": None}, "b": loss}
+    assert compose(client, inputs={"z": Z}, terms=terms).status_code == 200
+    terms = {"a": {"expression": "mean(z)", "loss": None, "reduction": "sum"}}
+    assert [*faults(compose(client, inputs={"z": Z}, terms=terms))] == ["/terms/a/reduction"]
+
+
+def test_nulls_alone_are_no_inputs_or_terms(client: Client) -> None:
+    found = faults(compose(client, inputs={"z": None}, terms={"a": None}))
+    assert [*found] == ["/terms", "/inputs"]
+    assert [*faults(compose(client, inputs={"z": 1}, terms={"a": None}, total="z"))] == ["/terms"]
+
+
+@pytest.mark.parametrize("name", ["\0", "z\0"])
+def test_a_name_may_not_have_a_null_character(client: Client, name: str) -> None:
+    terms = {"a": {"expression": "z"}}
+    assert f"/inputs/{name}" in faults(compose(client, inputs={"z": 1, name: 2}, terms=terms))
+    assert f"/terms/{name}" in faults(compose(client, inputs={"z": 1}, terms={**terms, name: terms["a"]}))
+    body = {"inputs": {"predictions": [1], "targets": [1]}, "slices": {name: ["a"]}}
+    assert f"/slices/{name}" in faults(client.post("/v1/metrics/accuracy", json=body))
+
+
+def test_compositions_of_a_batch_that_differ_are_bounded(client: Client) -> None:
+    long, bad = "z" + " + z * 2" * 500, "z" + " + z * 2" * 500 + " + q"
+    items = [
+        {"inputs": {"z": 1}, "terms": {"a": {"expression": f"{long} + {place}"}}} for place in range(300)
+    ]
+    same = [{"inputs": {"z": 1}, "terms": {"a": {"expression": bad}}}] * 300
+    weighted = {
+        "loss": "cross_entropy",
+        "inputs": {"logits": "z", "targets": "y"},
+        "params": {"weight": [1, 2, 3]},
+    }
+    alike = [{"inputs": {"z": Z, "y": Y}, "terms": {"a": weighted}}] * 2000
+    start = time.process_time()
+    results = client.post("/v1/batch", json={"items": [*alike, *same, *items]}).json()["results"]
+    assert time.process_time() - start < 20
+    assert all(one["status"] == "ok" for one in results[:2000])
+    assert {one["error"]["status"] for one in results[2000:2300]} == {422}
+    assert results[2300]["status"] == "ok" and results[-1]["error"]["status"] == 413
+    large = {"inputs": {"z": 1}, "terms": {"a": {"expression": "sum(one_hot(z, 1000000000))"}}}
+    results = client.post("/v1/batch", json={"items": [*[large] * 2000, *items[:1]]}).json()["results"]
+    assert {one["error"]["status"] for one in results[:-1]} == {413} and results[-1]["status"] == "ok"
+
+
+def test_the_page_s_example_is_answered_as_printed(client: Client) -> None:
+    page = Path("docs/compose.md").read_text()
+    request, printed = (json.loads(text) for text in re.findall(r"```json\n(.*?)```", page, re.DOTALL)[:2])
+    answer = compose(client, **request).json()
+    assert rounded(answer) == printed
+
+
+def rounded(value: Any) -> Any:
+    """Round all numbers as the page does."""
+    if isinstance(value, dict):
+        return {key: rounded(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [rounded(one) for one in value]
+    return round(value, 4) if isinstance(value, float) else value

@@ -212,8 +212,9 @@ SYNTAX = {
     "a[*b]": 3,
     "1j": 1,
     "a * 2j": 5,
-    "1__0": 2,
-    "1_": 2,
+    "1__0": 1,
+    "x + 010": 5,
+    "1_": 1,
     "1if a else b": 1,
     "0777": 1,
     "0o9": 1,
@@ -661,8 +662,12 @@ def test_names_bare_and_indices() -> None:
         None,
         None,
     )
-    assert read("one_hot(reshape(y, 2), 3)").indices == set()
+    assert read("one_hot(reshape(y, 2), 3)").indices == {"y"}
+    assert read("gather(a, concat(transpose(y[:, None], 0, 1), detach(i)), 0)").indices == {"i", "y"}
+    assert read("one_hot(floor(y / 2), 3)").indices == set()
     assert read("one_hot(y, 3) * y").indices == set()
+    assert read("one_hot(y, 3) * y").indexing == {"y"}
+    assert read("sum(y[:, None]) + one_hot(y[:, None], 3)").indices == set()
     assert read("gather(y, y, 0)").indices == set()
     assert read("y").indices == set()
 

@@ -12,6 +12,7 @@ from service.engine.expression.operations import (
     INDEXED,
     INDEXING,
     INVERTED,
+    MOVING,
     NEGATIVE,
     OPERATORS,
     Operation,
@@ -101,7 +102,6 @@ class _Compiler:
         self.raw: dict[int, _Raw] = {}
         self.numbers: dict[Any, int] = {}
         self.done: list[int] = []
-        self.as_values: set[int] = set()
 
     def program(self, tree: ast.expr) -> Program:
         """Compile a tree."""
@@ -115,7 +115,6 @@ class _Compiler:
             else:
                 node()
         [result] = self.done
-        self.as_values.add(result)
         return self._arranged(result)
 
     def column(self, node: ast.AST) -> int:
@@ -201,8 +200,6 @@ class _Compiler:
         def finish() -> None:
             arguments = tuple(self.done[-count:])
             del self.done[-count:]
-            index = INDEXING.get(operation.name)
-            self.as_values |= {number for place, number in enumerate(arguments) if place != index}
             if operation.folds and all(number in self.constants for number in arguments):
                 operands = [self.constants[number] for number in arguments]
                 self._push_constant(folded(operation, operands, self.column(node)))
@@ -239,8 +236,28 @@ class _Compiler:
             step_of(raw.operation, tuple(order[n] for n in raw.arguments), raw.statics, raw.column, fixed)
             for raw in self.raw.values()
         ]
-        indices = frozenset(name for number, name in self.names.items() if number not in self.as_values)
-        return Program(tuple(fixed.values()), self.columns, indices, tuple(steps), order[result])
+        values, indexing = (
+            frozenset(name for number, name in self.names.items() if number in used)
+            for used in self._uses(result)
+        )
+        return Program(
+            tuple(fixed.values()), self.columns, indexing, indexing - values, tuple(steps), order[result]
+        )
+
+    def _uses(self, result: int) -> tuple[set[int], set[int]]:
+        """Return what is used as a value, and what as an index, also if it is brought into shape first."""
+        values, indexing = {result}, set[int]()
+        for number, raw in reversed(self.raw.items()):
+            moves = raw.operation.name in MOVING
+            for place, argument in enumerate(raw.arguments):
+                if place == INDEXING.get(raw.operation.name):
+                    indexing.add(argument)
+                    continue
+                if number in values or not moves:
+                    values.add(argument)
+                if number in indexing and moves:
+                    indexing.add(argument)
+        return values, indexing
 
 
 def _is_value(node: ast.expr) -> bool:

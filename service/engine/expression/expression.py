@@ -21,8 +21,9 @@ MOST_SIZES = 64
 class Expression:
     """A compiled expression.
 
-    ``names`` are the names in it; ``bare`` the name if it is nothing else; ``indices`` the names that stand only as the index of
-    `one_hot` or `gather`, whose gradient does not exist; ``columns`` where each name first stands; ``indexes`` whether it calls one of both.
+    ``names`` are the names in it; ``bare`` the name if it is nothing else; ``indexing`` the names that stand as the index of `one_hot`
+    or `gather`, and ``indices`` those that stand as nothing else, whose gradient does not exist; ``columns`` where each name first
+    stands; ``indexes`` whether it calls one of both.
 
     The methods take the tensors of the names, and maybe others. ``dtype`` is that in which it computes: by default the widest of the
     floating tensors, or float32. Constants, integers, and masks that become numbers have it.
@@ -33,6 +34,7 @@ class Expression:
         self.source = source
         self.names = frozenset(names)
         self.bare = names[0] if names and not program.steps else None
+        self.indexing = program.indexing
         self.indices = program.indices
         self.columns = program.columns
         self.indexes = any(step.operation.name in INDEXING for step in program.steps)

@@ -370,3 +370,5 @@ INVERTED = _kept("~", torch.bitwise_not, _ONLY_MASKS)
 INDEXED = Operation("[]", (X,), _indexed, indexed, _first)
 INDEXING: Mapping[str, int] = {"one_hot": 0, "gather": 1}
 """Functions of an index, and its place among their tensors."""
+MOVING = frozenset({"[]", "reshape", "transpose", "concat", "detach"})
+"""Operations that leave the elements as they are: an index may pass them."""

@@ -48,10 +48,14 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """The constants, the names with their columns, and the steps; the result is the value at ``result``."""
+    """The constants, the names with their columns, and the steps; the result is the value at ``result``.
+
+    ``indexing`` are the names used as an index, ``indices`` those used as nothing else.
+    """
 
     constants: tuple[Scalar | None, ...]
     columns: Mapping[str, int]
+    indexing: frozenset[str]
     indices: frozenset[str]
     steps: tuple[Step, ...]
     result: int

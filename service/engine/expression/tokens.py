@@ -74,6 +74,9 @@ def _check_word(source: str, found: re.Match[str]) -> None:
         number = re.compile(r"[\w.]+").match(source, start)
         assert number is not None
         raise BadExpression(f"Expected a real number; got {quoted(number.group())}.", start + 1)
+    if found.lastgroup == "number" and not _is_number(text):
+        detail = "Expected a number without leading zeros, and with single _ between digits"
+        raise BadExpression(f"{detail}; got {quoted(text)}.", start + 1)
     if found.lastgroup != "name":
         return
     if keyword.iskeyword(text) and text not in _LITERALS:
@@ -85,6 +88,12 @@ def _check_word(source: str, found: re.Match[str]) -> None:
         raise BadExpression(
             f"Expected a name in the normal form NFKC; got {text[:100]!a}.", start + 1, "unknown"
         )
+
+
+def _is_number(text: str) -> bool:
+    """Return whether Python reads digits with `_` and `.` as a number."""
+    plain = re.sub(r"(?<=[\da-fA-FxXoO])_(?=[\da-fA-F])", "", text)
+    return "_" not in plain and not re.fullmatch(r"0+[1-9]\d*", plain)
 
 
 def _strange(source: str, position: int) -> BadExpression:
