@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
+from time import monotonic, sleep
 from typing import Any
 
 import sqlalchemy as sql
@@ -22,6 +23,8 @@ RETRY_S = 2
 """Seconds after which clients retry while the database does not answer."""
 PATIENCE_S = 10
 """Seconds to wait for another server's lock, or for a connection."""
+LOCKED_S = 0.01
+"""Seconds between two attempts to set a pragma of a locked file."""
 CONNECTIONS = 8
 """Most connections of a server, besides its writer's."""
 WRITES = "lossd_writes"
@@ -230,7 +233,20 @@ def _configure(connection: Any, record: object) -> None:
         "foreign_keys=ON",
         "secure_delete=FAST",
     ):
-        connection.execute(f"PRAGMA {pragma}").close()
+        _set(connection, pragma)
+
+
+def _set(connection: Any, pragma: str) -> None:
+    """Set a pragma. SQLite does not wait where two servers change the journal of a new file at once, so this does."""
+    end = monotonic() + PATIENCE_S
+    while True:
+        try:
+            connection.execute(f"PRAGMA {pragma}").close()
+            return
+        except sqlite3.OperationalError as error:
+            if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_BUSY or monotonic() > end:
+                raise
+        sleep(LOCKED_S)
 
 
 def _begin(connection: Connection) -> None:

@@ -1,5 +1,6 @@
 """The store: every row counts once, whatever servers race, and results do not depend on order or partition."""
 
+import sqlite3
 import uuid
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -253,3 +254,22 @@ def test_a_full_disk_is_a_problem_to_retry(tmp_path: Path) -> None:
     assert isinstance(problem, Unavailable) and "full" in problem.detail
     assert store.entry("", "one").rows == 3
     store.close()
+
+
+def test_a_new_file_that_another_server_changes_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Changing the journal of a file that another one reads fails at once: SQLite expects a deadlock."""
+    waited: list[float] = []
+    path = tmp_path / database.FILE
+    with sqlite3.connect(path, isolation_level=None, check_same_thread=False) as other:
+        other.execute("CREATE TABLE t (x)")
+        other.execute("BEGIN IMMEDIATE")
+
+        def let_go(seconds: float) -> None:
+            waited.append(seconds)
+            other.execute("COMMIT")
+
+        monkeypatch.setattr(database, "sleep", let_go)
+        Database("", tmp_path).opened()
+    assert len(waited) == 1

@@ -83,7 +83,8 @@ class Pretended(torch.Tensor):
             dtype=held.dtype,
             device=torch.device(NAME, 0),
         )
-        made.held = held
+        # zeros that autograd makes without memory, for which kernels have no key below the hook
+        made.held = torch.zeros(held.shape, dtype=held.dtype) if held._is_zerotensor() else held  # pyright: ignore
         return made
 
     def __repr__(self, **_: Any) -> str:
