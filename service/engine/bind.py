@@ -62,10 +62,10 @@ def _bind_in_full(request: Request, known: Sequence[Fault]) -> Call:
     unreduced = fitted.unreduced
     if whole:
         faults += fitted.size_faults or check.conditions(loss, facts)
+        faults += check_second.hessian(request, fitted, gradients_of)
     faults += check_second.tangents(request, fitted, present)
     if unreduced is not None:
         faults += check.result(request, fitted, unreduced)
-        faults += check_second.hessian(request, fitted, gradients_of)
     if faults or unreduced is None:
         raise Invalid(*faults)
     return _call(request, fitted, unreduced, kinded, gradients_of)

@@ -32,7 +32,8 @@ def gradients_of(
         return tuple(sent) if asked and loss.differentiable else (), []
     floating = [name for name in loss.inputs if fit.floating(name)] if loss.differentiable else []
     names = f"one of {', '.join(floating)}" if floating else f"no name: {loss.name} has no useful gradient"
-    wrong = ((i, name) for i, name in enumerate(asked) if name not in floating or name not in present)
+    right = [name for name in floating if name in present]
+    wrong = ((i, name) for i, name in enumerate(asked) if name not in right)
     faults = [
         Fault(
             pointer("gradients", i),
@@ -41,7 +42,7 @@ def gradients_of(
         )
         for i, name in islice(wrong, MOST_FAULTS)
     ]
-    return tuple(dict.fromkeys(asked)), faults
+    return tuple(dict.fromkeys(name for name in asked if name in right)), faults
 
 
 def cast_kinds(request: Request, fit: Fit) -> tuple[dict[str, Tensor], list[Fault]]:

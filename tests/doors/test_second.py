@@ -191,3 +191,10 @@ def test_an_entry_tells_in_which_inputs_a_loss_is_elementwise(client: Client) ->
         "cross_entropy": [],
         "laplacian": [],
     }
+
+
+@pytest.mark.parametrize("name", ["value", "targets"])
+def test_a_diagonal_beside_a_wrong_gradient_is_one_fault(client: Client, name: str) -> None:
+    answer = client.evaluate("cross_entropy", inputs=INPUTS, gradients=["logits", name], hessian="diagonal")
+    assert answer.status_code == 422
+    assert [fault["pointer"] for fault in answer.json()["errors"]] == ["/gradients/1"]
