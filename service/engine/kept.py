@@ -1,4 +1,4 @@
-"""Results that are kept for the next request like it, within a bound in bytes."""
+"""Values that are dear to compute, kept within a number of bytes; those used least recently go first."""
 
 from collections import OrderedDict
 from collections.abc import Hashable
@@ -10,10 +10,10 @@ V = TypeVar("V")
 
 
 class Kept(Generic[K, V]):
-    """Values by key, those used last, of at most so many bytes together. Threads may share it."""
+    """Values by key, of at most so many bytes together. Thread-safe; values must be immutable."""
 
     def __init__(self, most_bytes: int) -> None:
-        self._left = most_bytes
+        self._most = self._left = most_bytes
         self._kept: OrderedDict[K, tuple[V, int]] = OrderedDict()
         self._lock = Lock()
 
@@ -26,10 +26,21 @@ class Kept(Generic[K, V]):
             return found[0]
 
     def keep(self, key: K, value: V, size: int) -> None:
-        """Keep a value of so many bytes, and no longer those used least."""
+        """Keep a value of so many bytes in place of another one of the same key, unless it is larger than the limit."""
         with self._lock:
-            if key not in self._kept:
+            self._forget(key)
+            if size <= self._most:
                 self._kept[key] = value, size
                 self._left -= size
             while self._left < 0:
-                self._left += self._kept.popitem(last=False)[1][1]
+                self._forget(next(iter(self._kept)))
+
+    def drop(self, key: K) -> None:
+        """Keep nothing under a key."""
+        with self._lock:
+            self._forget(key)
+
+    def _forget(self, key: K) -> None:
+        """Remove a value, if there is one."""
+        if (found := self._kept.pop(key, None)) is not None:
+            self._left += found[1]

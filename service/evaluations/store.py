@@ -13,8 +13,8 @@ import sqlalchemy as sql
 from sqlalchemy import Connection
 
 from service.catalogue.rounds import go_on
+from service.engine.kept import Kept
 from service.evaluations.block import Block, decode_rows, encode_rows, layout_of
-from service.evaluations.cache import Cache
 from service.evaluations.database import Database, evaluations, give_space_back, parts
 from service.evaluations.identity import id_hashes
 from service.evaluations.known import Known
@@ -86,8 +86,8 @@ class Store:
         self._limits = limits
         self._now = now
         self._writer = Writer(database, self._purge)
-        self._known = Cache[Known](limits.cache_bytes)
-        self._merged = Cache[Merged](limits.cache_bytes)
+        self._known = Kept[int, Known](limits.cache_bytes)
+        self._merged = Kept[int, Merged](limits.cache_bytes)
 
     def start(self) -> None:
         """Delete expired evaluations from now on, if there may be any."""
@@ -148,7 +148,8 @@ class Store:
         block = encode_rows(part.rows)
         if spec.id is not None and not self._is_fresh(entry):
             with self._database.reading() as connection:
-                self._known.keep(entry.id, self._known_now(connection, entry.id, entry.parts))
+                known = self._known_now(connection, entry.id, entry.parts)
+                self._known.keep(entry.id, known, known.bytes)
         work = partial(self._put, owner, entry, spec, key, part, block)
         return self._writer.submit(work, owner, entry.name)
 
@@ -158,7 +159,7 @@ class Store:
         Raises:
             NotFound: it has been deleted.
         """
-        found = self._merged.get(entry.id) or NOTHING
+        found = self._merged.find(entry.id) or NOTHING
         if found.parts >= entry.parts:
             return found
         with self._database.reading() as connection:
@@ -166,7 +167,7 @@ class Store:
         if len(placed) < entry.parts - found.parts:
             raise _not_found(entry.name)
         found = found.extended(placed)
-        self._merged.keep(entry.id, found)
+        self._merged.keep(entry.id, found, found.bytes)
         return found
 
     def _create(self, owner: str, name: str, spec: str, kept: float, transaction: Transaction) -> Created:
@@ -237,17 +238,17 @@ class Store:
             raise _differing(spec.id or "", part, np.flatnonzero(compared.differs).tolist())
         known = known.extended(part.hashes[compared.new], part.contents[compared.new])
         transaction.found[entry.id] = known
-        transaction.committed.append(partial(self._known.keep, entry.id, known))
+        transaction.committed.append(partial(self._known.keep, entry.id, known, known.bytes))
         return int(compared.new.sum())
 
     def _is_fresh(self, entry: EvaluationEntry) -> bool:
         """Return whether the ids of an evaluation are known."""
-        known = self._known.get(entry.id) or Known()
+        known = self._known.find(entry.id) or Known()
         return known.parts >= entry.parts
 
     def _known_now(self, connection: Connection, evaluation: int, last: int) -> Known:
         """Return the ids of the first parts of an evaluation, up to the last one."""
-        known = self._known.get(evaluation) or Known()
+        known = self._known.find(evaluation) or Known()
         for _, rows in self._blocks(connection, evaluation, known.parts, last):
             if rows.ids is None or rows.contents is None:
                 known = known.extended(*_NOTHING)
