@@ -20,8 +20,6 @@ from service.engine.stack import Part, Stack
 from service.engine.transfer import moved, to_host, working_on
 
 Tensors = Mapping[str, Tensor]
-Found = tuple[Tensor, Tensors, Tensors, Tensor | None]
-"""Value, gradients, diagnostics and divisor."""
 
 
 def evaluate(call: Call, device: torch.device = CPU) -> Evaluation:
@@ -33,22 +31,16 @@ def evaluate(call: Call, device: torch.device = CPU) -> Evaluation:
     """
     compute = partial(call.loss.terms, params=call.params)
     try:
-        return _evaluation(call, compute, device)
+        return cut(call, computed(call, compute, device))
     except memory.FAILURES as error:
         memory.raise_unless_exhausted(error)
     # past the handler, nothing references the tensors of the first attempt
     memory.give_back_memory()
     try:
-        return _evaluation(call, compute, device)
+        return cut(call, computed(call, compute, device))
     except memory.FAILURES as error:
         memory.raise_unless_exhausted(error)
         raise memory.does_not_fit(str(error), device) from None
-
-
-def _evaluation(call: Call, compute: Callable[[Tensors], Terms], device: torch.device) -> Evaluation:
-    """Compute everything that a call asks for."""
-    found = Evaluation(*computed(call, compute, device), device, *second(call, compute, device))
-    return cut(call, found)
 
 
 def attempt(call: Call, device: torch.device = CPU) -> Evaluation | Exception:
@@ -61,18 +53,27 @@ def attempt(call: Call, device: torch.device = CPU) -> Evaluation | Exception:
         return error
 
 
-def computed(part: Part, compute: Callable[[Tensors], Terms], device: torch.device) -> Found:
+def computed(part: Part, compute: Callable[[Tensors], Terms], device: torch.device) -> Evaluation:
     """Return the results of a call, or of several that ``compute`` evaluates as one, on the CPU."""
     # asked here, because the answer of a device would have to be waited for
     removing = part.sample_weight is not None and removes(part.sample_weight)
     if device.type == "cpu":
-        return _computed(part, compute, removing)
+        return _all(part, compute, removing)
     with working_on(device):
-        return _on_host(*_computed(moved(part, device), compute, removing))
+        return _on_host(_all(moved(part, device), compute, removing), device)
 
 
-def _computed(part: Part, compute: Callable[[Tensors], Terms], removing: bool) -> Found:
-    """Evaluate where the inputs are; results are rounded to the requested dtype. ``removing``: some weights are 0."""
+def _all(part: Part, compute: Callable[[Tensors], Terms], removing: bool) -> Evaluation:
+    """Evaluate where the inputs are, with second derivatives if a call asks for them. ``removing``: some weights are 0."""
+    found = _computed(part, compute, removing)
+    if not (part.tangents or part.like.hessian):
+        return found
+    tangent, product, diagonal = second(part, compute, removing)
+    return found._replace(tangent=tangent, hessian_product=product, hessian=diagonal)
+
+
+def _computed(part: Part, compute: Callable[[Tensors], Terms], removing: bool) -> Evaluation:
+    """Return value, gradients, diagnostics and divisor, rounded to the requested dtype."""
     like, axes = (part.like, 1) if isinstance(part, Stack) else (part, 0)
     weight, upstream = part.sample_weight, part.grad_output
     leaves = {**part.inputs}
@@ -87,7 +88,7 @@ def _computed(part: Part, compute: Callable[[Tensors], Terms], removing: bool) -
     found = gradients(like, loss, slope, leaves)
     if removing:
         found = without_removed(like, found, part.inputs, slope, compute, axes=axes)
-    return (
+    return Evaluation(
         _rounded(value, like.dtype),
         {name: _rounded(tensor, like.dtype) for name, tensor in found.items()},
         {name: _rounded(tensor, like.dtype) for name, tensor in terms.aux.items()},
@@ -107,14 +108,19 @@ def _rounded(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor if tensor.dtype is dtype or not tensor.is_floating_point() else tensor.to(dtype)
 
 
-def _on_host(value: Tensor, slopes: Tensors, aux: Tensors, divisor: Tensor | None) -> Found:
-    """Return results on the CPU."""
-    away = () if divisor is None or divisor.is_cpu else (divisor,)
-    value, *others = to_host((value, *slopes.values(), *aux.values(), *away))
-    count, last = len(slopes), len(others) - len(away)
-    return (
-        value,
-        dict(zip(slopes, others[:count], strict=True)),
-        dict(zip(aux, others[count:last], strict=True)),
-        others[last].double() if away else divisor,
-    )
+def _on_host(found: Evaluation, device: torch.device) -> Evaluation:
+    """Return results on the CPU, which a device has computed."""
+    kinds = (found.gradients, found.aux, found.hessian_product, found.hessian)
+    named = [tensor for kind in kinds for tensor in kind.values()]
+    divisor, tangent = found.divisor, found.tangent
+    # a divisor that is the same for all calls was never away
+    away = {"divisor": divisor, "tangent": tangent}
+    away = {name: one for name, one in away.items() if one is not None and not one.is_cpu}
+    there = iter(to_host((found.value, *named, *away.values())))
+    value = next(there)
+    gradients, aux, product, diagonal = [{name: next(there) for name in kind} for kind in kinds]
+    if "divisor" in away:
+        divisor = next(there).double()
+    if "tangent" in away:
+        tangent = next(there)
+    return Evaluation(value, gradients, aux, divisor, device, tangent, product, diagonal)

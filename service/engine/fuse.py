@@ -20,7 +20,6 @@ from service.engine.cut import cut
 from service.engine.evaluate import attempt, computed
 from service.engine.fit import fit
 from service.engine.memory import give_back_memory, is_exhausted
-from service.engine.second import second
 from service.engine.stack import Evaluations, Part, Stack, stacked
 from service.engine.transfer import is_large, moved, working_on
 
@@ -71,7 +70,7 @@ def _stacked(parts: Sequence[Part], device: torch.device) -> Stack:
 def evaluate_together(stack: Stack, device: torch.device = CPU) -> Sequence[Evaluation]:
     """Evaluate like calls as one call with a new first axis."""
     compute = partial(terms_together, stack.like)
-    found = Evaluations(*computed(stack, compute, device), device, *second(stack, compute, device))
+    found = Evaluations(*computed(stack, compute, device))
     return found if not stack.like.loss.cuts else [*map(cut, stack, found)]
 
 

@@ -13,9 +13,8 @@ from service.catalogue.declare import Terms
 from service.catalogue.rounds import go_on
 from service.catalogue.twice import Twice
 from service.engine.reduce import reduce, reducible, spread
-from service.engine.removed import harmless, removes, without_losses
+from service.engine.removed import harmless, without_losses
 from service.engine.stack import Part, Stack, with_tensors
-from service.engine.transfer import moved, to_host, working_on
 
 Tensors = Mapping[str, Tensor]
 Compute = Callable[[Tensors], Terms]
@@ -31,31 +30,14 @@ class Second(NamedTuple):
     hessian: Tensors = NONE
 
 
-def second(part: Part, compute: Compute, device: torch.device) -> Second:
-    """Return the second derivatives of a call, or of several that ``compute`` evaluates as one, on the CPU.
+def second(part: Part, compute: Compute, removing: bool) -> Second:
+    """Return the second derivatives of a call, or of several that ``compute`` evaluates as one, where the inputs are.
+
+    ``removing``: some weights are 0. Results are rounded to the requested dtype.
 
     Raises:
         Abandoned: nobody waits for them any longer.
     """
-    if not part.tangents and not part.like.hessian:
-        return Second()
-    # asked here, because the answer of a device would have to be waited for
-    removing = part.sample_weight is not None and removes(part.sample_weight)
-    if device.type == "cpu":
-        return _second(part, compute, removing)
-    with working_on(device):
-        tangent, product, diagonal = _second(moved(part, device), compute, removing)
-        first = () if tangent is None else (tangent,)
-        there = iter(to_host((*first, *product.values(), *diagonal.values())))
-        return Second(
-            None if tangent is None else next(there),
-            {name: next(there) for name in product},
-            {name: next(there) for name in diagonal},
-        )
-
-
-def _second(part: Part, compute: Compute, removing: bool) -> Second:
-    """Differentiate where the inputs are; results are rounded to the requested dtype. ``removing``: some weights are 0."""
     found = _differentiated(part, compute, removing)
     if removing:
         found = _without_removed(part, compute, found)
