@@ -30,7 +30,7 @@ def gradients_of(
     if isinstance(asked, bool):
         sent = (name for name in loss.predictions if name in present)
         return tuple(sent) if asked and loss.differentiable else (), []
-    floating = [name for name in loss.inputs if fit.floating(name)] if loss.differentiable else []
+    floating = fit.differentiable
     names = f"one of {', '.join(floating)}" if floating else f"no name: {loss.name} has no useful gradient"
     right = [name for name in floating if name in present]
     wrong = ((i, name) for i, name in enumerate(asked) if name not in right)

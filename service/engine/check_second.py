@@ -13,11 +13,7 @@ from service.problems import Fault, pointer, quoted
 
 def tangents(request: Request, fit: Fit, present: Collection[str]) -> list[Fault]:
     """Check that tangents belong to inputs that are sent and differentiable, have their shape, and are finite."""
-    floating = (
-        [n for n in request.loss.inputs if n in present and fit.floating(n)]
-        if request.loss.differentiable
-        else []
-    )
+    floating = [name for name in fit.differentiable if name in present]
     faults: list[Fault] = []
     for name, sent in request.tangents.items():
         tensor, shape = sent.tensor, fit.shapes.get(name)

@@ -127,6 +127,8 @@ class _Run:
         self.built = self._build()
         each = torch.tensor([one.grad_output for one in asked], dtype=self.dtype)
         self.upstream = each if self.axes else each[0]
+        # the derivative of the default total with respect to each term
+        self.factors = {name: self.upstream * term.weight for name, term in self.plan.composition.terms}
         self.known = self._known()
 
     def _known(self) -> Tensors:
@@ -135,9 +137,7 @@ class _Run:
         Then the terms' own slopes have it, which saves a pass over each; unless they are asked for without it.
         """
         composition = self.plan.composition
-        if composition.total is not None or composition.per_term != "values":
-            return {}
-        return {name: self.upstream * term.weight for name, term in composition.terms}
+        return self.factors if composition.total is None and composition.per_term == "values" else {}
 
     def result(self) -> Composed:
         """Return the results."""
@@ -295,8 +295,7 @@ class _Run:
         if self.plan.total is None:
             weights = {name: term.weight for name, term in self.plan.composition.terms}
             weighted = [values[name] * weight for name, weight in weights.items()]
-            factors = {name: self.upstream * weight for name, weight in weights.items()}
-            return sum(weighted[1:], weighted[0]), factors, {}
+            return sum(weighted[1:], weighted[0]), self.factors, {}
         leaves = {name: value.detach().requires_grad_() for name, value in values.items()}
         given = {**self.taken, **leaves}
         used = {name: given[name] for name in self.plan.total.names}

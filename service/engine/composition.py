@@ -360,7 +360,7 @@ class _Planning:
         return traced
 
     def _planned(self, name: str, term: Term, found: Mapping[str, Expression]) -> Planned:
-        """CompositionPlan a term; faults are reported."""
+        """Plan a term; faults are reported."""
         fitted = None
         if isinstance(term, ExpressionTerm):
             self._check_scalar(found[""], ("terms", name, "expression"))
@@ -428,10 +428,9 @@ class _Planning:
         """Return the inputs of a term on which gradients depend."""
         if not isinstance(one.term, LossTerm):
             return ("",) if one.sources("").intersection(leaves) else ()
-        if not one.term.loss.differentiable or one.fitted is None:
-            return ()
-        floating = [key for key in (*one.bare, *one.built) if one.fitted.floating(key)]
-        return tuple(key for key in floating if one.sources(key).intersection(leaves))
+        sloped = () if one.fitted is None else one.fitted.differentiable
+        keys = [key for key in (*one.bare, *one.built) if key in sloped]
+        return tuple(key for key in keys if one.sources(key).intersection(leaves))
 
     def _work(self, planned: Sequence[Planned]) -> int:
         """Estimate the work of all terms.

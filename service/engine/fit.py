@@ -43,6 +43,11 @@ class Fit:
         """Return the form of an input."""
         return self.loss.inputs[name].form(self.row)
 
+    @property
+    def differentiable(self) -> Sequence[str]:
+        """The inputs that have a gradient, if the loss has one."""
+        return [name for name in self.loss.inputs if self.floating(name)] if self.loss.differentiable else []
+
     def floating(self, name: str) -> bool:
         """Whether an input is differentiable: targets may be indices or probabilities."""
         return self.loss.inputs[name].floating if self.faults else self.form(name).domain.kind == "float"

@@ -12,6 +12,7 @@ from service.catalogue.domains import Domain, Facts, Integers, Kind
 from service.catalogue.spec import Form
 from service.losses.assignment import assigned
 from service.losses.classification.focal import sigmoid_focal
+from service.losses.objects import image_of
 from service.losses.surprise import surprise
 
 Classification = Literal["softmax", "sigmoid_focal"]
@@ -85,7 +86,7 @@ def read_scenes(logits: Tensor, labels: Tensor, counts: Tensor) -> Scenes:
     *shape, queries, columns = logits.shape
     layers = shape[0] if len(shape) > 1 else 1
     objects, ends = torch.arange(len(labels), device=labels.device), counts.cumsum(0)
-    image = (objects[:, None] >= ends).sum(1)
+    image = image_of(counts, len(labels))
     first = torch.arange(layers, device=labels.device)[:, None] * shape[-1]
     return Scenes(
         logits.reshape(-1, queries, columns),

@@ -15,7 +15,7 @@ from service.engine.stack import Evaluations
 from service.problems import Fault, Invalid, Problem, TooLarge
 from service.wire import json, native, written
 from service.wire.defaults import NONE, read_defaults
-from service.wire.document import Document
+from service.wire.document import Document, read_object
 from service.wire.items import Batch, Group, Items
 from service.wire.text import Body
 
@@ -38,9 +38,7 @@ def decode_batch(catalogues: Catalogues, body: Body, most: int, planner: Planner
         Invalid: the envelope is not valid. Faults of items become their results.
         TooLarge: there are more than ``most`` items.
     """
-    document = Document(body)
-    if type(document.root) is not json.OBJECT:
-        raise Invalid(Fault("", "type", f"Expected a JSON object; got {json.show(document.root)}."))
+    document = read_object(body)
     fields, faults = document.members(document.root, FIELDS)
     defaults, wrong = read_defaults(document, fields.get("defaults"), catalogues.losses)
     items: Any = fields.get("items")

@@ -20,7 +20,7 @@ from service.engine.composition import (
 )
 from service.problems import Fault, Invalid, pointer, quoted, under
 from service.wire import json, written
-from service.wire.document import Document
+from service.wire.document import Document, read_object
 from service.wire.envelope import MOST_NAMES, USUAL, Encoding, Envelope, read_envelope
 from service.wire.native import count_nonfinite
 from service.wire.request import read_params
@@ -30,7 +30,7 @@ from service.wire.text import Body
 FIELDS = ("inputs", "terms", "total", "gradients", "grad_output", "per_term", "dtype", "encoding")
 LOSS_FIELDS = ("loss", "inputs", "params", "reduction", "sample_weight", "divide_by", "weight")
 EXPRESSION_FIELDS = ("expression", "weight")
-TERM_FIELDS = {*LOSS_FIELDS, *EXPRESSION_FIELDS}
+TERM_FIELDS = (*LOSS_FIELDS, *EXPRESSION_FIELDS)
 MOST_TERMS = 64
 """Most terms of a composition; each takes some tenths of a millisecond."""
 ESCAPED_BYTES = 12
@@ -54,9 +54,7 @@ def decode_composition(catalogue: Catalogue, body: Body, planner: Planner) -> De
         Invalid: it is not a composition, or does not fit its inputs.
         TooLarge: its work is over the limit.
     """
-    document = Document(body)
-    if not json.is_object(document.root):
-        raise Invalid(Fault("", "type", f"Expected a JSON object; got {json.show(document.root)}."))
+    document = read_object(body)
     return read_composition(document, catalogue, *document.given(document.root, FIELDS), planner)
 
 
@@ -166,10 +164,7 @@ class _Reader:
                 continue
             kind = next(iter(sent))
             known = LOSS_FIELDS if kind == "loss" else EXPRESSION_FIELDS
-            nulls = [key for key in [*one.keys()] if key in TERM_FIELDS and one[key] is None]
-            fields, faults = self.document.given(
-                one, {**dict.fromkeys(known), **dict.fromkeys(nulls)}, *where
-            )
+            fields, faults = self.document.given(one, known, *where, others=TERM_FIELDS)
             self.faults += faults
             if "weight" in fields and not weighted:
                 self._fault((*where, "weight"), "condition", "no weight beside total", "one")

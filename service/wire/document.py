@@ -115,10 +115,14 @@ class Document:
         return found, faults
 
     def given(
-        self, value: Any, known: Collection[str], *where: str | int
+        self, value: Any, known: Collection[str], *where: str | int, others: Collection[str] = ()
     ) -> tuple[dict[str, Any], list[Fault]]:
-        """Return the same as `members`, but without nulls: generated clients send them for absent members."""
-        found, faults = self.members(value, known, *where)
+        """Return the same as `members`, but without nulls: generated clients send them for absent members.
+
+        They send them for ``others`` too: members that only another kind of object has.
+        """
+        nulls = [name for name in others if name not in known and name in value and value[name] is None]
+        found, faults = self.members(value, [*known, *nulls] if nulls else known, *where)
         return {name: one for name, one in found.items() if one is not None}, faults
 
     def elements(self, array: Any) -> Iterator[tuple["Document", list[Any]]]:
@@ -160,6 +164,19 @@ class Document:
     def _row(self, start: int, end: int, *, split: bool | None = None) -> "Document":
         """Return a run of an array's elements as a document."""
         return Document(self._body, start, end, row=True, words=self._words, split=split)
+
+
+def read_object(body: Body) -> Document:
+    """Return the document of a body that is an object.
+
+    Raises:
+        Unreadable: it is not JSON.
+        Invalid: it is something else.
+    """
+    document = Document(body)
+    if not json.is_object(document.root):
+        raise Invalid(Fault("", "type", f"Expected a JSON object; got {json.show(document.root)}."))
+    return document
 
 
 def _wrong_names(names: Sequence[str], known: Collection[str], where: tuple[str | int, ...]) -> list[Fault]:

@@ -1,6 +1,5 @@
 """An evaluation whose spec and data come in one request."""
 
-from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 from service.catalogue.registry import Catalogues
@@ -8,7 +7,7 @@ from service.evaluations.known import Known
 from service.evaluations.merge import NOTHING, Merged, Placed
 from service.evaluations.results import Selection
 from service.evaluations.spec import Spec
-from service.problems import Conflict, Fault, Invalid
+from service.problems import Conflict, Fault, Invalid, under
 from service.wire import json
 from service.wire.document import Document
 from service.wire.evaluation_parts import PartLimits, part_of
@@ -57,8 +56,7 @@ def read_stateless(
     try:
         part = part_of(document, options[DATA], spec, DATA, computed)
     except Invalid as invalid:
-        faults = [replace(fault, pointer=f"/{DATA}{fault.pointer}") for fault in invalid.faults]
-        raise Invalid(*faults) from None
+        raise Invalid(*under(invalid.faults, DATA)) from None
     refuses = spec.id is not None and spec.duplicates == "refuse"
     if refuses and Known().compare(part.hashes, part.contents).differs.any():
         raise Conflict("An id has two contents in the data.")

@@ -12,7 +12,7 @@ from service.engine.composition import BatchPlanner, Planner
 from service.engine.fuse import likeness
 from service.engine.measure import Measurement
 from service.engine.stack import Part, stacked
-from service.problems import MOST_FAULTS, Fault, Invalid, NotFound, Problem, TooLarge, pointer, quoted
+from service.problems import MOST_FAULTS, Fault, Invalid, NotFound, Problem, TooLarge, quoted
 from service.wire import compose, json, metrics, request
 from service.wire.alike import Taken, inputs_of, is_exact, stacks, take
 from service.wire.compose import DecodedComposition, read_composition
@@ -179,7 +179,7 @@ class Items:
             NotFound: there is no such metric.
             Unreadable: a part of it is not JSON.
         """
-        fields, faults = _given(document, item, METRIC_FIELDS)
+        fields, faults = document.given(item, METRIC_FIELDS, others=EVERY)
         faults += _echoed(fields, echo)
         name = fields.pop("metric", None)
         if isinstance(name, str) and (metric := self._metrics.find(name)) is not None:
@@ -199,7 +199,7 @@ class Items:
             TooLarge: its work is over the limit.
             Unreadable: a part of it is not JSON.
         """
-        fields, faults = _given(document, item, COMPOSITION_FIELDS)
+        fields, faults = document.given(item, COMPOSITION_FIELDS, others=EVERY)
         faults += _echoed(fields, echo)
         usual = self._defaults.envelope
         return read_composition(document, self._catalogue, fields, faults, self._planner, usual)
@@ -223,18 +223,6 @@ class Items:
         self._reported += len(problem.faults)
         # the traceback would keep the document alive
         self._problems[place] = problem.with_traceback(None)
-
-
-def _given(document: Document, item: Any, known: Sequence[str]) -> tuple[dict[str, Any], list[Fault]]:
-    """Return the known members of an item of one kind; generated clients send null for those of the others."""
-    found, faults = document.given(item, EVERY)
-    expected = ", ".join(known)
-    faults += [
-        Fault(pointer(name), "unknown", f"Expected one of {expected}; got {quoted(name)}.")
-        for name in found
-        if name not in known
-    ]
-    return {name: one for name, one in found.items() if name in known}, faults
 
 
 def _echoed(fields: dict[str, Any], echo: dict[str, Any]) -> list[Fault]:

@@ -15,7 +15,7 @@ from service.engine.measure import Measurement, MetricResult
 from service.problems import Fault, Invalid, pointer
 from service.wire import json, tensors, written
 from service.wire.defaults import wrong_params
-from service.wire.document import Document
+from service.wire.document import Document, read_object
 from service.wire.listed import begins_with_text, read_listed
 from service.wire.params import complete, levels, validated
 from service.wire.text import Body
@@ -34,9 +34,7 @@ def decode_metric(metric: AnyMetric, body: Body) -> Measurement:
         Unreadable: the body is not JSON.
         Invalid: the body does not fit the metric; lists every fault.
     """
-    document = Document(body)
-    if not json.is_object(document.root):
-        raise Invalid(Fault("", "type", f"Expected a JSON object; got {json.show(document.root)}."))
+    document = read_object(body)
     return read_measurement(document, metric, *document.given(document.root, FIELDS))
 
 

@@ -13,9 +13,8 @@ from service.engine.bind import bind
 from service.engine.call import Call, Evaluation
 from service.engine.observer import NOBODY, Observer
 from service.engine.stack import Evaluations
-from service.problems import Fault, Invalid
-from service.wire import json, written
-from service.wire.document import Document
+from service.wire import written
+from service.wire.document import read_object
 from service.wire.envelope import Encoding
 from service.wire.request import FIELDS, read
 from service.wire.text import Body
@@ -40,9 +39,7 @@ def decode(loss: AnyLoss, body: Body) -> Decoded:
         Unreadable: the body is not JSON.
         Invalid: the body does not fit the loss; lists every fault.
     """
-    document = Document(body)
-    if type(document.root) is not json.OBJECT:
-        raise Invalid(Fault("", "type", f"Expected a JSON object; got {json.show(document.root)}."))
+    document = read_object(body)
     found = read(document, loss, *document.given(document.root, FIELDS))
     # free the body before the tensors are checked
     del document, body

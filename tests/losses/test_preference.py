@@ -12,6 +12,7 @@ from service.engine.call import Call, Request, Sent
 from service.engine.evaluate import evaluate
 from service.losses import CATALOGUE
 from service.problems import Invalid
+from tests.oracles.sequence.preference import TYPES
 
 NAMES = (
     "chosen_log_probabilities",
@@ -20,18 +21,6 @@ NAMES = (
     "reference_rejected_log_probabilities",
 )
 SMOOTHED: dict[str, float] = {"sigmoid": 0.1, "robust": 0.1, "exo_pair": 1e-3}
-TYPES = (
-    "sigmoid",
-    "hinge",
-    "ipo",
-    "robust",
-    "exo_pair",
-    "nca_pair",
-    "apo_zero",
-    "apo_down",
-    "sppo_hard",
-    "discopop",
-)
 
 
 @pytest.mark.parametrize("loss_type", TYPES)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from service.catalogue.domains import Between, ClassIndex, Facts
-from service.catalogue.spec import Condition, Form, Prediction, Target, given
+from service.catalogue.spec import Condition, Form, Input, Prediction, Target, given
 from service.losses.classification.class_axis import one_hot
 from service.losses.stacking import Stackable
 
@@ -19,98 +19,34 @@ _BINARY = given(mode="binary")
 SOFT = Between(ignore="ignore_index", rounded=True)
 """Shares of pixels, or the value of pixels that do not count."""
 
-MaskLogits = Annotated[
-    Tensor,
-    Prediction(
-        [
-            Form("N C ...", when=_MULTICLASS),
-            Form("N C ...", when=_MULTILABEL),
-            Form("N ...", when=_BINARY),
-        ]
-    ),
-]
-"""Logits in the three modes. Only binary masks have no class axis."""
 
-MaskTargets = Annotated[
-    Tensor,
-    Target(
-        [
-            Form("N ...", ClassIndex(ignore="ignore_index"), _MULTICLASS),
-            Form("N C ...", SOFT, _MULTILABEL),
-            Form("N ...", SOFT, _BINARY),
-        ]
-    ),
-]
-"""The truth in the three modes: class indices, or a number from 0 to 1 for each element of the logits.
+def _logits(*spaces: str) -> Input:
+    """Describe logits in the three modes over each of these spaces. Only binary masks have no class axis."""
+    modes = (("N C", _MULTICLASS), ("N C", _MULTILABEL), ("N", _BINARY))
+    return Prediction([Form(f"{dims} {space}", when=mode) for space in spaces for dims, mode in modes])
 
-``ignore_index`` may stand for pixels that do not count.
-"""
 
-IgnorableTargets = Annotated[
-    Tensor,
-    Target(
-        [
-            Form("N ...", ClassIndex(ignore="ignore_index"), _MULTICLASS),
-            Form("N C ...", Between(ignore="ignore_index"), _MULTILABEL),
-            Form("N ...", Between(ignore="ignore_index"), _BINARY),
-        ]
-    ),
-]
+def _targets(*spaces: str, soft: Between = SOFT) -> Input:
+    """Describe the truth: class indices, or a number from 0 to 1 for each element of the logits.
+
+    ``ignore_index`` may stand for pixels that do not count.
+    """
+    modes = (
+        ("N", ClassIndex(ignore="ignore_index"), _MULTICLASS),
+        ("N C", soft, _MULTILABEL),
+        ("N", soft, _BINARY),
+    )
+    return Target([Form(f"{dims} {space}", domain, mode) for space in spaces for dims, domain, mode in modes])
+
+
+MaskLogits = Annotated[Tensor, _logits("...")]
+MaskTargets = Annotated[Tensor, _targets("...")]
+IgnorableTargets = Annotated[Tensor, _targets("...", soft=Between(ignore="ignore_index"))]
 """As `MaskTargets`, but soft masks keep their digits in half types."""
-
-FlatMaskLogits = Annotated[
-    Tensor,
-    Prediction(
-        [
-            Form("N C H W", when=_MULTICLASS),
-            Form("N C H W", when=_MULTILABEL),
-            Form("N H W", when=_BINARY),
-        ]
-    ),
-]
-"""Logits of two-dimensional images in the three modes."""
-
-FlatMaskTargets = Annotated[
-    Tensor,
-    Target(
-        [
-            Form("N H W", ClassIndex(ignore="ignore_index"), _MULTICLASS),
-            Form("N C H W", SOFT, _MULTILABEL),
-            Form("N H W", SOFT, _BINARY),
-        ]
-    ),
-]
-"""The truth of two-dimensional images in the three modes, where ``ignore_index`` may stand for pixels that do not count."""
-
-FlatOrVolumeLogits = Annotated[
-    Tensor,
-    Prediction(
-        [
-            Form("N C H W", when=_MULTICLASS),
-            Form("N C H W", when=_MULTILABEL),
-            Form("N H W", when=_BINARY),
-            Form("N C D H W", when=_MULTICLASS),
-            Form("N C D H W", when=_MULTILABEL),
-            Form("N D H W", when=_BINARY),
-        ]
-    ),
-]
-"""Logits of images or volumes in the three modes."""
-
-FlatOrVolumeTargets = Annotated[
-    Tensor,
-    Target(
-        [
-            Form("N H W", ClassIndex(ignore="ignore_index"), _MULTICLASS),
-            Form("N C H W", SOFT, _MULTILABEL),
-            Form("N H W", SOFT, _BINARY),
-            Form("N D H W", ClassIndex(ignore="ignore_index"), _MULTICLASS),
-            Form("N C D H W", SOFT, _MULTILABEL),
-            Form("N D H W", SOFT, _BINARY),
-        ]
-    ),
-]
-"""The truth of images or volumes in the three modes, where ``ignore_index`` may stand for pixels that do not count."""
+FlatMaskLogits = Annotated[Tensor, _logits("H W")]
+FlatMaskTargets = Annotated[Tensor, _targets("H W")]
+FlatOrVolumeLogits = Annotated[Tensor, _logits("H W", "D H W")]
+FlatOrVolumeTargets = Annotated[Tensor, _targets("H W", "D H W")]
 
 PER_CLASS = [
     Form("N C", when=given(include_background=True)),
